@@ -1,0 +1,1 @@
+//! Harness with real Serf agents and HAProxy.

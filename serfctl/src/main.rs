@@ -1,0 +1,2 @@
+//! Command line for looking into a Serf cluster.
+fn main() {}
