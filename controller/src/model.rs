@@ -3,7 +3,9 @@
 //! A value of one of these types is safe to print into a configuration file and into a line of the Runtime API
 //! (HAProxy's Configuration Manual, section 2.2 "Quoting and escaping"; Management Guide, section 9.3).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
@@ -67,4 +69,127 @@ impl Weight {
     pub fn get(self) -> u16 {
         self.0
     }
+}
+
+/// A server of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct Key {
+    /// The backend.
+    pub backend: BackendName,
+    /// The server in it.
+    pub server: ServerName,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.backend, self.server)
+    }
+}
+
+/// What the rules make of a Snapshot: every backend's members, and who was left out and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    /// The members that the rules pick, by backend and name; every configured backend is here.
+    pub backends: BTreeMap<BackendName, BTreeMap<ServerName, Candidate>>,
+    /// Every member of the Snapshot that could be a server by its name, picked or not.
+    pub known: BTreeSet<ServerName>,
+    /// Picked members whose name can be no server's, escaped, with the reason.
+    pub unnameable: BTreeMap<String, Quarantine>,
+}
+
+impl Model {
+    /// Everything picked, with its key.
+    pub fn candidates(&self) -> impl Iterator<Item = (Key, &Candidate)> {
+        self.backends.iter().flat_map(|(backend, servers)| {
+            servers.iter().map(|(server, candidate)| {
+                (Key { backend: backend.clone(), server: server.clone() }, candidate)
+            })
+        })
+    }
+}
+
+/// A member that a backend's rule picks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What it says of itself, or why that may not be believed.
+    pub attributes: Result<Attributes, Quarantine>,
+    /// What gossip says of it.
+    pub gossip: Gossip,
+}
+
+/// What a member says of itself, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Where it listens.
+    pub place: Place,
+    /// The tag `state`.
+    pub wish: Wish,
+}
+
+/// Where a server is and how much of the traffic it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its weight.
+    pub weight: Weight,
+}
+
+/// What gossip says of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gossip {
+    /// `alive`.
+    Alive,
+    /// `leaving`: it announced its leave.
+    Leaving,
+    /// `left`: it left gracefully.
+    Left,
+    /// `failed`: declared dead.
+    Failed,
+    /// Not listed by the agent, which is no evidence of anything.
+    Absent,
+}
+
+/// What a member's tag `state` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wish {
+    /// Traffic.
+    #[default]
+    Ready,
+    /// No new requests.
+    Drain,
+    /// No requests at all, once the running ones are done.
+    Maint,
+}
+
+/// Why a member is kept out although a rule picks it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Quarantine {
+    /// A server's name has 1 to 64 characters of `[A-Za-z0-9_.-]`.
+    #[error("its name can be no server's: 1 to 64 of A-Z a-z 0-9 _ . -, the first a letter or digit")]
+    Name,
+    /// It gossips no address.
+    #[error("it has no address")]
+    NoAddress,
+    /// Its address is outside the backend's `networks`.
+    #[error("its address {0} is outside the networks of the backend")]
+    Network(IpAddr),
+    /// It has no tag `port` and the backend has no `port`.
+    #[error("it has no tag `port`, and the backend has no port of its own")]
+    NoPort,
+    /// Its port is not allowed.
+    #[error("its port {0} is not allowed in the backend")]
+    Port(u16),
+    /// A tag has a value that cannot be used.
+    #[error("its tag `{tag}` is \"{value}\", want {want}")]
+    Tag {
+        /// The tag.
+        tag: &'static str,
+        /// Its value, escaped and shortened.
+        value: String,
+        /// What it may be.
+        want: &'static str,
+    },
 }

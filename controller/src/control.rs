@@ -1,0 +1,212 @@
+//! The control socket: what the running controller last published, for `status`, `plan` and `render`.
+//!
+//! One line of JSON each way over a unix socket with mode 0600. Answers come from what the last cycle published, so
+//! that a client never waits for a cycle and a cycle never for a client.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::status::Status;
+
+/// How long a client may take, and how long one waits.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Clients at once.
+const CLIENTS: usize = 16;
+/// The longest request.
+const REQUEST_BYTES: u64 = 4096;
+/// The longest answer: a file of some 10,000 servers.
+const ANSWER_BYTES: u64 = 64 << 20;
+
+/// What a client may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    /// How everything stands.
+    Status,
+    /// What would be done now.
+    Plan,
+    /// The file as it is to be.
+    Render,
+}
+
+/// What a cycle leaves for clients.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// How everything stands.
+    pub status: Status,
+    /// What is left to be done.
+    pub plan: PendingPlan,
+    /// The file as it is to be.
+    pub text: Arc<str>,
+}
+
+/// What is left to be done, as lines for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingPlan {
+    /// Steps through the Runtime API, in order.
+    pub steps: Vec<String>,
+    /// Reasons for a reload; none where none is due.
+    pub reload: Vec<String>,
+    /// The file as it is on disk; none where there is none.
+    pub on_disk: Option<String>,
+    /// The file as it is to be.
+    pub wanted: String,
+}
+
+/// What a client gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Plan`].
+    Plan(PendingPlan),
+    /// To [`Request::Render`].
+    Render(String),
+    /// The request was not understood.
+    Error(String),
+}
+
+/// Why no controller answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No controller listens there.
+    #[error("no running serf-haproxy at {path}")]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket cannot be used.
+    #[error("cannot use the control socket {path}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// What came back is no answer.
+    #[error("the controller at {path} gave no usable answer; is it another version?")]
+    Answer {
+        /// The socket.
+        path: PathBuf,
+    },
+}
+
+/// Asks the running controller.
+///
+/// # Errors
+/// [`ControlError::NotRunning`] where nobody listens; the others say what went wrong.
+pub async fn ask(path: &Path, request: Request) -> Result<Answer, ControlError> {
+    let io = |source| ControlError::Io { path: path.to_owned(), source };
+    let mut stream = UnixStream::connect(path).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning { path: path.to_owned() },
+        _ => io(error),
+    })?;
+    let exchange = async {
+        stream.write_all(&line(&request)?).await?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
+        Ok(answer)
+    };
+    let answer = timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(io)?;
+    match serde_json::from_slice(&answer) {
+        Ok(Answer::Error(_)) | Err(_) => Err(ControlError::Answer { path: path.to_owned() }),
+        Ok(answer) => Ok(answer),
+    }
+}
+
+/// The listening socket; removed again when this is dropped.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+impl Control {
+    /// Listens, with mode 0600. A socket that a dead controller left behind is replaced.
+    ///
+    /// # Errors
+    /// [`ControlError::Io`]; `AddrInUse` where another controller answers there.
+    pub fn bind(path: &Path) -> Result<Self, ControlError> {
+        let bind = || {
+            if let Some(dir) = path.parent() {
+                std::fs::create_dir_all(dir)?;
+            }
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = UnixListener::bind(path)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+            Ok(listener)
+        };
+        let listener = bind().map_err(|source| ControlError::Io { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), listener })
+    }
+
+    /// Answers clients, until it is dropped.
+    pub async fn serve(self, published: watch::Receiver<Arc<Published>>) {
+        let permits = Arc::new(Semaphore::new(CLIENTS));
+        let mut clients = JoinSet::new();
+        loop {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let published = published.borrow().clone();
+                    clients.spawn(async move {
+                        let _permit = permit;
+                        if let Ok(Err(error)) = timeout(DEADLINE, answer(stream, &published)).await {
+                            tracing::debug!(%error, "a control client went away");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a control client");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+            while clients.try_join_next().is_some() {}
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, "the control socket was gone already");
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, published: &Published) -> io::Result<()> {
+    let (read, mut write) = stream.split();
+    let mut request = String::new();
+    BufReader::new(read.take(REQUEST_BYTES)).read_line(&mut request).await?;
+    let answer = match serde_json::from_str(&request) {
+        Ok(Request::Status) => Answer::Status(Box::new(published.status.clone())),
+        Ok(Request::Plan) => Answer::Plan(published.plan.clone()),
+        Ok(Request::Render) => Answer::Render(published.text.to_string()),
+        Err(error) => Answer::Error(error.to_string()),
+    };
+    write.write_all(&line(&answer)?).await
+}
+
+fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}

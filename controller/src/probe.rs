@@ -1,0 +1,156 @@
+//! The controller's own probes: targets in, what they found out.
+//!
+//! HAProxy's first check of a new server comes a whole `inter` after the server was added, and an enabled server gets
+//! requests meanwhile. So the controller asks the server itself, the way HAProxy's check would, before it lets
+//! traffic in.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use crate::config::CheckMode;
+use crate::guard::{Probed, Target};
+use crate::model::{BackendName, Key};
+
+/// How long one probe may take.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// Probes under way at once.
+const AT_ONCE: usize = 64;
+/// The pause between two probes of a server that waits for traffic: from the first to the last.
+const URGENT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(200));
+/// The pause between two probes of a server that is only watched.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+/// Results that wait to be read; beyond them the probes wait.
+const RESULTS: usize = 256;
+/// The status line is within these bytes of an answer.
+const STATUS_LINE: usize = 64;
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Of which server.
+    pub key: Key,
+    /// At which address.
+    pub addr: SocketAddr,
+    /// What.
+    pub probed: Probed,
+}
+
+/// Runs the probes that are wanted, and no others.
+#[derive(Debug)]
+pub struct Prober {
+    running: BTreeMap<Key, (Target, Arc<CheckMode>, AbortHandle)>,
+    tasks: JoinSet<()>,
+    permits: Arc<Semaphore>,
+    found: mpsc::Sender<Found>,
+}
+
+impl Prober {
+    /// Runs nothing yet; what its probes find comes out of the receiver.
+    pub fn new() -> (Self, mpsc::Receiver<Found>) {
+        let (found, results) = mpsc::channel(RESULTS);
+        let prober = Self {
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            found,
+        };
+        (prober, results)
+    }
+
+    /// Starts the probes that are new, ends those that are not wanted any more; says how many are new.
+    pub fn want(
+        &mut self,
+        targets: &BTreeMap<Key, Target>,
+        modes: &BTreeMap<BackendName, Arc<CheckMode>>,
+    ) -> usize {
+        self.running.retain(|key, (target, mode, task)| {
+            let kept = targets.get(key) == Some(target) && modes.get(&key.backend) == Some(mode);
+            if !kept {
+                task.abort();
+            }
+            kept
+        });
+        while self.tasks.try_join_next().is_some() {}
+        let mut started = 0;
+        for (key, target) in targets {
+            let Some(mode) = modes.get(&key.backend) else { continue };
+            if self.running.contains_key(key) {
+                continue;
+            }
+            let probe = probe_for_ever(
+                key.clone(),
+                *target,
+                Arc::clone(mode),
+                Arc::clone(&self.permits),
+                self.found.clone(),
+            );
+            let task = self.tasks.spawn(probe);
+            self.running.insert(key.clone(), (*target, Arc::clone(mode), task));
+            started += 1;
+        }
+        started
+    }
+}
+
+async fn probe_for_ever(
+    key: Key,
+    target: Target,
+    mode: Arc<CheckMode>,
+    permits: Arc<Semaphore>,
+    found: mpsc::Sender<Found>,
+) {
+    let (first, last) = if target.urgent { URGENT_PAUSE } else { (WATCH_PAUSE, WATCH_PAUSE) };
+    let mut pause = first;
+    loop {
+        let Ok(permit) = permits.acquire().await else { return };
+        let probed = probe(target.addr, &mode).await;
+        drop(permit);
+        let result = Found { key: key.clone(), addr: target.addr, probed };
+        if found.send(result).await.is_err() {
+            return;
+        }
+        sleep(pause).await;
+        pause = (pause * 5 / 4).min(last);
+    }
+}
+
+/// Asks once, within a second.
+pub async fn probe(addr: SocketAddr, mode: &CheckMode) -> Probed {
+    match timeout(DEADLINE, ask(addr, mode)).await {
+        Ok(Ok(true)) => Probed::Good,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Probed::Refused,
+        _ => Probed::Failed,
+    }
+}
+
+async fn ask(addr: SocketAddr, mode: &CheckMode) -> io::Result<bool> {
+    let mut stream = TcpStream::connect(addr).await?;
+    // On loopback a connection to a free port of the ephemeral range can meet itself.
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    let CheckMode::Http { method, path } = mode else { return Ok(true) };
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: {addr}\r\nUser-Agent: serf-haproxy\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::with_capacity(STATUS_LINE);
+    let mut limited = stream.take(STATUS_LINE as u64);
+    while !answer.contains(&b'\n') && limited.read_buf(&mut answer).await? > 0 {}
+    Ok(is_good(&answer))
+}
+
+/// `HTTP/1.x 2xx` or `3xx`, as HAProxy's `option httpchk` takes it.
+fn is_good(answer: &[u8]) -> bool {
+    let mut words = answer.split(|&b| b == b' ');
+    let version = words.next().is_some_and(|word| word.starts_with(b"HTTP/1."));
+    let status = words.next().is_some_and(|word| matches!(word, [b'2' | b'3', b'0'..=b'9', b'0'..=b'9', ..]));
+    version && status
+}

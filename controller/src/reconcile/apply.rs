@@ -1,0 +1,179 @@
+//! From a plan to a changed HAProxy: read, plan, execute, and notice what did not hold.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::haproxy::runtime::{Executed, State};
+use crate::haproxy::{Stamp, Worker};
+use crate::plan::{Action, ConfigText, Input, ReloadReason, Step, WantedAdmins, plan, wants_probe, wants_stat};
+
+use super::{Reconciler, chain};
+
+/// So many refusals in a row lead to a reload.
+const REPAIRS: u32 = 3;
+
+impl Reconciler {
+    /// Reads what HAProxy runs, and lets the guard see it.
+    pub(super) async fn read_haproxy(&mut self) -> Option<State> {
+        let with_stat = self.worker.is_none() || self.guard.wants_stat();
+        let state = self.try_read(with_stat).await?;
+        self.guard.read(&state.servers, Instant::now());
+        Some(state)
+    }
+
+    async fn try_read(&mut self, with_stat: bool) -> Option<State> {
+        match self.runtime.read(with_stat).await {
+            Ok(state) => {
+                self.problems.clear("haproxy");
+                self.notice(&state.worker);
+                Some(state)
+            }
+            Err(error) => {
+                self.problems.set("haproxy", format!("waiting for HAProxy: {}", chain(&error)));
+                self.worker = None;
+                None
+            }
+        }
+    }
+
+    fn notice(&mut self, worker: &Worker) {
+        let same = self.worker.as_ref().is_some_and(|before| before.is_same(worker));
+        if !same {
+            self.added = self.state.load_added(worker, unix_secs());
+            self.accepts_add.clear();
+            self.refusals = 0;
+            tracing::info!(pid = worker.pid, "found {worker}");
+        }
+        self.worker = Some(worker.clone());
+    }
+
+    /// Plans, and executes the steps that go through the Runtime API.
+    pub(super) async fn plan_and_apply(&mut self, mut running: State, wanted: &ConfigText, admins: &WantedAdmins) {
+        let texts = Texts {
+            started_with: running.worker.stamp.as_ref().and_then(|stamp| self.text_of(stamp)),
+            on_disk: self.on_disk.as_ref().map(|text| Arc::clone(&text.parsed)),
+        };
+        if wants_stat(&self.input(&running, &texts, wanted, admins)) {
+            let Some(state) = self.try_read(true).await else { return };
+            running = state;
+        }
+        let unprobed: Vec<_> = wants_probe(&self.input(&running, &texts, wanted, admins)).into_iter().collect();
+        if !unprobed.is_empty() {
+            match self.runtime.accepts_add(&unprobed).await {
+                Ok(answers) => self.accepts_add.extend(answers),
+                Err(error) => tracing::warn!(error = %chain(&error), "cannot ask which backends take servers"),
+            }
+        }
+        self.plan = plan(&self.input(&running, &texts, wanted, admins));
+        if !self.plan.steps.is_empty() && self.retry.is_due(Instant::now()) {
+            self.apply(&running.worker).await;
+        }
+        if self.refusals >= REPAIRS
+            && let Some((backend, server)) = self.refused.clone()
+        {
+            self.plan.reload.push(ReloadReason::RepairFailed { backend, server });
+        }
+    }
+
+    fn input<'a>(
+        &'a self,
+        running: &'a State,
+        texts: &'a Texts,
+        wanted: &'a ConfigText,
+        admins: &'a WantedAdmins,
+    ) -> Input<'a> {
+        Input {
+            version: running.worker.version,
+            running: texts.started_with.as_deref(),
+            servers: &running.servers,
+            added: &self.added,
+            wanted,
+            admins,
+            accepts_add: &self.accepts_add,
+            on_disk: texts.on_disk.as_deref(),
+            retired_max: self.design.config.retired.max,
+        }
+    }
+
+    async fn apply(&mut self, worker: &Worker) {
+        let steps = std::mem::take(&mut self.plan.steps);
+        self.record_added(worker, &steps);
+        let started = Instant::now();
+        match self.runtime.execute(worker, &steps).await {
+            Ok(executed) => {
+                let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
+                for step in &steps {
+                    tracing::info!(backend = %step.backend, server = %step.server, elapsed_ms, "{step}");
+                }
+                if steps.iter().all(|step| matches!(step.action, Action::Ready { .. })) {
+                    self.counters.admissions += 1;
+                } else {
+                    self.counters.applies += 1;
+                }
+                self.judge(executed);
+            }
+            Err(error) => {
+                self.counters.failures += 1;
+                tracing::warn!(error = %chain(&error), "the changes may not have reached HAProxy; planning again");
+                self.retry.failed(Instant::now());
+            }
+        }
+    }
+
+    /// A server that cannot be deleted yet has connections left, which is no fault; any other refusal is.
+    fn judge(&mut self, executed: Executed) {
+        for (step, refusal) in &executed.refused {
+            self.counters.refused += 1;
+            tracing::warn!(backend = %step.backend, server = %step.server, "HAProxy refused `{step}`: {refusal}");
+        }
+        let fault = executed.refused.iter().find(|(step, _)| step.action != Action::Delete);
+        self.refused = fault.map(|(step, _)| (step.backend.clone(), step.server.clone()));
+        if executed.refused.is_empty() {
+            self.refusals = 0;
+            self.retry.succeeded();
+        } else {
+            self.refusals += u32::from(self.refused.is_some());
+            self.retry.failed(Instant::now());
+        }
+    }
+
+    /// Writes the options of the servers down before they are added: a controller that starts after a crash in between
+    /// must know them, or it would have to reload.
+    fn record_added(&mut self, worker: &Worker, steps: &[Step]) {
+        let mut changed = false;
+        for step in steps {
+            let key = (step.backend.clone(), step.server.clone());
+            match &step.action {
+                Action::Add { options, .. } => {
+                    self.added.insert(key, options.clone());
+                    changed = true;
+                }
+                Action::Delete => changed |= self.added.remove(&key).is_some(),
+                _ => {}
+            }
+        }
+        if changed && let Err(error) = self.state.save_added(worker, unix_secs(), &self.added) {
+            self.problems.set("state", chain(&error));
+        }
+    }
+
+    /// The text with that stamp, if it was ever ours to write.
+    fn text_of(&mut self, stamp: &Stamp) -> Option<Arc<ConfigText>> {
+        if let Some(text) = self.texts.get(stamp) {
+            return Some(Arc::clone(text));
+        }
+        let text = Arc::new(ConfigText::parse(&self.state.load_text(stamp)?));
+        self.texts.insert(stamp.clone(), Arc::clone(&text));
+        Some(text)
+    }
+}
+
+/// The texts that a plan looks at beside the wanted one.
+struct Texts {
+    started_with: Option<Arc<ConfigText>>,
+    on_disk: Option<Arc<ConfigText>>,
+}
+
+fn unix_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

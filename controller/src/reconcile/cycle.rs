@@ -1,0 +1,185 @@
+//! One cycle: what HAProxy runs is read, everything is decided anew, and the difference is applied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serf_rpc::Snapshot;
+use tokio::sync::mpsc;
+use tokio::time::timeout_at;
+
+use crate::guard::{Decisions, Line};
+use crate::model::{Key, Place};
+use crate::plan::{ConfigText, Plan, WantedAdmins};
+use crate::probe::Found;
+use crate::render::{Server, Servers};
+use crate::select::{self, select};
+use crate::state::{Memory, is_remembered};
+
+use super::{Reconciler, Text, UNREACHABLE_RETRY, Wanted, chain};
+
+/// How long a cycle waits for the first answers of new probes: a server that listens answers within this, and is
+/// added and admitted in one go.
+const FIRST_ANSWERS: Duration = Duration::from_millis(5);
+
+impl Reconciler {
+    /// Hears what gossip says now.
+    pub(super) fn hear(&mut self, snapshot: &Arc<Snapshot>) {
+        let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
+        if before.revision() != snapshot.revision() || before.local_addr() != snapshot.local_addr() {
+            self.select();
+        }
+    }
+
+    /// Picks the members anew.
+    pub(super) fn select(&mut self) {
+        let defaults = select::Defaults {
+            reserved_ports: self.design.reserved_ports(),
+            loopback: self.snapshot.local_addr().is_some_and(|addr| addr.is_loopback()),
+        };
+        self.model = select(&self.snapshot, &self.design.config.backends, &defaults);
+        self.guard.hear(&self.model, Instant::now());
+    }
+
+    /// Hears a probe; says whether anything may follow from it.
+    pub(super) fn hear_probe(&mut self, found: &Found) -> bool {
+        self.guard.probed(&found.key, found.addr, found.probed)
+    }
+
+    /// When the loop has to turn again, if nothing else happens.
+    pub(super) fn next_wake(&self) -> Instant {
+        let now = Instant::now();
+        let poll = if self.worker.is_some() { self.decisions.poll } else { Some(UNREACHABLE_RETRY) };
+        let due_later = [
+            self.retry.at(),
+            self.write_retry.at(),
+            self.reload_allowed_at().filter(|_| !self.plan.reload.is_empty()),
+        ];
+        let due_later = due_later.into_iter().flatten().filter(|&at| at > now);
+        [self.decisions.deadline, self.additions.deadline(), self.writes.deadline()]
+            .into_iter()
+            .flatten()
+            .chain(due_later)
+            .chain(poll.map(|poll| now + poll))
+            .fold(self.next_drift, Instant::min)
+    }
+
+    pub(super) async fn cycle(&mut self, found: &mut mpsc::Receiver<Found>) {
+        if Instant::now() >= self.next_drift {
+            self.next_drift = Instant::now() + self.design.config.drift.interval;
+            self.look_at_file();
+        }
+        let new_probes = self.run_probes();
+        self.hear_first_answers(new_probes, found).await;
+        let running = self.read_haproxy().await;
+        let now = Instant::now();
+        self.decisions = self.guard.decide(now);
+        self.run_probes();
+        let in_force = self.in_force(now);
+        self.render(servers_of(&in_force));
+        self.plan = Plan::default();
+        if let (Some(running), Some(wanted)) = (running, &self.wanted) {
+            let wanted = Arc::clone(&wanted.text.parsed);
+            self.plan_and_apply(running, &wanted, &admins_of(&in_force)).await;
+        }
+        self.write_and_reload();
+        self.remember();
+        self.publish();
+    }
+
+    fn run_probes(&mut self) -> usize {
+        self.prober.want(&self.guard.targets(Instant::now()), &self.design.probes())
+    }
+
+    async fn hear_first_answers(&mut self, mut awaited: usize, found: &mut mpsc::Receiver<Found>) {
+        let deadline = tokio::time::Instant::now() + FIRST_ANSWERS;
+        while awaited > 0 {
+            let Ok(Some(found)) = timeout_at(deadline, found.recv()).await else { break };
+            self.hear_probe(&found);
+            awaited -= 1;
+        }
+        while let Ok(found) = found.try_recv() {
+            self.hear_probe(&found);
+        }
+    }
+
+    /// The decisions that may be in force now: additions gather, everything else is immediate.
+    fn in_force(&mut self, now: Instant) -> Decisions {
+        let wanted: BTreeMap<Key, Place> = self
+            .decisions
+            .servers
+            .iter()
+            .filter(|(_, decision)| decision.line.is_some())
+            .map(|(key, decision)| (key.clone(), decision.place))
+            .collect();
+        let places = self.additions.update(&wanted, now);
+        let mut in_force = self.decisions.clone();
+        in_force.servers.retain(|key, decision| {
+            if decision.line.is_none() {
+                return true;
+            }
+            let Some(place) = places.get(key) else { return false };
+            decision.place = *place;
+            true
+        });
+        in_force
+    }
+
+    fn render(&mut self, servers: Servers) {
+        if self.wanted.as_ref().is_some_and(|wanted| wanted.servers == servers) {
+            return;
+        }
+        match self.design.renderer.render(&self.design.config, &servers) {
+            Ok(rendered) => {
+                self.problems.clear("template");
+                let parsed = Arc::new(ConfigText::parse(&rendered.text));
+                let text = Text { stamp: rendered.stamp, text: rendered.text.into(), parsed };
+                self.wanted = Some(Wanted { servers, text });
+            }
+            Err(error) => {
+                self.problems.set("template", chain(&error));
+                self.give_up_design();
+            }
+        }
+    }
+
+    /// Keeps what a later start needs, if it has changed.
+    fn remember(&mut self) {
+        let memory = Memory {
+            members: self.snapshot.entries().iter().filter(|e| is_remembered(e)).map(|e| e.member.clone()).collect(),
+            in_rotation: self.guard.in_rotation().map(|(key, place)| (key.clone(), place)).collect(),
+        };
+        if memory == self.saved {
+            return;
+        }
+        match self.state.save_memory(&memory) {
+            Ok(()) => {
+                self.problems.clear("state");
+                self.saved = memory;
+            }
+            Err(error) => self.problems.set("state", chain(&error)),
+        }
+    }
+}
+
+fn servers_of(decisions: &Decisions) -> Servers {
+    let mut servers = Servers::new();
+    for (key, decision) in &decisions.servers {
+        let Some(line) = decision.line else { continue };
+        servers.entry(key.backend.clone()).or_default().push(Server {
+            name: key.server.clone(),
+            addr: decision.place.addr,
+            weight: decision.place.weight,
+            ready: line == Line::Ready,
+        });
+    }
+    servers
+}
+
+fn admins_of(decisions: &Decisions) -> WantedAdmins {
+    decisions
+        .servers
+        .iter()
+        .filter_map(|(key, decision)| Some(((key.backend.clone(), key.server.clone()), decision.admin?)))
+        .collect()
+}

@@ -1,0 +1,60 @@
+//! The config and the template of one moment, and what follows from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::config::{CheckMode, Config};
+use crate::guard::Rules;
+use crate::model::BackendName;
+use crate::pace::Quiet;
+use crate::render::Renderer;
+
+/// The port that Serf's agent gossips on where it is told nothing else.
+const SERF_GOSSIP_PORT: u16 = 7946;
+
+/// A config with the template it names: taken, tried and given up together.
+#[derive(Clone, Debug)]
+pub(super) struct Design {
+    pub(super) config: Arc<Config>,
+    pub(super) renderer: Arc<Renderer>,
+}
+
+impl Design {
+    pub(super) fn rules(&self) -> BTreeMap<BackendName, Rules> {
+        let rules = |backend: &crate::config::Backend| Rules {
+            checked: backend.check != CheckMode::Off,
+            probed: backend.probe,
+            guard: backend.guard.clone(),
+            drain_timeout: backend.drain.timeout,
+        };
+        self.config.backends.iter().map(|backend| (backend.name.clone(), rules(backend))).collect()
+    }
+
+    pub(super) fn probes(&self) -> BTreeMap<BackendName, Arc<CheckMode>> {
+        self.config
+            .backends
+            .iter()
+            .map(|backend| (backend.name.clone(), Arc::new(backend.check.clone())))
+            .collect()
+    }
+
+    pub(super) fn quiet(&self) -> Quiet {
+        Quiet { quiet: self.config.debounce.quiet, max_wait: self.config.debounce.max_wait }
+    }
+
+    /// Ports of the agent, the stats page and the controller, which no member may claim.
+    pub(super) fn reserved_ports(&self) -> BTreeSet<u16> {
+        let config = &self.config;
+        let stats = config.frontend.as_ref().and_then(|frontend| frontend.stats_bind.as_deref());
+        config
+            .serf
+            .addr
+            .iter()
+            .map(String::as_str)
+            .chain(stats)
+            .filter_map(|addr| addr.rsplit_once(':')?.1.parse().ok())
+            .chain(config.http.as_ref().map(|http| http.listen.port()))
+            .chain([SERF_GOSSIP_PORT])
+            .collect()
+    }
+}

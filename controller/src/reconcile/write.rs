@@ -1,0 +1,191 @@
+//! The file on the disk and the reload: when a job starts, what its end means, and which design holds.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::task::JoinError;
+
+use serf_rpc::Snapshot;
+
+use crate::config::Config;
+use crate::haproxy::file::Owner;
+use crate::haproxy::runtime::RuntimeApi;
+use crate::plan::{ConfigText, ReloadReason};
+use crate::render::{FIRST_LINE, Renderer};
+
+use super::job::{self, Done, Job, ReloadJob};
+use super::{Reconciler, Text, chain, design::Design, startup};
+
+impl Reconciler {
+    /// Starts a job where the disk or the worker is behind, nothing else runs, and the time has come.
+    pub(super) fn write_and_reload(&mut self) {
+        let Some(wanted) = self.wanted.as_ref().map(|wanted| wanted.text.clone()) else { return };
+        let now = Instant::now();
+        let on_disk = self.on_disk.as_ref().is_some_and(|text| text.stamp == wanted.stamp);
+        let settled = self.writes.update(&[((), wanted.stamp.clone())].into(), now).contains_key(&());
+        let settled = settled && self.writes.deadline().is_none();
+        if !self.jobs.is_empty() || !self.write_retry.is_due(now) || !settled {
+            return;
+        }
+        let reload = self.reload_job(now);
+        if on_disk && reload.is_none() {
+            return;
+        }
+        if let Err(error) = self.state.save_text(&wanted.stamp, &wanted.text, &self.stamps_in_use()) {
+            self.problems.set("state", chain(&error));
+        }
+        let config = &self.design.config;
+        let job = Job { text: wanted, reload };
+        let (check, timeout) = (config.haproxy.check_command.clone(), config.reload.timeout);
+        self.jobs.spawn(job::run(job, self.file.clone(), check, timeout));
+    }
+
+    fn reload_job(&self, now: Instant) -> Option<ReloadJob> {
+        let before = self.worker.clone()?;
+        let due = !self.plan.reload.is_empty() && self.reload_allowed_at().is_none_or(|at| now >= at);
+        let config = &self.design.config;
+        due.then(|| ReloadJob {
+            reasons: self.plan.reload.clone(),
+            way: config.haproxy.reload.clone(),
+            runtime: self.runtime.clone(),
+            before,
+            timeout: config.reload.timeout,
+        })
+    }
+
+    /// When the next reload may come; none if there was none yet.
+    pub(super) fn reload_allowed_at(&self) -> Option<Instant> {
+        self.last_reload.map(|at| at + self.design.config.reload.min_interval)
+    }
+
+    fn stamps_in_use(&self) -> Vec<&crate::haproxy::Stamp> {
+        let worker = self.worker.as_ref().and_then(|worker| worker.stamp.as_ref());
+        worker.into_iter().chain(self.on_disk.as_ref().map(|text| &text.stamp)).collect()
+    }
+
+    /// Takes the end of a job.
+    pub(super) fn finish(&mut self, done: Result<Done, JoinError>) {
+        let Ok(Done { job, written, result }) = done else {
+            self.problems.set("file", "writing the file ended unexpectedly; trying again".to_owned());
+            self.write_retry.failed(Instant::now());
+            return;
+        };
+        if written {
+            self.counters.writes += 1;
+            self.on_disk = Some(job.text.clone());
+        }
+        if job.reload.is_some() {
+            self.last_reload = Some(Instant::now());
+        }
+        match result {
+            Ok(()) => {
+                self.problems.clear("file");
+                self.write_retry.succeeded();
+                let current = self.wanted.as_ref().is_some_and(|wanted| wanted.text.stamp == job.text.stamp);
+                if current && (job.reload.is_some() || self.plan.reload.is_empty()) {
+                    self.fallback = None;
+                }
+                if let Some(reload) = &job.reload {
+                    self.count_reload(&reload.reasons);
+                }
+            }
+            Err(error) => {
+                self.counters.failures += 1;
+                let what = if job.reload.is_some() { "the reload failed" } else { "the file is behind" };
+                self.problems.set("file", format!("{what}: {}", chain(&error)));
+                self.write_retry.failed(Instant::now());
+                self.give_up_design();
+            }
+        }
+    }
+
+    fn count_reload(&mut self, reasons: &[ReloadReason]) {
+        self.counters.reloads += 1;
+        self.refusals = 0;
+        self.refused = None;
+        for reason in reasons {
+            tracing::info!(reason = reason.label(), "reloaded HAProxy: {reason}");
+        }
+        if let Some(reason) = reasons.first() {
+            *self.counters.reloads_by_reason.entry(reason.label().to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Looks whether somebody else has changed the file.
+    pub(super) fn look_at_file(&mut self) {
+        let Some(on_disk) = &self.on_disk else { return };
+        if !self.jobs.is_empty() {
+            return;
+        }
+        match self.file.read() {
+            Ok(Some(text)) if *text == *on_disk.text => {}
+            Ok(_) => {
+                tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
+                self.on_disk = None;
+            }
+            Err(error) => self.problems.set("file", chain(&error)),
+        }
+    }
+
+    /// Reads config and template again. What does not load leaves everything as it is.
+    ///
+    /// Gives the new source of snapshots where the agent is another.
+    pub(super) fn reload_design(&mut self) -> Option<watch::Receiver<Arc<Snapshot>>> {
+        tracing::info!(path = %self.options.config_path.display(), "reading config and template again");
+        let config = match Config::load(&self.options.config_path, self.options.env.clone()) {
+            Ok(config) => Arc::new(config),
+            Err(error) => {
+                self.problems.set("config", chain(&error));
+                return None;
+            }
+        };
+        let renderer = match Renderer::load(&config) {
+            Ok(renderer) => Arc::new(renderer),
+            Err(error) => {
+                self.problems.set("template", chain(&error));
+                return None;
+            }
+        };
+        self.problems.clear("config");
+        self.problems.clear("template");
+        let fallback = std::mem::replace(&mut self.design, Design { config, renderer });
+        let other_agent = fallback.config.serf != self.design.config.serf;
+        self.fallback.get_or_insert(fallback);
+        self.take_design();
+        if !other_agent {
+            return None;
+        }
+        match startup::watch(&self.design.config, (*self.snapshot).clone()) {
+            Ok(watcher) => {
+                let snapshots = watcher.snapshots();
+                self.watcher = watcher;
+                Some(snapshots)
+            }
+            Err(error) => {
+                self.problems.set("config", chain(&error));
+                None
+            }
+        }
+    }
+
+    /// Goes back to the design before, if the one in force has not proven itself yet.
+    pub(super) fn give_up_design(&mut self) {
+        if let Some(fallback) = self.fallback.take() {
+            tracing::warn!("going back to the config and template before");
+            self.design = fallback;
+            self.take_design();
+        }
+    }
+
+    fn take_design(&mut self) {
+        let config = Arc::clone(&self.design.config);
+        self.guard.set_rules(self.design.rules());
+        self.additions.set_quiet(self.design.quiet());
+        self.writes.set_quiet(self.design.quiet());
+        self.runtime = RuntimeApi::new(config.haproxy.stats_socket.clone());
+        self.wanted = None;
+        self.write_retry.succeeded();
+        self.select();
+    }
+}

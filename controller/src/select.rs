@@ -1,0 +1,147 @@
+//! Who belongs where: a Snapshot and the backends' rules in, a [`Model`] with a reason for every member left out.
+//!
+//! Names, tags and addresses come from any node of the cluster and are taken as hostile: what is not on the
+//! whitelist puts that member, and no other, into quarantine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use bstr::{BStr, ByteSlice};
+use serf_rpc::{Entry, Member, MemberStatus, Presence, Snapshot};
+
+use crate::config::Backend;
+use crate::model::{Attributes, Candidate, Gossip, Model, Place, Quarantine, ServerName, Weight, Wish};
+
+/// What holds for every backend that says nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Ports that no member may claim: those of the agent, the stats page and the controller itself.
+    pub reserved_ports: BTreeSet<u16>,
+    /// Whether a member may be on a loopback address: only where the agent itself gossips on one.
+    pub loopback: bool,
+}
+
+/// Picks the members of every backend.
+pub fn select(snapshot: &Snapshot, backends: &[Backend], defaults: &Defaults) -> Model {
+    let mut model = Model::default();
+    for backend in backends {
+        model.backends.insert(backend.name.clone(), BTreeMap::new());
+    }
+    for entry in snapshot.entries() {
+        let member = &entry.member;
+        let name = ServerName::new(member.name());
+        for backend in backends.iter().filter(|backend| picks(backend, member)) {
+            match &name {
+                Some(name) => {
+                    let candidate = Candidate {
+                        attributes: attributes(member, backend, defaults),
+                        gossip: gossip(entry),
+                    };
+                    model.backends.entry(backend.name.clone()).or_default().insert(name.clone(), candidate);
+                }
+                None => {
+                    model.unnameable.insert(shown(member.name()), Quarantine::Name);
+                }
+            }
+        }
+        model.known.extend(name);
+    }
+    model
+}
+
+fn picks(backend: &Backend, member: &Member) -> bool {
+    let tags_match = backend.tags.iter().all(|(key, values)| {
+        member.tag(key).is_some_and(|value| values.iter().any(|wanted| value == wanted.as_bytes()))
+    });
+    let node_matches = backend
+        .node
+        .as_ref()
+        .is_none_or(|node| member.name().to_str().is_ok_and(|name| node.is_match(name)));
+    tags_match && node_matches
+}
+
+fn gossip(entry: &Entry) -> Gossip {
+    match (entry.presence, entry.member.status()) {
+        (_, MemberStatus::Left) => Gossip::Left,
+        (_, MemberStatus::Leaving) => Gossip::Leaving,
+        (Presence::Listed, MemberStatus::Alive) => Gossip::Alive,
+        (Presence::Listed, MemberStatus::Failed) => Gossip::Failed,
+        _ => Gossip::Absent,
+    }
+}
+
+fn attributes(member: &Member, backend: &Backend, defaults: &Defaults) -> Result<Attributes, Quarantine> {
+    let ip = member.addr().ok_or(Quarantine::NoAddress)?;
+    let allowed = match &backend.networks {
+        Some(networks) => networks.iter().any(|network| network.contains(&ip)),
+        None => is_ordinary(ip) || (ip.is_loopback() && defaults.loopback),
+    };
+    if !allowed {
+        return Err(Quarantine::Network(ip));
+    }
+    let port = port(member, backend)?;
+    let allowed = match &backend.ports {
+        Some(ports) => ports.iter().any(|range| range.contains(&port)),
+        None => !defaults.reserved_ports.contains(&port),
+    };
+    if !allowed {
+        return Err(Quarantine::Port(port));
+    }
+    let place = Place { addr: SocketAddr::new(ip, port), weight: weight(member, backend)? };
+    Ok(Attributes { place, wish: wish(member)? })
+}
+
+/// Unicast, and neither loopback, link-local nor unspecified.
+fn is_ordinary(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            !(ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast())
+                && ip.octets().first() != Some(&0)
+        }
+        IpAddr::V6(ip) => {
+            !(ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified())
+        }
+    }
+}
+
+fn port(member: &Member, backend: &Backend) -> Result<u16, Quarantine> {
+    match member.tag("port") {
+        Some(value) => number(value)
+            .filter(|&port| port != 0)
+            .ok_or_else(|| bad_tag("port", value, "a port from 1 to 65535")),
+        None => backend.port.ok_or(Quarantine::NoPort),
+    }
+}
+
+fn weight(member: &Member, backend: &Backend) -> Result<Weight, Quarantine> {
+    let Some(value) = member.tag("weight") else { return Ok(Weight::DEFAULT) };
+    number(value)
+        .and_then(Weight::new)
+        .filter(|&weight| weight <= backend.max_weight)
+        .ok_or_else(|| bad_tag("weight", value, "a number from 0 to 256, at most the backend's max_weight"))
+}
+
+fn wish(member: &Member) -> Result<Wish, Quarantine> {
+    let Some(value) = member.tag("state") else { return Ok(Wish::Ready) };
+    match value.as_bytes() {
+        b"ready" => Ok(Wish::Ready),
+        b"drain" => Ok(Wish::Drain),
+        b"maint" => Ok(Wish::Maint),
+        _ => Err(bad_tag("state", value, "ready, drain or maint")),
+    }
+}
+
+/// Digits only: what `u16::from_str` takes beyond them (`+1`) is no number here.
+fn number(value: &BStr) -> Option<u16> {
+    let digits = value.to_str().ok()?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+fn bad_tag(tag: &'static str, value: &BStr, want: &'static str) -> Quarantine {
+    Quarantine::Tag { tag, value: shown(value), want }
+}
+
+/// Escaped to printable ASCII and at most 80 bytes of the original.
+fn shown(hostile: &BStr) -> String {
+    hostile.bytes().take(80).flat_map(std::ascii::escape_default).map(char::from).collect()
+}

@@ -1,0 +1,306 @@
+//! What has to survive a restart of the controller: the state directory.
+//!
+//! It holds the lock (one controller a directory), the members last seen and the servers in rotation, the texts that
+//! a worker may have started with, by stamp, and the options of the servers that were added to the running worker.
+//! Everything in it can be lost without harm to traffic: what is missing costs a reload or a probe, never a server.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use bstr::{ByteSlice, ByteVec};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serf_rpc::{Entry, Member, MemberStatus, Presence};
+
+use crate::haproxy::{AddedOptions, Stamp, Worker};
+use crate::model::{BackendName, Key, Place, ServerName, Weight};
+
+/// Texts kept, newest first; the running worker's own is always among them.
+const TEXTS: usize = 16;
+/// How far two readings of one worker's start may lie apart: `show info` counts in whole seconds.
+const SAME_START_SECS: u64 = 3;
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be made, or a file in it cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Another controller has it.
+    #[error("another serf-haproxy uses the state directory {path}; give each its own `[state] dir`")]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// The state directory, locked for as long as this lives.
+#[derive(Debug)]
+pub struct StateDir {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// The members last seen and the servers in rotation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Every member that is not gone.
+    pub members: Vec<Member>,
+    /// The servers that had traffic.
+    pub in_rotation: BTreeMap<Key, Place>,
+}
+
+impl StateDir {
+    /// Makes the directory where it is missing, and takes its lock.
+    ///
+    /// # Errors
+    /// [`StateError::Locked`] while another process has it, [`StateError::Write`] where it cannot be made.
+    pub fn open(dir: &Path) -> Result<Self, StateError> {
+        let texts = dir.join("texts");
+        fs::create_dir_all(&texts).map_err(|source| StateError::Write { path: texts, source })?;
+        let path = dir.join("lock");
+        let lock = File::create(&path).map_err(|source| StateError::Write { path, source })?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StateError::Locked { path: dir.to_owned() })?;
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// What was last saved; empty where nothing readable was.
+    pub fn load_memory(&self) -> Memory {
+        let saved: SavedMemory = self.load("members.json").unwrap_or_default();
+        Memory {
+            members: saved.members.into_iter().map(SavedMember::into_member).collect(),
+            in_rotation: saved.in_rotation.into_iter().filter_map(SavedServer::into_place).collect(),
+        }
+    }
+
+    /// Saves the members and the servers in rotation.
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; what was saved before is still there.
+    pub fn save_memory(&self, memory: &Memory) -> Result<(), StateError> {
+        let saved = SavedMemory {
+            members: memory.members.iter().map(SavedMember::from_member).collect(),
+            in_rotation: memory.in_rotation.iter().map(|(key, place)| SavedServer::from_place(key, *place)).collect(),
+        };
+        self.save("members.json", &saved)
+    }
+
+    /// The options of the servers that were added to this worker; none where it is another worker.
+    pub fn load_added(&self, worker: &Worker, now_secs: u64) -> AddedOptions {
+        let Some(saved) = self.load::<SavedAdded>("added.json") else { return AddedOptions::new() };
+        let started = now_secs.saturating_sub(worker.uptime.as_secs());
+        if saved.pid != worker.pid || saved.started.abs_diff(started) > SAME_START_SECS {
+            return AddedOptions::new();
+        }
+        let name = |entry: SavedOptions| {
+            let names = (BackendName::new(entry.backend)?, ServerName::new(entry.server)?);
+            Some((names, entry.options))
+        };
+        saved.servers.into_iter().filter_map(name).collect()
+    }
+
+    /// Saves the options of the servers that are added to this worker, before they are.
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; what was saved before is still there.
+    pub fn save_added(&self, worker: &Worker, now_secs: u64, added: &AddedOptions) -> Result<(), StateError> {
+        let servers = added
+            .iter()
+            .map(|((backend, server), options)| SavedOptions {
+                backend: backend.to_string(),
+                server: server.to_string(),
+                options: options.clone(),
+            })
+            .collect();
+        let started = now_secs.saturating_sub(worker.uptime.as_secs());
+        self.save("added.json", &SavedAdded { pid: worker.pid, started, servers })
+    }
+
+    /// The text with that stamp, if it was saved.
+    pub fn load_text(&self, stamp: &Stamp) -> Option<String> {
+        fs::read_to_string(self.text_path(stamp)).ok()
+    }
+
+    /// Saves a text that a worker may start with, and forgets the oldest ones but those to keep.
+    ///
+    /// # Errors
+    /// [`StateError::Write`].
+    pub fn save_text(&self, stamp: &Stamp, text: &str, keep: &[&Stamp]) -> Result<(), StateError> {
+        replace(&self.text_path(stamp), text.as_bytes())?;
+        self.prune_texts(keep);
+        Ok(())
+    }
+
+    fn prune_texts(&self, keep: &[&Stamp]) {
+        let Ok(entries) = fs::read_dir(self.dir.join("texts")) else { return };
+        let mut texts: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        texts.sort();
+        let kept = |path: &Path| keep.iter().any(|stamp| self.text_path(stamp) == path);
+        for (_, path) in texts.iter().rev().skip(TEXTS).filter(|(_, path)| !kept(path)) {
+            if let Err(error) = fs::remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an old text");
+            }
+        }
+    }
+
+    fn text_path(&self, stamp: &Stamp) -> PathBuf {
+        self.dir.join("texts").join(format!("{}.cfg", stamp.as_str()))
+    }
+
+    fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let path = self.dir.join(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot read saved state; going on without it");
+                return None;
+            }
+        };
+        serde_json::from_slice(&bytes)
+            .inspect_err(|error| {
+                tracing::warn!(path = %path.display(), %error, "saved state is damaged; going on without it");
+            })
+            .ok()
+    }
+
+    fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
+        let path = self.dir.join(name);
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| StateError::Write { path: path.clone(), source: error.into() })?;
+        replace(&path, &bytes)
+    }
+}
+
+/// Replaces a file whole. It is not flushed to the disk: HAProxy does not outlive a crash of the machine either, and
+/// without these files the controller starts from its own configuration file.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    let write = || {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let mut staged = tempfile::NamedTempFile::new_in(dir)?;
+        staged.write_all(bytes)?;
+        staged.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|source| StateError::Write { path: path.to_owned(), source })
+}
+
+/// Whether a member has to be remembered: whoever left is gone, the others may come back.
+pub fn is_remembered(entry: &Entry) -> bool {
+    entry.presence == Presence::Listed || entry.member.status() != MemberStatus::Left
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct SavedMemory {
+    members: Vec<SavedMember>,
+    in_rotation: Vec<SavedServer>,
+}
+
+/// Names and tags are any bytes: escaped as `\xff` they fit into JSON, and come back as they were.
+#[derive(Serialize, Deserialize)]
+struct SavedMember {
+    name: String,
+    addr: Option<IpAddr>,
+    port: u16,
+    status: SavedStatus,
+    tags: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SavedStatus {
+    None,
+    Alive,
+    Leaving,
+    Left,
+    Failed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedServer {
+    backend: String,
+    server: String,
+    addr: SocketAddr,
+    weight: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedAdded {
+    pid: u32,
+    started: u64,
+    servers: Vec<SavedOptions>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedOptions {
+    backend: String,
+    server: String,
+    options: Vec<String>,
+}
+
+impl SavedMember {
+    fn from_member(member: &Member) -> Self {
+        Self {
+            name: member.name().escape_bytes().to_string(),
+            addr: member.addr(),
+            port: member.port(),
+            status: match member.status() {
+                MemberStatus::Alive => SavedStatus::Alive,
+                MemberStatus::Leaving => SavedStatus::Leaving,
+                MemberStatus::Left => SavedStatus::Left,
+                MemberStatus::Failed => SavedStatus::Failed,
+                _ => SavedStatus::None,
+            },
+            tags: member
+                .tags()
+                .map(|(key, value)| (key.escape_bytes().to_string(), value.escape_bytes().to_string()))
+                .collect(),
+        }
+    }
+
+    fn into_member(self) -> Member {
+        let mut member = Member::builder(Vec::unescape_bytes(&self.name)).status(match self.status {
+            SavedStatus::None => MemberStatus::None,
+            SavedStatus::Alive => MemberStatus::Alive,
+            SavedStatus::Leaving => MemberStatus::Leaving,
+            SavedStatus::Left => MemberStatus::Left,
+            SavedStatus::Failed => MemberStatus::Failed,
+        });
+        if let Some(addr) = self.addr {
+            member = member.addr(addr, self.port);
+        }
+        for (key, value) in &self.tags {
+            member = member.tag(Vec::unescape_bytes(key), Vec::unescape_bytes(value));
+        }
+        member.build()
+    }
+}
+
+impl SavedServer {
+    fn from_place(key: &Key, place: Place) -> Self {
+        Self {
+            backend: key.backend.to_string(),
+            server: key.server.to_string(),
+            addr: place.addr,
+            weight: place.weight.get(),
+        }
+    }
+
+    fn into_place(self) -> Option<(Key, Place)> {
+        let key = Key { backend: BackendName::new(self.backend)?, server: ServerName::new(self.server)? };
+        Some((key, Place { addr: self.addr, weight: Weight::new(self.weight)? }))
+    }
+}

@@ -1,0 +1,147 @@
+//! What the controller says of itself: the outcome of a cycle in, JSON or text that a person can read out. [P]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// How everything stands after a cycle. Its JSON form is an interface: names are stable, values are added only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether anything is wrong, in sentences; empty when all is well.
+    pub problems: Vec<String>,
+    /// The Serf agent.
+    pub agent: Agent,
+    /// HAProxy.
+    pub haproxy: Haproxy,
+    /// The configuration file.
+    pub file: File,
+    /// What was done since this process started.
+    pub counters: Counters,
+    /// Every backend.
+    pub backends: BTreeMap<String, Backend>,
+    /// Members that a rule picks and that cannot be used, by their escaped name, with the reason.
+    pub quarantined: BTreeMap<String, String>,
+}
+
+/// The Serf agent that membership comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// `connected`, `lost` or `waiting`.
+    pub state: String,
+    /// `host:port` of the agent, once one has answered.
+    pub addr: Option<String>,
+    /// How long ago the members were last read, in seconds.
+    pub members_age_seconds: Option<u64>,
+    /// Members known, all statuses.
+    pub members: usize,
+}
+
+/// The worker that answers on the stats socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Haproxy {
+    /// `running` or `unreachable`.
+    pub state: String,
+    /// The worker's process id.
+    pub pid: Option<u32>,
+    /// Its version, `3.0`.
+    pub version: Option<String>,
+    /// The stamp of the text it started with.
+    pub stamp: Option<String>,
+}
+
+/// The configuration file that the controller owns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Where it is.
+    pub path: String,
+    /// `current` or `behind`.
+    pub state: String,
+    /// The stamp of what is on disk.
+    pub stamp: Option<String>,
+}
+
+/// What was done since the process started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Executions of a plan that did more than admit servers whose probe came true.
+    pub applies: u64,
+    /// Executions that only admitted such servers.
+    pub admissions: u64,
+    /// Steps that HAProxy refused.
+    pub refused: u64,
+    /// Files written.
+    pub writes: u64,
+    /// Reloads that took effect.
+    pub reloads: u64,
+    /// Reloads and writes that failed.
+    pub failures: u64,
+    /// Reloads that took effect, by their first reason.
+    pub reloads_by_reason: BTreeMap<String, u64>,
+}
+
+/// A backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Its servers, by name.
+    pub servers: BTreeMap<String, Server>,
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// `ready`, `waiting`, `drain`, `maint`, `leaving` or `out`.
+    pub state: String,
+    /// Why.
+    pub why: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its weight, 0 to 256.
+    pub weight: u16,
+    /// What gossip says of it: `alive`, `leaving`, `left`, `failed` or `absent`.
+    pub gossip: String,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.problems {
+            writeln!(f, "PROBLEM  {problem}")?;
+        }
+        let none = || "-".to_owned();
+        let age = self.agent.members_age_seconds.map_or_else(none, |age| format!("{age}s old"));
+        let addr = self.agent.addr.clone().unwrap_or_else(none);
+        writeln!(f, "agent    {} {addr}, {} members, {age}", self.agent.state, self.agent.members)?;
+        let pid = self.haproxy.pid.map_or_else(none, |pid| pid.to_string());
+        let version = self.haproxy.version.clone().unwrap_or_else(none);
+        let stamp = self.haproxy.stamp.clone().unwrap_or_else(none);
+        writeln!(f, "haproxy  {}, version {version}, worker {pid}, started with {stamp}", self.haproxy.state)?;
+        let stamp = self.file.stamp.clone().unwrap_or_else(none);
+        writeln!(f, "file     {}, {}, {stamp}", self.file.path, self.file.state)?;
+        let counters = &self.counters;
+        writeln!(
+            f,
+            "done     {} applies, {} admissions, {} writes, {} reloads, {} failures",
+            counters.applies, counters.admissions, counters.writes, counters.reloads, counters.failures
+        )?;
+        for (name, backend) in &self.backends {
+            writeln!(f, "\nbackend {name}")?;
+            if backend.servers.is_empty() {
+                writeln!(f, "  no servers")?;
+            }
+            let width = backend.servers.keys().map(String::len).max().unwrap_or(0);
+            for (name, server) in &backend.servers {
+                let (state, gossip, weight) = (&server.state, &server.gossip, server.weight);
+                let address = server.address.to_string();
+                writeln!(f, "  {name:width$}  {state:8} {address:21} weight {weight:<3} {gossip:8} {}", server.why)?;
+            }
+        }
+        if !self.quarantined.is_empty() {
+            writeln!(f, "\nquarantined")?;
+        }
+        for (name, reason) in &self.quarantined {
+            writeln!(f, "  {name}: {reason}")?;
+        }
+        Ok(())
+    }
+}
