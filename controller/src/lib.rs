@@ -1,5 +1,6 @@
 //! Turns Serf membership into HAProxy backends.
 
+pub mod config;
 pub mod haproxy;
 pub mod model;
 pub mod plan;

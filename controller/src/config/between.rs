@@ -1,0 +1,123 @@
+//! What must hold between keys: a [`Config`] whose keys are right one by one in, complaints left in the source. [P]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::source::Section;
+use super::{CheckMode, Config, HARD_STOP_AFTER};
+
+/// Complains about everything that does not fit together.
+pub(super) fn check(config: &Config, root: &Section<'_>) {
+    backends(config, root);
+    frontend(config, root);
+    drains(config, root);
+    files(config, root);
+    if config.debounce.quiet > config.debounce.max_wait {
+        root.section("debounce").complain(
+            "quiet",
+            "is longer than max_wait; shorten it or raise max_wait",
+        );
+    }
+}
+
+fn backends(config: &Config, root: &Section<'_>) {
+    if config.backends.is_empty() {
+        root.complain(
+            "backend",
+            "there is none; add a [[backend]] with name, tags and port",
+        );
+    }
+    let mut names = BTreeSet::new();
+    for (backend, section) in config.backends.iter().zip(root.sections("backend", "name")) {
+        if !names.insert(&backend.name) {
+            section.complain("name", "another backend has this name; rename one of them");
+        }
+        if backend.tags.is_empty() && backend.node.is_none() {
+            let message = "selects every member, this balancer's own agent too; set tags, or node = \".*\" if that is meant";
+            section.complain("tags", message);
+        }
+        if !backend.probe && backend.check == CheckMode::Off {
+            section.complain(
+                "probe",
+                "nothing would prove a new server; set check, or leave probe out",
+            );
+        }
+        if let (Some(port), Some(ports)) = (backend.port, &backend.ports)
+            && !ports.iter().any(|range| range.contains(&port))
+        {
+            section.complain("port", "is not among ports; add it there");
+        }
+    }
+}
+
+fn frontend(config: &Config, root: &Section<'_>) {
+    let section = root.section("frontend");
+    let Some(frontend) = &config.frontend else {
+        if config.haproxy.template.is_none() && !section.is_given() {
+            let hint = "the built-in template needs it; add it with bind = [\"*:80\"], or set haproxy.template";
+            section.complain("", format!("the section is missing; {hint}"));
+        }
+        return;
+    };
+    if !config.backends.is_empty()
+        && !config
+            .backends
+            .iter()
+            .any(|backend| backend.name == frontend.default_backend)
+    {
+        let names: Vec<&str> = config
+            .backends
+            .iter()
+            .map(|backend| backend.name.as_str())
+            .collect();
+        section.complain(
+            "default_backend",
+            format!("there is no such backend; use one of {}", names.join(", ")),
+        );
+    }
+}
+
+fn drains(config: &Config, root: &Section<'_>) {
+    if config.haproxy.template.is_some() {
+        return;
+    }
+    let limit = humantime::format_duration(HARD_STOP_AFTER);
+    let message = format!(
+        "a reload would cut requests before that, hard-stop-after is {limit}; give at most {limit}"
+    );
+    let global = root.section("drain");
+    let mut blamed = false;
+    for (backend, section) in config.backends.iter().zip(root.sections("backend", "name")) {
+        if backend.drain.timeout <= HARD_STOP_AFTER {
+            continue;
+        }
+        let own = section.section("drain");
+        if own.has("timeout") {
+            own.complain("timeout", message.clone());
+        } else if !std::mem::replace(&mut blamed, true) {
+            global.complain("timeout", message.clone());
+        }
+    }
+}
+
+fn files(config: &Config, root: &Section<'_>) {
+    let mut read: BTreeSet<&Path> = config
+        .files
+        .iter()
+        .map(|file| file.template.as_path())
+        .collect();
+    read.extend(config.haproxy.template.as_deref());
+    if read.contains(config.haproxy.config.as_path()) {
+        root.section("haproxy")
+            .complain("config", "is a template too; write to another file");
+    }
+    let mut written = BTreeSet::from([config.haproxy.config.as_path()]);
+    for (file, section) in config.files.iter().zip(root.sections("file", "path")) {
+        if !written.insert(&file.path) {
+            section.complain("path", "is written already; write to another file");
+        }
+        if read.contains(file.path.as_path()) {
+            section.complain("path", "is a template too; write to another file");
+        }
+    }
+}

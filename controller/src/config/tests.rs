@@ -1,0 +1,271 @@
+use std::time::Duration;
+
+use super::{CheckMode, Complaint, Config, Mode, Place, ReloadWay};
+
+const SMALL: &str = "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n";
+const SAMPLE: &str = include_str!("../../config.sample.toml");
+
+fn load(text: &str) -> Result<Config, Vec<Complaint>> {
+    Config::parse(text, [])
+}
+
+fn complaints(text: &str) -> Vec<String> {
+    spoken(load(text))
+}
+
+fn spoken(config: Result<Config, Vec<Complaint>>) -> Vec<String> {
+    let speak = |Complaint {
+                     place,
+                     key,
+                     message,
+                 }: Complaint| match place {
+        Place::File { line, column } => format!("{line}:{column}: {key}: {message}"),
+        Place::Variable(name) => format!("{name}: {key}: {message}"),
+    };
+    config.map_or_else(
+        |complaints| complaints.into_iter().map(speak).collect(),
+        |_| Vec::new(),
+    )
+}
+
+fn variable(name: &str, value: &str) -> [(String, String); 1] {
+    [(name.to_owned(), value.to_owned())]
+}
+
+/// The sample with every key that is left out by default taken in.
+fn full_sample() -> String {
+    let takes_in = |line: &str| {
+        let inner = line.strip_prefix("# ")?;
+        let key = inner.split(" =").next()?;
+        let is_key =
+            inner.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (is_key || inner.starts_with('[')).then(|| inner.to_owned())
+    };
+    let lines: Vec<String> = SAMPLE
+        .lines()
+        .filter(|line| !line.starts_with("master_socket") && !line.starts_with("# spawn"))
+        .map(|line| takes_in(line).unwrap_or_else(|| line.to_owned()))
+        .collect();
+    lines.join("\n")
+}
+
+#[test]
+fn the_sample_says_the_defaults() {
+    assert_eq!(load(SAMPLE), load(SMALL));
+    assert!(load(SAMPLE).is_ok());
+}
+
+#[test]
+fn the_sample_has_every_key() {
+    let config = load(&full_sample()).unwrap();
+    assert_eq!(
+        config.haproxy.reload,
+        ReloadWay::Command(["systemctl", "reload", "haproxy"].map(str::to_owned).into())
+    );
+    let shown = format!("{config:#?}");
+    assert!(
+        !shown.contains(": None"),
+        "a key is not in the sample: {shown}"
+    );
+    assert_eq!(
+        (config.files.len(), config.backends[0].guard.min_servers),
+        (1, 2)
+    );
+}
+
+#[test]
+fn a_backend_has_the_global_guard_and_drain_but_for_its_own_keys() {
+    let text = format!(
+        "{SMALL}[backend.guard]\nhold = \"0s\"\n[guard]\nwindow = \"1m\"\n[drain]\ntimeout = \"5s\"\n"
+    );
+    let backend = load(&text).unwrap().backends.remove(0);
+    assert_eq!(backend.guard.window, Duration::from_secs(60));
+    assert_eq!(backend.guard.hold, None);
+    assert_eq!(backend.drain.timeout, Duration::from_secs(5));
+}
+
+#[test]
+fn values_have_their_short_forms() {
+    let text = format!(
+        "[serf]\naddr = [\"10.0.0.1:7373\", \"[::1]:7373\", \"agent.local:7373\"]\n{SMALL}mode = \"tcp\"\ncheck = \"GET /up?deep=1\"\n\
+         networks = [\"10.0.0.0/8\", \"192.0.2.7\"]\nports = [3000, \"8000-8999\"]\nnode = \"web-.*\"\n\
+         server_options = \"send-proxy-v2  backup\"\nprobe = \"off\"\n"
+    );
+    let config = load(&text).unwrap();
+    let backend = &config.backends[0];
+    assert_eq!(config.serf.addr.len(), 3);
+    assert_eq!(backend.mode, Mode::Tcp);
+    assert_eq!(
+        backend.check,
+        CheckMode::Http {
+            method: "GET".into(),
+            path: "/up?deep=1".into()
+        }
+    );
+    assert_eq!(backend.ports, Some(vec![3000..=3000, 8000..=8999]));
+    assert_eq!(
+        backend.networks.as_ref().unwrap()[1].to_string(),
+        "192.0.2.7/32"
+    );
+    assert_eq!(backend.server_options, ["send-proxy-v2", "backup"]);
+    assert!(!backend.probe);
+    let node = backend.node.as_ref().unwrap();
+    assert!(node.is_match("web-1") && !node.is_match("a-web-1"));
+}
+
+#[test]
+fn a_pattern_with_alternatives_still_matches_whole_names_only() {
+    let config = load(&format!("{SMALL}node = \"a|b\"\n")).unwrap();
+    let node = config.backends[0].node.as_ref().unwrap();
+    assert!(node.is_match("b") && !node.is_match("ax") && !node.is_match("xb"));
+    assert_eq!(complaints(&format!("{SMALL}node = \"a)|(b\"\n")).len(), 1);
+}
+
+#[test]
+fn all_errors_are_told_with_their_place() {
+    let text = "\
+[debounce]
+quiet = 200
+max_wait = \"2\"
+[gaurd]
+window = \"5m\"
+[guard]
+max_removal = 50
+probefall = 3
+hold = \"ten minutes\"
+[frontend]
+bind = [\"*:80\", \"here\"]
+[[backend]]
+name = \"no des\"
+tags = { role = 7 }
+port = 0
+server_options = \"a#b\"
+";
+    insta::assert_snapshot!(complaints(text).join("\n"));
+}
+
+#[test]
+fn all_errors_between_keys_are_told_with_their_place() {
+    let text = "\
+[debounce]
+quiet = \"3s\"
+[frontend]
+bind = \"*:80\"
+default_backend = \"web\"
+[drain]
+timeout = \"31s\"
+[[backend]]
+name = \"nodes\"
+check = \"off\"
+probe = \"off\"
+[[backend]]
+name = \"nodes\"
+tags = { role = \"x\" }
+port = 80
+ports = [3000]
+[backend.drain]
+timeout = \"1m\"
+[[file]]
+template = \"/t.j2\"
+path = \"/etc/haproxy/haproxy.cfg\"
+";
+    insta::assert_snapshot!(complaints(text).join("\n"));
+}
+
+#[test]
+fn an_error_of_syntax_is_told_with_its_place() {
+    let error = Config::parse("[serf]\naddr = \n", []).unwrap_err();
+    assert_eq!(error[0].place, Place::File { line: 2, column: 8 });
+}
+
+#[test]
+fn one_way_to_reload_is_enough() {
+    let text = format!("[haproxy]\nmaster_socket = \"/m\"\nspawn = true\n{SMALL}");
+    assert_eq!(
+        complaints(&text),
+        ["3:9: haproxy.spawn: there is master_socket already; keep one way to reload"]
+    );
+    assert_eq!(
+        load(&format!("[haproxy]\nspawn = true\n{SMALL}"))
+            .unwrap()
+            .haproxy
+            .reload,
+        ReloadWay::Spawn
+    );
+    assert_eq!(
+        load(&format!("[haproxy]\nspawn = false\n{SMALL}")),
+        load(SMALL)
+    );
+}
+
+#[test]
+fn a_template_of_ones_own_needs_no_frontend_and_bounds_no_drain() {
+    let backend = SMALL.split_once("[[").unwrap().1;
+    let text = format!("[haproxy]\ntemplate = \"/t.j2\"\n[drain]\ntimeout = \"5m\"\n[[{backend}");
+    assert_eq!(complaints(&text), [""; 0]);
+    let text = format!("[[{backend}");
+    assert!(complaints(&text)[0].starts_with("1:1: frontend: the section is missing"));
+}
+
+#[test]
+fn nothing_that_is_live_in_haproxys_configuration_gets_through() {
+    let keys = [
+        "balance = \"uri§\"",
+        "check = \"GET /§\"",
+        "server_options = \"x§\"",
+    ];
+    let mut texts: Vec<String> = keys.iter().map(|line| format!("{SMALL}{line}\n")).collect();
+    texts.push(SMALL.replace("*:80", "*:80 §"));
+    texts.push(format!("[haproxy]\nstats_socket = \"/run/§\"\n{SMALL}"));
+    for text in texts {
+        for live in [
+            "\\n", "\\r", "\\t", "\\u0000", "\\\"", "'", "#", "\\\\", "$", ";", "{", "}", "<", "é",
+            "\\u007f",
+        ] {
+            let text = text.replace('§', live);
+            assert_eq!(complaints(&text).len(), 1, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_variable_goes_before_the_file() {
+    let text = format!("[guard]\nwindow = \"1m\"\n{SMALL}");
+    let config = Config::parse(&text, variable("SERF_HAPROXY_GUARD_WINDOW", "7m")).unwrap();
+    assert_eq!(config.backends[0].guard.window, Duration::from_secs(420));
+    let config = Config::parse(&text, variable("SERF_HAPROXY_HTTP_LISTEN", "[::1]:1")).unwrap();
+    assert_eq!(config.http.unwrap().listen.port(), 1);
+    let config = Config::parse(&text, variable("SERF_HAPROXY_RETIRED_MAX", "7")).unwrap();
+    assert_eq!(config.retired.max, 7);
+    assert!(Config::parse(&text, variable("SERF_HAPROXY_CONFIG", "/x")).is_ok());
+    assert!(Config::parse(&text, variable("PATH", "/x")).is_ok());
+}
+
+#[test]
+fn an_error_of_a_variable_names_it() {
+    let error = spoken(Config::parse(
+        SMALL,
+        variable("SERF_HAPROXY_GUARD_WINDOW", "7"),
+    ));
+    let wanted = "SERF_HAPROXY_GUARD_WINDOW: guard.window: a time span without a unit; write \"7s\" or \"7ms\"";
+    assert_eq!(error, [wanted]);
+    let error = spoken(Config::parse(
+        SMALL,
+        variable("SERF_HAPROXY_GUARD_WINDOWS", "7m"),
+    ));
+    assert!(
+        error[0].ends_with("did you mean SERF_HAPROXY_GUARD_WINDOW?"),
+        "{error:?}"
+    );
+    let error = spoken(Config::parse(
+        SMALL,
+        variable("SERF_HAPROXY_HAPROXY_RELOAD_COMMAND", "x"),
+    ));
+    assert!(error[0].contains("expected a list"), "{error:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load("/nowhere/config.toml".as_ref(), []).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read /nowhere/config.toml");
+}
