@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 use crate::haproxy::HaproxyKind;
-use crate::net::Net;
+use crate::net::{Net, shared_file};
 use crate::process::{find_program, read_lossy};
 
 /// Lines of each log that a failed test shows.
@@ -110,13 +111,32 @@ impl Drop for Lab {
     }
 }
 
-/// Runs a test in a lab of its own, on a runtime of its own.
+/// Runs a test in a lab of its own, on a runtime of its own, beside other tests.
 ///
 /// Without one of its needs the test is skipped, loudly and by name; with `CI` set that is a failure.
 ///
 /// # Panics
 /// When the test fails; the tails of all logs are printed.
 pub fn test<F>(needs: &[Need], body: F)
+where
+    F: AsyncFnOnce(&Lab) -> Result<()>,
+{
+    run(needs, FlockOperation::LockShared, body);
+}
+
+/// The same for a test that measures time or puts on load: it runs while no other test of the harness
+/// does.
+///
+/// # Panics
+/// As [`test`].
+pub fn test_alone<F>(needs: &[Need], body: F)
+where
+    F: AsyncFnOnce(&Lab) -> Result<()>,
+{
+    run(needs, FlockOperation::LockExclusive, body);
+}
+
+fn run<F>(needs: &[Need], company: FlockOperation, body: F)
 where
     F: AsyncFnOnce(&Lab) -> Result<()>,
 {
@@ -136,6 +156,8 @@ where
         .enable_all()
         .build()
         .expect("a runtime");
+    let machine = shared_file("machine").expect("a lock file");
+    flock(&machine, company).expect("a lock");
     let lab = Lab::new(name).expect("a lab");
     if let Err(error) = runtime.block_on(body(&lab)) {
         panic!("{error:#}");

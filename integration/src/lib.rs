@@ -1,7 +1,7 @@
 //! The harness: real Serf agents, HAProxy, web servers, load and the controller's own binary, each
 //! supervised, each on addresses of its own, none surviving the process that started it.
 //!
-//! A test starts with [`test`], which gives it a [`Lab`]: a network (`127.x.y.0/24`), a directory and,
+//! A test starts with [`test`] (or [`test_alone`], where it measures time), which gives it a [`Lab`]: a network (`127.x.y.0/24`), a directory and,
 //! when it fails, the tails of all logs.
 //!
 //! ```no_run
@@ -31,7 +31,7 @@ pub mod wrk;
 pub use agent::Agent;
 pub use controller::Controller;
 pub use haproxy::{Haproxy, HaproxyKind};
-pub use lab::{Lab, Need, test};
+pub use lab::{Lab, Need, test, test_alone};
 pub use net::Net;
 pub use process::Process;
 pub use tap::Tap;

@@ -3,7 +3,6 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
@@ -25,10 +24,6 @@ impl Net {
     /// # Errors
     /// When all networks are taken or the lock directory cannot be used.
     pub fn take() -> Result<Self> {
-        let dir = std::env::temp_dir().join("serf-haproxy-nets");
-        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        // Shared by all users, as the temporary directory itself; the owner alone may change it.
-        let _ = fs::set_permissions(&dir, Permissions::from_mode(0o1777));
         let networks: Vec<(u8, u8)> = SECOND
             .flat_map(|second| (0..=255).map(move |third| (second, third)))
             .collect();
@@ -40,7 +35,7 @@ impl Net {
             .take(networks.len())
             .copied()
         {
-            if let Some(lock) = lock(&dir.join(format!("127.{second}.{third}"))) {
+            if let Some(lock) = lock(&format!("127.{second}.{third}"))? {
                 return Ok(Self {
                     second,
                     third,
@@ -64,15 +59,29 @@ impl Net {
     }
 }
 
-fn lock(path: &Path) -> Option<File> {
+/// A file to lock, shared by all users of this machine.
+pub(crate) fn shared_file(name: &str) -> Result<File> {
+    let dir = std::env::temp_dir().join("serf-haproxy-locks");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    // As the temporary directory itself; only the owners may change modes.
+    let _ = fs::set_permissions(&dir, Permissions::from_mode(0o1777));
+    let path = dir.join(name);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(path)
-        .ok()?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
-    Some(file)
+        .open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    let _ = fs::set_permissions(&path, Permissions::from_mode(0o666));
+    Ok(file)
+}
+
+/// The locked file, none where somebody else holds it.
+fn lock(name: &str) -> Result<Option<File>> {
+    let file = shared_file(name)?;
+    Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .is_ok()
+        .then_some(file))
 }
 
 #[cfg(test)]
