@@ -88,3 +88,84 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Pace<K, V> {
         self.last_change.is_none_or(|last| now >= last + self.quiet.quiet)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const QUIET: Quiet = Quiet { quiet: Duration::from_millis(200), max_wait: Duration::from_millis(2000) };
+
+    fn wanted(keys: &[u8]) -> BTreeMap<u8, u8> {
+        keys.iter().map(|&key| (key, 0)).collect()
+    }
+
+    #[test]
+    fn a_lone_addition_passes_at_once_and_the_burst_behind_it_gathers() {
+        let mut pace = Pace::eager(QUIET);
+        let start = Instant::now();
+        assert_eq!(pace.update(&wanted(&[1]), start).len(), 1);
+        for (i, keys) in [&[1, 2][..], &[1, 2, 3], &[1, 2, 3, 4]].iter().enumerate() {
+            let at = start + Duration::from_millis(50) * (u32::try_from(i).unwrap() + 1);
+            assert_eq!(pace.update(&wanted(keys), at).len(), 1, "gathers");
+        }
+        let deadline = pace.deadline().unwrap();
+        assert_eq!(deadline, start + Duration::from_millis(350), "quiet after the last one");
+        assert_eq!(pace.update(&wanted(&[1, 2, 3, 4]), deadline).len(), 4);
+        assert_eq!(pace.deadline(), None);
+    }
+
+    #[test]
+    fn even_a_lone_change_waits_where_that_is_asked_for() {
+        let mut pace = Pace::patient(QUIET);
+        let start = Instant::now();
+        assert!(pace.update(&wanted(&[1]), start).is_empty());
+        assert_eq!(pace.update(&wanted(&[1]), start + QUIET.quiet).len(), 1);
+    }
+
+    /// What is wanted from then on, and how long after the step before, in milliseconds.
+    fn histories() -> impl Strategy<Value = Vec<(u64, BTreeMap<u8, u8>)>> {
+        let wanted = prop::collection::btree_map(0..6_u8, 0..3_u8, 0..6);
+        prop::collection::vec((0..400_u64, wanted), 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn removals_are_never_delayed_additions_never_beyond_max_wait_and_nothing_is_invented(
+            history in histories(), eager: bool,
+        ) {
+            let mut pace = if eager { Pace::eager(QUIET) } else { Pace::patient(QUIET) };
+            let mut now = Instant::now();
+            let mut wanted_since: BTreeMap<(u8, u8), Instant> = BTreeMap::new();
+            for (pause, wanted) in history {
+                now += Duration::from_millis(pause);
+                wanted_since.retain(|(key, value), _| wanted.get(key) == Some(value));
+                for (&key, &value) in &wanted {
+                    wanted_since.entry((key, value)).or_insert(now);
+                }
+                let in_force = pace.update(&wanted, now).clone();
+                prop_assert!(in_force.keys().all(|key| wanted.contains_key(key)), "a removal was delayed");
+                for (&(key, value), &since) in &wanted_since {
+                    let held = in_force.get(&key) != Some(&value);
+                    prop_assert!(!held || now < since + QUIET.max_wait, "held beyond max_wait");
+                    prop_assert!(!held || pace.deadline().is_some_and(|d| d <= since + QUIET.max_wait && d > now));
+                }
+            }
+        }
+
+        #[test]
+        fn the_last_state_is_applied_when_quiet_has_passed(history in histories(), eager: bool) {
+            let mut pace = if eager { Pace::eager(QUIET) } else { Pace::patient(QUIET) };
+            let mut now = Instant::now();
+            let mut last = BTreeMap::new();
+            for (pause, wanted) in history {
+                now += Duration::from_millis(pause);
+                pace.update(&wanted, now);
+                last = wanted;
+            }
+            prop_assert_eq!(pace.update(&last, now + QUIET.quiet), &last);
+            prop_assert_eq!(pace.deadline(), None);
+        }
+    }
+}

@@ -157,7 +157,7 @@ impl StateDir {
     }
 
     fn text_path(&self, stamp: &Stamp) -> PathBuf {
-        self.dir.join("texts").join(format!("{}.cfg", stamp.as_str()))
+        self.dir.join("texts").join(format!("{stamp}.cfg"))
     }
 
     fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {

@@ -7,6 +7,8 @@
 //! answers; a new one gets traffic when it has answered a probe.
 
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
