@@ -223,7 +223,7 @@ fn conversation(script: &[Sent]) -> (Vec<ReplyShape>, Vec<u8>, Vec<Seen>) {
         let body = Bytes::from(
             [
                 b"\x81\xa3Num\xcd".as_slice(),
-                &(number as u16).to_be_bytes(),
+                &u16::try_from(number).unwrap().to_be_bytes(),
             ]
             .concat(),
         );
@@ -262,7 +262,7 @@ fn conversation(script: &[Sent]) -> (Vec<ReplyShape>, Vec<u8>, Vec<Seen>) {
                 let Some(&seq) = streams.get(*stream) else {
                     continue;
                 };
-                bytes.extend(header(seq as u8));
+                bytes.extend(header(u8::try_from(seq).unwrap()));
                 bytes.extend_from_slice(&body);
                 expected.push(Seen::Record { seq, body });
             }
