@@ -1,4 +1,5 @@
 //! What can go wrong before there is a connection, and how each shows.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -126,13 +127,14 @@ async fn any_other_refusal_keeps_the_agents_words() {
 #[tokio::test]
 async fn something_else_listens() {
     let agent = FakeAgent::start().await;
+    let options = agent.options();
     let script = async {
         let mut connection = agent.accept().await;
         connection.expect("handshake").await;
         connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         connection
     };
-    let (client, _connection) = tokio::join!(agent.options().connect(), script);
+    let (client, _connection) = tokio::join!(options.connect(), script);
     let error = client.unwrap_err();
     let ConnectError::Handshake {
         source: CallError::Lost { source, .. },
@@ -147,10 +149,11 @@ async fn something_else_listens() {
 #[tokio::test]
 async fn an_agent_that_hangs_up() {
     let agent = FakeAgent::start().await;
+    let options = agent.options();
     let script = async {
         agent.accept().await.expect("handshake").await;
     };
-    let (client, ()) = tokio::join!(agent.options().connect(), script);
+    let (client, ()) = tokio::join!(options.connect(), script);
     let error = client.unwrap_err();
     let ConnectError::Handshake {
         source: CallError::Lost { source, .. },

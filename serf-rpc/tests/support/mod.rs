@@ -13,40 +13,40 @@ use tokio::net::{TcpListener, TcpStream};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for what must happen, and fails the test if it does not.
-pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
         Err(_) => panic!("waited in vain for {what}"),
     }
 }
 
-pub struct FakeAgent {
+pub(crate) struct FakeAgent {
     listener: TcpListener,
 }
 
 impl FakeAgent {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self {
             listener: TcpListener::bind("127.10.1.1:0").await.unwrap(),
         }
     }
 
-    pub async fn start_at(addr: &str) -> Self {
+    pub(crate) async fn start_at(addr: &str) -> Self {
         Self {
             listener: TcpListener::bind(addr).await.unwrap(),
         }
     }
 
-    pub fn addr(&self) -> String {
+    pub(crate) fn addr(&self) -> String {
         self.listener.local_addr().unwrap().to_string()
     }
 
-    pub fn options(&self) -> ConnectOptions {
+    pub(crate) fn options(&self) -> ConnectOptions {
         ConnectOptions::new(self.addr())
     }
 
     /// The next connection, before any of its requests is read.
-    pub async fn accept(&self) -> FakeConnection {
+    pub(crate) async fn accept(&self) -> FakeConnection {
         let (socket, _) = soon("a connection", self.listener.accept()).await.unwrap();
         FakeConnection {
             socket,
@@ -55,35 +55,35 @@ impl FakeAgent {
     }
 
     /// The next connection, after its handshake.
-    pub async fn accept_ready(&self) -> FakeConnection {
+    pub(crate) async fn accept_ready(&self) -> FakeConnection {
         let mut connection = self.accept().await;
         connection.welcome().await;
         connection
     }
 
     /// A client and the agent's end of its connection.
-    pub async fn connect(&self, options: ConnectOptions) -> (Client, FakeConnection) {
+    pub(crate) async fn connect(&self, options: ConnectOptions) -> (Client, FakeConnection) {
         let (client, connection) = tokio::join!(options.connect(), self.accept_ready());
         (client.unwrap(), connection)
     }
 }
 
-pub struct FakeConnection {
+pub(crate) struct FakeConnection {
     socket: TcpStream,
     unread: Vec<u8>,
 }
 
 /// A request as the agent reads it.
 #[derive(Debug)]
-pub struct Request {
-    pub command: String,
-    pub seq: u64,
-    pub body: Value,
+pub(crate) struct Request {
+    pub(crate) command: String,
+    pub(crate) seq: u64,
+    pub(crate) body: Value,
 }
 
 impl FakeConnection {
     /// The next request; none once the client has closed the connection.
-    pub async fn request(&mut self) -> Option<Request> {
+    pub(crate) async fn request(&mut self) -> Option<Request> {
         let header = self.value().await?;
         let command = field(&header, "Command").as_str().unwrap().to_owned();
         let seq = field(&header, "Seq").as_u64().unwrap();
@@ -97,7 +97,7 @@ impl FakeConnection {
     }
 
     /// The next request, which must be of that command.
-    pub async fn expect(&mut self, command: &str) -> Request {
+    pub(crate) async fn expect(&mut self, command: &str) -> Request {
         let request = soon(command, self.request()).await;
         let request = request.unwrap_or_else(|| panic!("closed instead of {command}"));
         assert_eq!(request.command, command);
@@ -105,7 +105,7 @@ impl FakeConnection {
     }
 
     /// Answers the two requests that every connection begins with.
-    pub async fn welcome(&mut self) {
+    pub(crate) async fn welcome(&mut self) {
         for command in ["handshake", "auth"] {
             let request = self.expect(command).await;
             self.accept_request(request.seq).await;
@@ -113,38 +113,38 @@ impl FakeConnection {
     }
 
     /// The client must close the connection without a further request.
-    pub async fn expect_end(&mut self) {
+    pub(crate) async fn expect_end(&mut self) {
         let request = soon("the end of the connection", self.request()).await;
         assert!(request.is_none(), "{request:?}");
     }
 
-    pub async fn accept_request(&mut self, seq: u64) {
+    pub(crate) async fn accept_request(&mut self, seq: u64) {
         self.send(&header(seq, "")).await;
     }
 
-    pub async fn refuse(&mut self, seq: u64, error: &str) {
+    pub(crate) async fn refuse(&mut self, seq: u64, error: &str) {
         self.send(&header(seq, error)).await;
     }
 
-    pub async fn send_body(&mut self, seq: u64, body: &Value) {
+    pub(crate) async fn send_body(&mut self, seq: u64, body: &Value) {
         self.send(&[header(seq, ""), encode(body)].concat()).await;
     }
 
-    pub async fn send_members(&mut self, seq: u64, members: &[Member]) {
+    pub(crate) async fn send_members(&mut self, seq: u64, members: &[Member]) {
         self.send_body(seq, &members_body(members)).await;
     }
 
     /// Waits for the question for the members and answers it.
-    pub async fn answer_members(&mut self, members: &[Member]) {
+    pub(crate) async fn answer_members(&mut self, members: &[Member]) {
         let request = self.expect("members").await;
         self.send_members(request.seq, members).await;
     }
 
-    pub async fn send_log(&mut self, seq: u64, line: &str) {
+    pub(crate) async fn send_log(&mut self, seq: u64, line: &str) {
         self.send(&log_record(seq, line)).await;
     }
 
-    pub async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         soon("room to write", self.socket.write_all(bytes))
             .await
             .unwrap();
@@ -165,7 +165,7 @@ impl FakeConnection {
     }
 }
 
-pub fn field<'a>(map: &'a Value, key: &str) -> &'a Value {
+pub(crate) fn field<'a>(map: &'a Value, key: &str) -> &'a Value {
     let pairs = map.as_map().unwrap_or_else(|| panic!("{map} is no map"));
     pairs
         .iter()
@@ -173,7 +173,7 @@ pub fn field<'a>(map: &'a Value, key: &str) -> &'a Value {
         .map_or(&Value::Nil, |(_, value)| value)
 }
 
-pub fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+pub(crate) fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
     Value::Map(
         pairs
             .into_iter()
@@ -182,21 +182,21 @@ pub fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
     )
 }
 
-pub fn encode(value: &Value) -> Vec<u8> {
+pub(crate) fn encode(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
     rmpv::encode::write_value(&mut bytes, value).unwrap();
     bytes
 }
 
-pub fn header(seq: u64, error: &str) -> Vec<u8> {
+pub(crate) fn header(seq: u64, error: &str) -> Vec<u8> {
     encode(&map([("Error", error.into()), ("Seq", seq.into())]))
 }
 
-pub fn log_record(seq: u64, line: &str) -> Vec<u8> {
+pub(crate) fn log_record(seq: u64, line: &str) -> Vec<u8> {
     [header(seq, ""), encode(&map([("Log", line.into())]))].concat()
 }
 
-pub fn user_event(seq: u64, name: &str) -> Vec<u8> {
+pub(crate) fn user_event(seq: u64, name: &str) -> Vec<u8> {
     let body = map([
         ("Coalesce", false.into()),
         ("Event", "user".into()),
@@ -215,7 +215,7 @@ fn raw(bytes: &[u8]) -> Value {
     }
 }
 
-pub fn members_body(members: &[Member]) -> Value {
+pub(crate) fn members_body(members: &[Member]) -> Value {
     let members = members.iter().map(|member| {
         let addr = match member.addr() {
             None => Value::Nil,
@@ -236,7 +236,7 @@ pub fn members_body(members: &[Member]) -> Value {
     map([("Members", Value::Array(members.collect()))])
 }
 
-pub fn alive(name: &str) -> Member {
+pub(crate) fn alive(name: &str) -> Member {
     Member::builder(name)
         .addr([127, 10, 1, 9].into(), 7946)
         .build()
