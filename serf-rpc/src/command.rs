@@ -184,3 +184,6 @@ impl Command for Stop {
         Writer::new(body).map(1).str("Stop").uint(self.stream);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,3 +154,6 @@ impl Parts<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ mod options;
 mod protocol;
 mod session;
 mod subscription;
+#[cfg(test)]
+mod testing;
 mod watcher;
 
 pub use bstr::{BStr, BString};

@@ -73,6 +73,11 @@ impl<C, S> Session<C, S> {
         self.in_flight
     }
 
+    #[cfg(test)]
+    pub(crate) fn awaits_body(&self) -> bool {
+        self.due.is_some()
+    }
+
     /// Begins a call and says with which sequence number.
     pub(crate) fn begin(&mut self, reply: ReplyShape, caller: C) -> u64 {
         self.insert(Phase::Call { reply, caller })
