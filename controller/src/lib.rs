@@ -11,3 +11,5 @@ pub mod probe;
 pub mod select;
 pub mod state;
 pub mod status;
+pub mod reconcile;
+pub mod render;

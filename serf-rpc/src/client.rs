@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::command::{
-    Auth, Command, Handshake, Members, MembersFiltered, Monitor, Records, Reply, Stop, Stream,
+    Auth, Command, Handshake, Members, MembersFiltered, Monitor, Records, Reply, Stop, Stream, StatsCommand,
 };
 use crate::connection::{Connection, Lost, Request};
 use crate::error::{CallError, ConnectError, ConnectionError};
@@ -20,6 +20,7 @@ use crate::member::Member;
 use crate::options::ConnectOptions;
 use crate::protocol::Refusal;
 use crate::session::Answer;
+use crate::stats::Stats;
 use crate::subscription::{
     Capacity, EventFilter, EventStream, LogLevel, LogStream, Queue, Record, Sink, Subscription,
     channel,
@@ -147,6 +148,14 @@ impl Client {
     /// See [`CallError`].
     pub async fn members(&self) -> Result<Vec<Member>, CallError> {
         self.call(&Members).await
+    }
+
+    /// What the agent says of itself: its name, versions, counters and tags.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn stats(&self) -> Result<Stats, CallError> {
+        self.call(&StatsCommand).await
     }
 
     /// The members that match all of the filter, in no particular order.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::member::{Member, MemberDecoder};
 use crate::protocol::{self, ReplyShape};
+use crate::stats::Stats;
 use crate::subscription::{EventFilter, LogLevel};
 
 /// A command of the agent (`cmd/serf/command/agent/ipc.go`).
@@ -67,6 +68,25 @@ impl Reply for Vec<Member> {
     }
 }
 
+/// The groups of figures.
+impl Reply for Stats {
+    const SHAPE: ReplyShape = ReplyShape::Body;
+
+    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut stats = Self::default();
+        Reader::whole(body, |reader| {
+            reader.fields(|group, figures| {
+                let group = stats.group_mut(group);
+                figures.fields(|key, value| {
+                    group.insert(key.into(), value.bytes()?.into());
+                    Ok(())
+                })
+            })
+        })?;
+        Ok(stats)
+    }
+}
+
 /// `handshake`: the first command of a connection.
 pub(crate) struct Handshake;
 
@@ -102,6 +122,16 @@ pub(crate) struct Members;
 impl Command for Members {
     const NAME: &'static str = "members";
     type Reply = Vec<Member>;
+
+    fn write_body(&self, _: &mut Vec<u8>) {}
+}
+
+/// `stats`: figures of the agent.
+pub(crate) struct StatsCommand;
+
+impl Command for StatsCommand {
+    const NAME: &'static str = "stats";
+    type Reply = Stats;
 
     fn write_body(&self, _: &mut Vec<u8>) {}
 }

@@ -13,6 +13,7 @@ mod object;
 mod options;
 mod protocol;
 mod session;
+mod stats;
 mod subscription;
 #[cfg(test)]
 mod testing;
@@ -27,6 +28,7 @@ pub use member::{Member, MemberBuilder, MemberStatus, ProtocolVersions};
 pub use membership::{AgentState, Change, Continuity, Entry, Presence, Snapshot};
 pub use object::ObjectError;
 pub use options::ConnectOptions;
+pub use stats::Stats;
 pub use subscription::{
     EventFilter, EventKind, EventName, EventStream, LogLevel, LogLine, LogStream, Record,
     Subscription,

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bstr::ByteSlice;
+use bstr::{BString, ByteSlice};
 
 use crate::member::{Member, MemberStatus};
 
@@ -22,6 +22,8 @@ pub struct Snapshot {
     entries: Arc<Vec<Entry>>,
     agent: AgentState,
     read_at: Option<SystemTime>,
+    /// The name of the agent's own node.
+    local: Option<BString>,
     /// The most that were ever listed at once.
     most_listed: usize,
 }
@@ -159,6 +161,7 @@ impl Snapshot {
             entries: Arc::new(entries),
             agent: AgentState::NeverReached,
             read_at: None,
+            local: None,
         }
     }
 
@@ -190,6 +193,20 @@ impl Snapshot {
     /// When the members were last read; none before the first answer.
     pub fn read_at(&self) -> Option<SystemTime> {
         self.read_at
+    }
+
+    /// The member that the agent itself is; none before it was asked for its name.
+    pub fn local(&self) -> Option<&Entry> {
+        self.get(self.local.as_deref()?)
+    }
+
+    /// The same members as seen by an agent of that name.
+    #[must_use]
+    pub fn with_local(&self, name: Option<BString>) -> Self {
+        Self {
+            local: name,
+            ..self.clone()
+        }
     }
 
     /// The same members with another state of the agent.
@@ -248,6 +265,7 @@ impl Snapshot {
             },
             agent: self.agent.clone(),
             read_at: Some(now),
+            local: self.local.clone(),
             most_listed,
         };
         (next, changes)

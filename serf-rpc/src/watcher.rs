@@ -279,6 +279,8 @@ impl Task {
         let mut events = unless_refused(client.stream(EventFilter::members()).await)?;
         let mut lines = unless_refused(client.monitor(LogLevel::Debug).await)?;
         let monitor_began = Instant::now();
+        let local = unless_refused(client.stats().await)?
+            .and_then(|stats| stats.agent_name().map(BStr::to_owned));
         let mut kind = Continuity::Fresh;
         let mut question = pin!(Fuse::terminated());
         let mut wanted = true;
@@ -290,7 +292,7 @@ impl Task {
             }
             tokio::select! {
                 answer = &mut question => {
-                    self.publish(&client, answer?, kind);
+                    self.publish(&client, &local, answer?, kind);
                     kind = Continuity::Continuous;
                     resync.as_mut().reset(Instant::now() + self.resync_period());
                 }
@@ -319,7 +321,13 @@ impl Task {
         self.options.resync.saturating_mul(per_mille) / 1000
     }
 
-    fn publish(&mut self, client: &Client, answer: Vec<Member>, kind: Continuity) {
+    fn publish(
+        &mut self,
+        client: &Client,
+        local: &Option<BString>,
+        answer: Vec<Member>,
+        kind: Continuity,
+    ) {
         let before = self.publisher.borrow().clone();
         let agent = AgentState::Connected {
             addr: client.addr().to_owned(),
@@ -327,7 +335,8 @@ impl Task {
         let (next, changes) = before.merge(answer, kind, SystemTime::now());
         let connected = *before.agent() != agent;
         let revision = next.revision();
-        self.replace(next.with_agent(agent), connected || !changes.is_empty());
+        let next = next.with_agent(agent).with_local(local.clone());
+        self.replace(next, connected || !changes.is_empty());
         if connected {
             tracing::info!(addr = client.addr(), revision, "agent answers");
             self.tell(WatchEvent::Connected {
@@ -401,13 +410,11 @@ impl Suspicions {
     }
 }
 
-/// Without one of its streams a watcher still works, only later; without its connection it cannot.
-fn unless_refused<T>(
-    stream: Result<Subscription<T>, CallError>,
-) -> Result<Option<Subscription<T>>, CallError> {
-    match stream {
+/// Without one of its streams or its agent's name a watcher still works, only later; without its connection it cannot.
+fn unless_refused<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match answer {
         Err(error @ CallError::Agent { .. }) => {
-            tracing::warn!(error = %error, "watching without this stream");
+            tracing::warn!(error = %error, "watching without this");
             Ok(None)
         }
         other => other.map(Some),

@@ -197,8 +197,10 @@ impl Slot {
     /// Takes how HAProxy runs it.
     pub(super) fn read(&mut self, running: Option<&RunningServer>) {
         let stat = running.and_then(|running| running.stat.as_ref());
-        if let Some(stat) = stat {
-            self.check = stat.check;
+        match (running, stat) {
+            (None, _) => self.check = Check::None,
+            (Some(_), None) => {}
+            (Some(_), Some(stat)) => self.check = stat.check,
         }
         match &mut self.phase {
             Phase::Draining { idle, .. } => {
@@ -282,6 +284,8 @@ impl Slot {
         } else if self.wish == Wish::Ready && self.is_proven(rules) {
             self.phase = Phase::In;
             self.proof = Proof::default();
+            // What the check said of the server before it went out is over.
+            self.check = Check::None;
         }
     }
 

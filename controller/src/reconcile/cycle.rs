@@ -26,7 +26,7 @@ impl Reconciler {
     /// Hears what gossip says now.
     pub(super) fn hear(&mut self, snapshot: &Arc<Snapshot>) {
         let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
-        if before.revision() != snapshot.revision() || before.local_addr() != snapshot.local_addr() {
+        if before.revision() != snapshot.revision() || before.local() != snapshot.local() {
             self.select();
         }
     }
@@ -35,10 +35,15 @@ impl Reconciler {
     pub(super) fn select(&mut self) {
         let defaults = select::Defaults {
             reserved_ports: self.design.reserved_ports(),
-            loopback: self.snapshot.local_addr().is_some_and(|addr| addr.is_loopback()),
+            loopback: self.gossips_on_loopback(),
         };
         self.model = select(&self.snapshot, &self.design.config.backends, &defaults);
         self.guard.hear(&self.model, Instant::now());
+    }
+
+    fn gossips_on_loopback(&self) -> bool {
+        let addr = self.snapshot.local().and_then(|entry| entry.member.addr());
+        addr.is_some_and(|addr| addr.is_loopback())
     }
 
     /// Hears a probe; says whether anything may follow from it.
@@ -67,7 +72,7 @@ impl Reconciler {
     pub(super) async fn cycle(&mut self, found: &mut mpsc::Receiver<Found>) {
         if Instant::now() >= self.next_drift {
             self.next_drift = Instant::now() + self.design.config.drift.interval;
-            self.look_at_file();
+            self.look_at_file().await;
         }
         let new_probes = self.run_probes();
         self.hear_first_answers(new_probes, found).await;

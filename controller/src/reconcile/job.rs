@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
-use crate::config::ReloadWay;
-use crate::haproxy::file::{ConfigFile, FileError};
-use crate::haproxy::reload::{ReloadError, reload};
-use crate::haproxy::runtime::RuntimeApi;
+use crate::config;
 use crate::haproxy::Worker;
+use crate::haproxy::complaint::{Complaint, Level};
+use crate::haproxy::file::{Checked, ConfigFile, FileError};
+use crate::haproxy::process::ProcessError;
+use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
+use crate::haproxy::runtime::RuntimeApi;
 use crate::plan::ReloadReason;
 
 use super::Text;
@@ -26,7 +28,7 @@ pub(super) struct Job {
 #[derive(Clone, Debug)]
 pub(super) struct ReloadJob {
     pub(super) reasons: Vec<ReloadReason>,
-    pub(super) way: ReloadWay,
+    pub(super) way: config::ReloadWay,
     pub(super) runtime: RuntimeApi,
     pub(super) before: Worker,
     pub(super) timeout: Duration,
@@ -46,21 +48,54 @@ pub(super) struct Done {
 pub(super) enum JobError {
     #[error(transparent)]
     File(#[from] FileError),
+    #[error("the check command did not run")]
+    Check(#[from] ProcessError),
+    #[error("the check command refuses the file ({status}): {}", first_alert(complaints, output))]
+    Invalid { status: String, complaints: Vec<Complaint>, output: String },
     #[error(transparent)]
     Reload(#[from] ReloadError),
 }
 
+fn first_alert(complaints: &[Complaint], output: &str) -> String {
+    let alert = complaints.iter().find(|complaint| complaint.level == Level::Alert);
+    alert.map_or_else(|| output.trim().to_owned(), ToString::to_string)
+}
+
 /// Stages, checks and writes the text, then reloads where that is asked for.
-pub(super) async fn run(job: Job, file: ConfigFile, check_command: Vec<String>, check_timeout: Duration) -> Done {
-    if let Err(error) = file.install(&job.text.text, &check_command, check_timeout).await {
-        return Done { job, written: false, result: Err(error.into()) };
+pub(super) async fn run(job: Job, file: ConfigFile, check_command: Vec<String>, timeout: Duration) -> Done {
+    if let Err(error) = install(&job.text, &file, &check_command, timeout).await {
+        return Done { job, written: false, result: Err(error) };
     }
     let result = match &job.reload {
         None => Ok(()),
-        Some(how) => reload(&how.way, &how.runtime, Some(&how.before), &job.text.stamp, how.timeout)
-            .await
-            .map(|_| ())
-            .map_err(JobError::from),
+        Some(how) => how.run(&job.text).await,
     };
     Done { job, written: true, result }
+}
+
+async fn install(
+    text: &Text,
+    file: &ConfigFile,
+    check_command: &[String],
+    timeout: Duration,
+) -> Result<(), JobError> {
+    let staged = file.stage(&*text.text).await?;
+    let checked = staged.check(check_command, timeout).await?;
+    if !checked.valid {
+        let Checked { status, complaints, output, .. } = checked;
+        return Err(JobError::Invalid { status, complaints, output });
+    }
+    staged.commit().await?;
+    Ok(())
+}
+
+impl ReloadJob {
+    async fn run(&self, text: &Text) -> Result<(), JobError> {
+        let way = match &self.way {
+            config::ReloadWay::MasterSocket(socket) => ReloadWay::MasterSocket(socket),
+            config::ReloadWay::Command(command) => ReloadWay::Command(command),
+        };
+        reload(way, &self.runtime, Some(&self.before), &text.stamp, self.timeout).await?;
+        Ok(())
+    }
 }

@@ -32,7 +32,7 @@ use crate::model::{BackendName, Key, Model, Place, ServerName};
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan};
 use crate::probe::{Found, Prober};
-use crate::render::{Rendered, Servers, TemplateError};
+use crate::render::{Servers, TemplateError};
 use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
 
@@ -73,7 +73,16 @@ pub enum RunError {
     /// The template is unusable and no earlier one is known.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The configuration file is not ours, or cannot be read.
+    /// The configuration file is somebody else's.
+    #[error(
+        "{} was not written by serf-haproxy; move it away, or start once with --adopt to replace it (a copy is kept)",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The configuration file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
     /// The state directory cannot be used.
@@ -91,7 +100,7 @@ pub enum RunError {
 /// or a bad template.
 pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
-    let (mut reconciler, mut inputs) = startup::start(config, options)?;
+    let (mut reconciler, mut inputs) = startup::start(config, options).await?;
     reconciler.cycle(&mut inputs.found).await;
     loop {
         let wake = tokio::time::Instant::from_std(reconciler.next_wake());

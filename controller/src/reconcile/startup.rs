@@ -27,13 +27,13 @@ use super::design::Design;
 use super::{Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text, chain};
 
 /// Takes the state directory and the file, and starts everything that runs beside the loop.
-pub(super) fn start(config: Config, options: RunOptions) -> Result<(Reconciler, Inputs), RunError> {
+pub(super) async fn start(config: Config, options: RunOptions) -> Result<(Reconciler, Inputs), RunError> {
     let config = Arc::new(config);
     let renderer = Arc::new(Renderer::load(&config)?);
     let design = Design { config: Arc::clone(&config), renderer };
     let state = StateDir::open(&config.state.dir)?;
-    let file = ConfigFile::new(config.haproxy.config.clone());
-    let on_disk = own_file(&file, options.adopt)?;
+    let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);
+    let on_disk = own_file(&mut file, options.adopt).await?;
     let saved = state.load_memory();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
     let watcher = watch(&config, snapshot.clone())?;
@@ -118,19 +118,25 @@ pub(super) fn watch(config: &Config, known: Snapshot) -> Result<Watcher, RunErro
 }
 
 /// The text on the disk where it is ours; a file of somebody else's is an error, or is taken over where that is asked.
-fn own_file(file: &ConfigFile, adopt: bool) -> Result<Option<Text>, RunError> {
-    if file.owner(FIRST_LINE)? == Owner::Foreign {
+async fn own_file(file: &mut ConfigFile, adopt: bool) -> Result<Option<Text>, RunError> {
+    if file.owner().await? == Owner::Foreign {
         if !adopt {
-            return Err(file.refuse_foreign().into());
+            return Err(RunError::Foreign { path: file.path().to_owned() });
         }
-        let copy = file.adopt()?;
-        tracing::info!(path = %file.path().display(), copy = %copy.display(), "took over a file of somebody else's");
+        file.adopt().await?;
+        tracing::info!(path = %file.path().display(), "took over a file of somebody else's; a copy is kept");
         return Ok(None);
     }
-    let Some(text) = file.read()? else { return Ok(None) };
+    let Some(text) = file.read().await? else { return Ok(None) };
     let parsed = Arc::new(ConfigText::parse(&text));
-    let stamp = parsed.stamp().cloned().unwrap_or_else(|| Stamp::of(""));
+    let stamp = stamp_of(&text);
     Ok(Some(Text { stamp, text: text.into(), parsed }))
+}
+
+/// The stamp that a text carries; none is as good as one that no worker ever had.
+fn stamp_of(text: &str) -> Stamp {
+    let description = |line: &str| line.trim().strip_prefix("description ").and_then(Stamp::from_description);
+    text.lines().find_map(description).unwrap_or_else(|| Stamp(String::new()))
 }
 
 /// The servers that had traffic when the controller was last there: by its own book, or else by its own file.
@@ -139,9 +145,12 @@ fn servers_before(book: &BTreeMap<Key, Place>, on_disk: Option<&Text>) -> BTreeM
         return book.clone();
     }
     let Some(text) = on_disk else { return BTreeMap::new() };
-    text.parsed
-        .all_servers()
-        .filter(|(_, line)| !line.disabled)
-        .filter_map(|(key, line)| Some((key, Place { addr: line.addr?, weight: line.weight? })))
-        .collect()
+    let mut servers = BTreeMap::new();
+    for backend in text.parsed.backends() {
+        for line in text.parsed.servers(backend).filter(|line| !line.disabled) {
+            let key = Key { backend: backend.clone(), server: line.name.clone() };
+            servers.insert(key, Place { addr: line.addr, weight: line.weight });
+        }
+    }
+    servers
 }

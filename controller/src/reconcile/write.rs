@@ -9,13 +9,12 @@ use tokio::task::JoinError;
 use serf_rpc::Snapshot;
 
 use crate::config::Config;
-use crate::haproxy::file::Owner;
 use crate::haproxy::runtime::RuntimeApi;
-use crate::plan::{ConfigText, ReloadReason};
-use crate::render::{FIRST_LINE, Renderer};
+use crate::plan::ReloadReason;
+use crate::render::Renderer;
 
 use super::job::{self, Done, Job, ReloadJob};
-use super::{Reconciler, Text, chain, design::Design, startup};
+use super::{Reconciler, chain, design::Design, startup};
 
 impl Reconciler {
     /// Starts a job where the disk or the worker is behind, nothing else runs, and the time has come.
@@ -113,12 +112,12 @@ impl Reconciler {
     }
 
     /// Looks whether somebody else has changed the file.
-    pub(super) fn look_at_file(&mut self) {
+    pub(super) async fn look_at_file(&mut self) {
         let Some(on_disk) = &self.on_disk else { return };
         if !self.jobs.is_empty() {
             return;
         }
-        match self.file.read() {
+        match self.file.read().await {
             Ok(Some(text)) if *text == *on_disk.text => {}
             Ok(_) => {
                 tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
