@@ -1,10 +1,21 @@
-//! What HAProxy says of itself, as types. [P]
+//! What HAProxy says of itself, as types [P]; the modules below read it, change it and reload it.
+
+pub mod command;
+pub mod complaint;
+pub mod file;
+pub mod process;
+pub mod refusal;
+pub mod reload;
+pub mod reply;
+pub mod runtime;
+mod session;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::model::{BackendName, ServerName, Weight};
+use crate::model::{BackendName, ServerName};
 
 /// Major and minor version of HAProxy, `3.0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,9 +26,46 @@ pub struct Version {
     pub minor: u16,
 }
 
+impl Version {
+    /// Takes what HAProxy prints of itself, `2.6.12-1+deb12u4` or `3.3-dev7`; none when it does not start with two
+    /// numbers.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (major, rest) = text.trim().split_once('.')?;
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        Some(Self {
+            major: major.parse().ok()?,
+            minor: rest.get(..digits)?.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
 /// The first 16 hex digits of the SHA-256 of a text rendered with an empty stamp.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(pub String);
+
+impl Stamp {
+    /// Takes the `description` that a file of ours carries, `serf-haproxy 0123456789abcdef`; none for any other.
+    pub fn from_description(description: &str) -> Option<Self> {
+        let stamp = description.trim().strip_prefix("serf-haproxy ")?;
+        let fits = stamp.len() == 16
+            && stamp
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        fits.then(|| Self(stamp.to_owned()))
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
 
 /// The worker that answered on the Runtime API (`show info`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +80,30 @@ pub struct Worker {
     pub stamp: Option<Stamp>,
 }
 
+impl Worker {
+    /// Whether `later`, read after this one, can be the same process: its pid and stamp are equal and it has not become
+    /// younger.
+    pub fn is_same(&self, later: &Self) -> bool {
+        self.pid == later.pid && self.stamp == later.stamp && self.uptime <= later.uptime
+    }
+}
+
+impl fmt::Display for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "worker {} of HAProxy {}, up {} s, ",
+            self.pid,
+            self.version,
+            self.uptime.as_secs()
+        )?;
+        match &self.stamp {
+            Some(stamp) => write!(f, "stamp {stamp}"),
+            None => f.write_str("no stamp of ours"),
+        }
+    }
+}
+
 /// The servers of all backends as the worker runs them.
 pub type RunningServers = BTreeMap<String, BTreeMap<String, RunningServer>>;
 
@@ -40,7 +112,7 @@ pub type RunningServers = BTreeMap<String, BTreeMap<String, RunningServer>>;
 pub struct RunningServer {
     /// Its address; none where HAProxy shows `-` or a unix socket.
     pub addr: Option<SocketAddr>,
-    /// Its effective absolute weight.
+    /// Its effective absolute weight (`srv_uweight`), 0 to 256.
     pub weight: u16,
     /// Its admin state: bits 1 and 8 only.
     pub admin: Admin,
@@ -53,7 +125,7 @@ pub struct RunningServer {
 pub enum Admin {
     /// Neither bit.
     Ready,
-    /// Bit 8: no new load-balanced requests, persistent ones continue.
+    /// Bit 8 without bit 1: no new load-balanced requests, persistent ones continue.
     Drain,
     /// Bit 1: nothing at all.
     Maint,
@@ -72,19 +144,80 @@ pub struct ServerStat {
     pub total: u64,
 }
 
-/// What HAProxy's check says of a server.
+/// What HAProxy's check says of a server (`status` and `check_status` of `show stat`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// No check, or no result of it yet.
+    /// No check runs: none is configured, it is switched off, or the server is in maint.
     None,
-    /// The last check came back good.
+    /// A check runs and has no result yet; HAProxy takes the server as up (`INI`).
+    Pending,
+    /// Not declared down, and the last check came back good.
     Up,
-    /// Declared down.
+    /// The last check came back bad, not often enough yet (`fall`) to be declared down.
+    Falling,
+    /// Declared down, also while it is rising again.
     Down,
 }
 
-/// An added server and the options it was added with; which worker it lives in is the caller's to know.
+/// The options of the servers added at runtime; which worker they live in is the caller's to know.
 pub type AddedOptions = BTreeMap<(BackendName, ServerName), Vec<String>>;
 
-/// A backend's weight type, kept together so that plan and runtime print the same.
-pub type AbsoluteWeight = Weight;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_debian_and_of_development_are_read() {
+        let version = |text| Version::parse(text).map(|v| v.to_string());
+        assert_eq!(version("2.6.12-1+deb12u4").as_deref(), Some("2.6"));
+        assert_eq!(version("3.0.11-1+deb13u2").as_deref(), Some("3.0"));
+        assert_eq!(version("3.3-dev7").as_deref(), Some("3.3"));
+        for odd in ["", "3", "3.", ".1", "a.b", "99999999.1"] {
+            assert_eq!(Version::parse(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_sixteen_hex_digits_after_our_name() {
+        assert_eq!(
+            Stamp::from_description("serf-haproxy 0123456789abcdef"),
+            Some(Stamp("0123456789abcdef".into()))
+        );
+        for odd in [
+            "",
+            "serf-haproxy",
+            "serf-haproxy ",
+            "serf-haproxy 0123",
+            "other 0123456789abcdef",
+            "serf-haproxy 0123456789ABCDEF",
+        ] {
+            assert_eq!(Stamp::from_description(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_worker_is_another_when_pid_stamp_or_age_say_so() {
+        let worker = Worker {
+            pid: 8,
+            uptime: Duration::from_secs(5),
+            version: Version { major: 3, minor: 0 },
+            stamp: Some(Stamp("0123456789abcdef".into())),
+        };
+        assert!(worker.is_same(&Worker {
+            uptime: Duration::from_secs(6),
+            ..worker.clone()
+        }));
+        assert!(!worker.is_same(&Worker {
+            uptime: Duration::from_secs(4),
+            ..worker.clone()
+        }));
+        assert!(!worker.is_same(&Worker {
+            pid: 9,
+            ..worker.clone()
+        }));
+        assert!(!worker.is_same(&Worker {
+            stamp: None,
+            ..worker.clone()
+        }));
+    }
+}

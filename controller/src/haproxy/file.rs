@@ -1,0 +1,455 @@
+//! The configuration file: whose it is, and a new text put in its place, checked and whole or not at all.
+//!
+//! A text is staged in a dot-file beside it, which HAProxy does not load from a directory, checked under that name, and
+//! renamed over it. Owner, group, mode and a symlink to it are kept. The work on the disk is done off the runtime's threads.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+
+use super::complaint::{Complaint, complaints};
+use super::process::{self, ProcessError};
+
+/// The mode of a file that did not exist before, that of Debian's haproxy.cfg.
+const NEW_MODE: u32 = 0o644;
+
+/// The file that HAProxy loads.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    first_line: String,
+    adopted: bool,
+}
+
+/// Whose the file is, told by its first line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// There is none.
+    Missing,
+    /// Its first line is ours.
+    Ours,
+    /// It has another first line.
+    Foreign,
+}
+
+/// Why the file could not be read or written; the file is as it was, unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The rights do not suffice, or the file system is read-only (`EACCES`, `EPERM`, `EROFS`).
+    #[error("not permitted to {action} {}", path.display())]
+    Denied {
+        /// What was to be done.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The disk or a quota is full (`ENOSPC`, `EDQUOT`).
+    #[error("no space left to {action} {}", path.display())]
+    NoSpace {
+        /// What was to be done.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file itself is a mount point and cannot be replaced (`EBUSY`): its directory has to be mounted instead.
+    #[error("{} is a mount point and cannot be replaced: mount its directory instead", path.display())]
+    Busy {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is a directory, a device or the like.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It is not ours.
+    #[error("{} was not written by serf-haproxy and is not overwritten", path.display())]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Its owner or group cannot be given to the new file.
+    #[error("cannot keep {uid}:{gid} as owner of {}", path.display())]
+    Owner {
+        /// The path.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// The new text is in place, but may be lost if the machine stops now.
+    #[error("cannot sync {}", path.display())]
+    Sync {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was to be done.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
+        use io::ErrorKind::{
+            PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, ResourceBusy, StorageFull,
+        };
+        let path = path.to_owned();
+        match source.kind() {
+            PermissionDenied | ReadOnlyFilesystem => Self::Denied {
+                action,
+                path,
+                source,
+            },
+            StorageFull | QuotaExceeded => Self::NoSpace {
+                action,
+                path,
+                source,
+            },
+            ResourceBusy => Self::Busy { path, source },
+            _ => Self::Io {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+}
+
+impl ConfigFile {
+    /// The file at this path; `first_line` is the line, without its end, that files of ours begin with.
+    pub fn new(path: impl Into<PathBuf>, first_line: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            first_line: first_line.into(),
+            adopted: false,
+        }
+    }
+
+    /// Its path as given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whose it is now; an empty file is nobody's and counts as missing.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be read or is no regular file.
+    pub async fn owner(&self) -> Result<Owner, FileError> {
+        let file = self.clone();
+        off_runtime("read", &self.path, move || file.owner_now()).await
+    }
+
+    /// Its text; none when it is missing. What is not UTF-8 in it is replaced.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be read or is no regular file.
+    pub async fn read(&self) -> Result<Option<String>, FileError> {
+        let path = self.path.clone();
+        off_runtime("read", &self.path, move || {
+            Ok(read(&path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        })
+        .await
+    }
+
+    /// Allows to overwrite a file that is not ours; a copy of it is kept beside it once, `<name>.before-serf-haproxy`, and
+    /// never overwritten.
+    ///
+    /// # Errors
+    /// [`FileError`] when the copy cannot be written; then nothing is allowed.
+    pub async fn adopt(&mut self) -> Result<(), FileError> {
+        let file = self.clone();
+        off_runtime("copy", &self.path, move || file.keep_copy()).await?;
+        self.adopted = true;
+        Ok(())
+    }
+
+    /// Writes a text into a dot-file in the same directory; it is removed again when dropped.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn stage(&self, text: impl Into<String>) -> Result<Staged, FileError> {
+        let (file, text) = (self.clone(), text.into());
+        off_runtime("stage", &self.path, move || file.stage_now(text.as_bytes())).await
+    }
+
+    fn owner_now(&self) -> Result<Owner, FileError> {
+        Ok(match read(&self.path)? {
+            None => Owner::Missing,
+            Some(text) if text.is_empty() => Owner::Missing,
+            Some(text) => match text.split(|&b| b == b'\n').next() {
+                Some(line) if line.trim_ascii_end() == self.first_line.as_bytes() => Owner::Ours,
+                _ => Owner::Foreign,
+            },
+        })
+    }
+
+    fn keep_copy(&self) -> Result<(), FileError> {
+        if self.owner_now()? != Owner::Foreign {
+            return Ok(());
+        }
+        let target = resolve(&self.path)?;
+        let copy = sibling(&target, "", ".before-serf-haproxy");
+        if copy.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        let failed = |source| FileError::new("keep a copy as", &copy, source);
+        let metadata = fs::metadata(&target).map_err(failed)?;
+        let mut kept = temporary(&target)?;
+        kept.write_all(&fs::read(&target).map_err(failed)?)
+            .map_err(failed)?;
+        dress(kept.as_file(), Some(&metadata), &copy)?;
+        kept.as_file().sync_all().map_err(failed)?;
+        match kept.persist_noclobber(&copy) {
+            Ok(_) => sync_directory(&copy),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(failed(error.error)),
+        }
+    }
+
+    fn stage_now(&self, text: &[u8]) -> Result<Staged, FileError> {
+        let target = resolve(&self.path)?;
+        let metadata = regular(&target)?;
+        let mut temporary = temporary(&target)?;
+        temporary
+            .write_all(text)
+            .map_err(|source| FileError::new("write", temporary.path(), source))?;
+        dress(temporary.as_file(), metadata.as_ref(), &self.path)?;
+        Ok(Staged {
+            file: self.clone(),
+            target,
+            temporary,
+        })
+    }
+}
+
+/// A text on its way into the file; gone without a trace when dropped.
+#[derive(Debug)]
+pub struct Staged {
+    file: ConfigFile,
+    target: PathBuf,
+    temporary: NamedTempFile,
+}
+
+/// What a check command said of a staged text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether it ended with code 0.
+    pub valid: bool,
+    /// `exit code 1`, `signal 9`.
+    pub status: String,
+    /// What it complained of, warnings too; the staged file stands there under the name of the file it is to become, the
+    /// lines are those of the staged text.
+    pub complaints: Vec<Complaint>,
+    /// The end of all it printed.
+    pub output: String,
+}
+
+impl Staged {
+    /// Where the text is now.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Runs a check command with `{path}` replaced by the staged file's path in each word.
+    ///
+    /// # Errors
+    /// [`ProcessError`] when the command did not come to an end; a text that is not valid is no error.
+    pub async fn check(
+        &self,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<Checked, ProcessError> {
+        let staged = self.path().to_string_lossy();
+        let command: Vec<String> = command
+            .iter()
+            .map(|word| word.replace("{path}", &staged))
+            .collect();
+        let finished = process::run(&command, timeout).await?;
+        let output = finished
+            .output
+            .replace(staged.as_ref(), &self.file.path.to_string_lossy());
+        Ok(Checked {
+            valid: finished.status.success(),
+            status: process::describe(finished.status),
+            complaints: complaints(&output),
+            output,
+        })
+    }
+
+    /// Puts the text in the file's place, for good: synced, renamed, the directory synced.
+    ///
+    /// # Errors
+    /// [`FileError`]; [`FileError::Foreign`] when the file is not ours, or no longer, and was not adopted. The staged text is
+    /// gone.
+    pub async fn commit(self) -> Result<(), FileError> {
+        let path = self.file.path.clone();
+        off_runtime("replace", &path, move || self.commit_now()).await
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be removed.
+    pub async fn discard(self) -> Result<(), FileError> {
+        let path = self.path().to_owned();
+        let failed = path.clone();
+        off_runtime("remove", &path, move || {
+            self.temporary
+                .close()
+                .map_err(|source| FileError::new("remove", &failed, source))
+        })
+        .await
+    }
+
+    fn commit_now(self) -> Result<(), FileError> {
+        if self.file.owner_now()? == Owner::Foreign && !self.file.adopted {
+            return Err(FileError::Foreign {
+                path: self.file.path,
+            });
+        }
+        self.temporary
+            .as_file()
+            .sync_all()
+            .map_err(|source| FileError::new("sync", self.temporary.path(), source))?;
+        match self.temporary.persist(&self.target) {
+            Ok(_) => sync_directory(&self.target),
+            Err(error) => Err(FileError::new("replace", &self.target, error.error)),
+        }
+    }
+}
+
+async fn off_runtime<T: Send + 'static>(
+    action: &'static str,
+    path: &Path,
+    work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+) -> Result<T, FileError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(FileError::new(action, path, io::Error::other(error))))
+}
+
+/// The bytes of a regular file; none when it is missing.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    let Some(_) = regular(path)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    let outcome = File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    outcome.map_err(|source| FileError::new("read", path, source))?;
+    Ok(Some(bytes))
+}
+
+/// What is known of the file; none when it is missing.
+fn regular(path: &Path) -> Result<Option<Metadata>, FileError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(metadata)),
+        Ok(_) => Err(FileError::NotAFile {
+            path: path.to_owned(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(FileError::new("read", path, source)),
+    }
+}
+
+/// Where the symlinks end, also when nothing is there yet.
+fn resolve(path: &Path) -> Result<PathBuf, FileError> {
+    let mut path = path.to_owned();
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(next) => {
+                path = path
+                    .parent()
+                    .map_or(next.clone(), |directory| directory.join(&next))
+            }
+            // no symlink, or nothing at all
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(FileError::NotAFile { path })
+}
+
+/// `.haproxy.cfg.serf-haproxy` beside the file; what a killed run left there is replaced.
+fn temporary(target: &Path) -> Result<NamedTempFile, FileError> {
+    let path = sibling(target, ".", ".serf-haproxy");
+    let failed = |source| FileError::new("create", &path, source);
+    match fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(failed(source)),
+    }
+    let (directory, name) = (
+        path.parent().unwrap_or(Path::new("")),
+        path.file_name().unwrap_or_default(),
+    );
+    tempfile::Builder::new()
+        .prefix(name)
+        .rand_bytes(0)
+        .tempfile_in(directory)
+        .map_err(failed)
+}
+
+fn sibling(target: &Path, before: &str, after: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(before);
+    name.push(target.file_name().unwrap_or_default());
+    name.push(after);
+    target.with_file_name(name)
+}
+
+/// Gives the new file the owner, group and mode of the old one.
+fn dress(new: &File, old: Option<&Metadata>, path: &Path) -> Result<(), FileError> {
+    let failed = |source| FileError::new("set the mode of", path, source);
+    let mut mode = NEW_MODE;
+    if let Some(old) = old {
+        mode = old.mode() & 0o7777;
+        let (uid, gid) = (old.uid(), old.gid());
+        let now = new.metadata().map_err(failed)?;
+        if (now.uid(), now.gid()) != (uid, gid) {
+            let kept = fchown(new, (now.uid() != uid).then_some(uid), Some(gid));
+            kept.map_err(|source| FileError::Owner {
+                path: path.to_owned(),
+                uid,
+                gid,
+                source,
+            })?;
+        }
+    }
+    new.set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(failed)
+}
+
+fn sync_directory(path: &Path) -> Result<(), FileError> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| FileError::Sync {
+        path: directory.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

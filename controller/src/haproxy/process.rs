@@ -1,0 +1,288 @@
+//! A command in, its exit code and the last of its output out: never longer than the deadline, nothing left behind.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How much of the output is kept, its end.
+pub const OUTPUT_KEPT: usize = 64 * 1024;
+
+/// How long a process that outlives the command may hold its output open before it is read no further.
+const AFTERMATH: Duration = Duration::from_millis(100);
+
+/// A command that ended by itself.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed on stdout and stderr, in order, the last [`OUTPUT_KEPT`] bytes.
+    pub output: String,
+}
+
+/// Why a command did not come to an end of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// There are no words.
+    #[error("the command is empty")]
+    Empty,
+    /// It could not be started; nothing ran.
+    #[error("cannot run {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ran longer than it may and was killed with all of its process group.
+    #[error("{program} was killed after {} s", after.as_secs_f32())]
+    Timeout {
+        /// The program.
+        program: String,
+        /// The deadline.
+        after: Duration,
+        /// What it had printed.
+        output: String,
+    },
+    /// Waiting for it failed; it was killed.
+    #[error("cannot wait for {program}")]
+    Wait {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// `exit code 1` or `signal 9`.
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+/// Runs a command, without a shell and without input, in a process group of its own.
+///
+/// # Errors
+/// [`ProcessError`]; a command that ends with a code other than 0 is no error here.
+///
+/// # Cancel safety
+/// When dropped, the process group is killed.
+pub async fn run(command: &[String], deadline: Duration) -> Result<Finished, ProcessError> {
+    let (program, arguments) = command.split_first().ok_or(ProcessError::Empty)?;
+    let ends = Instant::now() + deadline;
+    let (mut group, mut output) =
+        start(program, arguments).map_err(|source| ProcessError::Start {
+            program: program.clone(),
+            source,
+        })?;
+    let mut tail = Tail::default();
+    let ended = OnceLock::new();
+    let wait = async {
+        let status = group.child.wait().await;
+        let _ = ended.set(Instant::now());
+        status
+    };
+    let waited = timeout_at(ends, async {
+        tokio::join!(wait, tail.fill(&mut output, &ended)).0
+    })
+    .await;
+    match waited {
+        Ok(Ok(status)) => {
+            group.ended = true;
+            Ok(Finished {
+                status,
+                output: tail.text(),
+            })
+        }
+        Ok(Err(source)) => Err(ProcessError::Wait {
+            program: program.clone(),
+            source,
+        }),
+        Err(_) => Err(ProcessError::Timeout {
+            program: program.clone(),
+            after: deadline,
+            output: tail.text(),
+        }),
+    }
+}
+
+fn start(program: &str, arguments: &[String]) -> io::Result<(Group, pipe::Receiver)> {
+    let (read, write) = io::pipe()?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(write.try_clone()?)
+        .stderr(write)
+        .process_group(0)
+        .kill_on_drop(true);
+    let child = command.spawn()?;
+    let id = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
+    let group = Group {
+        child,
+        id,
+        ended: false,
+    };
+    Ok((group, pipe::Receiver::from_owned_fd(read.into())?))
+}
+
+/// A process group that is killed when dropped before its leader has ended.
+struct Group {
+    child: Child,
+    id: Option<Pid>,
+    ended: bool,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let (false, Some(id)) = (self.ended, self.id) {
+            let _ = kill_process_group(id, Signal::KILL);
+        }
+    }
+}
+
+/// The end of an output.
+#[derive(Default)]
+struct Tail {
+    bytes: Vec<u8>,
+}
+
+impl Tail {
+    /// Reads until the end, or for [`AFTERMATH`] after the command ended; nothing read is lost when dropped.
+    async fn fill(&mut self, output: &mut pipe::Receiver, ended: &OnceLock<Instant>) {
+        let mut chunk = [0; 4096];
+        while ended.get().is_none_or(|at| at.elapsed() < AFTERMATH) {
+            match timeout(AFTERMATH, output.read(&mut chunk)).await {
+                Ok(Ok(count @ 1..)) => self.bytes.extend(chunk.iter().take(count)),
+                Ok(_) => break,
+                Err(_) => {}
+            }
+            if self.bytes.len() > 2 * OUTPUT_KEPT {
+                self.trim();
+            }
+        }
+    }
+
+    fn trim(&mut self) {
+        let over = self.bytes.len().saturating_sub(OUTPUT_KEPT);
+        self.bytes.drain(..over);
+    }
+
+    fn text(mut self) -> String {
+        self.trim();
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Vec<String> {
+        ["sh", "-c", script].map(str::to_owned).to_vec()
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn exit_code_and_output_of_both_streams_are_kept_in_order() {
+        let finished = run(&shell("echo one; echo two >&2; echo three; exit 7"), LONG)
+            .await
+            .unwrap();
+        assert_eq!(finished.output, "one\ntwo\nthree\n");
+        assert_eq!(describe(finished.status), "exit code 7");
+        let killed = run(&shell("kill -9 $$"), LONG).await.unwrap();
+        assert_eq!(describe(killed.status), "signal 9");
+    }
+
+    #[tokio::test]
+    async fn of_a_long_output_the_end_is_kept() {
+        let finished = run(
+            &shell("head -c 1000000 /dev/zero | tr '\\0' x; echo end"),
+            LONG,
+        )
+        .await
+        .unwrap();
+        assert_eq!(finished.output.len(), OUTPUT_KEPT);
+        assert!(finished.output.ends_with("xend\n"));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_named() {
+        let error = run(&["/nonexistent/program".to_owned()], LONG)
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), "cannot run /nonexistent/program");
+        assert!(matches!(run(&[], LONG).await, Err(ProcessError::Empty)));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_killed_with_its_children() {
+        let started = std::time::Instant::now();
+        let hanging = run(
+            &shell("sleep 1000 & echo $!; wait"),
+            Duration::from_millis(300),
+        )
+        .await;
+        let Err(ProcessError::Timeout { output, .. }) = hanging else {
+            panic!("{hanging:?}")
+        };
+        assert!(started.elapsed() < Duration::from_secs(5));
+        let grandchild = Pid::from_raw(output.trim().parse().unwrap()).unwrap();
+        while is_running(grandchild) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_leaves_a_daemon_behind_is_over_when_it_ends() {
+        let finished = run(&shell("sleep 1000 & echo $!"), LONG).await.unwrap();
+        assert!(finished.status.success());
+        let daemon = Pid::from_raw(finished.output.trim().parse().unwrap()).unwrap();
+        assert!(is_running(daemon));
+        rustix::process::kill_process(daemon, Signal::KILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_given_up_is_killed() {
+        let mark = tempfile::NamedTempFile::new().unwrap();
+        let command = shell(&format!("echo $$ > {}; sleep 1000", mark.path().display()));
+        let read = async {
+            loop {
+                let text = std::fs::read_to_string(mark.path()).unwrap();
+                if let Ok(pid) = text.trim().parse() {
+                    break Pid::from_raw(pid).unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let leader = tokio::select! {
+            pid = read => pid,
+            _ = run(&command, LONG) => panic!("it ended"),
+        };
+        while is_running(leader) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Not gone, and no zombie either.
+    fn is_running(pid: Pid) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
+            .unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    }
+}

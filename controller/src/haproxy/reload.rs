@@ -1,0 +1,235 @@
+//! A reload: the way to trigger it in, the worker that came of it out, or why none came.
+//!
+//! Whatever the way says, only another worker than before, with the expected stamp, on a fresh connection to the Runtime
+//! API, is a success: `haproxy -c` does not bind, `systemctl reload` returns early, HAProxy 2.6 says nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::complaint::{Complaint, complaints};
+use super::process::{self, ProcessError};
+use super::runtime::{RuntimeApi, RuntimeError};
+use super::session::ask_once;
+use super::{Stamp, Worker, reply};
+
+/// How long the master socket may refuse connections before a reload is given up; HAProxy 2.6 closes it while it loads.
+const MASTER_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a new worker with another stamp is borne with, before that counts as the outcome.
+const OTHER_STAMP: Duration = Duration::from_secs(2);
+
+/// The pauses between two looks at the worker.
+const PAUSE: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::from_millis(50);
+
+/// How HAProxy is told to reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadWay<'a> {
+    /// `reload` on the master's socket (`haproxy -W -S`).
+    MasterSocket(&'a Path),
+    /// A command, without a shell; code 0 says that it was triggered.
+    Command(&'a [String]),
+}
+
+/// Why there is no new worker with the expected stamp; unless it says otherwise the old worker goes on serving.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The master could not be told; nothing was triggered.
+    #[error("cannot ask haproxy's master to reload")]
+    Master(#[source] RuntimeError),
+    /// The master says that loading failed.
+    #[error("haproxy could not load the new configuration{}", because(complaints))]
+    Failed {
+        /// Its reasons; HAProxy 2.6 gives none here, they are in its log.
+        complaints: Vec<Complaint>,
+    },
+    /// The command did not come to an end.
+    #[error("the reload command failed")]
+    Command(#[from] ProcessError),
+    /// The command ended with a code other than 0.
+    #[error("the reload command failed with {status}: {output}")]
+    CommandFailed {
+        /// How it ended.
+        status: String,
+        /// The end of its output.
+        output: String,
+    },
+    /// The worker from before still answers when the time is up.
+    #[error("haproxy still runs {worker} after {} s", after.as_secs_f32())]
+    SameWorker {
+        /// The worker.
+        worker: Box<Worker>,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// There is another worker, which was started with another text.
+    #[error("haproxy reloaded, but {worker} has not the expected stamp {expected}")]
+    OtherStamp {
+        /// The worker.
+        worker: Box<Worker>,
+        /// The stamp of the text that was to be loaded.
+        expected: Stamp,
+    },
+    /// No worker answers when the time is up.
+    #[error("haproxy does not answer {} s after the reload", after.as_secs_f32())]
+    NoWorker {
+        /// How long was waited.
+        after: Duration,
+        /// What the last look ended with.
+        source: RuntimeError,
+    },
+}
+
+fn because(complaints: &[Complaint]) -> String {
+    use super::complaint::Level;
+    complaints
+        .iter()
+        .filter(|complaint| complaint.level == Level::Alert)
+        .map(|complaint| format!("; {complaint}"))
+        .collect()
+}
+
+/// Triggers a reload and waits until another worker than `before` runs with the `expected` stamp; `before` is the last one
+/// seen, none when there was none.
+///
+/// # Errors
+/// [`ReloadError`].
+///
+/// # Cancel safety
+/// When dropped, a reload may be under way.
+pub async fn reload(
+    way: ReloadWay<'_>,
+    api: &RuntimeApi,
+    before: Option<&Worker>,
+    expected: &Stamp,
+    timeout: Duration,
+) -> Result<Worker, ReloadError> {
+    let started = Instant::now();
+    let watch = Watch {
+        api,
+        before,
+        expected,
+        started,
+        timeout,
+    };
+    match way {
+        ReloadWay::MasterSocket(socket) => {
+            let master = RuntimeApi::new(socket).timeout(timeout);
+            let failed = failed_reloads(&master).await.map_err(ReloadError::Master)?;
+            trigger(&master).await?;
+            watch.wait(Some((&master, failed))).await
+        }
+        ReloadWay::Command(command) => {
+            let finished = process::run(command, timeout).await?;
+            if !finished.status.success() {
+                let status = process::describe(finished.status);
+                return Err(ReloadError::CommandFailed {
+                    status,
+                    output: finished.output.trim_end().to_owned(),
+                });
+            }
+            watch.wait(None).await
+        }
+    }
+}
+
+/// How many reloads failed in a row before this one; waits out that the master is loading already.
+async fn failed_reloads(master: &RuntimeApi) -> Result<u32, RuntimeError> {
+    let ends = Instant::now() + MASTER_WAIT;
+    let master = master.clone().timeout(MASTER_WAIT / 4);
+    loop {
+        match show_proc(&master).await {
+            Ok(failed) => return Ok(failed),
+            Err(error) if Instant::now() >= ends => return Err(error),
+            Err(_) => sleep(PAUSE.end).await,
+        }
+    }
+}
+
+/// Without `quit` the master keeps the connection open.
+async fn show_proc(master: &RuntimeApi) -> Result<u32, RuntimeError> {
+    let reply = ask_once(master, "show proc;quit\n").await?;
+    Ok(reply::failed_reloads(&reply)?)
+}
+
+/// HAProxy 2.6 closes the connection without a word, later versions answer `Success=1` or `Success=0` when they are done,
+/// with what they printed meanwhile.
+async fn trigger(master: &RuntimeApi) -> Result<(), ReloadError> {
+    match ask_once(master, "reload\n").await {
+        Ok(reply) if reply.starts_with("Success=0") => Err(ReloadError::Failed {
+            complaints: complaints(&reply),
+        }),
+        Ok(_) | Err(RuntimeError::Io { .. }) => Ok(()),
+        Err(error) => Err(ReloadError::Master(error)),
+    }
+}
+
+/// What is waited for, and since when.
+struct Watch<'a> {
+    api: &'a RuntimeApi,
+    before: Option<&'a Worker>,
+    expected: &'a Stamp,
+    started: Instant,
+    timeout: Duration,
+}
+
+impl Watch<'_> {
+    /// Looks at the worker, and at the master's count of failures where it is known, until one says how it ended.
+    async fn wait(&self, master: Option<(&RuntimeApi, u32)>) -> Result<Worker, ReloadError> {
+        let ends = self.started + self.timeout;
+        let mut other: Option<Instant> = None;
+        let mut pause = PAUSE.start;
+        loop {
+            let asked = timeout_at(ends, self.api.worker()).await;
+            let seen = asked
+                .unwrap_or_else(|_| Err(RuntimeError::timeout(self.api.socket(), self.timeout)));
+            let late = Instant::now() >= ends;
+            match seen {
+                Ok(worker) if !self.is_another(&worker) => {
+                    if late {
+                        return Err(ReloadError::SameWorker {
+                            worker: Box::new(worker),
+                            after: self.timeout,
+                        });
+                    }
+                }
+                Ok(worker) if worker.stamp.as_ref() == Some(self.expected) => return Ok(worker),
+                Ok(worker) => {
+                    if late || other.get_or_insert_with(Instant::now).elapsed() >= OTHER_STAMP {
+                        return Err(ReloadError::OtherStamp {
+                            worker: Box::new(worker),
+                            expected: self.expected.clone(),
+                        });
+                    }
+                }
+                Err(source) if late => {
+                    return Err(ReloadError::NoWorker {
+                        after: self.timeout,
+                        source,
+                    });
+                }
+                Err(_) => {}
+            }
+            if let Some((master, failed)) = master.filter(|_| pause == PAUSE.end)
+                && show_proc(&master.clone().timeout(PAUSE.end * 5))
+                    .await
+                    .is_ok_and(|now| now > failed)
+            {
+                return Err(ReloadError::Failed {
+                    complaints: Vec::new(),
+                });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.end);
+        }
+    }
+
+    /// A worker with the same pid is another one when it is younger than the one from before would be by now.
+    fn is_another(&self, worker: &Worker) -> bool {
+        self.before.is_none_or(|before| {
+            let waited = Duration::from_secs(self.started.elapsed().as_secs());
+            worker.pid != before.pid || worker.uptime < before.uptime + waited
+        })
+    }
+}

@@ -1,0 +1,321 @@
+//! What `show info`, `show servers state`, `show stat` and `show proc` print in, the worker and its servers out. [P]
+//!
+//! Columns are found by the name in the header line, for every version adds some (Management Guide, section 9).
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::{Admin, Check, RunningServer, RunningServers, ServerStat, Stamp, Version, Worker};
+
+/// Why a reply cannot be read.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReplyError {
+    /// A field or column is not there.
+    #[error("haproxy's reply to {command:?} has no {field:?}")]
+    Missing {
+        /// The command.
+        command: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// A field is not what it should be.
+    #[error("haproxy's reply to {command:?} has {value:?} as {field:?}")]
+    Odd {
+        /// The command.
+        command: &'static str,
+        /// The field.
+        field: &'static str,
+        /// What stands there, its first 100 characters.
+        value: String,
+    },
+    /// The reply ends in the middle.
+    #[error("haproxy's reply to {command:?} is cut short")]
+    Truncated {
+        /// The command.
+        command: &'static str,
+    },
+}
+
+/// Reads the joined reply to `show info;show servers state`, and `;show stat` where `with_stat`.
+///
+/// The first two cannot hold an empty line, which ends them; the third is CSV up to the end.
+///
+/// # Errors
+/// [`ReplyError`] as for each of the three, and when one is cut short.
+pub fn state(text: &str, with_stat: bool) -> Result<(Worker, RunningServers), ReplyError> {
+    let truncated = |command| move || ReplyError::Truncated { command };
+    let (info_text, rest) = text.split_once("\n\n").ok_or_else(truncated("show info"))?;
+    let worker = info(info_text)?;
+    let (servers_text, rest) = rest
+        .split_once("\n\n")
+        .ok_or_else(truncated("show servers state"))?;
+    let mut running = servers(servers_text)?;
+    if with_stat {
+        let stat_text = rest.strip_suffix('\n').filter(|text| text.ends_with('\n'));
+        let mut stats = stat(stat_text.ok_or_else(truncated("show stat"))?)?;
+        for (backend, servers) in &mut running {
+            let Some(stats) = stats.get_mut(backend) else {
+                continue;
+            };
+            for (name, server) in servers {
+                server.stat = stats.remove(name);
+            }
+        }
+    }
+    Ok((worker, running))
+}
+
+/// Reads `show info`.
+///
+/// # Errors
+/// [`ReplyError`] when `Pid`, `Uptime_sec` or `Version` is missing or odd.
+pub fn info(text: &str) -> Result<Worker, ReplyError> {
+    let command = "show info";
+    let field = |name: &'static str| {
+        let mut values = text
+            .lines()
+            .filter_map(|line| line.split_once(':').filter(|(key, _)| *key == name));
+        values
+            .next()
+            .map(|(_, value)| value.trim())
+            .ok_or(ReplyError::Missing {
+                command,
+                field: name,
+            })
+    };
+    let version = field("Version")?;
+    Ok(Worker {
+        pid: number(command, "Pid", field("Pid")?)?,
+        uptime: Duration::from_secs(number(command, "Uptime_sec", field("Uptime_sec")?)?),
+        version: Version::parse(version).ok_or_else(|| odd(command, "Version", version))?,
+        stamp: field("description").ok().and_then(Stamp::from_description),
+    })
+}
+
+/// Reads `show servers state`, of one backend or of all.
+///
+/// # Errors
+/// [`ReplyError`] for another format than 1, a missing column, an odd value or a line cut short.
+pub fn servers(text: &str) -> Result<RunningServers, ReplyError> {
+    let command = "show servers state";
+    let mut lines = text.lines();
+    match lines.next() {
+        Some("1") => {}
+        None => return Err(ReplyError::Truncated { command }),
+        Some(other) => return Err(odd(command, "format", other)),
+    }
+    let header = lines
+        .next()
+        .and_then(|line| line.strip_prefix("# "))
+        .ok_or(ReplyError::Truncated { command })?;
+    let width = header.split_ascii_whitespace().count();
+    let index = |name: &'static str| {
+        let mut names = header.split_ascii_whitespace();
+        names
+            .position(|found| found == name)
+            .ok_or(ReplyError::Missing {
+                command,
+                field: name,
+            })
+    };
+    let [backend, server] = [index("be_name")?, index("srv_name")?];
+    let [addr, port] = [index("srv_addr")?, index("srv_port")?];
+    let [admin, weight] = [index("srv_admin_state")?, index("srv_uweight")?];
+    let mut servers = RunningServers::new();
+    for line in lines.filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if words.len() != width {
+            return Err(ReplyError::Truncated { command });
+        }
+        let word = |index: usize| words.get(index).copied().unwrap_or_default();
+        let ip: Option<IpAddr> = word(addr).parse().ok();
+        let port: u16 = number(command, "srv_port", word(port))?;
+        let running = RunningServer {
+            addr: ip.map(|ip| SocketAddr::new(ip, port)),
+            weight: number(command, "srv_uweight", word(weight))?,
+            admin: admin_state(number(command, "srv_admin_state", word(admin))?),
+            stat: None,
+        };
+        servers
+            .entry(word(backend).to_owned())
+            .or_default()
+            .insert(word(server).to_owned(), running);
+    }
+    Ok(servers)
+}
+
+/// Bit 1 is forced maint, bit 8 forced drain; 4 only tells what the file said once.
+fn admin_state(bits: u32) -> Admin {
+    match (bits & 1, bits & 8) {
+        (1, _) => Admin::Maint,
+        (_, 8) => Admin::Drain,
+        _ => Admin::Ready,
+    }
+}
+
+/// Reads `show stat`, the lines of servers; by backend, then by server.
+///
+/// # Errors
+/// [`ReplyError`] for a missing column, an odd number, a line or a quoted field cut short.
+pub fn stat(text: &str) -> Result<BTreeMap<String, BTreeMap<String, ServerStat>>, ReplyError> {
+    let command = "show stat";
+    let mut records = Records { rest: text };
+    let header = records.next().ok_or(ReplyError::Truncated { command })??;
+    let names: HashMap<&str, usize> = header
+        .iter()
+        .enumerate()
+        .map(|(index, name)| (name.as_ref(), index))
+        .collect();
+    let index = |name: &'static str| {
+        names.get(name).copied().ok_or(ReplyError::Missing {
+            command,
+            field: name,
+        })
+    };
+    let [backend, server, kind] = [index("# pxname")?, index("svname")?, index("type")?];
+    let [status, check] = [index("status")?, index("check_status")?];
+    let [qcur, scur, slim, stot] = [
+        index("qcur")?,
+        index("scur")?,
+        index("slim")?,
+        index("stot")?,
+    ];
+    let mut stats: BTreeMap<String, BTreeMap<String, ServerStat>> = BTreeMap::new();
+    for record in records {
+        let record = record?;
+        if record.len() != header.len() {
+            return Err(ReplyError::Truncated { command });
+        }
+        let word = |index: usize| record.get(index).map_or("", |field| field.as_ref());
+        if word(kind) != "2" {
+            continue;
+        }
+        let [running, waiting]: [u64; 2] = [
+            number(command, "scur", word(scur))?,
+            number(command, "qcur", word(qcur))?,
+        ];
+        let maxconn = match word(slim) {
+            "" => None,
+            limit => Some(number(command, "slim", limit)?),
+        };
+        let stat = ServerStat {
+            check: check_of(word(status), word(check)),
+            in_flight: running.saturating_add(waiting),
+            maxconn,
+            total: number(command, "stot", word(stot))?,
+        };
+        stats
+            .entry(word(backend).to_owned())
+            .or_default()
+            .insert(word(server).to_owned(), stat);
+    }
+    Ok(stats)
+}
+
+/// `status` reads `UP`, `UP 1/3`, even `UP -2/5`, `DOWN (agent)`, `no check`; `check_status` reads `L4OK`, or `* L4OK` while
+/// the next check runs, `INI` before the first, nothing where no check runs.
+fn check_of(status: &str, check_status: &str) -> Check {
+    let word = status.split(' ').next().unwrap_or_default();
+    let last = check_status.trim_start_matches("* ");
+    match (word, last) {
+        ("MAINT" | "no", _) => Check::None,
+        ("DOWN", _) => Check::Down,
+        (_, "") => Check::None,
+        (_, "INI" | "UNK" | "SOCKOK") => Check::Pending,
+        (_, "L4OK" | "L6OK" | "L7OK" | "L7OKC" | "PROCOK") => Check::Up,
+        _ => Check::Falling,
+    }
+}
+
+/// Reads how many reloads the master has failed in a row, `[failed: 1]` in `show proc`.
+///
+/// # Errors
+/// [`ReplyError`] when there is no line of the master or no number in it.
+pub fn failed_reloads(proc: &str) -> Result<u32, ReplyError> {
+    let (command, field) = ("show proc", "failed");
+    let master = proc
+        .lines()
+        .find(|line| line.split_ascii_whitespace().nth(1) == Some("master"));
+    let (_, rest) = master
+        .and_then(|line| line.split_once("[failed: "))
+        .ok_or(ReplyError::Missing { command, field })?;
+    number(
+        command,
+        field,
+        rest.split_once(']')
+            .ok_or(ReplyError::Truncated { command })?
+            .0,
+    )
+}
+
+/// The records of HAProxy's CSV: fields with a quote, comma or line end in them are quoted, `"` is doubled.
+struct Records<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Vec<Cow<'a, str>>, ReplyError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rest = self.rest.trim_start_matches('\n');
+        if self.rest.is_empty() {
+            return None;
+        }
+        let mut record = Vec::new();
+        loop {
+            let Some((field, end, rest)) = field(self.rest) else {
+                self.rest = "";
+                return Some(Err(ReplyError::Truncated {
+                    command: "show stat",
+                }));
+            };
+            record.push(field);
+            self.rest = rest;
+            if end == '\n' {
+                return Some(Ok(record));
+            }
+        }
+    }
+}
+
+/// One field, what ended it, and what follows; none when the text ends first.
+fn field(text: &str) -> Option<(Cow<'_, str>, char, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let (field, rest) = text.split_at_checked(text.find([',', '\n'])?)?;
+        let end = rest.chars().next()?;
+        return Some((Cow::Borrowed(field), end, rest.get(1..)?));
+    };
+    let mut value = String::new();
+    let mut rest = quoted;
+    loop {
+        let (part, after) = rest.split_once('"')?;
+        value.push_str(part);
+        match after.chars().next()? {
+            '"' => value.push('"'),
+            end @ (',' | '\n') => return Some((Cow::Owned(value), end, after.get(1..)?)),
+            _ => return None,
+        }
+        rest = after.get(1..)?;
+    }
+}
+
+fn number<T: std::str::FromStr>(
+    command: &'static str,
+    field: &'static str,
+    value: &str,
+) -> Result<T, ReplyError> {
+    value.parse().map_err(|_| odd(command, field, value))
+}
+
+fn odd(command: &'static str, field: &'static str, value: &str) -> ReplyError {
+    ReplyError::Odd {
+        command,
+        field,
+        value: value.chars().take(100).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
