@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::keywords::{Options, Settings, V3_0};
-use super::text::{ConfigText, Section, ServerLine};
+use super::skeleton::Changes;
+use super::text::{Section, ServerLine};
 use super::{Action, Input, Plan, ReloadReason, Step, WantedAdmin};
 use crate::haproxy::{Admin, Check, RunningServer};
 use crate::model::{BackendName, ServerName};
@@ -21,49 +22,51 @@ pub(super) struct Draft {
 pub(super) fn draft(input: &Input<'_>) -> Draft {
     let mut draft = Draft::default();
     let mut reasons = BTreeSet::new();
-    let mut changed = BTreeSet::new();
-    match input.running {
-        Some(running) => changed = changed_sections(running, input.wanted),
-        None => drop(reasons.insert(ReloadReason::UnknownWorker { server: None })),
+    if input.running.is_none() {
+        reasons.insert(ReloadReason::UnknownWorker { server: None });
     }
-    reasons.extend(changed.iter().map(|(section, opaque)| match opaque {
-        true => ReloadReason::OpaqueChanged {
-            section: section.clone(),
-        },
-        false => ReloadReason::SkeletonChanged {
-            section: section.clone(),
-        },
-    }));
-    let none = BTreeMap::new();
+    let changes = input
+        .running
+        .map(|running| Changes::between(running, input.wanted))
+        .unwrap_or_default();
     let tracked = tracked_by_added(input);
     for name in input.wanted.backends() {
-        let Some(wanted) = input
+        let wanted = input
             .wanted
             .section(name)
-            .filter(|section| section.opaque().is_none())
-        else {
-            continue;
-        };
-        let running = input.running.map(|running| running.section(name));
-        let servers = match running {
-            Some(None) => continue,
-            Some(Some(section)) if section.opaque().is_some() => continue,
-            Some(Some(_)) => input.servers.get(name.as_str()).unwrap_or(&none),
-            None => match input.servers.get(name.as_str()) {
-                Some(servers) => servers,
-                None => continue,
-            },
-        };
-        let reshaped = input
-            .wanted
-            .chain(wanted)
-            .any(|s| changed.contains(&(s.title.clone(), false)));
-        let mut backend = Backend::new(input, name, &tracked, reshaped);
-        backend.compare(wanted, servers);
-        draft.take(backend, &mut reasons);
+            .filter(|section| section.opaque().is_none());
+        if let (Some(wanted), Some(servers)) = (wanted, changeable(input, name)) {
+            let reshaped = input
+                .wanted
+                .chain(wanted)
+                .any(|section| changes.contains(section));
+            let mut backend = Backend::new(input, name, &tracked, reshaped);
+            backend.compare(wanted, servers);
+            draft.take(backend, &mut reasons);
+        }
     }
+    reasons.extend(changes.into_reasons());
     draft.plan.reload = reasons.into_iter().collect();
     draft
+}
+
+/// The running servers of a backend, if that backend runs and may be touched.
+fn changeable<'a>(
+    input: &Input<'a>,
+    name: &BackendName,
+) -> Option<&'a BTreeMap<String, RunningServer>> {
+    static NO_SERVERS: BTreeMap<String, RunningServer> = BTreeMap::new();
+    let servers = input.servers.get(name.as_str());
+    match input.running {
+        // An unknown worker surely has a backend only if it shows servers in it.
+        None => servers,
+        Some(running) => {
+            running
+                .section(name)
+                .filter(|section| section.opaque().is_none())?;
+            Some(servers.unwrap_or(&NO_SERVERS))
+        }
+    }
 }
 
 impl Draft {
@@ -83,61 +86,6 @@ impl Draft {
         self.wants_stat |= backend.wants_stat;
         reasons.extend(backend.reasons);
     }
-}
-
-/// The titles of the sections that differ, and whether each is opaque.
-fn changed_sections(running: &ConfigText, wanted: &ConfigText) -> BTreeSet<(String, bool)> {
-    let mut changed = BTreeSet::new();
-    let (before, after) = (keyed(running), keyed(wanted));
-    for key in before.keys().chain(after.keys()) {
-        let (a, b) = (before.get(key), after.get(key));
-        if let (Some(a), Some(b)) = (a, b)
-            && a.skeleton().eq(b.skeleton())
-        {
-            continue;
-        }
-        let opaque = a.is_some()
-            && b.is_some()
-            && [a, b].into_iter().flatten().any(|s| s.opaque().is_some());
-        let title = b.or(a).map(|section| section.title.clone());
-        changed.extend(title.map(|title| (title, opaque)));
-    }
-    let titles = |text: &ConfigText| {
-        text.sections()
-            .iter()
-            .map(|s| s.title.clone())
-            .collect::<Vec<_>>()
-    };
-    if changed.is_empty() {
-        let moved = titles(wanted)
-            .into_iter()
-            .zip(titles(running))
-            .find(|(a, b)| a != b);
-        changed.extend(moved.map(|(title, _)| (title, false)));
-    }
-    changed
-}
-
-/// Sections by kind and name; of those that share both, by their order.
-fn keyed(text: &ConfigText) -> BTreeMap<(String, usize), &Section> {
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let key = |section: &Section| {
-        section
-            .title
-            .split(' ')
-            .take(2)
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    let mut count = |key: String| {
-        let n = seen.entry(key.clone()).or_default();
-        *n += 1;
-        (key, *n)
-    };
-    text.sections()
-        .iter()
-        .map(|section| (count(key(section)), section))
-        .collect()
 }
 
 /// The servers that servers added at runtime track: HAProxy does not delete them either.

@@ -16,6 +16,7 @@ mod classify;
 mod diff;
 mod keywords;
 mod reason;
+mod skeleton;
 mod text;
 
 pub use classify::{Obstacle, classify};
