@@ -81,8 +81,6 @@ pub enum ReloadWay {
     MasterSocket(PathBuf),
     /// A program and its arguments.
     Command(Vec<String>),
-    /// HAProxy is a child of ours.
-    Spawn,
 }
 
 /// `[frontend]`: what the built-in template listens on.

@@ -180,17 +180,14 @@ fn an_error_of_syntax_is_told_with_its_place() {
 
 #[test]
 fn one_way_to_reload_is_enough() {
-    let text = format!("[haproxy]\nmaster_socket = \"/m\"\nspawn = true\n{SMALL}");
+    let text = format!("[haproxy]\nmaster_socket = \"/m\"\nreload_command = [\"r\"]\n{SMALL}");
     assert_eq!(
         complaints(&text),
-        ["3:9: haproxy.spawn: there is master_socket already; keep one way to reload"]
+        ["3:18: haproxy.reload_command: there is master_socket already; keep one way to reload"]
     );
     assert_eq!(
-        load(&format!("[haproxy]\nspawn = true\n{SMALL}"))
-            .unwrap()
-            .haproxy
-            .reload,
-        ReloadWay::Spawn
+        complaints(&format!("[haproxy]\nspawn = true\n{SMALL}")),
+        ["2:9: haproxy.spawn: this version runs no HAProxy of its own; give master_socket or reload_command"]
     );
     assert_eq!(
         load(&format!("[haproxy]\nspawn = false\n{SMALL}")),
