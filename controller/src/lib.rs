@@ -4,3 +4,4 @@ pub mod config;
 pub mod haproxy;
 pub mod model;
 pub mod plan;
+pub mod render;
