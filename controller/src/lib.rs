@@ -1,4 +1,8 @@
 //! Turns Serf membership into HAProxy backends.
+//!
+//! One line, each arrow a function of owned values: a `Snapshot` of the membership, through [`select`] to a
+//! [`model::Model`], through [`guard`] and [`pace`] to decisions, through [`render`] to a text, through [`plan`] to
+//! steps, which [`haproxy`] executes. [`reconcile`] is the loop around it.
 
 pub mod config;
 pub mod control;
@@ -8,8 +12,8 @@ pub mod model;
 pub mod pace;
 pub mod plan;
 pub mod probe;
+pub mod reconcile;
+pub mod render;
 pub mod select;
 pub mod state;
 pub mod status;
-pub mod reconcile;
-pub mod render;

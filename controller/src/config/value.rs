@@ -34,8 +34,8 @@ const ALGORITHMS: [&str; 10] = [
 ];
 
 /// Server keywords that the template writes itself, from other keys or from the member.
-const OURS: [&str; 8] = [
-    "check", "disabled", "enabled", "id", "inter", "maxconn", "no-check", "weight",
+const OURS: [&str; 7] = [
+    "check", "disabled", "enabled", "id", "maxconn", "no-check", "weight",
 ];
 
 /// A regular expression that matches a whole member name.

@@ -1,0 +1,151 @@
+//! What a template sees: settings and servers in, a value without nulls out; `templates/README.md` lists it. [P]
+
+use minijinja::value::{Serde, Value};
+use serde::Serialize;
+
+use super::{Server, Servers, ids::ids};
+use crate::config::{Backend, CheckMode, Config, Frontend, HARD_STOP_AFTER, Mode};
+
+#[derive(Serialize)]
+struct Context<'a> {
+    stamp: &'a str,
+    hard_stop_after: String,
+    haproxy: Haproxy<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frontend: Option<FrontendView<'a>>,
+    backends: Vec<BackendView<'a>>,
+}
+
+#[derive(Serialize)]
+struct Haproxy<'a> {
+    config: String,
+    stats_socket: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct FrontendView<'a> {
+    mode: &'static str,
+    bind: &'a [String],
+    default_backend: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats_bind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct BackendView<'a> {
+    name: &'a str,
+    mode: &'static str,
+    balance: &'a str,
+    hash: bool,
+    ids: bool,
+    check: CheckView<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maxconn: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_options: Option<String>,
+    servers: Vec<ServerView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum CheckView<'a> {
+    Tcp,
+    Http { method: &'a str, path: &'a str },
+    Off,
+}
+
+#[derive(Serialize)]
+struct ServerView<'a> {
+    name: &'a str,
+    addr: String,
+    ip: String,
+    port: u16,
+    weight: u16,
+    ready: bool,
+    id: u32,
+}
+
+/// The context of one render.
+pub(super) fn context(config: &Config, servers: &Servers, stamp: &str) -> Value {
+    let backends = config.backends.iter();
+    Value::from(Serde(Context {
+        stamp,
+        hard_stop_after: humantime::format_duration(HARD_STOP_AFTER).to_string(),
+        haproxy: Haproxy {
+            config: config.haproxy.config.display().to_string(),
+            stats_socket: config.haproxy.stats_socket.display().to_string(),
+            user: config.haproxy.user.as_deref(),
+            group: config.haproxy.group.as_deref(),
+        },
+        frontend: config
+            .frontend
+            .as_ref()
+            .map(|frontend| self::frontend(config, frontend)),
+        backends: backends
+            .map(|b| backend(b, servers.get(&b.name).map_or(&[], Vec::as_slice)))
+            .collect(),
+    }))
+}
+
+fn frontend<'a>(config: &'a Config, frontend: &'a Frontend) -> FrontendView<'a> {
+    let default = config
+        .backends
+        .iter()
+        .find(|backend| backend.name == frontend.default_backend);
+    FrontendView {
+        mode: mode(default.map_or(Mode::Http, |backend| backend.mode)),
+        bind: &frontend.bind,
+        default_backend: frontend.default_backend.as_str(),
+        stats_bind: frontend.stats_bind.as_deref(),
+        log: frontend.log.as_deref(),
+    }
+}
+
+fn backend<'a>(backend: &'a Backend, servers: &'a [Server]) -> BackendView<'a> {
+    let algorithm = backend.balance.split([' ', '(']).next().unwrap_or_default();
+    let hash = matches!(
+        algorithm,
+        "source" | "uri" | "url_param" | "hdr" | "hash" | "rdp-cookie"
+    );
+    let ids = ids(servers.iter().map(|server| &server.name));
+    let view = |server: &'a Server| ServerView {
+        name: server.name.as_str(),
+        addr: server.addr.to_string(),
+        ip: server.addr.ip().to_string(),
+        port: server.addr.port(),
+        weight: server.weight.get(),
+        ready: server.ready,
+        id: ids.get(&server.name).copied().unwrap_or_default(),
+    };
+    let mut views: Vec<ServerView<'_>> = servers.iter().map(view).collect();
+    views.sort_by_key(|server| server.name);
+    BackendView {
+        name: backend.name.as_str(),
+        mode: mode(backend.mode),
+        balance: &backend.balance,
+        hash,
+        ids: hash || algorithm == "first",
+        check: match &backend.check {
+            CheckMode::Tcp => CheckView::Tcp,
+            CheckMode::Http { method, path } => CheckView::Http { method, path },
+            CheckMode::Off => CheckView::Off,
+        },
+        maxconn: backend.maxconn,
+        server_options: (!backend.server_options.is_empty())
+            .then(|| backend.server_options.join(" ")),
+        servers: views,
+    }
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Http => "http",
+        Mode::Tcp => "tcp",
+    }
+}

@@ -1,0 +1,325 @@
+//! Settings, servers and a template in, HAProxy's configuration with its stamp out. [P] but for [`Renderer::load`]
+//!
+//! Equal input gives equal text. A template reaches no file, clock or environment, prints strings and numbers
+//! only, and its work is bounded.
+
+mod audit;
+mod context;
+mod ids;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::ValueKind;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, OutputSpan, UndefinedBehavior};
+use sha2::{Digest, Sha256};
+
+pub use audit::Finding;
+
+use crate::config::Config;
+use crate::haproxy::Stamp;
+use crate::model::{BackendName, ServerName, Weight};
+
+/// The first line of every file of ours; a file that begins otherwise is somebody else's.
+pub const FIRST_LINE: &str = "# written by serf-haproxy; changes are overwritten";
+
+/// The embedded templates by name. The first is the whole file, the others can be included by any template.
+pub const BUILT_IN: [(&str, &str); 3] = [
+    (
+        "haproxy.cfg.j2",
+        include_str!("../../../templates/haproxy.cfg.j2"),
+    ),
+    (
+        "backends.cfg.j2",
+        include_str!("../../../templates/backends.cfg.j2"),
+    ),
+    (
+        "servers.cfg.j2",
+        include_str!("../../../templates/servers.cfg.j2"),
+    ),
+];
+
+/// Steps that one render may take, some 64 bytes of text each at most; 10,000 servers take less than a million.
+const FUEL: u64 = 5_000_000;
+
+/// A server as it is written into the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its name, unique in its backend.
+    pub name: ServerName,
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its absolute weight.
+    pub weight: Weight,
+    /// Whether it may get requests right after a start of HAProxy; else it is written `disabled`.
+    pub ready: bool,
+}
+
+/// The servers of each backend, sorted by name.
+pub type Servers = BTreeMap<BackendName, Vec<Server>>;
+
+/// A rendered file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text, begins with [`FIRST_LINE`], ends with a newline.
+    pub text: String,
+    /// The text as it is with an empty stamp.
+    pub blank: String,
+    /// The first 16 hex digits of the SHA-256 of `blank`.
+    pub stamp: Stamp,
+    origins: Vec<Option<Origin>>,
+}
+
+impl Rendered {
+    /// The place in a template that gave a line of `text`, counted from 1; none where a line has no template.
+    pub fn origin(&self, line: usize) -> Option<&Origin> {
+        self.origins.get(line.checked_sub(1)?)?.as_ref()
+    }
+}
+
+/// A line of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The template's path, or its name where it is built in.
+    pub template: std::sync::Arc<str>,
+    /// Counted from 1.
+    pub line: usize,
+}
+
+/// Why a template cannot be taken. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The file cannot be read.
+    #[error("cannot read the template {path}")]
+    Read {
+        /// The template.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no template.
+    #[error(transparent)]
+    Syntax(#[from] RenderError),
+}
+
+/// Where a template goes wrong and how. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{template}:{line}: {message}{}", quoted(excerpt))]
+pub struct RenderError {
+    /// The template's path, or its name where it is built in.
+    pub template: String,
+    /// Counted from 1; 0 when it is the template as a whole.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+    /// The text of that line.
+    pub excerpt: String,
+}
+
+fn quoted(excerpt: &str) -> String {
+    if excerpt.is_empty() {
+        String::new()
+    } else {
+        format!(", in `{excerpt}`")
+    }
+}
+
+/// A template, ready to be rendered any number of times.
+#[derive(Debug)]
+pub struct Renderer {
+    env: Environment<'static>,
+    name: String,
+}
+
+impl Renderer {
+    /// Takes the template that the config names, or the built-in one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no template.
+    pub fn load(config: &Config) -> Result<Self, TemplateError> {
+        let Some(path) = &config.haproxy.template else {
+            return Ok(Self::built_in()?);
+        };
+        let source = std::fs::read_to_string(path).map_err(|source| TemplateError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self::new(&path.display().to_string(), source)?)
+    }
+
+    /// The built-in template.
+    ///
+    /// # Errors
+    /// None in a tested build.
+    pub fn built_in() -> Result<Self, RenderError> {
+        let [(name, source), ..] = BUILT_IN;
+        Self::new(name, source.to_owned())
+    }
+
+    /// A template from its text; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// When its syntax is wrong.
+    pub fn new(name: &str, source: String) -> Result<Self, RenderError> {
+        let mut env = Environment::new();
+        let mut syntax = SyntaxConfig::builder();
+        syntax
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .keep_trailing_newline(true);
+        let failed = |error: &Error| render_error(error, name, &source);
+        env.set_syntax(syntax.build().map_err(|error| failed(&error))?);
+        env.set_undefined_behavior(UndefinedBehavior::Strict);
+        env.set_auto_escape_callback(|_| AutoEscape::None);
+        env.set_auto_reload(false);
+        env.set_debug(false);
+        env.set_fuel(Some(FUEL));
+        env.set_formatter(|out, state, value| match value.kind() {
+            ValueKind::String | ValueKind::Number => minijinja::escape_formatter(out, state, value),
+            kind => Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("cannot print a value that is {kind}"),
+            )),
+        });
+        for (name, source) in BUILT_IN {
+            env.add_template(name, source)
+                .map_err(|error| render_error(&error, name, source))?;
+        }
+        env.add_template_owned(name.to_owned(), source.clone())
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            env,
+            name: name.to_owned(),
+        })
+    }
+
+    /// Renders the file with these servers, in backends of the config; others are left out.
+    ///
+    /// # Errors
+    /// When the template uses a variable that is not there, prints what is no text, or works for too long.
+    pub fn render(&self, config: &Config, servers: &Servers) -> Result<Rendered, RenderError> {
+        let (blank, _) = self.once(config, servers, "")?;
+        let stamp = Stamp(
+            Sha256::digest(&blank)
+                .iter()
+                .take(8)
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        );
+        let (text, origins) = self.once(config, servers, &stamp.0)?;
+        Ok(Rendered {
+            text,
+            blank,
+            stamp,
+            origins,
+        })
+    }
+
+    fn once(
+        &self,
+        config: &Config,
+        servers: &Servers,
+        stamp: &str,
+    ) -> Result<(String, Vec<Option<Origin>>), RenderError> {
+        let context = context::context(config, servers, stamp);
+        let template = self.env.get_template(&self.name);
+        let rendered = template.and_then(|template| template.render_with_spans(context));
+        let (mut text, spans) = rendered.map_err(|error| self.failed(&error))?;
+        let mut origins = self.origins(&text, &spans);
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        if text.lines().next() != Some(FIRST_LINE) {
+            text.insert_str(0, &format!("{FIRST_LINE}\n"));
+            origins.insert(0, None);
+        }
+        Ok((text, origins))
+    }
+
+    /// For each line of the text the place its first printed character comes from.
+    fn origins(&self, text: &str, spans: &[OutputSpan]) -> Vec<Option<Origin>> {
+        let mut names: BTreeMap<&str, std::sync::Arc<str>> = BTreeMap::new();
+        let mut spans = spans.iter().peekable();
+        let mut offset = 0;
+        let mut origins = Vec::new();
+        for line in text.split_inclusive('\n') {
+            let first = offset + (line.len() - line.trim_start().len()).min(line.len() - 1);
+            offset += line.len();
+            while spans
+                .next_if(|span| span.output_range().end <= first)
+                .is_some()
+            {}
+            let span = spans
+                .peek()
+                .filter(|span| span.output_range().start <= first);
+            origins.push(span.map(|span| {
+                Origin {
+                    template: names
+                        .entry(span.name())
+                        .or_insert_with(|| span.name().into())
+                        .clone(),
+                    line: span.line() + self.newlines(span, first),
+                }
+            }));
+        }
+        origins
+    }
+
+    /// Lines between the start of a span, which is all that minijinja tells of it, and this byte of the output.
+    fn newlines(&self, span: &OutputSpan, offset: usize) -> usize {
+        if span.kind() != minijinja::OutputSpanKind::Raw {
+            return 0;
+        }
+        let start = span.source_range().start;
+        let end = start + offset.saturating_sub(span.output_range().start);
+        let template = self.env.get_template(span.name()).ok();
+        let before = template
+            .as_ref()
+            .and_then(|template| template.source().get(start..end));
+        before.map_or(0, |before| before.matches('\n').count())
+    }
+
+    fn failed(&self, error: &Error) -> RenderError {
+        let source = |name: &str| {
+            self.env
+                .get_template(name)
+                .ok()
+                .map(|t| t.source().to_owned())
+        };
+        let inner = innermost(error);
+        let name = inner.name().unwrap_or(&self.name);
+        render_error(inner, name, &source(name).unwrap_or_default())
+    }
+}
+
+/// The error that an include or a block passed on.
+fn innermost(error: &Error) -> &Error {
+    let below = error
+        .source()
+        .and_then(|source| source.downcast_ref::<Error>());
+    below.map_or(error, innermost)
+}
+
+fn render_error(error: &Error, name: &str, source: &str) -> RenderError {
+    let line = error.line().unwrap_or_default();
+    let excerpt = line
+        .checked_sub(1)
+        .and_then(|index| source.lines().nth(index))
+        .unwrap_or_default();
+    let message = match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    };
+    RenderError {
+        template: name.to_owned(),
+        line,
+        message,
+        excerpt: excerpt.trim().to_owned(),
+    }
+}
