@@ -19,6 +19,8 @@ const SUMMARY: u32 = 20;
 const WINDOW: usize = 4;
 const EVENTS: usize = 6;
 const BAR: usize = 30;
+const HIDE_CURSOR: &str = "\x1b[?25l";
+const SHOW_CURSOR: &[u8] = b"\x1b[?25h";
 
 /// The view; cheap to share.
 pub(crate) struct View {
@@ -92,23 +94,21 @@ impl View {
 
     /// Paints no more; the last picture stays.
     pub(crate) fn end(&self) {
-        if let Some(painter) = self
+        let painter = self
             .painter
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            painter.abort();
-            // The clients are its to share until it is gone.
-            while !painter.is_finished() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            .take();
+        let Some(painter) = painter else { return };
+        painter.abort();
+        // The clients are its to share until it is gone.
+        while !painter.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        let mut board = lock(&self.board);
-        if board.terminal {
-            board.print("\x1b[?25h");
+        if lock(&self.board).terminal {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(SHOW_CURSOR).and_then(|()| out.flush());
         }
-        board.painted = 0;
     }
 }
 
@@ -142,7 +142,7 @@ impl Board {
         }
         let picture = self.picture(&shares, servers);
         let lines = picture.lines().count();
-        let mut text = String::from("\x1b[?25l");
+        let mut text = String::from(HIDE_CURSOR);
         if self.painted > 0 {
             let _ = write!(text, "\x1b[{}F", self.painted);
         }
