@@ -43,7 +43,7 @@ impl Net {
                 });
             }
         }
-        bail!("every loopback network is locked in {}", dir.display())
+        bail!("every loopback network is locked")
     }
 
     /// The address with this last octet.
