@@ -1,0 +1,183 @@
+//! The one task that owns the socket: requests in, answers and records out to whoever waits.
+//!
+//! It reads whenever there is something to read, however slow the readers of streams are: an agent
+//! whose client does not read drops events without a word. When it ends, for whatever reason, it
+//! leaves the reason behind and drops what calls and streams wait for, which ends them all.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{ConnectionError, ProtocolError};
+use crate::object::Scanner;
+use crate::options::ConnectOptions;
+use crate::protocol::{self, Refusal, ReplyShape};
+use crate::session::{Answer, Incoming, Session};
+use crate::subscription::Sink;
+
+/// Bytes to make room for before each read.
+const READ_CHUNK: usize = 16 << 10;
+/// An empty buffer of more than this is given back.
+const KEEP_CAPACITY: usize = 256 << 10;
+/// While more than this waits to be written no further request is taken.
+const WRITE_BACKLOG: usize = 256 << 10;
+
+/// A request on its way to the agent.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) command: &'static str,
+    pub(crate) body: Vec<u8>,
+    pub(crate) reply: ReplyShape,
+    /// Where the records go, if the command begins a stream.
+    pub(crate) sink: Option<Sink>,
+    pub(crate) caller: oneshot::Sender<Answer>,
+}
+
+/// Why the connection ended, once it has.
+pub(crate) type Lost = Arc<OnceLock<ConnectionError>>;
+
+/// The socket and everything that goes through it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: TcpStream,
+    requests: mpsc::Receiver<Request>,
+    dialogue: Dialogue,
+    outbound: BytesMut,
+    max_in_flight: usize,
+    lost: Lost,
+}
+
+/// The receiving side: the bytes that have arrived and what they mean.
+#[derive(Debug)]
+struct Dialogue {
+    inbound: BytesMut,
+    scanner: Scanner,
+    session: Session<oneshot::Sender<Answer>, Sink>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        socket: TcpStream,
+        requests: mpsc::Receiver<Request>,
+        options: &ConnectOptions,
+        lost: Lost,
+    ) -> Self {
+        let dialogue = Dialogue {
+            inbound: BytesMut::new(),
+            scanner: Scanner::new(options.limits),
+            session: Session::new(),
+        };
+        let max_in_flight = options.max_in_flight;
+        Self {
+            socket,
+            requests,
+            dialogue,
+            outbound: BytesMut::new(),
+            max_in_flight,
+            lost,
+        }
+    }
+
+    /// Serves requests until the connection fails or nobody holds a handle to it any more.
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.serve().await {
+            tracing::debug!(error = %error, "connection to the agent lost");
+            // Nobody else sets it.
+            let _ = self.lost.set(error);
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), ConnectionError> {
+        let (mut reader, mut writer) = self.socket.split();
+        loop {
+            let may_write = !self.outbound.is_empty();
+            let may_take = self.outbound.len() < WRITE_BACKLOG
+                && self.dialogue.session.in_flight() < self.max_in_flight;
+            self.dialogue.inbound.reserve(READ_CHUNK);
+            tokio::select! {
+                read = reader.read_buf(&mut self.dialogue.inbound) => match read.map_err(failed)? {
+                    0 => return Err(ConnectionError::Closed),
+                    _ => self.dialogue.receive()?,
+                },
+                written = writer.write_buf(&mut self.outbound), if may_write => {
+                    written.map_err(failed)?;
+                }
+                request = self.requests.recv(), if may_take => match request {
+                    Some(request) => self.dialogue.send(request, &mut self.outbound),
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+}
+
+impl Dialogue {
+    fn send(&mut self, request: Request, outbound: &mut BytesMut) {
+        let Request {
+            command,
+            body,
+            reply,
+            sink,
+            caller,
+        } = request;
+        if caller.is_closed() {
+            return;
+        }
+        let seq = match sink {
+            Some(sink) => self.session.begin_stream(caller, sink),
+            None => self.session.begin(reply, caller),
+        };
+        tracing::trace!(command, seq, "request");
+        let mut header = Vec::new();
+        protocol::write_request_header(&mut header, command, seq);
+        outbound.extend_from_slice(&header);
+        outbound.extend_from_slice(&body);
+    }
+
+    /// Hands out everything that has arrived whole.
+    fn receive(&mut self) -> Result<(), ConnectionError> {
+        while let Some(end) = self.scanner.next_end(&self.inbound).map_err(malformed)? {
+            let value = self.inbound.split_to(end).freeze();
+            match self
+                .session
+                .accept(value)
+                .map_err(ConnectionError::Protocol)?
+            {
+                None => {}
+                Some(Incoming::Answer { caller, answer }) => {
+                    let refusal = answer
+                        .error
+                        .as_ref()
+                        .map(|error| Refusal::of(error.as_ref()));
+                    // A caller that has given up is no error.
+                    let _ = caller.send(answer);
+                    if refusal == Some(Refusal::AuthenticationRequired) {
+                        return Err(ConnectionError::AuthenticationRequired);
+                    }
+                }
+                Some(Incoming::Record { seq, sink, body }) => {
+                    let read = sink.push(&body);
+                    if !read {
+                        self.session.retire(seq);
+                    }
+                }
+            }
+        }
+        if self.inbound.is_empty() && self.inbound.capacity() > KEEP_CAPACITY {
+            self.inbound = BytesMut::new();
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: io::Error) -> ConnectionError {
+    ConnectionError::Io(Arc::new(error))
+}
+
+fn malformed(error: crate::object::ObjectError) -> ConnectionError {
+    ConnectionError::Protocol(ProtocolError::Object(error))
+}

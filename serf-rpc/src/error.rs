@@ -1,0 +1,208 @@
+//! What can go wrong, by boundary: making a connection, one call, one stream, the watcher.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bstr::BString;
+
+use crate::codec::DecodeError;
+use crate::object::ObjectError;
+
+/// Why there is no connection to the agent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is no `host:port`, or its host has no address.
+    #[error("cannot resolve agent address {addr}")]
+    Resolve {
+        /// As it was given.
+        addr: String,
+        /// What the resolver says.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing listens there: the agent does not run, or listens elsewhere.
+    #[error("no agent listens on {addr}")]
+    Refused {
+        /// As it was given.
+        addr: String,
+    },
+    /// The address cannot be reached for another reason.
+    #[error("cannot connect to agent {addr}")]
+    Io {
+        /// As it was given.
+        addr: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Connecting, handshake and authentication took too long together.
+    #[error("agent {addr} did not answer within {after:?}")]
+    Timeout {
+        /// As it was given.
+        addr: String,
+        /// The limit.
+        after: Duration,
+    },
+    /// The agent does not accept the key. An agent without a key accepts none either.
+    #[error("agent {addr} does not accept the key")]
+    BadKey {
+        /// As it was given.
+        addr: String,
+    },
+    /// The agent wants a key and none was given.
+    #[error("agent {addr} wants an authentication key")]
+    MissingKey {
+        /// As it was given.
+        addr: String,
+    },
+    /// The agent does not speak version 1 of the protocol.
+    #[error("agent {addr} does not speak version 1 of the protocol")]
+    BadVersion {
+        /// As it was given.
+        addr: String,
+    },
+    /// The agent took the connection and then refused, closed it, or spoke something else.
+    #[error("handshake with agent {addr} failed")]
+    Handshake {
+        /// As it was given.
+        addr: String,
+        /// What went wrong.
+        #[source]
+        source: CallError,
+    },
+}
+
+/// Why a call has no result. The connection stays usable unless it is [`Self::Lost`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The agent refused the command, or tried and failed.
+    #[error("{command}: {message}")]
+    Agent {
+        /// The command's name on the wire.
+        command: &'static str,
+        /// The agent's words.
+        message: BString,
+    },
+    /// No reply in time. The command may still be carried out; a late reply is swallowed.
+    #[error("{command}: no reply within {after:?}")]
+    Timeout {
+        /// The command's name on the wire.
+        command: &'static str,
+        /// The limit.
+        after: Duration,
+    },
+    /// The connection is gone. The command may have been carried out or not.
+    #[error("{command}: connection lost")]
+    Lost {
+        /// The command's name on the wire.
+        command: &'static str,
+        /// Why.
+        #[source]
+        source: ConnectionError,
+    },
+    /// The reply is complete but not of the shape that the command has.
+    #[error("{command}: unexpected reply")]
+    Decode {
+        /// The command's name on the wire.
+        command: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: DecodeError,
+    },
+    /// A regular expression of a filter is malformed; nothing was sent.
+    #[error("{command}: malformed expression for {field}: {message}")]
+    Filter {
+        /// The command's name on the wire.
+        command: &'static str,
+        /// What it was to match.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The connection has as many streams as it may; stopped and dropped ones count.
+    #[error("{command}: the connection already has {limit} streams")]
+    TooManyStreams {
+        /// The command's name on the wire.
+        command: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Why a connection is gone. All its calls and streams end with it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The agent closed it: it exited, or a request was beyond what it tolerates.
+    #[error("the agent closed the connection")]
+    Closed,
+    /// Reading or writing failed.
+    #[error("connection failed")]
+    Io(#[source] Arc<io::Error>),
+    /// The agent sent what cannot be a reply; nothing after it can be trusted.
+    #[error("the agent does not follow the protocol")]
+    Protocol(#[source] ProtocolError),
+    /// The agent wants a key, and may have misread a request since.
+    #[error("the agent wants authentication")]
+    AuthenticationRequired,
+}
+
+/// How the agent's bytes break the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// They are no msgpack value, or one beyond the limits.
+    #[error("malformed value")]
+    Object(#[source] ObjectError),
+    /// A body where a header was due.
+    #[error("a body came where a header was due")]
+    HeaderExpected,
+    /// A header where a body was due.
+    #[error("a header came where the body of {seq} was due")]
+    BodyExpected {
+        /// The sequence number whose body was due.
+        seq: u64,
+    },
+    /// A header that does not decode.
+    #[error("malformed header")]
+    Header(#[source] DecodeError),
+    /// A reply to nothing that was asked.
+    #[error("a reply to sequence number {seq}, which is not in use")]
+    UnknownSeq {
+        /// The number.
+        seq: u64,
+    },
+}
+
+/// An item of a stream that is not a record.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The queue was full, and so many records were left out at this place. The stream goes on.
+    #[error("{0} records left out")]
+    Lagged(u64),
+    /// A record does not decode. The stream goes on.
+    #[error("unexpected record")]
+    Decode(#[source] DecodeError),
+    /// The connection is gone. This is the last item.
+    #[error("connection lost")]
+    Lost(#[source] ConnectionError),
+}
+
+/// Why the watcher has no agent, or has lost it. It keeps trying.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A call failed that everything rests on.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The connection ended.
+    #[error("connection lost")]
+    Lost(#[from] ConnectionError),
+}

@@ -1,0 +1,159 @@
+//! Events of the cluster: the body of a stream's record in, a typed [`Event`] out.
+
+use bstr::BString;
+
+use crate::codec::{DecodeError, Reader};
+use crate::member::{Member, MemberDecoder};
+
+/// Something that happened in the cluster, as the agent's `stream` tells it.
+///
+/// The agent holds member events back for 1–3 s, merges and suppresses them, and repeats old
+/// updates (`serf/coalesce_member.go`): take one as a hint to ask for the members again, never as
+/// the change itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Something happened to members.
+    Member {
+        /// What.
+        kind: MemberEventKind,
+        /// To whom, each as it was then.
+        members: Vec<Member>,
+    },
+    /// A user event. Its sender is not known.
+    User {
+        /// Lamport time of the event.
+        ltime: u64,
+        /// Its name, any bytes.
+        name: BString,
+        /// Its payload, any bytes.
+        payload: BString,
+        /// Whether agents may merge it with others of that name.
+        coalesce: bool,
+    },
+    /// A query that waits for an answer. Its sender is not known.
+    Query {
+        /// What to answer it with; counts on this connection only.
+        id: u64,
+        /// Lamport time of the query.
+        ltime: u64,
+        /// Its name, any bytes.
+        name: BString,
+        /// Its payload, any bytes.
+        payload: BString,
+    },
+    /// A kind that this library does not know.
+    Unknown {
+        /// What the agent calls it.
+        kind: BString,
+    },
+}
+
+/// What happened to members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MemberEventKind {
+    /// `member-join`.
+    Join,
+    /// `member-leave`: left gracefully, or was told to.
+    Leave,
+    /// `member-failed`.
+    Failed,
+    /// `member-update`: address, port or tags changed.
+    Update,
+    /// `member-reap`: the cluster has forgotten it.
+    Reap,
+}
+
+impl MemberEventKind {
+    /// Serf's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "member-join",
+            Self::Leave => "member-leave",
+            Self::Failed => "member-failed",
+            Self::Update => "member-update",
+            Self::Reap => "member-reap",
+        }
+    }
+
+    fn parse(word: &[u8]) -> Option<Self> {
+        [
+            Self::Join,
+            Self::Leave,
+            Self::Failed,
+            Self::Update,
+            Self::Reap,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str().as_bytes() == word)
+    }
+}
+
+impl Event {
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut parts = Parts::default();
+        Reader::whole(body, |reader| {
+            reader.fields(|key, value| {
+                match key {
+                    b"Event" => parts.kind = value.bytes()?,
+                    b"Members" => parts.members = MemberDecoder::members(value)?,
+                    b"ID" => parts.id = value.uint("ID")?,
+                    b"LTime" => parts.ltime = value.uint("LTime")?,
+                    b"Name" => parts.name = value.bytes()?,
+                    b"Payload" => parts.payload = value.bytes()?,
+                    b"Coalesce" => parts.coalesce = value.boolean()?,
+                    _ => value.skip()?,
+                }
+                Ok(())
+            })
+        })?;
+        parts.into_event()
+    }
+}
+
+/// The fields of all kinds of events, which may come in any order.
+#[derive(Default)]
+struct Parts<'a> {
+    kind: &'a [u8],
+    members: Vec<Member>,
+    id: u64,
+    ltime: u64,
+    name: &'a [u8],
+    payload: &'a [u8],
+    coalesce: bool,
+}
+
+impl Parts<'_> {
+    fn into_event(self) -> Result<Event, DecodeError> {
+        let Self {
+            kind,
+            members,
+            id,
+            ltime,
+            coalesce,
+            ..
+        } = self;
+        let (name, payload) = (self.name.into(), self.payload.into());
+        Ok(match (kind, MemberEventKind::parse(kind)) {
+            (_, Some(kind)) => Event::Member { kind, members },
+            (b"user", _) => Event::User {
+                ltime,
+                name,
+                payload,
+                coalesce,
+            },
+            (b"query", _) => Event::Query {
+                id,
+                ltime,
+                name,
+                payload,
+            },
+            (b"", _) => return Err(DecodeError::Missing { field: "Event" }),
+            (other, _) => Event::Unknown { kind: other.into() },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

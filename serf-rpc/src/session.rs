@@ -1,0 +1,171 @@
+//! The dialogue on one connection, without the connection: whole values in, answers and records out.
+//!
+//! The caller says which request it sends and gets its sequence number; for every value that
+//! arrives it is told whose answer it completes or which stream it belongs to. `C` is whatever
+//! completes a call, `S` whatever takes the records of a stream.
+
+use std::collections::HashMap;
+
+use bstr::BString;
+use bytes::Bytes;
+
+use crate::error::ProtocolError;
+use crate::protocol::{self, Header, ReplyShape};
+
+/// The dispatcher: sequence numbers, the table of what they are for, and what is due next.
+#[derive(Debug)]
+pub(crate) struct Session<C, S> {
+    next_seq: u64,
+    open: HashMap<u64, Phase<C, S>>,
+    /// Calls without an answer yet.
+    in_flight: usize,
+    /// The header whose body comes next.
+    due: Option<Header>,
+}
+
+/// What a sequence number is for.
+#[derive(Debug)]
+enum Phase<C, S> {
+    /// A call whose answer has not come yet.
+    Call { reply: ReplyShape, caller: C },
+    /// A stream whose first header has not come yet.
+    Subscribing { caller: C, sink: S },
+    /// A stream. Numbers of streams are never forgotten: the agent goes on sending, even after it
+    /// has confirmed a `stop`, and what nobody takes any more must still be told from a reply.
+    Streaming { sink: Option<S> },
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) seq: u64,
+    /// None on success.
+    pub(crate) error: Option<BString>,
+    /// Empty where none follows.
+    pub(crate) body: Bytes,
+}
+
+/// What a value that arrived completes.
+#[derive(Debug)]
+pub(crate) enum Incoming<'a, C, S> {
+    /// The answer to a call, or to the request for a stream.
+    Answer { caller: C, answer: Answer },
+    /// A record of a stream.
+    Record {
+        seq: u64,
+        sink: &'a mut S,
+        body: Bytes,
+    },
+}
+
+impl<C, S> Session<C, S> {
+    pub(crate) fn new() -> Self {
+        Self {
+            next_seq: 0,
+            open: HashMap::new(),
+            in_flight: 0,
+            due: None,
+        }
+    }
+
+    /// Calls without an answer yet, those included whose caller has given up.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    #[cfg(test)]
+    pub(crate) fn awaits_body(&self) -> bool {
+        self.due.is_some()
+    }
+
+    /// Begins a call and says with which sequence number.
+    pub(crate) fn begin(&mut self, reply: ReplyShape, caller: C) -> u64 {
+        self.insert(Phase::Call { reply, caller })
+    }
+
+    /// Begins a stream and says with which sequence number.
+    pub(crate) fn begin_stream(&mut self, caller: C, sink: S) -> u64 {
+        self.insert(Phase::Subscribing { caller, sink })
+    }
+
+    /// Swallows all further records of a stream.
+    pub(crate) fn retire(&mut self, seq: u64) {
+        if let Some(Phase::Streaming { sink }) = self.open.get_mut(&seq) {
+            *sink = None;
+        }
+    }
+
+    /// Takes the next value that arrived; none if it completes nothing yet, or nothing any more.
+    ///
+    /// # Errors
+    /// The value is not what is due. The session is of no use afterwards.
+    pub(crate) fn accept(
+        &mut self,
+        value: Bytes,
+    ) -> Result<Option<Incoming<'_, C, S>>, ProtocolError> {
+        match (self.due.take(), protocol::is_header(&value)) {
+            (None, true) => self.accept_header(&value),
+            (Some(header), false) => self.complete(header, value),
+            (None, false) => Err(ProtocolError::HeaderExpected),
+            (Some(header), true) => Err(ProtocolError::BodyExpected { seq: header.seq }),
+        }
+    }
+
+    fn accept_header(&mut self, value: &[u8]) -> Result<Option<Incoming<'_, C, S>>, ProtocolError> {
+        let header = Header::decode(value).map_err(ProtocolError::Header)?;
+        let body_follows = match self.open.get(&header.seq) {
+            Some(Phase::Call { reply, .. }) => {
+                reply.body_follows(header.error.as_ref().map(AsRef::as_ref))
+            }
+            Some(Phase::Subscribing { .. }) => false,
+            Some(Phase::Streaming { .. }) => true,
+            None => return Err(ProtocolError::UnknownSeq { seq: header.seq }),
+        };
+        if body_follows {
+            self.due = Some(header);
+            return Ok(None);
+        }
+        self.complete(header, Bytes::new())
+    }
+
+    fn complete(
+        &mut self,
+        header: Header,
+        body: Bytes,
+    ) -> Result<Option<Incoming<'_, C, S>>, ProtocolError> {
+        let Header { seq, error } = header;
+        let caller = match self.open.remove(&seq) {
+            None => return Err(ProtocolError::UnknownSeq { seq }),
+            Some(Phase::Streaming { sink }) => {
+                let entry = self.open.entry(seq).insert_entry(Phase::Streaming { sink });
+                let Phase::Streaming { sink: Some(sink) } = entry.into_mut() else {
+                    return Ok(None);
+                };
+                return Ok(Some(Incoming::Record { seq, sink, body }));
+            }
+            Some(Phase::Subscribing { caller, sink }) => {
+                if error.is_none() {
+                    self.open.insert(seq, Phase::Streaming { sink: Some(sink) });
+                }
+                caller
+            }
+            Some(Phase::Call { caller, .. }) => caller,
+        };
+        self.in_flight -= 1;
+        Ok(Some(Incoming::Answer {
+            caller,
+            answer: Answer { seq, error, body },
+        }))
+    }
+
+    fn insert(&mut self, phase: Phase<C, S>) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.in_flight += 1;
+        self.open.insert(seq, phase);
+        seq
+    }
+}
+
+#[cfg(test)]
+mod tests;

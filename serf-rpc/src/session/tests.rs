@@ -1,0 +1,329 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{Player, Seen, fixture, fixtures, play};
+
+/// The first header's sequence number of a recorded reply.
+fn first_seq(reply: &[u8]) -> u64 {
+    let end = crate::object::Scanner::new(crate::testing::LIMITS)
+        .next_end(reply)
+        .unwrap()
+        .unwrap();
+    Header::decode(&reply[..end]).unwrap().seq
+}
+
+/// What each recorded command is answered with, those included that are not offered yet.
+fn shape_of(fixture: &str) -> ReplyShape {
+    let (_, name) = fixture.split_once('/').unwrap();
+    let starts = |starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
+    if starts(&["query", "monitor", "stream"]) {
+        ReplyShape::Records
+    } else if starts(&[
+        "join",
+        "members",
+        "install-key",
+        "use-key",
+        "remove-key",
+        "list-keys",
+        "stats",
+        "coord",
+    ]) {
+        ReplyShape::Body
+    } else {
+        ReplyShape::Header
+    }
+}
+
+/// All recorded replies, with the number and shape of the request, but those without any reply and
+/// the one that an agent gives twice.
+fn replies() -> Vec<(String, Vec<u8>, u64, ReplyShape)> {
+    fixtures(".resp.bin")
+        .into_iter()
+        .filter(|(name, bytes)| !bytes.is_empty() && !name.ends_with("preauth-event"))
+        .map(|(name, bytes)| {
+            let (seq, shape) = (first_seq(&bytes), shape_of(&name));
+            (name, bytes, seq, shape)
+        })
+        .collect()
+}
+
+#[test]
+fn every_recorded_reply_follows_the_rule_of_bodies() {
+    for (name, bytes, seq, shape) in replies() {
+        let seen = play([&bytes[..]], seq, shape).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let Some(Seen::Answer {
+            seq: answered,
+            error,
+            body,
+        }) = seen.first()
+        else {
+            panic!("{name}: {seen:?}");
+        };
+        assert_eq!(*answered, seq, "{name}");
+        assert_eq!(
+            !body.is_empty(),
+            shape.body_follows(error.as_ref().map(AsRef::as_ref)),
+            "{name}"
+        );
+        assert!(
+            seen[1..]
+                .iter()
+                .all(|seen| matches!(seen, Seen::Record { .. })),
+            "{name}"
+        );
+        assert!(seen.len() == 1 || shape == ReplyShape::Records, "{name}");
+    }
+}
+
+#[test]
+fn every_recorded_reply_may_be_split_anywhere() {
+    for (name, bytes, seq, shape) in replies() {
+        let whole = play([&bytes[..]], seq, shape);
+        // The long ones are logs, whose lines are all alike.
+        for cut in 0..bytes.len().min(1500) {
+            let (head, tail) = bytes.split_at(cut);
+            assert_eq!(play([head, tail], seq, shape), whole, "{name} at {cut}");
+        }
+        assert_eq!(
+            play(bytes.chunks(1), seq, shape),
+            whole,
+            "{name} byte by byte"
+        );
+    }
+}
+
+#[test]
+fn every_recorded_event_follows_its_acknowledgement() {
+    let ack = fixture("0.9.4", "stream-ack.resp.bin");
+    for (name, event) in fixtures(".bin")
+        .into_iter()
+        .filter(|(name, _)| name.contains("/ev-"))
+    {
+        let whole = play([&ack[..], &event[..]], 1, ReplyShape::Records).unwrap();
+        assert!(
+            matches!(
+                whole[..],
+                [Seen::Answer { .. }, Seen::Record { seq: 1, .. }]
+            ),
+            "{name}"
+        );
+        let bytes = [&ack[..], &event[..]].concat();
+        assert_eq!(
+            play(bytes.chunks(1), 1, ReplyShape::Records).unwrap(),
+            whole,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_second_refusal_of_one_request_ends_the_session() {
+    let twice = fixture("0.9.4", "preauth-event.resp.bin");
+    let mut player = Player::new();
+    player.begin(ReplyShape::Header);
+    player.begin(ReplyShape::Header);
+    assert_eq!(
+        player.feed(&twice),
+        Err(ProtocolError::UnknownSeq { seq: 1 })
+    );
+    let refused = Some("Authentication required".into());
+    assert_eq!(
+        player.seen,
+        [Seen::Answer {
+            seq: 1,
+            error: refused,
+            body: Bytes::new()
+        }]
+    );
+}
+
+fn header(seq: u8) -> Vec<u8> {
+    [b"\x82\xa5Error\xa0\xa3Seq".as_slice(), &[seq]].concat()
+}
+
+const BODY: &[u8] = b"\x81\xa3Num\x07";
+
+#[test]
+fn a_body_where_a_header_is_due_ends_the_session() {
+    let mut player = Player::new();
+    player.begin(ReplyShape::Header);
+    assert_eq!(
+        player.feed(&[&header(0), BODY].concat()),
+        Err(ProtocolError::HeaderExpected)
+    );
+}
+
+#[test]
+fn a_header_where_a_body_is_due_ends_the_session() {
+    let mut player = Player::new();
+    player.begin(ReplyShape::Body);
+    let error = player.feed(&[header(0), header(0)].concat());
+    assert_eq!(error, Err(ProtocolError::BodyExpected { seq: 0 }));
+}
+
+#[test]
+fn a_refused_stream_does_not_exist() {
+    let mut player = Player::new();
+    player.begin(ReplyShape::Records);
+    player.feed(b"\x82\xa5Error\xa2no\xa3Seq\x00").unwrap();
+    assert_eq!(player.session.in_flight(), 0);
+    assert_eq!(
+        player.feed(&header(0)),
+        Err(ProtocolError::UnknownSeq { seq: 0 })
+    );
+}
+
+#[test]
+fn late_records_of_a_retired_stream_are_swallowed() {
+    let mut player = Player::new();
+    let stream = player.begin(ReplyShape::Records);
+    player.feed(&header(0)).unwrap();
+    player.session.retire(stream);
+    let stop = player.begin(ReplyShape::Header);
+    let record = [&header(0), BODY].concat();
+    player
+        .feed(&[&record[..], &header(1), &record, &record].concat())
+        .unwrap();
+    assert_eq!(
+        player.seen.last(),
+        Some(&Seen::Answer {
+            seq: stop,
+            error: None,
+            body: Bytes::new()
+        })
+    );
+    assert_eq!(player.seen.len(), 2);
+    assert!(player.is_settled());
+}
+
+/// One thing that an agent sends: the answer to the next open call, or a record of a stream.
+#[derive(Clone, Debug)]
+enum Sent {
+    Call { shape: ReplyShape, refused: bool },
+    Record { stream: usize },
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    let shape = prop_oneof![
+        Just(ReplyShape::Header),
+        Just(ReplyShape::Body),
+        Just(ReplyShape::Records)
+    ];
+    prop_oneof![
+        (shape, any::<bool>()).prop_map(|(shape, refused)| Sent::Call { shape, refused }),
+        (0..8_usize).prop_map(|stream| Sent::Record { stream }),
+    ]
+}
+
+/// The bytes of a conversation, what was asked, and what is to be seen of it.
+fn conversation(script: &[Sent]) -> (Vec<ReplyShape>, Vec<u8>, Vec<Seen>) {
+    let (mut asked, mut bytes, mut expected, mut streams) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (number, sent) in script.iter().enumerate() {
+        let body = Bytes::from(
+            [
+                b"\x81\xa3Num\xcd".as_slice(),
+                &(number as u16).to_be_bytes(),
+            ]
+            .concat(),
+        );
+        match sent {
+            Sent::Call { shape, refused } => {
+                let seq = asked.len() as u64;
+                asked.push(*shape);
+                let error = if *refused { "refused" } else { "" };
+                let mut value = rmpv::Value::Map(vec![
+                    ("Error".into(), error.into()),
+                    ("Seq".into(), seq.into()),
+                ]);
+                if number % 2 == 0 {
+                    let rmpv::Value::Map(pairs) = &mut value else {
+                        unreachable!()
+                    };
+                    pairs.reverse();
+                }
+                rmpv::encode::write_value(&mut bytes, &value).unwrap();
+                let body = if *shape == ReplyShape::Body {
+                    body
+                } else {
+                    Bytes::new()
+                };
+                bytes.extend_from_slice(&body);
+                if *shape == ReplyShape::Records && !refused {
+                    streams.push(seq);
+                }
+                expected.push(Seen::Answer {
+                    seq,
+                    error: refused.then(|| error.into()),
+                    body,
+                });
+            }
+            Sent::Record { stream } => {
+                let Some(&seq) = streams.get(*stream) else {
+                    continue;
+                };
+                bytes.extend(header(seq as u8));
+                bytes.extend_from_slice(&body);
+                expected.push(Seen::Record { seq, body });
+            }
+        }
+    }
+    (asked, bytes, expected)
+}
+
+proptest! {
+    #[test]
+    fn any_interleaving_in_any_chunks_is_told_apart(
+        script in prop::collection::vec(sent(), 0..60),
+        sizes in prop::collection::vec(1..40_usize, 1..50),
+    ) {
+        let (asked, bytes, expected) = conversation(&script);
+        let mut player = Player::new();
+        for shape in asked {
+            player.begin(shape);
+        }
+        let mut rest = &bytes[..];
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (chunk, behind) = rest.split_at((*size).min(rest.len()));
+            player.feed(chunk).unwrap();
+            rest = behind;
+        }
+        prop_assert!(player.is_settled());
+        prop_assert_eq!(player.session.in_flight(), 0);
+        prop_assert_eq!(player.seen, expected);
+    }
+
+    #[test]
+    fn mutated_bytes_give_an_error_or_a_result_and_never_more_than_came(
+        pick in any::<prop::sample::Index>(),
+        mutations in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        chunk in 1..200_usize,
+    ) {
+        let all = replies();
+        let (_, mut bytes, seq, shape) = all[pick.index(all.len())].clone();
+        for (at, byte) in mutations {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let mut player = Player::new();
+        while player.begin(shape) < seq {}
+        for chunk in bytes.chunks(chunk) {
+            if player.feed(chunk).is_err() {
+                break;
+            }
+        }
+        let kept: usize = player.seen.iter().map(|seen| match seen {
+            Seen::Answer { body, .. } | Seen::Record { body, .. } => body.len(),
+        }).sum();
+        prop_assert!(kept <= bytes.len());
+        for seen in &player.seen {
+            let (Seen::Answer { body, .. } | Seen::Record { body, .. }) = seen;
+            let _ = crate::event::Event::decode(body);
+            let _ = <Vec<crate::Member> as crate::command::Reply>::decode(body);
+            let _ = <crate::LogLine as crate::subscription::Record>::decode(body);
+        }
+    }
+}

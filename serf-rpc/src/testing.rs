@@ -1,0 +1,131 @@
+//! Recorded exchanges and a connection without a socket, for the tests of the pure parts.
+
+use std::path::PathBuf;
+
+use bstr::BString;
+use bytes::{Bytes, BytesMut};
+
+use crate::error::ProtocolError;
+use crate::object::{Limits, Scanner};
+use crate::protocol::ReplyShape;
+use crate::session::{Incoming, Session};
+
+pub(crate) const LIMITS: Limits = Limits {
+    max_size: 1 << 20,
+    max_depth: 16,
+};
+
+/// The versions of Serf whose exchanges were recorded.
+pub(crate) const VERSIONS: [&str; 2] = ["0.9.4", "0.10.1"];
+
+fn directory(version: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(version)
+}
+
+/// A recorded file.
+pub(crate) fn fixture(version: &str, name: &str) -> Vec<u8> {
+    let path = directory(version).join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All recorded files whose names end so, as `(version/name without the end, bytes)`.
+pub(crate) fn fixtures(end: &str) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for version in VERSIONS {
+        for file in std::fs::read_dir(directory(version)).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            if let Some(stem) = name.strip_suffix(end) {
+                found.push((format!("{version}/{stem}"), fixture(version, &name)));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no fixtures end with {end}");
+    found.sort();
+    found
+}
+
+/// What came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Answer {
+        seq: u64,
+        error: Option<BString>,
+        body: Bytes,
+    },
+    Record {
+        seq: u64,
+        body: Bytes,
+    },
+}
+
+/// A session that is fed bytes, and what it has made of them.
+pub(crate) struct Player {
+    pub(crate) session: Session<(), ()>,
+    pub(crate) seen: Vec<Seen>,
+    scanner: Scanner,
+    inbound: BytesMut,
+}
+
+impl Player {
+    pub(crate) fn new() -> Self {
+        Self {
+            session: Session::new(),
+            seen: Vec::new(),
+            scanner: Scanner::new(LIMITS),
+            inbound: BytesMut::new(),
+        }
+    }
+
+    /// Begins a request that is answered in that shape.
+    pub(crate) fn begin(&mut self, shape: ReplyShape) -> u64 {
+        match shape {
+            ReplyShape::Records => self.session.begin_stream((), ()),
+            shape => self.session.begin(shape, ()),
+        }
+    }
+
+    /// Takes a chunk. The outer error is the framing's.
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Result<(), ProtocolError> {
+        self.inbound.extend_from_slice(chunk);
+        while let Some(end) = self
+            .scanner
+            .next_end(&self.inbound)
+            .map_err(ProtocolError::Object)?
+        {
+            let value = self.inbound.split_to(end).freeze();
+            match self.session.accept(value)? {
+                None => {}
+                Some(Incoming::Answer { answer, .. }) => {
+                    let (seq, error, body) = (answer.seq, answer.error, answer.body);
+                    self.seen.push(Seen::Answer { seq, error, body });
+                }
+                Some(Incoming::Record { seq, body, .. }) => {
+                    self.seen.push(Seen::Record { seq, body })
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything that came is accounted for.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.inbound.is_empty() && !self.session.awaits_body()
+    }
+}
+
+/// Plays a recorded reply to request `seq` in these chunks.
+pub(crate) fn play<'a>(
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    seq: u64,
+    shape: ReplyShape,
+) -> Result<Vec<Seen>, ProtocolError> {
+    let mut player = Player::new();
+    while player.begin(shape) < seq {}
+    for chunk in chunks {
+        player.feed(chunk)?;
+    }
+    assert!(player.is_settled(), "a reply ended half-way");
+    Ok(player.seen)
+}

@@ -1,0 +1,444 @@
+//! Following the membership: addresses of agents in, snapshots, changes and suspicions out.
+//!
+//! One task connects to the first agent that answers, subscribes to its events and its log, and
+//! asks for the members. From then on everything that comes is only a reason to ask again: one
+//! question is in the air at a time, and at most one more waits.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use bstr::{BStr, BString};
+use futures_util::future::{Fuse, FusedFuture, FutureExt};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::client::Client;
+use crate::error::{CallError, ConnectionError, StreamError, WatchError};
+use crate::log_line::{self, Hint};
+use crate::member::Member;
+use crate::membership::{AgentState, Change, Continuity, Snapshot};
+use crate::options::ConnectOptions;
+use crate::subscription::{EventFilter, LogLevel, Record, Subscription};
+
+/// Items kept for a slow reader of changes or suspicions.
+const BACKLOG: usize = 1024;
+/// A monitor begins with the last 512 lines of the log. What those suspect is over.
+const OLD_LINES: Duration = Duration::from_millis(500);
+
+/// What to watch, and how.
+#[derive(Clone, Debug)]
+pub struct WatchOptions {
+    agents: Vec<ConnectOptions>,
+    resync: Duration,
+    seed: Snapshot,
+    retry: (Duration, Duration),
+    suspicion_interval: Duration,
+}
+
+impl WatchOptions {
+    /// The agents to try, in this order, whenever there is no connection.
+    pub fn new(agents: Vec<ConnectOptions>) -> Self {
+        Self {
+            agents,
+            resync: Duration::from_secs(10),
+            seed: Snapshot::default(),
+            retry: (Duration::from_millis(50), Duration::from_secs(2)),
+            suspicion_interval: Duration::from_secs(1),
+        }
+    }
+
+    /// How long to go without asking, if nothing hints at a change; 10 s unless set, varied by a
+    /// tenth so that watchers do not ask in step.
+    #[must_use]
+    pub fn resync(mut self, period: Duration) -> Self {
+        self.resync = period;
+        self
+    }
+
+    /// The snapshot to begin with, for instance one [`restored`](Snapshot::restored).
+    #[must_use]
+    pub fn seed(mut self, snapshot: Snapshot) -> Self {
+        self.seed = snapshot;
+        self
+    }
+
+    /// The shortest and the longest pause between attempts to connect; 50 ms and 2 s unless set.
+    /// It doubles from one to the other, and starts anew after a connection that lasted longer
+    /// than the longest pause.
+    #[must_use]
+    pub fn retry(mut self, shortest: Duration, longest: Duration) -> Self {
+        self.retry = (shortest, longest.max(shortest));
+        self
+    }
+
+    /// How long a member that was suspected is not suspected again; 1 s unless set.
+    #[must_use]
+    pub fn suspicion_interval(mut self, interval: Duration) -> Self {
+        self.suspicion_interval = interval;
+        self
+    }
+}
+
+/// Something that a watcher has seen.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum WatchEvent {
+    /// An agent answers.
+    Connected {
+        /// `host:port`.
+        addr: String,
+    },
+    /// An agent cannot be reached, or is lost. The watcher keeps trying.
+    Unreachable {
+        /// `host:port`.
+        addr: String,
+        /// Why.
+        error: Arc<WatchError>,
+    },
+    /// The membership changed.
+    Changed {
+        /// The first revision of the snapshot that has it.
+        revision: u64,
+        /// How.
+        change: Change,
+    },
+    /// The reader was too slow, and so many items were left out here.
+    Lagged(u64),
+}
+
+/// Follows the membership as an agent sees it, for as long as it lives.
+///
+/// Snapshots are a few milliseconds behind what the agent knows. It never gives up: a lost agent
+/// shows in [`Snapshot::agent`], while the members stay.
+#[derive(Debug)]
+pub struct Watcher {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    events: broadcast::Sender<WatchEvent>,
+    suspicions: broadcast::Sender<BString>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Watcher {
+    /// Starts watching. Dropping the watcher ends it too.
+    pub fn spawn(options: WatchOptions) -> Self {
+        let (publisher, snapshots) = watch::channel(Arc::new(options.seed.clone()));
+        let events = broadcast::Sender::new(BACKLOG);
+        let suspicions = broadcast::Sender::new(BACKLOG);
+        let (stop, stopped) = oneshot::channel();
+        let task = Task {
+            options,
+            publisher,
+            events: events.clone(),
+            suspicions: Suspicions {
+                out: suspicions.clone(),
+                last: HashMap::new(),
+            },
+        };
+        Self {
+            snapshots,
+            events,
+            suspicions,
+            stop,
+            task: tokio::spawn(task.run(stopped)),
+        }
+    }
+
+    /// The latest snapshot, at any time. A change is announced when the entries change or the
+    /// state of the agent does; the time of the last reading alone is no change.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// What happens from now on. Each change comes after the snapshot that has it, so: first take
+    /// the stream, then the snapshot, then skip changes up to its revision.
+    pub fn changes(&self) -> Changes {
+        let items = items(self.events.subscribe());
+        Changes(
+            items
+                .map(|item| item.unwrap_or_else(WatchEvent::Lagged))
+                .boxed(),
+        )
+    }
+
+    /// Names of members that the agent, from now on, finds hard to reach, long before it declares
+    /// them failed: a reason to look for oneself, and none to believe it. Each is one of the
+    /// snapshot, and comes once in [`WatchOptions::suspicion_interval`].
+    pub fn suspicions(&self) -> SuspicionStream {
+        let items = items(self.suspicions.subscribe());
+        SuspicionStream(
+            items
+                .filter_map(|item| std::future::ready(item.ok()))
+                .boxed(),
+        )
+    }
+
+    /// Ends the watcher and its connection.
+    pub async fn stop(self) {
+        drop(self.stop);
+        // It ends by itself; if it panicked there is nothing left to end.
+        let _ = self.task.await;
+    }
+}
+
+/// What a watcher sees; see [`Watcher::changes`].
+pub struct Changes(BoxStream<'static, WatchEvent>);
+
+/// Whom an agent suspects; see [`Watcher::suspicions`].
+pub struct SuspicionStream(BoxStream<'static, BString>);
+
+impl Stream for Changes {
+    type Item = WatchEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<WatchEvent>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+impl Stream for SuspicionStream {
+    type Item = BString;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<BString>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+/// The items of a channel, with the number of those left out as the error.
+fn items<T: Clone + Send + 'static>(
+    channel: broadcast::Receiver<T>,
+) -> impl Stream<Item = Result<T, u64>> {
+    stream::unfold(channel, |mut channel| async {
+        match channel.recv().await {
+            Ok(item) => Some((Ok(item), channel)),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some((Err(count), channel)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    })
+}
+
+/// The one task behind a watcher.
+struct Task {
+    options: WatchOptions,
+    publisher: watch::Sender<Arc<Snapshot>>,
+    events: broadcast::Sender<WatchEvent>,
+    suspicions: Suspicions,
+}
+
+impl Task {
+    async fn run(mut self, stopped: oneshot::Receiver<()>) {
+        tokio::select! {
+            _ = stopped => {}
+            () = self.watch() => {}
+        }
+    }
+
+    /// Goes from one connection to the next for ever.
+    async fn watch(&mut self) {
+        let agents = self.options.agents.clone();
+        let mut pauses = self.pauses();
+        loop {
+            for agent in &agents {
+                let began = Instant::now();
+                let Err(error) = self.follow(agent).await;
+                let was_connected = self.lose(agent.addr(), error);
+                if began.elapsed() > self.options.retry.1 {
+                    pauses = self.pauses();
+                }
+                if was_connected {
+                    break;
+                }
+            }
+            sleep(pauses.next().unwrap_or(self.options.retry.1)).await;
+        }
+    }
+
+    fn pauses(&self) -> ExponentialBackoff {
+        let (shortest, longest) = self.options.retry;
+        ExponentialBuilder::new()
+            .with_min_delay(shortest)
+            .with_max_delay(longest)
+            .with_jitter()
+            .without_max_times()
+            .build()
+    }
+
+    /// Follows one agent until it is lost.
+    async fn follow(
+        &mut self,
+        agent: &ConnectOptions,
+    ) -> Result<std::convert::Infallible, WatchError> {
+        let client = agent.connect().await?;
+        // Subscribed before the first question, so that no change falls between the two.
+        let mut events = unless_refused(client.stream(EventFilter::members()).await)?;
+        let mut lines = unless_refused(client.monitor(LogLevel::Debug).await)?;
+        let monitor_began = Instant::now();
+        let mut kind = Continuity::Fresh;
+        let mut question = pin!(Fuse::terminated());
+        let mut wanted = true;
+        let mut resync = pin!(sleep(self.resync_period()));
+        loop {
+            if wanted && question.is_terminated() {
+                question.set(client.members().fuse());
+                wanted = false;
+            }
+            tokio::select! {
+                answer = &mut question => {
+                    self.publish(&client, answer?, kind);
+                    kind = Continuity::Continuous;
+                    resync.as_mut().reset(Instant::now() + self.resync_period());
+                }
+                line = next(&mut lines) => match line? {
+                    Ok(line) => match log_line::hint(&line.0) {
+                        Some(Hint::Membership) => wanted = true,
+                        Some(Hint::Suspicion(name)) if monitor_began.elapsed() > OLD_LINES => {
+                            self.suspect(name);
+                        }
+                        _ => {}
+                    },
+                    Err(_) => wanted = true,
+                },
+                event = next(&mut events) => {
+                    let _ = event?;
+                    wanted = true;
+                }
+                () = &mut resync, if !resync.is_elapsed() => wanted = true,
+            }
+        }
+    }
+
+    fn resync_period(&self) -> Duration {
+        let random = RandomState::new().hash_one(());
+        let per_mille = 900 + u32::try_from(random % 201).unwrap_or_default();
+        self.options.resync.saturating_mul(per_mille) / 1000
+    }
+
+    fn publish(&mut self, client: &Client, answer: Vec<Member>, kind: Continuity) {
+        let before = self.publisher.borrow().clone();
+        let agent = AgentState::Connected {
+            addr: client.addr().to_owned(),
+        };
+        let (next, changes) = before.merge(answer, kind, SystemTime::now());
+        let connected = *before.agent() != agent;
+        let revision = next.revision();
+        self.replace(next.with_agent(agent), connected || !changes.is_empty());
+        if connected {
+            tracing::info!(addr = client.addr(), revision, "agent answers");
+            self.tell(WatchEvent::Connected {
+                addr: client.addr().to_owned(),
+            });
+        }
+        for change in changes {
+            tracing::debug!(member = %change.member().name(), revision, ?change, "membership changed");
+            self.tell(WatchEvent::Changed { revision, change });
+        }
+    }
+
+    /// Notes that there is no connection to an agent, and says whether there was one.
+    fn lose(&mut self, addr: &str, error: WatchError) -> bool {
+        let before = self.publisher.borrow().clone();
+        let was_connected = matches!(before.agent(), AgentState::Connected { .. });
+        if was_connected {
+            tracing::warn!(addr, error = %Chain(&error), "agent lost");
+            let lost = AgentState::Lost {
+                addr: addr.to_owned(),
+                since: SystemTime::now(),
+            };
+            self.replace(before.with_agent(lost), true);
+        } else {
+            tracing::debug!(addr, error = %Chain(&error), "agent not reached");
+        }
+        self.tell(WatchEvent::Unreachable {
+            addr: addr.to_owned(),
+            error: Arc::new(error),
+        });
+        was_connected
+    }
+
+    fn replace(&self, snapshot: Snapshot, announce: bool) {
+        self.publisher.send_if_modified(|current| {
+            *current = Arc::new(snapshot);
+            announce
+        });
+    }
+
+    fn tell(&self, event: WatchEvent) {
+        // That nobody listens is no error.
+        let _ = self.events.send(event);
+    }
+
+    fn suspect(&mut self, name: &BStr) {
+        if self.publisher.borrow().get(name).is_some() {
+            self.suspicions
+                .raise(name, Instant::now(), self.options.suspicion_interval);
+        }
+    }
+}
+
+/// Members suspected lately.
+struct Suspicions {
+    out: broadcast::Sender<BString>,
+    last: HashMap<BString, Instant>,
+}
+
+impl Suspicions {
+    fn raise(&mut self, name: &BStr, now: Instant, interval: Duration) {
+        self.last
+            .retain(|_, last| now.duration_since(*last) < interval);
+        if self.last.contains_key(name) {
+            return;
+        }
+        self.last.insert(name.to_owned(), now);
+        tracing::debug!(member = %name, "agent suspects a member");
+        // That nobody listens is no error.
+        let _ = self.out.send(name.to_owned());
+    }
+}
+
+/// Without one of its streams a watcher still works, only later; without its connection it cannot.
+fn unless_refused<T>(
+    stream: Result<Subscription<T>, CallError>,
+) -> Result<Option<Subscription<T>>, CallError> {
+    match stream {
+        Err(error @ CallError::Agent { .. }) => {
+            tracing::warn!(error = %error, "watching without this stream");
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
+}
+
+/// The next item of a stream, if there is one at all; an error once the connection is gone.
+async fn next<T: Record>(
+    stream: &mut Option<Subscription<T>>,
+) -> Result<Result<T, StreamError>, ConnectionError> {
+    let Some(stream) = stream else {
+        return std::future::pending().await;
+    };
+    match stream.next().await {
+        None => Err(ConnectionError::Closed),
+        Some(Err(StreamError::Lost(error))) => Err(error),
+        Some(item) => Ok(item),
+    }
+}
+
+/// An error and its causes in one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
