@@ -91,7 +91,8 @@ impl Failure {
             }
             Self::Call(CallError::Lost { .. }) => Some("did the agent stop? its log says why"),
             Self::Call(CallError::Filter { .. }) | Self::Expression { .. } => Some(
-                "Go's syntax, https://github.com/google/re2/wiki/Syntax; `\\(` for a bracket itself",
+                "Go's syntax is wanted (https://github.com/google/re2/wiki/Syntax), \
+                 with `\\(` for a bracket itself",
             ),
             Self::NoSuchCommand(_) => Some("`serfctl --help` lists the commands"),
             Self::Call(_) | Self::Runtime(_) | Self::Output(_) => None,
@@ -103,6 +104,11 @@ fn exit_of_connect(error: &ConnectError) -> Exit {
     match error {
         ConnectError::BadKey { .. } | ConnectError::MissingKey { .. } => Exit::Refused,
         ConnectError::Timeout { .. } => Exit::TimedOut,
+        // The limits of the connection and of its first call are the same, and either may come first.
+        ConnectError::Handshake {
+            source: CallError::Timeout { .. },
+            ..
+        } => Exit::TimedOut,
         _ => Exit::CannotConnect,
     }
 }
@@ -117,28 +123,31 @@ fn exit_of_call(error: &CallError) -> Exit {
 }
 
 fn hint_of_connect(error: &ConnectError) -> Option<&'static str> {
-    match error {
+    Some(match error {
         ConnectError::Resolve { .. } => {
-            Some("give the agent's RPC address as HOST:PORT with --rpc-addr or SERF_RPC_ADDR")
+            "give the agent's RPC address as HOST:PORT with --rpc-addr or SERF_RPC_ADDR"
         }
-        ConnectError::Refused { .. } => Some(
-            "is the agent running? its log says `RPC addr: …`; \
-             --rpc-addr or SERF_RPC_ADDR name another address than 127.0.0.1:7373",
-        ),
-        ConnectError::Timeout { .. } => {
-            Some("is the agent suspended, or is that another service? --rpc-timeout waits longer")
+        ConnectError::Refused { .. } => {
+            "is the agent running? its log names its RPC address; \
+             --rpc-addr or SERF_RPC_ADDR take another than 127.0.0.1:7373"
         }
-        ConnectError::BadKey { .. } => Some(
-            "compare --rpc-auth or SERF_RPC_AUTH with rpc_auth of the agent; an agent without one takes none",
-        ),
+        ConnectError::Timeout { .. }
+        | ConnectError::Handshake {
+            source: CallError::Timeout { .. },
+            ..
+        } => "is the agent suspended, or is that another service? --rpc-timeout waits longer",
+        ConnectError::BadKey { .. } => {
+            "compare --rpc-auth or SERF_RPC_AUTH with rpc_auth of the agent; \
+             an agent without one takes none"
+        }
         ConnectError::MissingKey { .. } => {
-            Some("set SERF_RPC_AUTH or --rpc-auth to rpc_auth of the agent")
+            "set SERF_RPC_AUTH or --rpc-auth to rpc_auth of the agent"
         }
-        ConnectError::Handshake { .. } | ConnectError::BadVersion { .. } => Some(
-            "is that the RPC address of a Serf agent (7373), and not its gossip address (7946)?",
-        ),
-        _ => None,
-    }
+        ConnectError::Handshake { .. } | ConnectError::BadVersion { .. } => {
+            "is that the RPC address of a Serf agent (7373), and not its gossip address (7946)?"
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
