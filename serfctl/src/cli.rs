@@ -1,0 +1,425 @@
+//! Arguments and environment in, a [`Cli`] out.
+//!
+//! Scripts written for `serf` keep working: every long flag is also taken with one dash, as Go's `flag` package
+//! has them (`-status=alive`, `-status alive`), a flag given twice counts the last time, and a switch may carry
+//! its value (`-detailed=false`).
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+/// Where an agent listens unless told otherwise.
+const DEFAULT_ADDR: &str = "127.0.0.1:7373";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  cannot connect to the agent
+  4  refused by the agent
+  5  timed out
+
+Every long flag may be written with one dash, as `serf` has them.";
+
+/// Look into a Serf cluster through the RPC of one of its agents
+#[derive(Debug, Parser)]
+#[command(name = "serfctl", version, args_override_self = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Agent")]
+pub(crate) struct AgentArgs {
+    /// RPC address of the Serf agent [default: 127.0.0.1:7373]
+    #[arg(long, global = true, value_name = "HOST:PORT", env = "SERF_RPC_ADDR")]
+    rpc_addr: Option<String>,
+
+    /// RPC auth key of the Serf agent; the environment keeps it out of the process list
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        env = "SERF_RPC_AUTH",
+        hide_env_values = true
+    )]
+    rpc_auth: Option<String>,
+
+    /// How long to wait for the connection, and for each answer
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) rpc_timeout: Duration,
+}
+
+impl AgentArgs {
+    /// `host:port`; an empty value means the default, as for `serf`.
+    pub(crate) fn addr(&self) -> &str {
+        self.rpc_addr
+            .as_deref()
+            .filter(|addr| !addr.is_empty())
+            .unwrap_or(DEFAULT_ADDR)
+    }
+
+    /// The auth key; an empty one is none.
+    pub(crate) fn auth_key(&self) -> Option<&str> {
+        self.rpc_auth.as_deref().filter(|key| !key.is_empty())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Members(MembersArgs),
+
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the manual page of serfctl or of one of its commands (`serfctl man members | man -l -`)
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+}
+
+/// List the members of the cluster, sorted by name
+///
+/// Regular expressions are Go's (RE2) and must match the whole value. They are grouped before the agent anchors
+/// them: `alive|left` means either of the two, where `serf` has it match `alive…` or `…left`.
+///
+/// Text is what `serf members` prints, with tags in the order of their keys. Control characters and bytes that
+/// are not UTF-8 are shown escaped. JSON has them all but bytes that are not UTF-8, which become U+FFFD.
+#[derive(Debug, Args)]
+pub(crate) struct MembersArgs {
+    /// Show the protocol versions too (text only; JSON always has them)
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true,
+        value_parser = go_bool)]
+    pub(crate) detailed: bool,
+
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+
+    /// Only members whose name matches
+    #[arg(long, value_name = "REGEXP")]
+    name: Option<String>,
+
+    /// Deprecated: the same as --tag role=REGEXP
+    #[arg(long, value_name = "REGEXP")]
+    role: Option<String>,
+
+    /// Only members whose status matches (alive, leaving, left, failed)
+    #[arg(long, value_name = "REGEXP")]
+    status: Option<String>,
+
+    /// Only members whose tag matches; may be repeated for other keys. An empty one asks for no such tag
+    #[arg(long = "tag", value_name = "KEY=REGEXP", value_parser = key_value)]
+    tags: Vec<(String, String)>,
+}
+
+/// How members are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns, as `serf` prints them
+    Text,
+    /// One document, in the shape of `serf`
+    Json,
+}
+
+/// A condition on members, as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// On the name.
+    Name(String),
+    /// On the status.
+    Status(String),
+    /// On the tag of that key.
+    Tag(String, String),
+}
+
+impl MembersArgs {
+    /// What members are asked for. Of two conditions on one tag the last counts, and `--role` after them all.
+    pub(crate) fn filters(&self) -> Vec<Filter> {
+        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let role = given(&self.role).map(|role| ("role".to_owned(), role));
+        let tags: std::collections::BTreeMap<_, _> =
+            self.tags.iter().cloned().chain(role).collect();
+        given(&self.name)
+            .map(Filter::Name)
+            .into_iter()
+            .chain(given(&self.status).map(Filter::Status))
+            .chain(
+                tags.into_iter()
+                    .map(|(key, pattern)| Filter::Tag(key, pattern)),
+            )
+            .collect()
+    }
+
+    /// Whether a flag was used that `serf` has deprecated.
+    pub(crate) fn uses_role(&self) -> bool {
+        self.role.as_ref().is_some_and(|role| !role.is_empty())
+    }
+}
+
+impl Cli {
+    /// Reads the arguments, the program's name first.
+    ///
+    /// # Errors
+    ///
+    /// Wrong usage; also `--help` and `--version`, with what is to be printed.
+    pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let args = two_dashes(&command, args);
+        let matches = command.try_get_matches_from_mut(args)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// The arguments with Go's flags written as clap has them: `-name x` becomes `--name=x`.
+///
+/// A value is never looked into, even where it starts with a dash, and neither is anything after `--`. A single
+/// letter stays what it is.
+fn two_dashes(root: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = args.into_iter();
+    let mut out: Vec<OsString> = args.next().into_iter().collect();
+    let mut command = root;
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            out.push(arg);
+            out.extend(args);
+            break;
+        }
+        let Some(name) = flag_name(&arg) else {
+            command = arg
+                .to_str()
+                .and_then(|name| command.find_subcommand(name))
+                .unwrap_or(command);
+            out.push(arg);
+            continue;
+        };
+        let mut flag = OsString::from(if arg.as_encoded_bytes().starts_with(b"--") {
+            ""
+        } else {
+            "-"
+        });
+        flag.push(&arg);
+        if (takes_next(root, name) || takes_next(command, name))
+            && let Some(value) = args.next()
+        {
+            flag.push("=");
+            flag.push(value);
+        }
+        out.push(flag);
+    }
+    out
+}
+
+/// `name` of `-name`, `--name` and `-name=value`, the last with its `=value`.
+fn flag_name(arg: &OsString) -> Option<&str> {
+    let name = arg.to_str()?.strip_prefix('-')?;
+    let name = name.strip_prefix('-').unwrap_or(name);
+    (name.split('=').next()?.chars().count() > 1).then_some(name)
+}
+
+/// Whether the argument after `--name` is its value.
+fn takes_next(command: &clap::Command, name: &str) -> bool {
+    command
+        .get_arguments()
+        .find(|arg| arg.get_long() == Some(name))
+        .is_some_and(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
+}
+
+/// The values Go's `flag` package takes for a switch.
+fn go_bool(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("true or false is wanted"),
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("KEY=REGEXP is wanted, as in role=web"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::read(
+            std::iter::once("serfctl")
+                .chain(args.iter().copied())
+                .map(OsString::from),
+        )
+    }
+
+    fn members(args: &[&str]) -> MembersArgs {
+        match read(args).unwrap().command {
+            Command::Members(members) => members,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn tag(key: &str, pattern: &str) -> Filter {
+        Filter::Tag(key.to_owned(), pattern.to_owned())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_go_are_read_as_long_ones() {
+        for args in [
+            &[
+                "members",
+                "-detailed",
+                "-format=json",
+                "-status",
+                "alive",
+                "-tag",
+                "role=web",
+                "-name=a.*",
+            ][..],
+            &[
+                "members",
+                "--detailed",
+                "--format",
+                "json",
+                "--status=alive",
+                "--tag=role=web",
+                "--name",
+                "a.*",
+            ],
+            &[
+                "members",
+                "-detailed=1",
+                "-format",
+                "json",
+                "-status=alive",
+                "-tag=role=web",
+                "-name",
+                "a.*",
+            ],
+        ] {
+            let members = members(args);
+            assert!(members.detailed);
+            assert_eq!(members.format, Format::Json);
+            let expected = [
+                Filter::Name("a.*".into()),
+                Filter::Status("alive".into()),
+                tag("role", "web"),
+            ];
+            assert_eq!(members.filters(), expected);
+        }
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_flag_stays_a_value() {
+        let members = members(&[
+            "members",
+            "-name",
+            "-detailed",
+            "--status",
+            "--",
+            "-tag",
+            "-k=-v",
+        ]);
+        assert!(!members.detailed);
+        let expected = [
+            Filter::Name("-detailed".into()),
+            Filter::Status("--".into()),
+            tag("-k", "-v"),
+        ];
+        assert_eq!(members.filters(), expected);
+    }
+
+    #[test]
+    fn a_flag_given_twice_counts_the_last_time_and_tags_gather() {
+        let members = members(&[
+            "members",
+            "-name=a",
+            "-name=b",
+            "-detailed",
+            "-detailed=false",
+            "-tag=x=1",
+            "-tag=y=",
+            "-tag=x=2",
+        ]);
+        assert!(!members.detailed);
+        assert_eq!(
+            members.filters(),
+            [Filter::Name("b".into()), tag("x", "2"), tag("y", "")]
+        );
+    }
+
+    #[test]
+    fn role_is_the_tag_role_and_wins() {
+        let members = members(&["members", "-role=web", "-tag", "role=lb"]);
+        assert!(members.uses_role());
+        assert_eq!(members.filters(), [tag("role", "web")]);
+    }
+
+    #[test]
+    fn the_agent_may_be_named_before_and_after_the_command() {
+        for args in [
+            &["-rpc-addr=127.0.0.9:1", "-rpc-auth", "-key", "members"][..],
+            &["members", "--rpc-addr", "127.0.0.9:1", "-rpc-auth=-key"],
+        ] {
+            let cli = read(args).unwrap();
+            assert_eq!(cli.agent.addr(), "127.0.0.9:1");
+            assert_eq!(cli.agent.auth_key(), Some("-key"));
+        }
+    }
+
+    #[test]
+    fn an_empty_address_is_the_default_and_an_empty_key_is_none() {
+        let cli = read(&["members", "-rpc-addr=", "-rpc-auth="]).unwrap();
+        assert_eq!(
+            (cli.agent.addr(), cli.agent.auth_key()),
+            (DEFAULT_ADDR, None)
+        );
+    }
+
+    #[test]
+    fn nothing_after_two_dashes_is_a_flag() {
+        assert!(
+            read(&["members", "--", "-detailed"])
+                .unwrap_err()
+                .to_string()
+                .contains("'-detailed'")
+        );
+    }
+
+    #[test]
+    fn wrong_usage_is_said() {
+        for (args, complaint) in [
+            (&["members", "-tag", "role"][..], "KEY=REGEXP is wanted"),
+            (&["members", "-tag", "=x"], "KEY=REGEXP is wanted"),
+            (&["members", "-detailed=maybe"], "true or false is wanted"),
+            (
+                &["members", "-format", "yaml"],
+                "possible values: text, json",
+            ),
+            (&["members", "-bogus"], "unexpected argument '--bogus'"),
+            (&["members", "extra"], "unexpected argument 'extra'"),
+            (&["members", "-name"], "a value is required"),
+            (&["members", "-d"], "unexpected argument '-d'"),
+        ] {
+            let error = read(args).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{args:?}");
+            assert!(error.to_string().contains(complaint), "{args:?}: {error}");
+        }
+    }
+}

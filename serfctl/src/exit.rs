@@ -1,0 +1,239 @@
+//! What went wrong in, an exit code and words that say what to try next out.
+
+use std::{error::Error as _, fmt::Write as _, io, process::ExitCode};
+
+use serf_rpc::{CallError, ConnectError};
+
+use crate::terminal::escape;
+
+/// How the process ends. `serf` itself knows 0 and 1 only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Failed in another way than those below.
+    Failed = 1,
+    /// Wrong usage, a malformed regular expression included.
+    Usage = 2,
+    /// No connection to the agent.
+    CannotConnect = 3,
+    /// The agent refused: the key, or the command.
+    Refused = 4,
+    /// The agent did not answer in time.
+    TimedOut = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// No connection to the agent, or not with this key.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The agent was asked and gave no result.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The agent cannot read a regular expression. It says so by closing the connection.
+    #[error("the agent cannot read the regular expression {pattern:?} of {flag}")]
+    Expression {
+        /// The flag as it is written.
+        flag: String,
+        /// The expression as it was given.
+        pattern: String,
+    },
+    /// There is no such command to show the manual page of.
+    #[error("there is no command {0:?}")]
+    NoSuchCommand(String),
+    /// The system lets no connection be waited for.
+    #[error("cannot start")]
+    Runtime(#[source] io::Error),
+    /// Stdout cannot be written.
+    #[error("cannot write to stdout")]
+    Output(#[source] io::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Connect(error) => exit_of_connect(error),
+            Self::Call(error) => exit_of_call(error),
+            Self::Expression { .. } | Self::NoSuchCommand(_) => Exit::Usage,
+            Self::Runtime(_) | Self::Output(_) => Exit::Failed,
+        }
+    }
+
+    /// The chain of causes on one line, safe for a terminal, and below it what to try, each line ended.
+    pub(crate) fn report(&self) -> String {
+        let mut what = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(what, ": {error}").unwrap_or_default();
+            cause = error.source();
+        }
+        let mut out = format!("serfctl: {}\n", escape(what.as_bytes()));
+        if let Some(hint) = self.hint() {
+            writeln!(out, "  try: {hint}").unwrap_or_default();
+        }
+        out
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect(error) => hint_of_connect(error),
+            Self::Call(CallError::Timeout { .. }) => {
+                Some("is the agent suspended or busy? --rpc-timeout waits longer")
+            }
+            Self::Call(CallError::Lost { .. }) => Some("did the agent stop? its log says why"),
+            Self::Call(CallError::Filter { .. }) | Self::Expression { .. } => Some(
+                "Go's syntax is wanted (https://github.com/google/re2/wiki/Syntax), \
+                 with `\\(` for a bracket itself",
+            ),
+            Self::NoSuchCommand(_) => Some("`serfctl --help` lists the commands"),
+            Self::Call(_) | Self::Runtime(_) | Self::Output(_) => None,
+        }
+    }
+}
+
+fn exit_of_connect(error: &ConnectError) -> Exit {
+    match error {
+        ConnectError::BadKey { .. } | ConnectError::MissingKey { .. } => Exit::Refused,
+        ConnectError::Timeout { .. } => Exit::TimedOut,
+        // The limits of the connection and of its first call are the same, and either may come first.
+        ConnectError::Handshake {
+            source: CallError::Timeout { .. },
+            ..
+        } => Exit::TimedOut,
+        _ => Exit::CannotConnect,
+    }
+}
+
+fn exit_of_call(error: &CallError) -> Exit {
+    match error {
+        CallError::Agent { .. } => Exit::Refused,
+        CallError::Timeout { .. } => Exit::TimedOut,
+        CallError::Filter { .. } => Exit::Usage,
+        _ => Exit::Failed,
+    }
+}
+
+fn hint_of_connect(error: &ConnectError) -> Option<&'static str> {
+    Some(match error {
+        ConnectError::Resolve { .. } => {
+            "give the agent's RPC address as HOST:PORT with --rpc-addr or SERF_RPC_ADDR"
+        }
+        ConnectError::Refused { .. } => {
+            "is the agent running? its log names its RPC address; \
+             --rpc-addr or SERF_RPC_ADDR take another than 127.0.0.1:7373"
+        }
+        ConnectError::Timeout { .. }
+        | ConnectError::Handshake {
+            source: CallError::Timeout { .. },
+            ..
+        } => "is the agent suspended, or is that another service? --rpc-timeout waits longer",
+        ConnectError::BadKey { .. } => {
+            "compare --rpc-auth or SERF_RPC_AUTH with rpc_auth of the agent; \
+             an agent without one takes none"
+        }
+        ConnectError::MissingKey { .. } => {
+            "set SERF_RPC_AUTH or --rpc-auth to rpc_auth of the agent"
+        }
+        ConnectError::Handshake { .. } | ConnectError::BadVersion { .. } => {
+            "is that the RPC address of a Serf agent (7373), and not its gossip address (7946)?"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn addr() -> String {
+        "127.0.0.1:7373".into()
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_exit_code() {
+        let after = Duration::from_secs(1);
+        let agent = CallError::Agent {
+            command: "members",
+            message: "no".into(),
+        };
+        for (failure, exit) in [
+            (
+                Failure::from(ConnectError::Refused { addr: addr() }),
+                Exit::CannotConnect,
+            ),
+            (ConnectError::BadKey { addr: addr() }.into(), Exit::Refused),
+            (
+                ConnectError::MissingKey { addr: addr() }.into(),
+                Exit::Refused,
+            ),
+            (
+                ConnectError::Timeout {
+                    addr: addr(),
+                    after,
+                }
+                .into(),
+                Exit::TimedOut,
+            ),
+            (agent.into(), Exit::Refused),
+            (
+                CallError::Timeout {
+                    command: "members",
+                    after,
+                }
+                .into(),
+                Exit::TimedOut,
+            ),
+            (
+                Failure::Expression {
+                    flag: "--name".into(),
+                    pattern: "(".into(),
+                },
+                Exit::Usage,
+            ),
+            (
+                Failure::Output(io::ErrorKind::StorageFull.into()),
+                Exit::Failed,
+            ),
+        ] {
+            assert_eq!(failure.exit(), exit, "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_report_names_the_cause_and_what_to_try() {
+        let source = io::Error::other("no such host");
+        let report = Failure::from(ConnectError::Resolve {
+            addr: "x".into(),
+            source,
+        })
+        .report();
+        assert!(
+            report.starts_with("serfctl: cannot resolve agent address x: no such host\n  try: "),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn the_words_of_an_agent_cannot_reach_the_terminal_unescaped() {
+        let agent = CallError::Agent {
+            command: "members",
+            message: "\x1b[2J\nserfctl: all is well".into(),
+        };
+        let report = Failure::from(agent).report();
+        assert_eq!(
+            report,
+            "serfctl: members: \\u{1b}[2J\\nserfctl: all is well\n"
+        );
+    }
+}
