@@ -1,0 +1,4 @@
+mod laws;
+mod model;
+mod plans;
+mod texts;

@@ -1,0 +1,311 @@
+//! A model of what HAProxy does with runtime steps: it refuses what HAProxy refuses.
+
+use std::collections::BTreeMap;
+
+use crate::haproxy::{
+    AddedOptions, Admin, Check, RunningServer, RunningServers, ServerStat, Version,
+};
+use crate::model::{BackendName, ServerName};
+use crate::plan::keywords::Settings;
+use crate::plan::{
+    Action, ConfigText, Input, Options, Plan, Step, WantedAdmin, WantedAdmins, plan,
+};
+
+/// A worker that started with a text.
+#[derive(Clone, Debug)]
+pub(super) struct Haproxy {
+    pub(super) version: Version,
+    pub(super) text: ConfigText,
+    pub(super) servers: RunningServers,
+    pub(super) added: AddedOptions,
+    /// Backends with a static balance algorithm.
+    pub(super) accepts_add: BTreeMap<BackendName, bool>,
+}
+
+impl Haproxy {
+    /// Starts as HAProxy does: with the servers of the file, in maint if `disabled`.
+    pub(super) fn start(version: Version, text: &str) -> Self {
+        let text = ConfigText::parse(text);
+        let mut servers = RunningServers::new();
+        for backend in text.backends() {
+            let lines = text.servers(backend).map(|line| {
+                let admin = if line.disabled {
+                    Admin::Maint
+                } else {
+                    Admin::Ready
+                };
+                let check = if line.options.check() {
+                    Check::Up
+                } else {
+                    Check::None
+                };
+                let stat = ServerStat {
+                    check,
+                    in_flight: 0,
+                    maxconn: line.maxconn,
+                    total: 0,
+                };
+                let server = RunningServer {
+                    addr: Some(line.addr),
+                    weight: line.weight.get(),
+                    admin,
+                    stat: Some(stat),
+                };
+                (line.name.to_string(), server)
+            });
+            servers.insert(backend.to_string(), lines.collect());
+        }
+        Self {
+            version,
+            text,
+            servers,
+            added: BTreeMap::new(),
+            accepts_add: BTreeMap::new(),
+        }
+    }
+
+    /// Plans against a wanted text, which is on disk already.
+    pub(super) fn plan(&self, wanted: &ConfigText, admins: &WantedAdmins) -> Plan {
+        plan(&self.input(wanted, admins))
+    }
+
+    pub(super) fn input<'a>(
+        &'a self,
+        wanted: &'a ConfigText,
+        admins: &'a WantedAdmins,
+    ) -> Input<'a> {
+        Input {
+            version: self.version,
+            running: Some(&self.text),
+            servers: &self.servers,
+            added: &self.added,
+            wanted,
+            admins,
+            accepts_add: &self.accepts_add,
+            on_disk: Some(wanted),
+            retired_max: 100,
+        }
+    }
+
+    pub(super) fn server(&mut self, backend: &str, server: &str) -> &mut RunningServer {
+        self.servers
+            .get_mut(backend)
+            .unwrap()
+            .get_mut(server)
+            .unwrap()
+    }
+
+    pub(super) fn apply(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step)
+                .unwrap_or_else(|refusal| panic!("{step}: {refusal}"));
+        }
+    }
+
+    /// Lets all requests finish.
+    pub(super) fn drain_out(&mut self) {
+        for stat in self
+            .servers
+            .values_mut()
+            .flat_map(|s| s.values_mut())
+            .filter_map(|s| s.stat.as_mut())
+        {
+            stat.in_flight = 0;
+        }
+    }
+
+    pub(super) fn options(&self, backend: &BackendName, server: &ServerName) -> Options {
+        match self.added.get(&(backend.clone(), server.clone())) {
+            Some(words) => {
+                Settings::of_words(words.iter().map(String::as_str))
+                    .unwrap()
+                    .options
+            }
+            None => self.text.server(backend, server).unwrap().options.clone(),
+        }
+    }
+
+    fn step(
+        &mut self,
+        Step {
+            backend,
+            server: name,
+            action,
+        }: &Step,
+    ) -> Result<(), String> {
+        let key = (backend.clone(), name.clone());
+        if let Action::Add { addr, options } = action {
+            self.add(&key, *addr, options)?;
+            return Ok(());
+        }
+        let referenced = self.text.references(backend, name);
+        let has_check = self
+            .servers
+            .get(backend.as_str())
+            .is_some_and(|s| s.contains_key(name.as_str()))
+            && self.options(backend, name).check();
+        let server = self
+            .servers
+            .get_mut(backend.as_str())
+            .ok_or("No such backend.")?;
+        let server = server.get_mut(name.as_str()).ok_or("No such server.")?;
+        let stat = server.stat.as_mut().unwrap();
+        match action {
+            Action::Add { .. } => unreachable!(),
+            Action::Address(addr) => {
+                if server.admin == Admin::Ready {
+                    return Err("moved while in rotation".into());
+                }
+                server.addr = Some(*addr);
+            }
+            Action::Weight(_) if self.accepts_add.get(backend) == Some(&false) => {
+                return Err("Backend is using a static LB algorithm".into());
+            }
+            Action::Weight(weight) => server.weight = weight.get(),
+            Action::Maxconn(maxconn) => stat.maxconn = (*maxconn > 0).then_some(*maxconn),
+            Action::Ready { check } | Action::Drain { check, .. } if *check != has_check => {
+                return Err(
+                    "Health check was not configured on this server, cannot enable.".into(),
+                );
+            }
+            Action::Ready { check } => {
+                server.admin = Admin::Ready;
+                stat.check = if *check { Check::Up } else { Check::None };
+            }
+            Action::Drain { check, keep_check } => {
+                server.admin = Admin::Drain;
+                stat.check = if *check && *keep_check {
+                    Check::Up
+                } else {
+                    Check::None
+                };
+            }
+            Action::Maint => server.admin = Admin::Maint,
+            Action::Shut => stat.in_flight = 0,
+            Action::Delete if self.version < (Version { major: 3, minor: 0 }) => {
+                return Err("unsafe in this version".into());
+            }
+            Action::Delete if referenced => {
+                return Err(
+                    "This server cannot be removed at runtime due to other configuration elements"
+                        .into(),
+                );
+            }
+            Action::Delete if server.admin != Admin::Maint => {
+                return Err("Only servers in maintenance mode can be deleted.".into());
+            }
+            Action::Delete if stat.in_flight > 0 => {
+                return Err(
+                    "Server still has connections attached to it, cannot remove it.".into(),
+                );
+            }
+            Action::Delete => {
+                self.servers
+                    .get_mut(backend.as_str())
+                    .unwrap()
+                    .remove(name.as_str());
+                self.added.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        key: &(BackendName, ServerName),
+        addr: std::net::SocketAddr,
+        words: &[String],
+    ) -> Result<(), String> {
+        if self.accepts_add.get(&key.0) == Some(&false) {
+            return Err(
+                "Backend must use a dynamic load balancing to support dynamic servers.".into(),
+            );
+        }
+        let settings = Settings::of_words(words.iter().map(String::as_str))
+            .map_err(|bad| bad.keyword.to_owned())?;
+        if let Some(keyword) = settings.options.not_dynamic(self.version).next() {
+            return Err(format!(
+                "'{keyword}' option is not accepted for dynamic server"
+            ));
+        }
+        let servers = self
+            .servers
+            .get_mut(key.0.as_str())
+            .ok_or("No such backend.")?;
+        let stat = ServerStat {
+            check: Check::None,
+            in_flight: 0,
+            maxconn: settings.maxconn,
+            total: 0,
+        };
+        let server = RunningServer {
+            addr: Some(addr),
+            weight: settings.weight.get(),
+            admin: Admin::Maint,
+            stat: Some(stat),
+        };
+        if servers.insert(key.1.to_string(), server).is_some() {
+            return Err("Already exists a server with the same name in backend.".into());
+        }
+        self.added.insert(key.clone(), words.to_vec());
+        Ok(())
+    }
+}
+
+/// What `show servers state` would say of settled servers: those of the text, and those kept to drain.
+pub(super) fn settled(text: &ConfigText, admins: &WantedAdmins) -> Vec<String> {
+    let mut lines = Vec::new();
+    for backend in text.backends() {
+        for line in text.servers(backend) {
+            let key = (backend.clone(), line.name.clone());
+            let by_line = if line.disabled {
+                WantedAdmin::Maint
+            } else {
+                WantedAdmin::Ready
+            };
+            let admin = match admins.get(&key).copied().unwrap_or(by_line) {
+                WantedAdmin::Ready => Admin::Ready,
+                WantedAdmin::Drain | WantedAdmin::Waiting => Admin::Drain,
+                WantedAdmin::Maint | WantedAdmin::Cut => Admin::Maint,
+            };
+            lines.push(format!(
+                "{backend}/{} {} {} {:?} {:?} {:?}",
+                line.name,
+                line.addr,
+                line.weight.get(),
+                line.maxconn,
+                admin,
+                line.options
+            ));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// The same of a model, without retired servers and those kept to drain.
+pub(super) fn observed(haproxy: &Haproxy, text: &ConfigText) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (backend, servers) in &haproxy.servers {
+        for (name, server) in servers {
+            let (backend, name) = (
+                BackendName::new(backend).unwrap(),
+                ServerName::new(name).unwrap(),
+            );
+            if text.server(&backend, &name).is_none() {
+                assert_ne!(server.admin, Admin::Ready, "{backend}/{name} is to go");
+                continue;
+            }
+            lines.push(format!(
+                "{backend}/{name} {} {} {:?} {:?} {:?}",
+                server.addr.unwrap(),
+                server.weight,
+                server.stat.as_ref().unwrap().maxconn,
+                server.admin,
+                haproxy.options(&backend, &name)
+            ));
+        }
+    }
+    lines.sort();
+    lines
+}
