@@ -1,22 +1,40 @@
-//! tmp
-fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
-    let cmd = args.next().unwrap_or_default();
-    let mut path = None; let mut adopt=false;
-    while let Some(a) = args.next() { if a == "-c" { path = args.next(); } else if a=="--adopt" {adopt=true} }
-    let path = std::path::PathBuf::from(path.unwrap());
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or("info".into())).init();
-    let config = controller::config::Config::load(&path, std::env::vars())?;
-    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    rt.block_on(async {
-        if cmd == "run" {
-            controller::reconcile::run(config, controller::reconcile::RunOptions { config_path: path, env: vec![], adopt }).await?;
-        } else {
-            match controller::control::ask(&config.control.socket, controller::control::Request::Status).await? {
-                controller::control::Answer::Status(s) => { use std::io::Write; if std::env::args().any(|a| a=="json") { serde_json::to_writer_pretty(std::io::stdout(), &*s)?; } else { write!(std::io::stdout(), "{s}")?; } }
-                _ => {}
-            }
+//! `serf-haproxy`: its command line in, an exit code out.
+
+mod cli;
+mod logging;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() {
+                cli::Exit::Usage
+            } else {
+                cli::Exit::Done
+            };
+            return error
+                .print()
+                .map_or_else(|_| cli::Exit::Failed.into(), |()| code.into());
         }
-        Ok(())
-    })
+    };
+    match cli::run(&cli) {
+        Ok(exit) => exit.into(),
+        Err(error) if is_broken_pipe(&error) => cli::Exit::Done.into(),
+        Err(error) => {
+            // Nobody is left to tell when standard error is gone.
+            let _ = writeln!(anstream::stderr().lock(), "{error:#}");
+            cli::Exit::Failed.into()
+        }
+    }
+}
+
+/// Whoever read our output has read enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }

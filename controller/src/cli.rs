@@ -1,0 +1,209 @@
+//! The commands of `serf-haproxy`: what was typed in, data on standard output and an [`Exit`] out.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use controller::config::Config;
+use controller::render::{BUILT_IN, Renderer, Servers};
+
+use crate::logging;
+
+/// How a command ended, as the shell sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done, or nothing to do.
+    Done,
+    /// It failed, or `check` found something wrong.
+    Failed,
+    /// It was called in a wrong way.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 64,
+        })
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  serf-haproxy check
+      is everything right in /etc/serf-haproxy/config.toml?
+  serf-haproxy render -c ./config.toml
+      what does the file of HAProxy look like?
+  serf-haproxy render --print-template > my.cfg.j2
+      begin a template of your own with the built-in one
+
+A variable sets a key of the config: SERF_HAPROXY_GUARD_WINDOW=10m that of [guard] window.
+Data goes to standard output, everything else to standard error.
+Exit codes: 0 done, 1 failed, 64 wrong usage.";
+
+/// Lets the servers of HAProxy follow the members of a Serf cluster.
+#[derive(Debug, Parser)]
+#[command(name = "serf-haproxy", version, after_help = EXAMPLES, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// The config file
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "SERF_HAPROXY_CONFIG",
+        hide_env_values = true,
+        default_value = "/etc/serf-haproxy/config.toml"
+    )]
+    config: PathBuf,
+    /// How the log looks
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        env = "SERF_HAPROXY_LOG_FORMAT",
+        hide_env_values = true,
+        default_value = "text"
+    )]
+    log_format: logging::Format,
+    /// What is logged: error, warn, info, debug or trace; by module as in `info,serf_rpc=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "SERF_HAPROXY_LOG_LEVEL", hide_env_values = true, default_value = "info", value_parser = logging::level)]
+    log_level: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether config and template are right; touch nothing
+    ///
+    /// Everything that is wrong is told at once, with file, line and key. Exits 0 if all is well, 1 if not.
+    Check,
+    /// Print the file as HAProxy would get it
+    ///
+    /// Backends are empty where no server is known.
+    Render(RenderArgs),
+    /// Print the completions for a shell
+    #[command(
+        after_help = "Example:\n  serf-haproxy completions bash > /etc/bash_completion.d/serf-haproxy"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "Example:\n  serf-haproxy man check | man -l -")]
+    Man {
+        /// The page of this command alone
+        command: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serf-haproxy render
+      the whole file
+  serf-haproxy render --print-template
+      the built-in template
+  serf-haproxy render --print-template backends.cfg.j2
+      a part that any template may include")]
+struct RenderArgs {
+    /// Print a built-in template instead
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = BUILT_IN[0].0, value_parser = BUILT_IN.map(|(name, _)| name))]
+    print_template: Option<String>,
+}
+
+/// Does what was asked for.
+///
+/// # Errors
+/// When it cannot be done; the chain says why.
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    logging::init(cli.log_format, &cli.log_level)?;
+    match &cli.command {
+        Command::Check => check(&cli.config),
+        Command::Render(RenderArgs {
+            print_template: Some(name),
+        }) => print_template(name),
+        Command::Render(RenderArgs {
+            print_template: None,
+        }) => render(&cli.config),
+        Command::Completions { shell } => completions(*shell),
+        Command::Man { command } => man(command.as_deref()),
+    }
+}
+
+/// The environment, for [`Config::load`]; bytes that are no text are replaced.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
+
+fn check(path: &Path) -> anyhow::Result<Exit> {
+    let config = Config::load(path, environment())?;
+    print(&format!("config {}: ok\n", path.display()))?;
+    let renderer = Renderer::load(&config)?;
+    let findings = renderer.audit(&config)?;
+    let template = config
+        .haproxy
+        .template
+        .as_ref()
+        .map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
+    if findings.is_empty() {
+        print(&format!("template {template}: ok\n"))?;
+        return Ok(Exit::Done);
+    }
+    let mut stderr = anstream::stderr().lock();
+    for finding in findings {
+        writeln!(stderr, "{template}: {finding}")?;
+    }
+    Ok(Exit::Failed)
+}
+
+fn render(path: &Path) -> anyhow::Result<Exit> {
+    let config = Config::load(path, environment())?;
+    let rendered = Renderer::load(&config)?.render(&config, &Servers::new())?;
+    print(&rendered.text)
+}
+
+fn print_template(name: &str) -> anyhow::Result<Exit> {
+    let (_, source) = BUILT_IN
+        .into_iter()
+        .find(|(known, _)| *known == name)
+        .context("no such template")?;
+    print(source)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "serf-haproxy", &mut script);
+    print(&String::from_utf8(script)?)
+}
+
+fn man(command: Option<&str>) -> anyhow::Result<Exit> {
+    let mut root = Cli::command();
+    root.build();
+    let page = match command {
+        Some(name) => match root.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => anyhow::bail!("there is no command {name}"),
+        },
+        None => root,
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    print(&String::from_utf8(text)?)
+}
+
+/// Writes data to standard output.
+fn print(text: &str) -> anyhow::Result<Exit> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(Exit::Done)
+}

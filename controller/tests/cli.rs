@@ -1,0 +1,231 @@
+//! The binary as a person calls it; it needs no agent and no HAProxy.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+const CONFIG: &str =
+    "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\n";
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.toml"), config).unwrap();
+        Self { dir }
+    }
+
+    fn with_template(template: &str) -> Self {
+        let place = Self::new("");
+        std::fs::write(place.path("own.j2"), template).unwrap();
+        let config = format!(
+            "{CONFIG}[haproxy]\ntemplate = \"{}\"\n",
+            place.path("own.j2").display()
+        );
+        std::fs::write(place.path("config.toml"), config).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn call(&self, args: &[&str]) -> Called {
+        call(
+            &[args, &["-c", self.path("config.toml").to_str().unwrap()]].concat(),
+            &[],
+        )
+    }
+}
+
+struct Called {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn call(args: &[&str], env: &[(&str, &str)]) -> Called {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_serf-haproxy"));
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SERF_HAPROXY_"))
+    {
+        command.env_remove(name);
+    }
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .args(args)
+        .envs(env.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Called {
+        code: status.code().unwrap(),
+        stdout: text(stdout),
+        stderr: text(stderr),
+    }
+}
+
+#[test]
+fn check_says_that_all_is_well() {
+    let place = Place::new(CONFIG);
+    let called = place.call(&["check"]);
+    assert_eq!((called.code, called.stderr.as_str()), (0, ""));
+    assert!(
+        called.stdout.contains("config.toml: ok"),
+        "{}",
+        called.stdout
+    );
+}
+
+#[test]
+fn check_names_file_line_and_key_of_every_error() {
+    let place = Place::new(&format!("{CONFIG}prot = 3000\n[guard]\nwindow = \"5\"\n"));
+    let called = place.call(&["check"]);
+    let file = place.path("config.toml");
+    let lines = [
+        format!(
+            "{}:6:1: backend.nodes.prot: unknown key; did you mean `port`?",
+            file.display()
+        ),
+        format!(
+            "{}:8:10: guard.window: a time span without a unit; write \"5s\" or \"5ms\"",
+            file.display()
+        ),
+    ];
+    assert_eq!(
+        (called.code, called.stderr.lines().collect::<Vec<_>>()),
+        (1, lines.iter().map(String::as_str).collect())
+    );
+}
+
+#[test]
+fn check_names_template_and_line_of_an_error() {
+    let place = Place::with_template("global\n{{ backend }}\n");
+    let called = place.call(&["check"]);
+    let start = format!("{}:2: undefined value", place.path("own.j2").display());
+    assert_eq!(called.code, 1);
+    assert!(called.stderr.starts_with(&start), "{}", called.stderr);
+}
+
+#[test]
+fn check_refuses_a_template_that_forgets_stamp_or_disabled() {
+    let place = Place::with_template(
+        "global\nbackend nodes\n{% for s in backends.0.servers %}\n  server {{ s.name }} {{ s.addr }}\n{% endfor %}\n",
+    );
+    let called = place.call(&["check"]);
+    assert_eq!(
+        (called.code, called.stderr.lines().count()),
+        (1, 2),
+        "{}",
+        called.stderr
+    );
+    assert!(
+        called.stderr.contains("stamp") && called.stderr.contains("disabled"),
+        "{}",
+        called.stderr
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_with_the_reason() {
+    let called = call(&["check", "-c", "/nowhere/config.toml"], &[]);
+    assert_eq!(
+        called.stderr,
+        "cannot read /nowhere/config.toml: No such file or directory (os error 2)\n"
+    );
+    assert_eq!(called.code, 1);
+}
+
+#[test]
+fn render_prints_the_file_and_nothing_else() {
+    let called = Place::new(CONFIG).call(&["render"]);
+    assert_eq!((called.code, called.stderr.as_str()), (0, ""));
+    assert!(called.stdout.starts_with("# written by serf-haproxy"));
+    assert!(
+        called
+            .stdout
+            .ends_with("    retry-on conn-failure empty-response\n"),
+        "{}",
+        called.stdout
+    );
+}
+
+#[test]
+fn a_printed_template_renders_as_the_built_in_one() {
+    let printed = call(&["render", "--print-template"], &[]);
+    assert_eq!(printed.code, 0);
+    let own = Place::with_template(&printed.stdout).call(&["render"]);
+    assert_eq!(own.stdout, Place::new(CONFIG).call(&["render"]).stdout);
+    assert!(
+        call(&["render", "--print-template", "servers.cfg.j2"], &[])
+            .stdout
+            .contains("server {{ server.name }}")
+    );
+}
+
+#[test]
+fn config_file_and_keys_come_from_the_environment_too() {
+    let place = Place::new(CONFIG);
+    let file = place.path("config.toml");
+    let env = [
+        ("SERF_HAPROXY_CONFIG", file.to_str().unwrap()),
+        ("SERF_HAPROXY_HAPROXY_STATS_SOCKET", "/run/other.sock"),
+    ];
+    let called = call(&["render"], &env);
+    assert!(
+        called.stdout.contains("stats socket /run/other.sock "),
+        "{}{}",
+        called.stdout,
+        called.stderr
+    );
+    let called = call(
+        &["render"],
+        &[
+            ("SERF_HAPROXY_CONFIG", file.to_str().unwrap()),
+            ("SERF_HAPROXY_GUARD_WINDO", "5m"),
+        ],
+    );
+    assert!(
+        called.stderr.starts_with("SERF_HAPROXY_GUARD_WINDO: "),
+        "{}",
+        called.stderr
+    );
+}
+
+#[test]
+fn wrong_usage_exits_64_and_help_0() {
+    for args in [
+        &["chekc"][..],
+        &["check", "--fast"],
+        &["render", "--print-template", "x"],
+        &["check", "--log-level", "a=b=c"],
+        &[],
+    ] {
+        assert_eq!(call(args, &[]).code, 64, "{args:?}");
+    }
+    let help = call(&["--help"], &[]);
+    assert!(help.code == 0 && help.stdout.contains("Examples:"));
+}
+
+#[test]
+fn completions_and_manual_know_the_commands() {
+    assert!(
+        call(&["completions", "bash"], &[])
+            .stdout
+            .contains("print-template")
+    );
+    assert!(call(&["man"], &[]).stdout.contains("serf\\-haproxy"));
+    assert!(
+        call(&["man", "render"], &[])
+            .stdout
+            .contains("print\\-template")
+    );
+    assert_eq!(call(&["man", "nothing"], &[]).code, 1);
+}
