@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::Cursor;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rmpv::Value;
@@ -25,10 +26,14 @@ pub(crate) struct FakeAgent {
 }
 
 impl FakeAgent {
+    /// An agent on an address that no other test uses.
     pub(crate) async fn start() -> Self {
-        Self {
-            listener: TcpListener::bind("127.10.1.1:0").await.unwrap(),
-        }
+        static STARTED: AtomicU32 = AtomicU32::new(1);
+        let (process, number) = (
+            std::process::id() % 250 + 1,
+            STARTED.fetch_add(1, Ordering::Relaxed),
+        );
+        Self::start_at(&format!("127.10.{process}.{number}:0")).await
     }
 
     pub(crate) async fn start_at(addr: &str) -> Self {
