@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use controller::config::Config;
-use controller::render::{BUILT_IN, Renderer, Servers};
+use controller::control::{Answer, ControlError, Request, ask};
+use controller::preview::preview;
+use controller::reconcile::{self, RunOptions};
+use controller::render::{BUILT_IN, Renderer};
 
 use crate::logging;
 
@@ -18,6 +21,8 @@ pub(crate) enum Exit {
     Done,
     /// It failed, or `check` found something wrong.
     Failed,
+    /// `plan` found something to do.
+    Pending,
     /// It was called in a wrong way.
     Usage,
 }
@@ -27,6 +32,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
+            Exit::Pending => 2,
             Exit::Usage => 64,
         })
     }
@@ -43,7 +49,7 @@ Examples:
 
 A variable sets a key of the config: SERF_HAPROXY_GUARD_WINDOW=10m that of [guard] window.
 Data goes to standard output, everything else to standard error.
-Exit codes: 0 done, 1 failed, 64 wrong usage.";
+Exit codes: 0 done, 1 failed, 2 plan: something to do, 64 wrong usage.";
 
 /// Lets the servers of HAProxy follow the members of a Serf cluster.
 #[derive(Debug, Parser)]
@@ -80,13 +86,26 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Follow the cluster and keep HAProxy up to date, until SIGTERM
+    ///
+    /// SIGHUP reads config and template again. HAProxy goes on as it is when this ends.
+    Run(RunArgs),
+    /// Say how everything stands
+    ///
+    /// Asks the running controller through its control socket.
+    Status(FormatArgs),
+    /// Say what would be done, with a diff of the file
+    ///
+    /// Asks the running controller; without one, asks agent and HAProxy itself and changes nothing. Exits 0 where there
+    /// is nothing to do, 2 where there is something, 1 where that cannot be found out.
+    Plan(FormatArgs),
     /// Say whether config and template are right; touch nothing
     ///
     /// Everything that is wrong is told at once, with file, line and key. Exits 0 if all is well, 1 if not.
     Check,
     /// Print the file as HAProxy would get it
     ///
-    /// Backends are empty where no server is known.
+    /// Asks the running controller; without one, asks agent and HAProxy itself.
     Render(RenderArgs),
     /// Print the completions for a shell
     #[command(
@@ -102,6 +121,26 @@ enum Command {
         /// The page of this command alone
         command: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Replace a configuration file that somebody else wrote; a copy of it is kept beside it
+    #[arg(long)]
+    adopt: bool,
+}
+
+#[derive(Debug, Args)]
+struct FormatArgs {
+    /// For people or for programs
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +165,9 @@ struct RenderArgs {
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
     logging::init(cli.log_format, &cli.log_level)?;
     match &cli.command {
+        Command::Run(args) => follow(&cli.config, args.adopt),
+        Command::Status(args) => status(&cli.config, args.format),
+        Command::Plan(args) => plan(&cli.config, args.format),
         Command::Check => check(&cli.config),
         Command::Render(RenderArgs {
             print_template: Some(name),
@@ -165,10 +207,60 @@ fn check(path: &Path) -> anyhow::Result<Exit> {
     Ok(Exit::Failed)
 }
 
+fn follow(path: &Path, adopt: bool) -> anyhow::Result<Exit> {
+    let env: Vec<_> = environment().collect();
+    let config = Config::load(path, env.clone())?;
+    let options = RunOptions { config_path: path.to_owned(), env, adopt };
+    runtime()?.block_on(reconcile::run(config, options))?;
+    Ok(Exit::Done)
+}
+
+fn status(path: &Path, format: Format) -> anyhow::Result<Exit> {
+    let config = Config::load(path, environment())?;
+    let answer = runtime()?.block_on(ask(&config.control.socket, Request::Status))?;
+    let Answer::Status(status) = answer else { anyhow::bail!("the controller answered something else") };
+    match format {
+        Format::Text => print(&status.to_string()),
+        Format::Json => print_json(&*status),
+    }
+}
+
+fn plan(path: &Path, format: Format) -> anyhow::Result<Exit> {
+    let config = Config::load(path, environment())?;
+    let pending = runtime()?.block_on(async {
+        match ask(&config.control.socket, Request::Plan).await {
+            Ok(Answer::Plan(pending)) => Ok(pending),
+            Ok(_) => anyhow::bail!("the controller answered something else"),
+            Err(ControlError::NotRunning { .. }) => Ok(preview(&config).await?),
+            Err(error) => Err(error.into()),
+        }
+    })?;
+    match format {
+        Format::Text => print(&pending.to_string())?,
+        Format::Json => print_json(&pending)?,
+    };
+    Ok(if pending.is_empty() { Exit::Done } else { Exit::Pending })
+}
+
 fn render(path: &Path) -> anyhow::Result<Exit> {
     let config = Config::load(path, environment())?;
-    let rendered = Renderer::load(&config)?.render(&config, &Servers::new())?;
-    print(&rendered.text)
+    let text = runtime()?.block_on(async {
+        match ask(&config.control.socket, Request::Render).await {
+            Ok(Answer::Render(text)) => Ok(text),
+            Ok(_) => anyhow::bail!("the controller answered something else"),
+            Err(ControlError::NotRunning { .. }) => Ok(preview(&config).await?.wanted),
+            Err(error) => Err(error.into()),
+        }
+    })?;
+    print(&text)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<Exit> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
 fn print_template(name: &str) -> anyhow::Result<Exit> {

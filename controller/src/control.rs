@@ -3,6 +3,7 @@
 //! One line of JSON each way over a unix socket with mode 0600. Answers come from what the last cycle published, so
 //! that a client never waits for a cycle and a cycle never for a client.
 
+use std::fmt;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use similar::TextDiff;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -61,6 +63,30 @@ pub struct PendingPlan {
     pub on_disk: Option<String>,
     /// The file as it is to be.
     pub wanted: String,
+}
+
+impl PendingPlan {
+    /// Whether there is nothing to do: no step, no reload, no difference in the file.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.reload.is_empty() && self.on_disk.as_ref() == Some(&self.wanted)
+    }
+}
+
+impl fmt::Display for PendingPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return writeln!(f, "nothing to do");
+        }
+        for step in &self.steps {
+            writeln!(f, "runtime  {step}")?;
+        }
+        for reason in &self.reload {
+            writeln!(f, "reload   {reason}")?;
+        }
+        let on_disk = self.on_disk.as_deref().unwrap_or_default();
+        let diff = TextDiff::from_lines(on_disk, &self.wanted);
+        write!(f, "{}", diff.unified_diff().header("on disk", "wanted"))
+    }
 }
 
 /// What a client gets.

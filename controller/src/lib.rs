@@ -11,6 +11,7 @@ pub mod haproxy;
 pub mod model;
 pub mod pace;
 pub mod plan;
+pub mod preview;
 pub mod probe;
 pub mod reconcile;
 pub mod render;

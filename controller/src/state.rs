@@ -43,11 +43,11 @@ pub enum StateError {
     },
 }
 
-/// The state directory, locked for as long as this lives.
+/// The state directory, locked for as long as this lives where it was opened.
 #[derive(Debug)]
 pub struct StateDir {
     dir: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// The members last seen and the servers in rotation.
@@ -71,7 +71,12 @@ impl StateDir {
         let lock = File::create(&path).map_err(|source| StateError::Write { path, source })?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| StateError::Locked { path: dir.to_owned() })?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self { dir: dir.to_owned(), _lock: Some(lock) })
+    }
+
+    /// The directory for reading only, without its lock.
+    pub fn peek(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), _lock: None }
     }
 
     /// What was last saved; empty where nothing readable was.

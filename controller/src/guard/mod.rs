@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use crate::config;
 use crate::haproxy::{Admin, RunningServers};
 use crate::model::{BackendName, Gossip, Key, Model, Place, ServerName};
-use crate::plan::WantedAdmin;
+use crate::plan::{WantedAdmin, WantedAdmins};
+use crate::render::{Server, Servers};
 
 use slot::{Phase, Slot};
 pub use slot::{Standing, Why};
@@ -88,6 +89,31 @@ pub struct Decisions {
     pub deadline: Option<Instant>,
     /// How soon HAProxy has to be read again, with `show stat`.
     pub poll: Option<Duration>,
+}
+
+impl Decisions {
+    /// The servers that the file lists.
+    pub fn lines(&self) -> Servers {
+        let mut servers = Servers::new();
+        for (key, decision) in &self.servers {
+            let Some(line) = decision.line else { continue };
+            servers.entry(key.backend.clone()).or_default().push(Server {
+                name: key.server.clone(),
+                addr: decision.place.addr,
+                weight: decision.place.weight,
+                ready: line == Line::Ready,
+            });
+        }
+        servers
+    }
+
+    /// The admin states that the file cannot say.
+    pub fn admins(&self) -> WantedAdmins {
+        let admin = |(key, decision): (&Key, &Decision)| {
+            Some(((key.backend.clone(), key.server.clone()), decision.admin?))
+        };
+        self.servers.iter().filter_map(admin).collect()
+    }
 }
 
 /// The history of every server, and the decisions that follow from it.

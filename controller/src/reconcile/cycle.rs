@@ -8,12 +8,12 @@ use serf_rpc::Snapshot;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
-use crate::guard::{Decisions, Line};
+use crate::guard::Decisions;
 use crate::model::{Key, Place};
-use crate::plan::{ConfigText, Plan, WantedAdmins};
+use crate::plan::{ConfigText, Plan};
 use crate::probe::Found;
-use crate::render::{Server, Servers};
-use crate::select::{self, select};
+use crate::render::Servers;
+use crate::select::select;
 use crate::state::{Memory, is_remembered};
 
 use super::{Reconciler, Text, UNREACHABLE_RETRY, Wanted, chain};
@@ -33,17 +33,9 @@ impl Reconciler {
 
     /// Picks the members anew.
     pub(super) fn select(&mut self) {
-        let defaults = select::Defaults {
-            reserved_ports: self.design.reserved_ports(),
-            loopback: self.gossips_on_loopback(),
-        };
+        let defaults = self.design.defaults(&self.snapshot);
         self.model = select(&self.snapshot, &self.design.config.backends, &defaults);
         self.guard.hear(&self.model, Instant::now());
-    }
-
-    fn gossips_on_loopback(&self) -> bool {
-        let addr = self.snapshot.local().and_then(|entry| entry.member.addr());
-        addr.is_some_and(|addr| addr.is_loopback())
     }
 
     /// Hears a probe; says whether anything may follow from it.
@@ -81,11 +73,11 @@ impl Reconciler {
         self.decisions = self.guard.decide(now);
         self.run_probes();
         let in_force = self.in_force(now);
-        self.render(servers_of(&in_force));
+        self.render(in_force.lines());
         self.plan = Plan::default();
         if let (Some(running), Some(wanted)) = (running, &self.wanted) {
             let wanted = Arc::clone(&wanted.text.parsed);
-            self.plan_and_apply(running, &wanted, &admins_of(&in_force)).await;
+            self.plan_and_apply(running, &wanted, &in_force.admins()).await;
         }
         self.write_and_reload();
         self.remember();
@@ -165,26 +157,4 @@ impl Reconciler {
             Err(error) => self.problems.set("state", chain(&error)),
         }
     }
-}
-
-fn servers_of(decisions: &Decisions) -> Servers {
-    let mut servers = Servers::new();
-    for (key, decision) in &decisions.servers {
-        let Some(line) = decision.line else { continue };
-        servers.entry(key.backend.clone()).or_default().push(Server {
-            name: key.server.clone(),
-            addr: decision.place.addr,
-            weight: decision.place.weight,
-            ready: line == Line::Ready,
-        });
-    }
-    servers
-}
-
-fn admins_of(decisions: &Decisions) -> WantedAdmins {
-    decisions
-        .servers
-        .iter()
-        .filter_map(|(key, decision)| Some(((key.backend.clone(), key.server.clone()), decision.admin?)))
-        .collect()
 }

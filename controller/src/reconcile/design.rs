@@ -3,24 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serf_rpc::Snapshot;
+
 use crate::config::{CheckMode, Config};
 use crate::guard::Rules;
 use crate::model::BackendName;
 use crate::pace::Quiet;
-use crate::render::Renderer;
+use crate::render::{Renderer, TemplateError};
+use crate::select::Defaults;
 
 /// The port that Serf's agent gossips on where it is told nothing else.
 const SERF_GOSSIP_PORT: u16 = 7946;
 
 /// A config with the template it names: taken, tried and given up together.
 #[derive(Clone, Debug)]
-pub(super) struct Design {
-    pub(super) config: Arc<Config>,
-    pub(super) renderer: Arc<Renderer>,
+pub(crate) struct Design {
+    pub(crate) config: Arc<Config>,
+    pub(crate) renderer: Arc<Renderer>,
 }
 
 impl Design {
-    pub(super) fn rules(&self) -> BTreeMap<BackendName, Rules> {
+    /// Reads the template that the config names.
+    pub(crate) fn load(config: Config) -> Result<Self, TemplateError> {
+        let renderer = Arc::new(Renderer::load(&config)?);
+        Ok(Self { config: Arc::new(config), renderer })
+    }
+
+    pub(crate) fn rules(&self) -> BTreeMap<BackendName, Rules> {
         let rules = |backend: &crate::config::Backend| Rules {
             checked: backend.check != CheckMode::Off,
             probed: backend.probe,
@@ -30,7 +39,7 @@ impl Design {
         self.config.backends.iter().map(|backend| (backend.name.clone(), rules(backend))).collect()
     }
 
-    pub(super) fn probes(&self) -> BTreeMap<BackendName, Arc<CheckMode>> {
+    pub(crate) fn probes(&self) -> BTreeMap<BackendName, Arc<CheckMode>> {
         self.config
             .backends
             .iter()
@@ -38,12 +47,18 @@ impl Design {
             .collect()
     }
 
-    pub(super) fn quiet(&self) -> Quiet {
+    pub(crate) fn quiet(&self) -> Quiet {
         Quiet { quiet: self.config.debounce.quiet, max_wait: self.config.debounce.max_wait }
     }
 
+    /// What holds for members of every backend that says nothing else.
+    pub(crate) fn defaults(&self, snapshot: &Snapshot) -> Defaults {
+        let addr = snapshot.local().and_then(|entry| entry.member.addr());
+        Defaults { reserved_ports: self.reserved_ports(), loopback: addr.is_some_and(|addr| addr.is_loopback()) }
+    }
+
     /// Ports of the agent, the stats page and the controller, which no member may claim.
-    pub(super) fn reserved_ports(&self) -> BTreeSet<u16> {
+    fn reserved_ports(&self) -> BTreeSet<u16> {
         let config = &self.config;
         let stats = config.frontend.as_ref().and_then(|frontend| frontend.stats_bind.as_deref());
         config

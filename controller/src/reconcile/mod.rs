@@ -36,8 +36,9 @@ use crate::render::{Servers, TemplateError};
 use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
 
-use design::Design;
+pub(crate) use design::Design;
 use job::Done;
+pub(crate) use startup::{agents, servers_before};
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));

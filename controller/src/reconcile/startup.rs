@@ -19,18 +19,16 @@ use crate::model::{Key, Model, Place};
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan};
 use crate::probe::Prober;
-use crate::render::{FIRST_LINE, Renderer};
+use crate::render::FIRST_LINE;
 use crate::state::StateDir;
 use crate::status::Counters;
 
-use super::design::Design;
-use super::{Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text, chain};
+use super::{Design, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text, chain};
 
 /// Takes the state directory and the file, and starts everything that runs beside the loop.
 pub(super) async fn start(config: Config, options: RunOptions) -> Result<(Reconciler, Inputs), RunError> {
-    let config = Arc::new(config);
-    let renderer = Arc::new(Renderer::load(&config)?);
-    let design = Design { config: Arc::clone(&config), renderer };
+    let design = Design::load(config)?;
+    let config = Arc::clone(&design.config);
     let state = StateDir::open(&config.state.dir)?;
     let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);
     let on_disk = own_file(&mut file, options.adopt).await?;
@@ -39,7 +37,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<(Reconc
     let watcher = watch(&config, snapshot.clone())?;
     let now = Instant::now();
     let mut guard = Guard::new(design.rules());
-    for (key, place) in servers_before(&saved.in_rotation, on_disk.as_ref()) {
+    for (key, place) in servers_before(&saved.in_rotation, on_disk.as_ref().map(|text| &*text.parsed)) {
         guard.adopt(key, place, now);
     }
     let (prober, found) = Prober::new();
@@ -94,27 +92,22 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<(Reconc
 
 /// Follows the membership of the configured agents, from what is known.
 pub(super) fn watch(config: &Config, known: Snapshot) -> Result<Watcher, RunError> {
+    Ok(Watcher::spawn(WatchOptions::new(agents(config)?).resync(config.serf.resync).seed(known)))
+}
+
+/// The configured agents, with their key.
+pub(crate) fn agents(config: &Config) -> Result<Vec<ConnectOptions>, RunError> {
     let key = match &config.serf.auth_key_file {
-        Some(path) => {
-            let key = fs::read_to_string(path)
-                .map_err(|source| RunError::AuthKey { path: path.clone(), source })?;
-            Some(key.trim_end().to_owned())
-        }
+        Some(path) => Some(
+            fs::read_to_string(path).map_err(|source| RunError::AuthKey { path: path.clone(), source })?,
+        ),
         None => None,
     };
-    let agents = config
-        .serf
-        .addr
-        .iter()
-        .map(|addr| {
-            let agent = ConnectOptions::new(addr.clone());
-            match &key {
-                Some(key) => agent.auth_key(key.clone()),
-                None => agent,
-            }
-        })
-        .collect();
-    Ok(Watcher::spawn(WatchOptions::new(agents).resync(config.serf.resync).seed(known)))
+    let agent = |addr: &String| match &key {
+        Some(key) => ConnectOptions::new(addr.clone()).auth_key(key.trim_end()),
+        None => ConnectOptions::new(addr.clone()),
+    };
+    Ok(config.serf.addr.iter().map(agent).collect())
 }
 
 /// The text on the disk where it is ours; a file of somebody else's is an error, or is taken over where that is asked.
@@ -140,14 +133,17 @@ fn stamp_of(text: &str) -> Stamp {
 }
 
 /// The servers that had traffic when the controller was last there: by its own book, or else by its own file.
-fn servers_before(book: &BTreeMap<Key, Place>, on_disk: Option<&Text>) -> BTreeMap<Key, Place> {
+pub(crate) fn servers_before(
+    book: &BTreeMap<Key, Place>,
+    on_disk: Option<&ConfigText>,
+) -> BTreeMap<Key, Place> {
     if !book.is_empty() {
         return book.clone();
     }
     let Some(text) = on_disk else { return BTreeMap::new() };
     let mut servers = BTreeMap::new();
-    for backend in text.parsed.backends() {
-        for line in text.parsed.servers(backend).filter(|line| !line.disabled) {
+    for backend in text.backends() {
+        for line in text.servers(backend).filter(|line| !line.disabled) {
             let key = Key { backend: backend.clone(), server: line.name.clone() };
             servers.insert(key, Place { addr: line.addr, weight: line.weight });
         }

@@ -11,10 +11,9 @@ use serf_rpc::Snapshot;
 use crate::config::Config;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::plan::ReloadReason;
-use crate::render::Renderer;
 
 use super::job::{self, Done, Job, ReloadJob};
-use super::{Reconciler, chain, design::Design, startup};
+use super::{Design, Reconciler, chain, startup};
 
 impl Reconciler {
     /// Starts a job where the disk or the worker is behind, nothing else runs, and the time has come.
@@ -133,14 +132,14 @@ impl Reconciler {
     pub(super) fn reload_design(&mut self) -> Option<watch::Receiver<Arc<Snapshot>>> {
         tracing::info!(path = %self.options.config_path.display(), "reading config and template again");
         let config = match Config::load(&self.options.config_path, self.options.env.clone()) {
-            Ok(config) => Arc::new(config),
+            Ok(config) => config,
             Err(error) => {
                 self.problems.set("config", chain(&error));
                 return None;
             }
         };
-        let renderer = match Renderer::load(&config) {
-            Ok(renderer) => Arc::new(renderer),
+        let design = match Design::load(config) {
+            Ok(design) => design,
             Err(error) => {
                 self.problems.set("template", chain(&error));
                 return None;
@@ -148,7 +147,7 @@ impl Reconciler {
         };
         self.problems.clear("config");
         self.problems.clear("template");
-        let fallback = std::mem::replace(&mut self.design, Design { config, renderer });
+        let fallback = std::mem::replace(&mut self.design, design);
         let other_agent = fallback.config.serf != self.design.config.serf;
         self.fallback.get_or_insert(fallback);
         self.take_design();

@@ -1,0 +1,115 @@
+//! What a controller would do, found out without one: config in, [`PendingPlan`] out; nothing is changed.
+
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serf_rpc::{Client, Continuity, Snapshot};
+
+use crate::config::Config;
+use crate::control::PendingPlan;
+use crate::guard::Guard;
+use crate::haproxy::file::{ConfigFile, FileError};
+use crate::haproxy::runtime::{RuntimeApi, State};
+use crate::plan::{ConfigText, Input, Plan, WantedAdmins, plan};
+use crate::reconcile::{Design, RunError, agents, servers_before};
+use crate::render::{FIRST_LINE, RenderError, TemplateError};
+use crate::select::select;
+use crate::state::StateDir;
+
+/// Why it cannot be said what would be done.
+#[derive(Debug, thiserror::Error)]
+pub enum PreviewError {
+    /// The template cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The template fails with these servers.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The agent's key cannot be read.
+    #[error(transparent)]
+    Start(#[from] RunError),
+}
+
+/// Asks the agent and HAProxy, and plans. Whoever does not answer is left out of account: without an agent the members
+/// are those last seen, without HAProxy there are no steps. What runs and is ready counts as proven.
+///
+/// # Errors
+/// [`PreviewError`].
+pub async fn preview(config: &Config) -> Result<PendingPlan, PreviewError> {
+    let design = Design::load(config.clone())?;
+    let state = StateDir::peek(&config.state.dir);
+    let memory = state.load_memory();
+    let on_disk = ConfigFile::new(&config.haproxy.config, FIRST_LINE).read().await?;
+    let on_disk_parsed = on_disk.as_deref().map(ConfigText::parse);
+    let known = Snapshot::restored(memory.members, SystemTime::now());
+    let snapshot = ask_agents(config, known).await?;
+    let model = select(&snapshot, &config.backends, &design.defaults(&snapshot));
+    let now = Instant::now();
+    let mut guard = Guard::new(design.rules());
+    for (key, place) in servers_before(&memory.in_rotation, on_disk_parsed.as_ref()) {
+        guard.adopt(key, place, now);
+    }
+    guard.hear(&model, now);
+    let running = RuntimeApi::new(config.haproxy.stats_socket.clone()).read(true).await.ok();
+    if let Some(running) = &running {
+        guard.read(&running.servers, now);
+    }
+    let decisions = guard.decide(now);
+    let rendered = design.renderer.render(config, &decisions.lines())?;
+    let plan = running.map_or_else(Plan::default, |running| {
+        plan_for(&state, config, &running, on_disk_parsed.as_ref(), &rendered.text, &decisions.admins())
+    });
+    Ok(PendingPlan {
+        steps: plan.steps.iter().map(ToString::to_string).collect(),
+        reload: plan.reload.iter().map(ToString::to_string).collect(),
+        on_disk,
+        wanted: rendered.text,
+    })
+}
+
+/// The members as the first agent that answers lists them; as known where none does.
+async fn ask_agents(config: &Config, known: Snapshot) -> Result<Snapshot, RunError> {
+    for agent in agents(config)? {
+        let asked: Result<(Client, _), serf_rpc::WatchError> = async {
+            let client = agent.connect().await?;
+            let members = client.members().await?;
+            Ok((client, members))
+        }
+        .await;
+        match asked {
+            Ok((client, members)) => {
+                let local = client.stats().await.ok().and_then(|stats| stats.agent_name().map(ToOwned::to_owned));
+                return Ok(known.merge(members, Continuity::Fresh, SystemTime::now()).0.with_local(local));
+            }
+            Err(error) => tracing::warn!(addr = agent.addr(), %error, "the agent does not answer"),
+        }
+    }
+    Ok(known)
+}
+
+fn plan_for(
+    state: &StateDir,
+    config: &Config,
+    running: &State,
+    on_disk: Option<&ConfigText>,
+    wanted: &str,
+    admins: &WantedAdmins,
+) -> Plan {
+    let started_with = running.worker.stamp.as_ref().and_then(|stamp| state.load_text(stamp));
+    let started_with = started_with.as_deref().map(ConfigText::parse);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    plan(&Input {
+        version: running.worker.version,
+        running: started_with.as_ref(),
+        servers: &running.servers,
+        added: &state.load_added(&running.worker, now),
+        wanted: &ConfigText::parse(wanted),
+        admins,
+        accepts_add: &BTreeMap::new(),
+        on_disk,
+        retired_max: config.retired.max,
+    })
+}
