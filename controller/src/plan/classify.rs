@@ -1,4 +1,4 @@
-//! What `check` says of a text before it runs: the text and a version in, what needs a reload in each backend out. [P]
+//! What `check` says of a text before it runs: the text and a version in, what needs a reload in each backend out. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;

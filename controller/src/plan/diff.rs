@@ -1,4 +1,4 @@
-//! The comparison itself: what runs and what is wanted in, a [`Plan`] and what it lacked to know out. [P]
+//! The comparison itself: what runs and what is wanted in, a [`Plan`] and what it lacked to know out. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The words of a `server` line: words in, canonical [`Options`] out, and which of them `add server` takes. [P]
+//! The words of a `server` line: words in, canonical [`Options`] out, and which of them `add server` takes. Pure.
 //!
 //! Sources: HAProxy's Configuration Manual, section 5.2 "Server and default-server options"; which keyword a dynamic
 //! server may have was tried one by one on HAProxy 2.6, 3.0 and 3.2 (Management Guide, `add server`).
@@ -53,86 +53,92 @@ const V2_6: Version = Version { major: 2, minor: 6 };
 /// What is known of a keyword; `None` for one that this table lacks, whose arguments cannot be told from keywords.
 fn keyword(word: &str) -> Option<Keyword> {
     let (name, _) = word.split_once('(').unwrap_or((word, ""));
-    let (words, effect, dynamic) = match name {
-        "agent-check"
-        | "allow-0rtt"
-        | "backup"
-        | "check"
-        | "check-send-proxy"
-        | "check-ssl"
-        | "check-via-socks4"
-        | "disabled"
-        | "force-sslv3"
-        | "force-tlsv10"
-        | "force-tlsv11"
-        | "force-tlsv12"
-        | "force-tlsv13"
-        | "no-ssl-reuse"
-        | "no-sslv3"
-        | "no-tls-tickets"
-        | "no-tlsv10"
-        | "no-tlsv11"
-        | "no-tlsv12"
-        | "no-tlsv13"
-        | "send-proxy"
-        | "send-proxy-v2"
-        | "send-proxy-v2-ssl"
-        | "send-proxy-v2-ssl-cn"
-        | "ssl"
-        | "tfo" => (Words::None, Effect::Sets, Some(V2_6)),
-        "addr" | "agent-addr" | "agent-inter" | "agent-port" | "agent-send" | "alpn"
-        | "ca-file" | "check-alpn" | "check-proto" | "check-sni" | "ciphers" | "ciphersuites"
-        | "crl-file" | "crt" | "downinter" | "error-limit" | "fall" | "fastinter" | "id"
-        | "inter" | "maxconn" | "maxqueue" | "minconn" | "npn" | "observe" | "on-error"
-        | "on-marked-down" | "on-marked-up" | "pool-low-conn" | "pool-max-conn"
-        | "pool-purge-delay" | "port" | "rise" | "slowstart" | "sni" | "ssl-max-ver"
-        | "ssl-min-ver" | "track" | "verify" | "verifyhost" | "weight" | "ws" => {
-            (Words::One, Effect::Sets, Some(V2_6))
-        }
-        "proxy-v2-options" => (Words::One, Effect::Extends, Some(V2_6)),
-        "source" => (Words::Source, Effect::Sets, Some(V2_6)),
-        // 2.6 takes `proto` and does not heed it (fixed upstream in October 2023).
-        "client-sigalgs"
-        | "cookie"
-        | "curves"
-        | "guid"
-        | "hash-key"
-        | "pool-conn-name"
-        | "proto"
-        | "set-proxy-v2-tlv-fmt"
-        | "shard"
-        | "sigalgs" => (Words::One, Effect::Sets, Some(V3_0)),
-        "check-pool-conn-name" | "idle-ping" | "init-state" => {
-            (Words::One, Effect::Sets, Some(V3_2))
-        }
-        "check-reuse-pool" | "strict-maxconn" => (Words::None, Effect::Sets, Some(V3_2)),
-        "init-addr" | "log-bufsize" | "log-proto" | "max-reuse" | "namespace" | "redir"
-        | "resolve-net" | "resolve-opts" | "resolve-prefer" | "resolvers" | "socks4" | "tcp-ut" => {
-            (Words::One, Effect::Sets, None)
-        }
-        "non-stick" => (Words::None, Effect::Sets, None),
-        "enabled" => (Words::None, Effect::Cancels("disabled"), None),
-        "no-agent-check" => (Words::None, Effect::Cancels("agent-check"), None),
-        "no-backup" => (Words::None, Effect::Cancels("backup"), None),
-        "no-check" => (Words::None, Effect::Cancels("check"), None),
-        "no-check-reuse-pool" => (Words::None, Effect::Cancels("check-reuse-pool"), None),
-        "no-check-send-proxy" => (Words::None, Effect::Cancels("check-send-proxy"), None),
-        "no-check-ssl" => (Words::None, Effect::Cancels("check-ssl"), None),
-        "no-send-proxy" => (Words::None, Effect::Cancels("send-proxy"), None),
-        "no-send-proxy-v2" => (Words::None, Effect::Cancels("send-proxy-v2"), None),
-        "no-send-proxy-v2-ssl" => (Words::None, Effect::Cancels("send-proxy-v2-ssl"), None),
-        "no-send-proxy-v2-ssl-cn" => (Words::None, Effect::Cancels("send-proxy-v2-ssl-cn"), None),
-        "no-ssl" => (Words::None, Effect::Cancels("ssl"), None),
-        "no-tfo" => (Words::None, Effect::Cancels("tfo"), None),
-        "ssl-reuse" => (Words::None, Effect::Cancels("no-ssl-reuse"), None),
-        "stick" => (Words::None, Effect::Cancels("non-stick"), None),
-        "tls-tickets" => (Words::None, Effect::Cancels("no-tls-tickets"), None),
-        _ => return None,
-    };
+    let (words, effect, dynamic) =
+        match name {
+            "agent-check"
+            | "allow-0rtt"
+            | "backup"
+            | "check"
+            | "check-send-proxy"
+            | "check-ssl"
+            | "check-via-socks4"
+            | "disabled"
+            | "force-sslv3"
+            | "force-tlsv10"
+            | "force-tlsv11"
+            | "force-tlsv12"
+            | "force-tlsv13"
+            | "no-ssl-reuse"
+            | "no-sslv3"
+            | "no-tls-tickets"
+            | "no-tlsv10"
+            | "no-tlsv11"
+            | "no-tlsv12"
+            | "no-tlsv13"
+            | "send-proxy"
+            | "send-proxy-v2"
+            | "send-proxy-v2-ssl"
+            | "send-proxy-v2-ssl-cn"
+            | "ssl"
+            | "tfo" => (Words::None, Effect::Sets, Some(V2_6)),
+            "addr" | "agent-addr" | "agent-inter" | "agent-port" | "agent-send" | "alpn"
+            | "ca-file" | "check-alpn" | "check-proto" | "check-sni" | "ciphers"
+            | "ciphersuites" | "crl-file" | "crt" | "downinter" | "error-limit" | "fall"
+            | "fastinter" | "id" | "inter" | "maxconn" | "maxqueue" | "minconn" | "npn"
+            | "observe" | "on-error" | "on-marked-down" | "on-marked-up" | "pool-low-conn"
+            | "pool-max-conn" | "pool-purge-delay" | "port" | "rise" | "slowstart" | "sni"
+            | "ssl-max-ver" | "ssl-min-ver" | "track" | "verify" | "verifyhost" | "weight"
+            | "ws" => (Words::One, Effect::Sets, Some(V2_6)),
+            "proxy-v2-options" => (Words::One, Effect::Extends, Some(V2_6)),
+            "source" => (Words::Source, Effect::Sets, Some(V2_6)),
+            // 2.6 takes `proto` and does not heed it (fixed upstream in October 2023).
+            "client-sigalgs"
+            | "cookie"
+            | "curves"
+            | "guid"
+            | "hash-key"
+            | "pool-conn-name"
+            | "proto"
+            | "set-proxy-v2-tlv-fmt"
+            | "shard"
+            | "sigalgs" => (Words::One, Effect::Sets, Some(V3_0)),
+            "check-pool-conn-name" | "idle-ping" | "init-state" => {
+                (Words::One, Effect::Sets, Some(V3_2))
+            }
+            "check-reuse-pool" | "strict-maxconn" => (Words::None, Effect::Sets, Some(V3_2)),
+            "init-addr" | "log-bufsize" | "log-proto" | "max-reuse" | "namespace" | "redir"
+            | "resolve-net" | "resolve-opts" | "resolve-prefer" | "resolvers" | "socks4"
+            | "tcp-ut" => (Words::One, Effect::Sets, None),
+            "non-stick" => (Words::None, Effect::Sets, None),
+            _ => (Words::None, Effect::Cancels(cancelled_by(name)?), None),
+        };
     Some(Keyword {
         words,
         effect,
         dynamic,
+    })
+}
+
+/// The keyword that a word takes back.
+fn cancelled_by(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "enabled" => "disabled",
+        "no-agent-check" => "agent-check",
+        "no-backup" => "backup",
+        "no-check" => "check",
+        "no-check-reuse-pool" => "check-reuse-pool",
+        "no-check-send-proxy" => "check-send-proxy",
+        "no-check-ssl" => "check-ssl",
+        "no-send-proxy" => "send-proxy",
+        "no-send-proxy-v2" => "send-proxy-v2",
+        "no-send-proxy-v2-ssl" => "send-proxy-v2-ssl",
+        "no-send-proxy-v2-ssl-cn" => "send-proxy-v2-ssl-cn",
+        "no-ssl" => "ssl",
+        "no-tfo" => "tfo",
+        "ssl-reuse" => "no-ssl-reuse",
+        "stick" => "non-stick",
+        "tls-tickets" => "no-tls-tickets",
+        _ => return None,
     })
 }
 

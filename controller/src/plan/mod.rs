@@ -1,4 +1,4 @@
-//! What has to be done so that HAProxy runs the wanted text: two texts and the running state in, a [`Plan`] out. [P]
+//! What has to be done so that HAProxy runs the wanted text: two texts and the running state in, a [`Plan`] out. Pure.
 //!
 //! [`ConfigText`] splits a configuration into its servers and everything else, [`plan`] compares. A difference in
 //! servers becomes [`Step`]s for the Runtime API, any other a [`ReloadReason`].
@@ -124,7 +124,8 @@ pub struct Input<'a> {
 /// each, servers that come (back) into use, then changes, then those that leave, then deletions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// The changes through the Runtime API. Those of one server stand together and belong into one line.
+    /// The changes through the Runtime API. Neighbours that concern the same server belong into one line of it, so
+    /// that no traffic falls between them.
     pub steps: Vec<Step>,
     /// Why a reload is needed; sorted, none twice, empty if none is.
     pub reload: Vec<ReloadReason>,

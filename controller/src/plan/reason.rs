@@ -1,4 +1,4 @@
-//! Why HAProxy must be reloaded, as data: one reason in, its words for people and its label for counters out. [P]
+//! Why HAProxy must be reloaded, as data: one reason in, its words for people and its label for counters out. Pure.
 
 use std::fmt;
 

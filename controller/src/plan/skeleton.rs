@@ -1,4 +1,4 @@
-//! The comparison of everything that is no server: two texts in, the sections that differ out. [P]
+//! The comparison of everything that is no server: two texts in, the sections that differ out. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

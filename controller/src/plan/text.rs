@@ -1,4 +1,4 @@
-//! A configuration as text in, its servers apart from everything else ([`ConfigText`]) out. [P]
+//! A configuration as text in, its servers apart from everything else ([`ConfigText`]) out. Pure.
 //!
 //! This is no second HAProxy parser. A *server line* is a line of a `backend` or `listen` section whose first word is
 //! literally `server`, without quote, backslash, `$` or `{`, outside `.if`, with a name, an address and numbers of our
@@ -20,13 +20,12 @@ use super::keywords::{Keywords, Options, Settings, names_file};
 use crate::model::{BackendName, ServerName, Weight};
 
 /// First words that open a section.
-const SECTIONS: [&str; 20] = [
+const SECTIONS: [&str; 19] = [
     "acme",
     "backend",
     "cache",
     "crt-store",
     "defaults",
-    "dynamic-update",
     "fcgi-app",
     "frontend",
     "global",

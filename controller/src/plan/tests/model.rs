@@ -138,7 +138,6 @@ impl Haproxy {
             self.add(&key, *addr, options)?;
             return Ok(());
         }
-        let referenced = self.text.references(backend, name);
         let has_check = self
             .servers
             .get(backend.as_str())
@@ -182,24 +181,8 @@ impl Haproxy {
             }
             Action::Maint => server.admin = Admin::Maint,
             Action::Shut => stat.in_flight = 0,
-            Action::Delete if self.version < (Version { major: 3, minor: 0 }) => {
-                return Err("unsafe in this version".into());
-            }
-            Action::Delete if referenced => {
-                return Err(
-                    "This server cannot be removed at runtime due to other configuration elements"
-                        .into(),
-                );
-            }
-            Action::Delete if server.admin != Admin::Maint => {
-                return Err("Only servers in maintenance mode can be deleted.".into());
-            }
-            Action::Delete if stat.in_flight > 0 => {
-                return Err(
-                    "Server still has connections attached to it, cannot remove it.".into(),
-                );
-            }
             Action::Delete => {
+                self.deletable(&key)?;
                 self.servers
                     .get_mut(backend.as_str())
                     .unwrap()
@@ -208,6 +191,22 @@ impl Haproxy {
             }
         }
         Ok(())
+    }
+
+    fn deletable(&self, (backend, name): &(BackendName, ServerName)) -> Result<(), String> {
+        let server = &self.servers[backend.as_str()][name.as_str()];
+        let refusal = if self.version < (Version { major: 3, minor: 0 }) {
+            "unsafe in this version"
+        } else if self.text.references(backend, name) {
+            "This server cannot be removed at runtime due to other configuration elements pointing to it."
+        } else if server.admin != Admin::Maint {
+            "Only servers in maintenance mode can be deleted."
+        } else if server.stat.as_ref().unwrap().in_flight > 0 {
+            "Server still has connections attached to it, cannot remove it."
+        } else {
+            return Ok(());
+        };
+        Err(refusal.to_owned())
     }
 
     fn add(

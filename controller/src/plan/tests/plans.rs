@@ -266,6 +266,57 @@ fn a_server_named_elsewhere_leaves_with_a_reload() {
 }
 
 #[test]
+fn from_3_0_on_only_what_could_be_added_again_is_deleted() {
+    let gone = |line: &str, accepts: bool| {
+        let mut haproxy = Haproxy::start(NEW, &text(line));
+        haproxy
+            .accepts_add
+            .insert(BackendName::new("nodes").unwrap(), accepts);
+        planned(&haproxy, "", &admins([]))
+    };
+    assert_eq!(
+        gone(" server s1 10.0.0.1:80 cookie c\n", true),
+        "nodes/s1: maint\nnodes/s1: delete\n"
+    );
+    assert_eq!(
+        gone(" server s1 10.0.0.1:80 resolvers r\n", true),
+        "nodes/s1: maint\n"
+    );
+    assert_eq!(gone(" server s1 10.0.0.1:80\n", false), "nodes/s1: maint\n");
+}
+
+#[test]
+fn a_server_named_elsewhere_is_not_made_anew() {
+    let rule = " use-server s1 if TRUE\n";
+    let mut haproxy = Haproxy::start(NEW, &text(&format!("{rule} server s1 10.0.0.1:80\n")));
+    haproxy.server("nodes", "s1").admin = Admin::Maint;
+    let shown = planned(
+        &haproxy,
+        &format!("{rule} server s1 10.0.0.1:80 fall 2\n"),
+        &admins([]),
+    );
+    assert_eq!(
+        shown,
+        "reload: nodes/s1: came back with other options than it was retired with\n"
+    );
+}
+
+#[test]
+fn sections_in_another_order_are_a_changed_skeleton() {
+    let haproxy = Haproxy::start(
+        NEW,
+        "backend a\n server s 10.0.0.1:80\ndefaults\n timeout client 1s\nbackend b\n",
+    );
+    let wanted = ConfigText::parse(
+        "defaults\n timeout client 1s\nbackend a\n server s 10.0.0.1:80\nbackend b\n",
+    );
+    assert_eq!(
+        haproxy.plan(&wanted, &admins([])).to_string(),
+        "reload: defaults: changed in more than its servers\n"
+    );
+}
+
+#[test]
 fn an_opaque_backend_is_left_alone_and_reloaded_when_it_differs() {
     let haproxy = Haproxy::start(
         NEW,

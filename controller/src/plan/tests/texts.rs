@@ -89,100 +89,103 @@ fn disabled_is_read_and_taken_back_by_enabled() {
     assert!(!server(text, "b", "t").disabled);
 }
 
+/// Texts with a backend `b`, and why it is opaque.
+const FORMS: &[(&str, Option<OpaqueCause>)] = &[
+    ("backend b\n server s 127.0.0.1:80\n", None),
+    ("backend b\n server s 127.0.0.1:80 # it's \"fine\"\n", None),
+    (
+        "backend b\n option httpchk\n http-check send hdr Host \"a b\"\n server s 127.0.0.1:80\n",
+        None,
+    ),
+    (
+        "backend b\n .if defined(X)\n option httpchk\n .endif\n server s 127.0.0.1:80\n",
+        None,
+    ),
+    (
+        "backend b\n server-template s 1-3 127.0.0.1:80\n",
+        Some(OpaqueCause::Template),
+    ),
+    (
+        "backend b\n .if defined(X)\n server s 127.0.0.1:80\n .endif\n",
+        Some(OpaqueCause::Conditional),
+    ),
+    (
+        "backend b\n .if defined(X)\n default-server check\n .endif\n",
+        Some(OpaqueCause::Conditional),
+    ),
+    (
+        ".if defined(X)\nbackend b\n server s 127.0.0.1:80\n.endif\n",
+        Some(OpaqueCause::Conditional),
+    ),
+    (
+        "backend b\n .if defined(X)\nbackend c\n .endif\n",
+        Some(OpaqueCause::Conditional),
+    ),
+    (
+        "backend b\n server \"s\" 127.0.0.1:80\n",
+        Some(OpaqueCause::Character),
+    ),
+    (
+        "backend b\n server s ${HOST}:80\n",
+        Some(OpaqueCause::Character),
+    ),
+    (
+        "backend b\n server s 127.0.0.1:80 cookie a;b\n",
+        Some(OpaqueCause::Character),
+    ),
+    (
+        "backend b\n server s 127.0.0.1:80 cookie é\n",
+        Some(OpaqueCause::Character),
+    ),
+    (
+        "backend b\n \"server\" s 127.0.0.1:80\n",
+        Some(OpaqueCause::Character),
+    ),
+    (
+        "backend b\n ser\\ver s 127.0.0.1:80\n",
+        Some(OpaqueCause::Character),
+    ),
+    (
+        "backend b\n default-server inter \"$X\"\n",
+        Some(OpaqueCause::Character),
+    ),
+    (
+        "backend b\n server a:b 127.0.0.1:80\n",
+        Some(OpaqueCause::Name),
+    ),
+    (
+        "backend b\n server s localhost:80\n",
+        Some(OpaqueCause::Address),
+    ),
+    (
+        "backend b\n server s 127.0.0.1\n",
+        Some(OpaqueCause::Address),
+    ),
+    (
+        "backend b\n server s 127.0.0.1:0\n",
+        Some(OpaqueCause::Address),
+    ),
+    ("backend b\n server s\n", Some(OpaqueCause::Address)),
+    (
+        "backend b\n server s 127.0.0.1:80 weight 300\n",
+        Some(OpaqueCause::Value("weight")),
+    ),
+    (
+        "backend b\n server s 127.0.0.1:80\n server s 127.0.0.1:81\n",
+        Some(OpaqueCause::Twice),
+    ),
+    ("backend b\nlisten b\n", Some(OpaqueCause::Twice)),
+    ("backend b from nowhere\n", Some(OpaqueCause::Defaults)),
+    (
+        "defaults\n default-server inter \"$X\"\nbackend b\n",
+        Some(OpaqueCause::Defaults),
+    ),
+];
+
 #[test]
 fn what_is_not_plain_is_opaque_with_the_first_line_that_says_so() {
-    for (text, expected) in [
-        ("backend b\n server s 127.0.0.1:80\n", None),
-        ("backend b\n server s 127.0.0.1:80 # it's \"fine\"\n", None),
-        (
-            "backend b\n option httpchk\n http-check send hdr Host \"a b\"\n server s 127.0.0.1:80\n",
-            None,
-        ),
-        (
-            "backend b\n .if defined(X)\n option httpchk\n .endif\n server s 127.0.0.1:80\n",
-            None,
-        ),
-        (
-            "backend b\n server-template s 1-3 127.0.0.1:80\n",
-            Some(OpaqueCause::Template),
-        ),
-        (
-            "backend b\n .if defined(X)\n server s 127.0.0.1:80\n .endif\n",
-            Some(OpaqueCause::Conditional),
-        ),
-        (
-            "backend b\n .if defined(X)\n default-server check\n .endif\n",
-            Some(OpaqueCause::Conditional),
-        ),
-        (
-            ".if defined(X)\nbackend b\n server s 127.0.0.1:80\n.endif\n",
-            Some(OpaqueCause::Conditional),
-        ),
-        (
-            "backend b\n .if defined(X)\nbackend c\n .endif\n",
-            Some(OpaqueCause::Conditional),
-        ),
-        (
-            "backend b\n server \"s\" 127.0.0.1:80\n",
-            Some(OpaqueCause::Character),
-        ),
-        (
-            "backend b\n server s ${HOST}:80\n",
-            Some(OpaqueCause::Character),
-        ),
-        (
-            "backend b\n server s 127.0.0.1:80 cookie a;b\n",
-            Some(OpaqueCause::Character),
-        ),
-        (
-            "backend b\n server s 127.0.0.1:80 cookie é\n",
-            Some(OpaqueCause::Character),
-        ),
-        (
-            "backend b\n \"server\" s 127.0.0.1:80\n",
-            Some(OpaqueCause::Character),
-        ),
-        (
-            "backend b\n ser\\ver s 127.0.0.1:80\n",
-            Some(OpaqueCause::Character),
-        ),
-        (
-            "backend b\n default-server inter \"$X\"\n",
-            Some(OpaqueCause::Character),
-        ),
-        (
-            "backend b\n server a:b 127.0.0.1:80\n",
-            Some(OpaqueCause::Name),
-        ),
-        (
-            "backend b\n server s localhost:80\n",
-            Some(OpaqueCause::Address),
-        ),
-        (
-            "backend b\n server s 127.0.0.1\n",
-            Some(OpaqueCause::Address),
-        ),
-        (
-            "backend b\n server s 127.0.0.1:0\n",
-            Some(OpaqueCause::Address),
-        ),
-        ("backend b\n server s\n", Some(OpaqueCause::Address)),
-        (
-            "backend b\n server s 127.0.0.1:80 weight 300\n",
-            Some(OpaqueCause::Value("weight")),
-        ),
-        (
-            "backend b\n server s 127.0.0.1:80\n server s 127.0.0.1:81\n",
-            Some(OpaqueCause::Twice),
-        ),
-        ("backend b\nlisten b\n", Some(OpaqueCause::Twice)),
-        ("backend b from nowhere\n", Some(OpaqueCause::Defaults)),
-        (
-            "defaults\n default-server inter \"$X\"\nbackend b\n",
-            Some(OpaqueCause::Defaults),
-        ),
-    ] {
-        assert_eq!(cause(text), expected, "{text}");
+    for (text, expected) in FORMS {
+        assert_eq!(&cause(text), expected, "{text}");
     }
     let text = ConfigText::parse("backend b\n\n # c\n server s x:1\n server-template t 1 x:1\n");
     assert_eq!(
