@@ -307,10 +307,22 @@ impl Controller {
 pub struct Status(pub Value);
 
 impl Status {
-    /// A counter, `applies`, `admissions`, `reloads`; 0 where it has none of that name.
+    /// A counter, `applies`, `admissions`, `reloads`.
+    ///
+    /// # Panics
+    /// When it has none of that name: a test that reads it would prove nothing.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
-        self.0["counters"][name].as_u64().unwrap_or(0)
+        let counter = self.0["counters"][name].as_u64();
+        counter.unwrap_or_else(|| panic!("no counter {name} in {}", self.0))
+    }
+
+    /// Whether the agent answers, HAProxy runs, and the file is what it should be.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.0["agent"]["state"] == "connected"
+            && self.0["haproxy"]["state"] == "running"
+            && self.0["file"]["state"] == "current"
     }
 
     /// The state of a server of the backend `nodes`; empty where there is no such server.

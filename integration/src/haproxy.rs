@@ -252,7 +252,7 @@ impl Haproxy {
     /// # Errors
     /// When nobody answers.
     pub async fn stat(&self) -> Result<Vec<StatLine>> {
-        parse_stat(&self.command("show stat").await?)
+        stat(&self.stats_socket()).await
     }
 
     /// The servers of a backend that are neither in maintenance nor draining nor down.
@@ -432,6 +432,14 @@ pub fn plain_config(
          backend nodes\n    balance roundrobin\n{servers}",
         stats_socket.display(),
     )
+}
+
+/// `show stat` on a Runtime API: every line, by column name.
+///
+/// # Errors
+/// When nobody answers within two seconds.
+pub async fn stat(socket: &Path) -> Result<Vec<StatLine>> {
+    parse_stat(&one_shot(socket, "show stat").await?)
 }
 
 fn parse_stat(text: &str) -> Result<Vec<StatLine>> {

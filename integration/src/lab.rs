@@ -26,7 +26,9 @@ pub enum Need {
 }
 
 impl Need {
-    fn missing(self) -> Option<String> {
+    /// Why it cannot be met here; none where it can.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
         match self {
             Self::Serf => find_program("serf")
                 .is_none()
@@ -88,25 +90,12 @@ impl Lab {
     pub fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join(file)
     }
-
-    /// The last lines of every log in the directory.
-    #[must_use]
-    pub fn log_tails(&self) -> String {
-        let mut logs: Vec<PathBuf> = fs::read_dir(self.dir())
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .collect();
-        logs.sort();
-        logs.iter().map(|log| tail(log)).collect()
-    }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{} failed\n{}", self.name, self.log_tails());
+            eprintln!("{} failed\n{}", self.name, log_tails(self.dir()));
         }
     }
 }
@@ -162,6 +151,19 @@ where
     if let Err(error) = runtime.block_on(body(&lab)) {
         panic!("{error:#}");
     }
+}
+
+/// The last lines of every log in a directory.
+#[must_use]
+pub fn log_tails(dir: &Path) -> String {
+    let mut logs: Vec<PathBuf> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    logs.sort();
+    logs.iter().map(|log| tail(log)).collect()
 }
 
 fn tail(log: &Path) -> String {

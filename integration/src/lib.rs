@@ -19,8 +19,11 @@
 
 pub mod agent;
 pub mod controller;
+pub mod fleet;
 pub mod haproxy;
 pub mod lab;
+pub mod load;
+pub mod measure;
 pub mod net;
 pub mod process;
 pub mod tap;
@@ -30,8 +33,10 @@ pub mod wrk;
 
 pub use agent::Agent;
 pub use controller::Controller;
+pub use fleet::{Balancer, Node};
 pub use haproxy::{Haproxy, HaproxyKind};
 pub use lab::{Lab, Need, test, test_alone};
+pub use load::Load;
 pub use net::Net;
 pub use process::Process;
 pub use tap::Tap;

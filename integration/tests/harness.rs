@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use integration::fleet::WITHOUT_PAUSE;
 use integration::haproxy::plain_config;
 use integration::process::{Process, is_alive};
 use integration::wrk::Connections;
-use integration::{Agent, Haproxy, HaproxyKind, Lab, Need, Tap, Web, Wrk, test, wait_for, web};
+use integration::{
+    Agent, Haproxy, HaproxyKind, Lab, Load, Need, Node, Tap, Web, Wrk, test, wait_for, web,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -51,6 +54,48 @@ fn the_tap_hears_a_join_in_the_log_before_it_is_an_event() {
             told - known > Duration::from_millis(500),
             "{:?}",
             told - known
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_node_joins_over_the_agents_rpc() {
+    test(&[Need::Serf], async |lab| {
+        let a = Agent::on(lab, "a", 1).start().await?;
+        let node = Node::start(lab, 1).await?;
+        node.join(&a).await?;
+        a.knows(2, "alive", SOON).await?;
+        assert_eq!(web::ask(node.web.addr()).await.as_deref(), Some("s1"));
+        let nobody = Agent::on(lab, "nobody", 9).start().await?;
+        let addr = nobody.ip();
+        drop(nobody);
+        assert!(
+            tokio::task::spawn_blocking(move || integration::tap::join(a.rpc_addr(), addr))
+                .await?
+                .is_err()
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn the_load_counts_answers_by_server_and_failures() {
+    test(&[], async |lab| {
+        let mut web = Web::start("s1", lab.net().addr(1, 3000))?;
+        let load = Load::start(web.addr(), WITHOUT_PAUSE);
+        wait_for("answers", SOON, async || {
+            load.seen().answers.get("s1") > Some(&100)
+        })
+        .await?;
+        assert_eq!(load.seen().failed, 0, "{:?}", load.seen());
+        web.close();
+        wait_for("failures", SOON, async || load.seen().failed > 1).await?;
+        let seen = load.stop();
+        assert!(
+            web.requests().abs_diff(seen.total()) <= 1,
+            "{seen:?} {}",
+            web.requests()
         );
         Ok(())
     });

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::command::{
     Auth, Command, Handshake, Members, MembersFiltered, Monitor, Records, Reply, Stop, Stream,
 };
-use crate::connection::{Connection, Lost, Request};
+use crate::connection::{Caller, Connection, Lost, Request};
 use crate::error::{CallError, ConnectError, ConnectionError};
 use crate::member::Member;
 use crate::options::ConnectOptions;
@@ -24,9 +24,6 @@ use crate::subscription::{
     Capacity, EventFilter, EventStream, LogLevel, LogStream, Queue, Record, Sink, Subscription,
     channel,
 };
-
-/// Requests that may wait for the connection's task.
-const REQUEST_QUEUE: usize = 64;
 
 /// A connection to an agent. A clone shares it, and the last one dropped closes it, unless a
 /// stream is still read.
@@ -46,7 +43,9 @@ pub struct Client {
 #[derive(Debug)]
 struct Shared {
     addr: String,
-    requests: mpsc::Sender<Request>,
+    /// Bounded by `places`.
+    requests: mpsc::UnboundedSender<Request>,
+    places: Arc<Semaphore>,
     lost: Lost,
     streams: AtomicUsize,
     max_streams: usize,
@@ -104,12 +103,13 @@ impl Client {
         if let Err(source) = socket.set_nodelay(true) {
             return Err(ConnectError::Io { addr, source });
         }
-        let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
+        let (requests, queue) = mpsc::unbounded_channel();
         let lost = Lost::default();
         tokio::spawn(Connection::new(socket, queue, options, lost.clone()).run());
         let shared = Shared {
             addr,
             requests,
+            places: Arc::new(Semaphore::new(options.max_in_flight)),
             lost,
             streams: AtomicUsize::new(0),
             max_streams: options.max_streams,
@@ -211,18 +211,23 @@ impl Client {
 
     /// Sends a command and waits for its answer, both within the time a call may take.
     async fn ask<C: Command>(&self, command: &C, sink: Option<Sink>) -> Result<Answer, CallError> {
-        let (caller, answer) = oneshot::channel();
-        let mut body = Vec::new();
-        command.write_body(&mut body);
-        let request = Request {
-            command: C::NAME,
-            body,
-            reply: C::Reply::SHAPE,
-            sink,
-            caller,
-        };
         let exchange = async {
-            self.shared.requests.send(request).await.ok()?;
+            let place = self.shared.places.clone().acquire_owned().await.ok()?;
+            let (sender, answer) = oneshot::channel();
+            let caller = Caller {
+                answer: sender,
+                _place: place,
+            };
+            let mut body = Vec::new();
+            command.write_body(&mut body);
+            let request = Request {
+                command: C::NAME,
+                body,
+                reply: C::Reply::SHAPE,
+                sink,
+                caller,
+            };
+            self.shared.requests.send(request).ok()?;
             answer.await.ok()
         };
         let answer = timeout(self.call_timeout, exchange)

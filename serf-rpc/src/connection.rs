@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::error::{ConnectionError, ProtocolError};
 use crate::object::Scanner;
@@ -23,8 +23,6 @@ use crate::subscription::Sink;
 const READ_CHUNK: usize = 16 << 10;
 /// An empty buffer of more than this is given back.
 const KEEP_CAPACITY: usize = 256 << 10;
-/// While more than this waits to be written no further request is taken.
-const WRITE_BACKLOG: usize = 256 << 10;
 
 /// A request on its way to the agent.
 #[derive(Debug)]
@@ -34,7 +32,14 @@ pub(crate) struct Request {
     pub(crate) reply: ReplyShape,
     /// Where the records go, if the command begins a stream.
     pub(crate) sink: Option<Sink>,
-    pub(crate) caller: oneshot::Sender<Answer>,
+    pub(crate) caller: Caller,
+}
+
+/// Who waits for an answer, and takes up one of the places for calls in flight until it comes.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) answer: oneshot::Sender<Answer>,
+    pub(crate) _place: OwnedSemaphorePermit,
 }
 
 /// Why the connection ended, once it has.
@@ -44,10 +49,9 @@ pub(crate) type Lost = Arc<OnceLock<ConnectionError>>;
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: TcpStream,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::UnboundedReceiver<Request>,
     dialogue: Dialogue,
     outbound: BytesMut,
-    max_in_flight: usize,
     lost: Lost,
 }
 
@@ -56,13 +60,13 @@ pub(crate) struct Connection {
 struct Dialogue {
     inbound: BytesMut,
     scanner: Scanner,
-    session: Session<oneshot::Sender<Answer>, Sink>,
+    session: Session<Caller, Sink>,
 }
 
 impl Connection {
     pub(crate) fn new(
         socket: TcpStream,
-        requests: mpsc::Receiver<Request>,
+        requests: mpsc::UnboundedReceiver<Request>,
         options: &ConnectOptions,
         lost: Lost,
     ) -> Self {
@@ -71,13 +75,11 @@ impl Connection {
             scanner: Scanner::new(options.limits),
             session: Session::new(),
         };
-        let max_in_flight = options.max_in_flight;
         Self {
             socket,
             requests,
             dialogue,
             outbound: BytesMut::new(),
-            max_in_flight,
             lost,
         }
     }
@@ -95,8 +97,6 @@ impl Connection {
         let (mut reader, mut writer) = self.socket.split();
         loop {
             let may_write = !self.outbound.is_empty();
-            let may_take = self.outbound.len() < WRITE_BACKLOG
-                && self.dialogue.session.in_flight() < self.max_in_flight;
             self.dialogue.inbound.reserve(READ_CHUNK);
             tokio::select! {
                 read = reader.read_buf(&mut self.dialogue.inbound) => match read.map_err(failed)? {
@@ -106,7 +106,7 @@ impl Connection {
                 written = writer.write_buf(&mut self.outbound), if may_write => {
                     written.map_err(failed)?;
                 }
-                request = self.requests.recv(), if may_take => match request {
+                request = self.requests.recv() => match request {
                     Some(request) => self.dialogue.send(request, &mut self.outbound),
                     None => return Ok(()),
                 },
@@ -124,7 +124,7 @@ impl Dialogue {
             sink,
             caller,
         } = request;
-        if caller.is_closed() {
+        if caller.answer.is_closed() {
             return;
         }
         let seq = match sink {
@@ -154,7 +154,7 @@ impl Dialogue {
                         .as_ref()
                         .map(|error| Refusal::of(error.as_ref()));
                     // A caller that has given up is no error.
-                    let _ = caller.send(answer);
+                    let _ = caller.answer.send(answer);
                     if refusal == Some(Refusal::AuthenticationRequired) {
                         return Err(ConnectionError::AuthenticationRequired);
                     }

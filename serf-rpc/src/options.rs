@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 
 use crate::client::Client;
 use crate::error::ConnectError;
@@ -85,7 +86,7 @@ impl ConnectOptions {
     /// wait, each within its own time, before they are sent.
     #[must_use]
     pub fn max_in_flight(mut self, calls: usize) -> Self {
-        self.max_in_flight = calls.max(1);
+        self.max_in_flight = calls.clamp(1, Semaphore::MAX_PERMITS);
         self
     }
 

@@ -17,8 +17,6 @@ use crate::protocol::{self, Header, ReplyShape};
 pub(crate) struct Session<C, S> {
     next_seq: u64,
     open: HashMap<u64, Phase<C, S>>,
-    /// Calls without an answer yet.
-    in_flight: usize,
     /// The header whose body comes next.
     due: Option<Header>,
 }
@@ -63,19 +61,15 @@ impl<C, S> Session<C, S> {
         Self {
             next_seq: 0,
             open: HashMap::new(),
-            in_flight: 0,
             due: None,
         }
     }
 
-    /// Calls without an answer yet, those included whose caller has given up.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
+    /// Whether no body is due and every call has its answer.
     #[cfg(test)]
-    pub(crate) fn awaits_body(&self) -> bool {
-        self.due.is_some()
+    pub(crate) fn is_settled(&self) -> bool {
+        let settled = |phase: &Phase<C, S>| matches!(phase, Phase::Streaming { .. });
+        self.due.is_none() && self.open.values().all(settled)
     }
 
     /// Begins a call and says with which sequence number.
@@ -151,7 +145,6 @@ impl<C, S> Session<C, S> {
             }
             Some(Phase::Call { caller, .. }) => caller,
         };
-        self.in_flight -= 1;
         Ok(Some(Incoming::Answer {
             caller,
             answer: Answer { seq, error, body },
@@ -161,7 +154,6 @@ impl<C, S> Session<C, S> {
     fn insert(&mut self, phase: Phase<C, S>) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.in_flight += 1;
         self.open.insert(seq, phase);
         seq
     }

@@ -108,7 +108,7 @@ fn recorded_members_decode() {
             .build();
         assert_eq!(
             members(&reply::<Members>(version, "members-filtered", 1)),
-            [a.clone()]
+            std::slice::from_ref(&a)
         );
         assert_eq!(
             members(&reply::<Members>(version, "members-filtered-none", 1)),
