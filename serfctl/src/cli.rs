@@ -89,8 +89,9 @@ pub(crate) enum Command {
 
 /// List the members of the cluster, sorted by name
 ///
-/// Regular expressions are Go's (RE2) and must match the whole value. They are grouped before the agent anchors
-/// them: `alive|left` means either of the two, where `serf` has it match `alive…` or `…left`.
+/// Regular expressions are Go's (RE2), but for a literal brace (write `\{`) and `\Q…\E`, and must match the
+/// whole value. They are grouped before the agent anchors them: `alive|left` means either of the two, where
+/// `serf` has it match `alive…` or `…left`.
 ///
 /// Text is what `serf members` prints, with tags in the order of their keys. Control characters and bytes that
 /// are not UTF-8 are shown escaped. JSON has them all but bytes that are not UTF-8, which become U+FFFD.

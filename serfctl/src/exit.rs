@@ -92,7 +92,7 @@ impl Failure {
             Self::Call(CallError::Lost { .. }) => Some("did the agent stop? its log says why"),
             Self::Call(CallError::Filter { .. }) | Self::Expression { .. } => Some(
                 "Go's syntax is wanted (https://github.com/google/re2/wiki/Syntax), \
-                 with `\\(` for a bracket itself",
+                 with `\\(` and `\\{` for the brackets themselves",
             ),
             Self::NoSuchCommand(_) => Some("`serfctl --help` lists the commands"),
             Self::Call(_) | Self::Runtime(_) | Self::Output(_) => None,
@@ -167,6 +167,10 @@ mod tests {
             command: "members",
             message: "no".into(),
         };
+        let late = CallError::Timeout {
+            command: "handshake",
+            after,
+        };
         for (failure, exit) in [
             (
                 Failure::from(ConnectError::Refused { addr: addr() }),
@@ -181,6 +185,14 @@ mod tests {
                 ConnectError::Timeout {
                     addr: addr(),
                     after,
+                }
+                .into(),
+                Exit::TimedOut,
+            ),
+            (
+                ConnectError::Handshake {
+                    addr: addr(),
+                    source: late,
                 }
                 .into(),
                 Exit::TimedOut,
