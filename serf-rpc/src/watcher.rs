@@ -170,7 +170,8 @@ impl Watcher {
 
     /// Names of members that the agent, from now on, finds hard to reach, long before it declares
     /// them failed: a reason to look for oneself, and none to believe it. Each is one of the
-    /// snapshot, and comes once in [`WatchOptions::suspicion_interval`].
+    /// snapshot, and comes once in [`WatchOptions::suspicion_interval`]. A reader that is more than
+    /// a thousand of them behind misses the oldest; those that go on come again.
     pub fn suspicions(&self) -> SuspicionStream {
         let items = items(self.suspicions.subscribe());
         SuspicionStream(
