@@ -1,0 +1,375 @@
+//! The real `serf-haproxy`: a configuration goes in, the running sidecar comes out.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::haproxy::Haproxy;
+use crate::lab::Lab;
+use crate::process::{self, Process};
+use crate::wait::wait_for;
+
+const EXIT: Duration = Duration::from_secs(10);
+
+/// The configuration of a controller, its binary not started yet.
+#[derive(Clone, Debug)]
+pub struct ControllerOptions {
+    dir: PathBuf,
+    serf: Vec<SocketAddr>,
+    config: PathBuf,
+    stats_socket: PathBuf,
+    master_socket: PathBuf,
+    check_command: Vec<String>,
+    bind: SocketAddr,
+    stats_bind: Option<SocketAddr>,
+    template: Option<PathBuf>,
+    backend: String,
+    sections: String,
+    args: Vec<String>,
+}
+
+impl ControllerOptions {
+    /// A controller between this agent and this HAProxy, whose front end listens on `bind`: one
+    /// backend `nodes` of the members with the tag `role=backend`, on port 3000 unless a tag says else.
+    #[must_use]
+    pub fn new(dir: &Path, agent: SocketAddr, haproxy: &Haproxy, bind: SocketAddr) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            serf: vec![agent],
+            config: haproxy.config(),
+            stats_socket: haproxy.stats_socket(),
+            master_socket: haproxy.master_socket(),
+            check_command: haproxy.check_command(),
+            bind,
+            stats_bind: None,
+            template: None,
+            backend: String::new(),
+            sections: String::new(),
+            args: Vec::new(),
+        }
+    }
+
+    /// A page with HAProxy's statistics.
+    #[must_use]
+    pub fn stats_bind(mut self, addr: SocketAddr) -> Self {
+        self.stats_bind = Some(addr);
+        self
+    }
+
+    /// A template instead of the built-in one.
+    #[must_use]
+    pub fn template(mut self, path: PathBuf) -> Self {
+        self.template = Some(path);
+        self
+    }
+
+    /// More lines for the backend's table.
+    #[must_use]
+    pub fn backend(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.backend, "{lines}");
+        self
+    }
+
+    /// More tables.
+    #[must_use]
+    pub fn sections(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.sections, "{lines}");
+        self
+    }
+
+    /// One more argument of `serf-haproxy run`.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Writes the configuration without starting anything.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self) -> Result<()> {
+        Ok(fs::write(self.path(), self.text())?)
+    }
+
+    /// Where the configuration is.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.join("config.toml")
+    }
+
+    /// Writes the configuration and starts the controller; returns at once.
+    ///
+    /// # Errors
+    /// When the binary is missing or cannot be started.
+    pub fn start(self) -> Result<Controller> {
+        self.write()?;
+        let process = self.spawn()?;
+        Ok(Controller {
+            options: self,
+            process,
+        })
+    }
+
+    /// Runs `serf-haproxy SUBCOMMAND -c FILE ARGS` with the configuration as it is on disk.
+    ///
+    /// # Errors
+    /// When the binary is missing or does not end within ten seconds.
+    pub async fn run(&self, subcommand: &str, args: &[&str]) -> Result<Output> {
+        let mut command = tokio::process::Command::from(self.command(subcommand)?);
+        command.args(args).kill_on_drop(true);
+        let output = tokio::time::timeout(EXIT, command.output()).await;
+        Ok(output.with_context(|| format!("serf-haproxy {subcommand} hangs"))??)
+    }
+
+    fn command(&self, subcommand: &str) -> Result<Command> {
+        let mut command = Command::new(binary("serf-haproxy")?);
+        command.arg(subcommand).arg("-c").arg(self.path());
+        Ok(command)
+    }
+
+    fn spawn(&self) -> Result<Process> {
+        let mut command = self.command("run")?;
+        command.args(&self.args).env("NO_COLOR", "1");
+        Process::start("serf-haproxy", &command, self.dir.join("controller.log"))
+    }
+
+    fn text(&self) -> String {
+        let serf: Vec<String> = self.serf.iter().map(ToString::to_string).collect();
+        let mut text = format!(
+            "[serf]\naddr = {serf:?}\n\n[haproxy]\nconfig = {:?}\n",
+            self.config
+        );
+        if let Some(template) = &self.template {
+            let _ = writeln!(text, "template = {template:?}");
+        }
+        let _ = writeln!(text, "stats_socket = {:?}", self.stats_socket);
+        let _ = writeln!(text, "master_socket = {:?}", self.master_socket);
+        let _ = writeln!(text, "check_command = {:?}\n", self.check_command);
+        let bind = self.bind.to_string();
+        let _ = writeln!(
+            text,
+            "[frontend]\nbind = [{bind:?}]\ndefault_backend = \"nodes\""
+        );
+        if let Some(addr) = self.stats_bind {
+            let _ = writeln!(text, "stats_bind = \"{addr}\"");
+        }
+        let _ = write!(
+            text,
+            "\n[[backend]]\nname = \"nodes\"\ntags = {{ role = \"backend\" }}\nport = 3000\n{}\n",
+            self.backend
+        );
+        let _ = writeln!(text, "[state]\ndir = {:?}\n", self.dir.join("state"));
+        let _ = writeln!(
+            text,
+            "[control]\nsocket = {:?}\n\n{}",
+            self.dir.join("control.sock"),
+            self.sections
+        );
+        text
+    }
+}
+
+/// A running controller.
+#[derive(Debug)]
+pub struct Controller {
+    options: ControllerOptions,
+    process: Process,
+}
+
+impl Controller {
+    /// A controller in the lab's directory, the front end on the lab's `.1:8080`.
+    #[must_use]
+    pub fn on(lab: &Lab, agent: SocketAddr, haproxy: &Haproxy) -> ControllerOptions {
+        ControllerOptions::new(lab.dir(), agent, haproxy, lab.net().addr(1, 8080))
+    }
+
+    /// Its configuration, to be changed, written and read again with [`Controller::reload`].
+    pub fn options(&mut self) -> &mut ControllerOptions {
+        &mut self.options
+    }
+
+    /// Where the front end is.
+    #[must_use]
+    pub fn front(&self) -> SocketAddr {
+        self.options.bind
+    }
+
+    /// The process, for signals and its end.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// All it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// What `serf-haproxy status --format json` says.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub async fn status(&self) -> Result<Status> {
+        let output = self.options.run("status", &["--format", "json"]).await?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success(),
+            "status: {}\n{}",
+            text,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(Status(
+            serde_json::from_str(&text).with_context(|| format!("status printed {text}"))?,
+        ))
+    }
+
+    /// Waits until the status fulfils a condition.
+    ///
+    /// # Errors
+    /// When it does not within `timeout`; the error holds the last one.
+    pub async fn settles(
+        &self,
+        what: &str,
+        timeout: Duration,
+        condition: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
+        let mut last = None;
+        let found = wait_for(what, timeout, async || {
+            last = self.status().await.ok();
+            last.as_ref().is_some_and(&condition)
+        })
+        .await;
+        found.with_context(|| format!("the last status was {last:?}"))?;
+        last.context("a status")
+    }
+
+    /// SIGHUP: reads configuration and template again.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn reload(&self) -> Result<()> {
+        self.process.signal(Signal::HUP)
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// When it does not end cleanly within ten seconds.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.exited(EXIT).await?;
+        ensure!(status.success(), "the controller ended with {status}");
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again, killing it before if it still runs.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = self.options.spawn()?;
+        Ok(())
+    }
+
+    /// Its resident memory in kilobytes.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn resident_kb(&self) -> Result<u64> {
+        process::resident_kb(self.process.pid())
+    }
+
+    /// The time it has spent on a CPU.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        process::cpu_time(self.process.pid())
+    }
+}
+
+/// The controller's status.
+#[derive(Clone, Debug)]
+pub struct Status(pub Value);
+
+impl Status {
+    /// A counter, `applies`, `admissions`, `reloads`.
+    ///
+    /// # Panics
+    /// When it has none of that name: a test that reads it would prove nothing.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        let counter = self.0["counters"][name].as_u64();
+        counter.unwrap_or_else(|| panic!("no counter {name} in {}", self.0))
+    }
+
+    /// Whether the agent answers, HAProxy runs, and the file is what it should be.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.0["agent"]["state"] == "connected"
+            && self.0["haproxy"]["state"] == "running"
+            && self.0["file"]["state"] == "current"
+    }
+
+    /// The state of a server of the backend `nodes`; empty where there is no such server.
+    #[must_use]
+    pub fn server(&self, name: &str) -> &str {
+        self.0["backends"]["nodes"]["servers"][name]["state"]
+            .as_str()
+            .unwrap_or_default()
+    }
+
+    /// How many servers of the backend `nodes` are in this state.
+    #[must_use]
+    pub fn servers(&self, state: &str) -> usize {
+        let servers = self.0["backends"]["nodes"]["servers"].as_object();
+        servers.map_or(0, |servers| {
+            servers
+                .values()
+                .filter(|server| server["state"] == state)
+                .count()
+        })
+    }
+}
+
+/// A binary of this workspace: `$SERF_HAPROXY_BIN_DIR/NAME`, else beside the running test or program.
+///
+/// # Errors
+/// When it has not been built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let dir = match std::env::var_os("SERF_HAPROXY_BIN_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => {
+            let own = std::env::current_exe().context("where am I?")?;
+            let dir = own.parent().context("a program lies in a directory")?;
+            let deps = dir.ends_with("deps") || dir.ends_with("examples");
+            if deps {
+                dir.parent().unwrap_or(dir)
+            } else {
+                dir
+            }
+            .to_owned()
+        }
+    };
+    let path = dir.join(name);
+    ensure!(
+        path.is_file(),
+        "{} is missing: build it first with `cargo build --workspace`",
+        path.display()
+    );
+    Ok(path)
+}

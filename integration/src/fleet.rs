@@ -1,0 +1,183 @@
+//! The parts put together: a balancer (agent, HAProxy, controller) and nodes (web server and agent).
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rustix::process::Signal;
+
+use crate::agent::Agent;
+use crate::controller::{Controller, ControllerOptions};
+use crate::haproxy::{Haproxy, HaproxyKind};
+use crate::lab::Lab;
+use crate::load::Manner;
+use crate::tap;
+use crate::wait::wait_for;
+use crate::web::Web;
+
+/// The port of every node's web server.
+pub const WEB_PORT: u16 = 3000;
+/// Within this, whatever is awaited here happens on a slow machine too.
+pub const SOON: Duration = Duration::from_secs(15);
+/// One client that never pauses.
+pub const WITHOUT_PAUSE: Manner = Manner {
+    clients: 1,
+    per_connection: usize::MAX,
+    pause: Duration::ZERO,
+};
+
+/// The last octet of the balancer, whose agent and front end share an address.
+const BALANCER: u8 = 1;
+/// The last octet of node 1 is one more.
+const NODES: u8 = 100;
+
+/// Agent, HAProxy and controller of one load balancer.
+#[derive(Debug)]
+pub struct Balancer {
+    /// Its agent, with a tag that no rule selects.
+    pub agent: Agent,
+    /// Its HAProxy.
+    pub haproxy: Haproxy,
+    /// The controller between the two.
+    pub controller: Controller,
+}
+
+impl Balancer {
+    /// Starts all three, the agent first.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn start(lab: &Lab, kind: HaproxyKind) -> Result<Self> {
+        Self::start_with(lab, kind, Ok).await
+    }
+
+    /// The same with another configuration of the controller.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn start_with(
+        lab: &Lab,
+        kind: HaproxyKind,
+        configure: impl FnOnce(ControllerOptions) -> Result<ControllerOptions>,
+    ) -> Result<Self> {
+        let agent = Self::agent(lab).await?;
+        let mut haproxy = Haproxy::prepare(lab, kind).await?;
+        let options = configure(Controller::on(lab, agent.rpc_addr(), &haproxy))?;
+        let controller = options.start()?;
+        first_file(&haproxy).await?;
+        haproxy.start().await?;
+        Ok(Self {
+            agent,
+            haproxy,
+            controller,
+        })
+    }
+
+    /// The balancer's agent alone.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn agent(lab: &Lab) -> Result<Agent> {
+        Agent::on(lab, "balancer", BALANCER)
+            .tag("role", "balancer")
+            .start()
+            .await
+    }
+
+    /// Waits until exactly these nodes get requests.
+    ///
+    /// # Errors
+    /// When they do not soon.
+    pub async fn serves(&self, names: &[&str]) -> Result<()> {
+        self.haproxy.serves("nodes", names, SOON).await
+    }
+}
+
+/// Waits for the controller's first file.
+///
+/// # Errors
+/// When it does not come.
+pub async fn first_file(haproxy: &Haproxy) -> Result<()> {
+    wait_for("the controller's first file", SOON, async || {
+        haproxy.config().exists()
+    })
+    .await
+}
+
+/// A web server and its agent.
+#[derive(Debug)]
+pub struct Node {
+    /// The web server, on port 3000.
+    pub web: Web,
+    /// Its agent, with the tag that the controller selects.
+    pub agent: Agent,
+}
+
+impl Node {
+    /// Node number `number`, called `s{number}`: listening, its agent running and in no cluster.
+    ///
+    /// # Errors
+    /// When the address is taken or the agent does not start.
+    pub async fn start(lab: &Lab, number: u8) -> Result<Self> {
+        let mut node = Self::start_deaf(lab, number).await?;
+        node.web.listen()?;
+        Ok(node)
+    }
+
+    /// The same with a web server that does not listen yet.
+    ///
+    /// # Errors
+    /// When the agent does not start.
+    pub async fn start_deaf(lab: &Lab, number: u8) -> Result<Self> {
+        let name = format!("s{number}");
+        let last = NODES + number;
+        let agent = Agent::on(lab, &name, last)
+            .tag("role", "backend")
+            .start()
+            .await?;
+        Ok(Self {
+            web: Web::new(name, lab.net().addr(last, WEB_PORT)),
+            agent,
+        })
+    }
+
+    /// Nodes with these numbers, as [`Node::start`] makes them.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn start_all(lab: &Lab, numbers: impl IntoIterator<Item = u8>) -> Result<Vec<Self>> {
+        let mut nodes = Vec::new();
+        for number in numbers {
+            nodes.push(Self::start(lab, number).await?);
+        }
+        Ok(nodes)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.web.name()
+    }
+
+    /// Tells its agent to join the balancer's; returns when it has.
+    ///
+    /// # Errors
+    /// When the agent refuses.
+    pub async fn join(&self, balancer: &Agent) -> Result<()> {
+        let (own, other) = (self.agent.rpc_addr(), balancer.ip());
+        tokio::task::spawn_blocking(move || tap::join(own, other)).await?
+    }
+
+    /// Stops its agent from taking part, without ending it.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn freeze_agent(&mut self) -> Result<()> {
+        self.agent.process().signal(Signal::STOP)
+    }
+}
+
+/// The names of nodes.
+#[must_use]
+pub fn names(nodes: &[Node]) -> Vec<&str> {
+    nodes.iter().map(Node::name).collect()
+}

@@ -1,0 +1,180 @@
+//! A test's surroundings: its needs go in, a network, a directory and log tails come out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+use tempfile::TempDir;
+
+use crate::haproxy::HaproxyKind;
+use crate::net::{Net, shared_file};
+use crate::process::{find_program, read_lossy};
+
+/// Lines of each log that a failed test shows.
+const TAIL: usize = 40;
+
+/// A daemon or tool a test cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The `serf` agent.
+    Serf,
+    /// HAProxy of that kind.
+    Haproxy(HaproxyKind),
+    /// The load generator `wrk`.
+    Wrk,
+}
+
+impl Need {
+    /// Why it cannot be met here; none where it can.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Self::Serf => find_program("serf")
+                .is_none()
+                .then(|| "serf not found".to_owned()),
+            Self::Wrk => find_program("wrk")
+                .is_none()
+                .then(|| "wrk not found".to_owned()),
+            Self::Haproxy(kind) => kind.missing(),
+        }
+    }
+}
+
+/// What one test has to itself: a network and a directory, both gone afterwards.
+#[derive(Debug)]
+pub struct Lab {
+    name: String,
+    net: Net,
+    dir: TempDir,
+}
+
+impl Lab {
+    /// A network and a directory under a name that shows up in failures.
+    ///
+    /// # Errors
+    /// When no network is free or no directory can be made.
+    pub fn new(name: impl Into<String>) -> Result<Self> {
+        // Short, since a unix socket's path holds 107 bytes at most.
+        let dir = tempfile::Builder::new()
+            .prefix("sh-")
+            .tempdir()
+            .context("no temporary directory")?;
+        Ok(Self {
+            name: name.into(),
+            net: Net::take()?,
+            dir,
+        })
+    }
+
+    /// The test's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its network.
+    #[must_use]
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A file in its directory.
+    #[must_use]
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{} failed\n{}", self.name, log_tails(self.dir()));
+        }
+    }
+}
+
+/// Runs a test in a lab of its own, on a runtime of its own, beside other tests.
+///
+/// Without one of its needs the test is skipped, loudly and by name; with `CI` set that is a failure.
+///
+/// # Panics
+/// When the test fails; the tails of all logs are printed.
+pub fn test<F>(needs: &[Need], body: F)
+where
+    F: AsyncFnOnce(&Lab) -> Result<()>,
+{
+    run(needs, FlockOperation::LockShared, body);
+}
+
+/// The same for a test that measures time or puts on load: it runs while no other test of the harness
+/// does.
+///
+/// # Panics
+/// As [`test`].
+pub fn test_alone<F>(needs: &[Need], body: F)
+where
+    F: AsyncFnOnce(&Lab) -> Result<()>,
+{
+    run(needs, FlockOperation::LockExclusive, body);
+}
+
+fn run<F>(needs: &[Need], company: FlockOperation, body: F)
+where
+    F: AsyncFnOnce(&Lab) -> Result<()>,
+{
+    let name = std::any::type_name::<F>()
+        .trim_end_matches("::{{closure}}")
+        .to_owned();
+    if let Some(missing) = needs.iter().find_map(|need| need.missing()) {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{name}: {missing}, and CI is set"
+        );
+        eprintln!("SKIPPED {name}: {missing}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let machine = shared_file("machine").expect("a lock file");
+    flock(&machine, company).expect("a lock");
+    let lab = Lab::new(name).expect("a lab");
+    if let Err(error) = runtime.block_on(body(&lab)) {
+        panic!("{error:#}");
+    }
+}
+
+/// The last lines of every log in a directory.
+#[must_use]
+pub fn log_tails(dir: &Path) -> String {
+    let mut logs: Vec<PathBuf> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    logs.sort();
+    logs.iter().map(|log| tail(log)).collect()
+}
+
+fn tail(log: &Path) -> String {
+    let text = read_lossy(log);
+    let lines: Vec<&str> = text.lines().collect();
+    let shown = lines
+        .get(lines.len().saturating_sub(TAIL)..)
+        .unwrap_or_default()
+        .join("\n");
+    format!(
+        "--- {}\n{shown}\n",
+        log.file_name().unwrap_or_default().display()
+    )
+}

@@ -1,0 +1,115 @@
+//! Joins: how soon they are served, and how a burst of them is taken.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use integration::fleet::{SOON, WITHOUT_PAUSE, names};
+use integration::measure::{joins, median};
+use integration::{Balancer, HaproxyKind, Load, Need, Node, test, test_alone, wait_for};
+
+const HOST: [Need; 2] = [Need::Serf, Need::Haproxy(HaproxyKind::Host)];
+const MEGABYTE: u64 = 1024;
+
+#[test]
+fn a_join_is_served_twenty_times_sooner_than_the_agent_tells_of_it() {
+    test_alone(&HOST, async |lab| {
+        let joins = joins(lab, HaproxyKind::Host, 5).await?;
+        let served = median(joins.iter().map(|join| join.served)).unwrap_or_default();
+        let event = median(joins.iter().map(|join| join.event)).unwrap_or_default();
+        println!("served {served:?} after the agent knew, told after {event:?}");
+        assert!(
+            served * 20 <= event,
+            "served after {served:?}, told after {event:?}: {joins:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_burst_of_twenty_joins_takes_at_most_four_applies_and_no_reload() {
+    test_alone(&HOST, async |lab| {
+        let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
+        let nodes = Node::start_all(lab, 1..=20).await?;
+        balancer
+            .controller
+            .settles("a status", SOON, |_| true)
+            .await?;
+        let before = (
+            balancer.controller.status().await?,
+            balancer.haproxy.worker().await?,
+        );
+
+        let start = Instant::now();
+        for node in &nodes {
+            node.join(&balancer.agent).await?;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "told to join in {:?}",
+            start.elapsed()
+        );
+        balancer.serves(&names(&nodes)).await?;
+
+        let load = Load::start(balancer.controller.front(), WITHOUT_PAUSE);
+        wait_for("every node to answer", SOON, async || {
+            load.seen().answers.len() == nodes.len()
+        })
+        .await?;
+        let seen = load.stop();
+        assert_eq!(seen.failed, 0, "{seen:?}");
+
+        let status = balancer
+            .controller
+            .settles("20 servers ready", SOON, |status| {
+                status.servers("ready") == nodes.len()
+            });
+        let status = status.await?;
+        let grown = |counter: &str| status.counter(counter) - before.0.counter(counter);
+        assert!(
+            (1..=4).contains(&grown("applies")),
+            "{} applies: {status:?}",
+            grown("applies")
+        );
+        assert_eq!(grown("reloads"), 0);
+        assert_eq!(balancer.haproxy.worker().await?, before.1);
+
+        let resident = balancer.controller.resident_kb()?;
+        assert!(resident <= 15 * MEGABYTE, "{resident} kB with 20 members");
+        Ok(())
+    });
+}
+
+#[test]
+fn only_members_whose_tags_match_are_registered() {
+    test(&HOST, async |lab| {
+        let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
+        let nodes = Node::start_all(lab, 1..=1).await?;
+        let mut bystander = integration::Agent::on(lab, "bystander", 90).start().await?;
+        bystander.join(balancer.agent.ip()).await?;
+        nodes[0].join(&balancer.agent).await?;
+        balancer.serves(&["s1"]).await?;
+        assert_eq!(registered(&balancer).await?, ["s1"]);
+
+        bystander.set_tag("role", "backend").await?;
+        let what = "the bystander to be registered once its tag matches";
+        wait_for(what, SOON, async || {
+            registered(&balancer)
+                .await
+                .is_ok_and(|names| names == ["bystander", "s1"])
+        })
+        .await?;
+        bystander.kill();
+        Ok(())
+    });
+}
+
+/// All servers of the backend, whatever their state.
+async fn registered(balancer: &Balancer) -> Result<Vec<String>> {
+    let lines = balancer.haproxy.stat().await?;
+    let servers = lines
+        .iter()
+        .filter(|line| line.get("pxname") == "nodes" && line.is_server());
+    let mut names: Vec<String> = servers.map(|line| line.get("svname").to_owned()).collect();
+    names.sort();
+    Ok(names)
+}
