@@ -3,6 +3,7 @@
 //! A text is staged in a dot-file beside it, which HAProxy does not load from a directory, checked under that name, and
 //! renamed over it. Owner, group, mode and a symlink to it are kept. The work on the disk is done off the runtime's threads.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -16,6 +17,12 @@ use super::process::{self, ProcessError};
 
 /// The mode of a file that did not exist before, that of Debian's haproxy.cfg.
 const NEW_MODE: u32 = 0o644;
+
+/// What the name of a staged file ends in, before its random part.
+const TEMPORARY: &str = ".serf-haproxy-";
+
+/// The age at which a staged file can only be a leftover.
+const STALE: Duration = Duration::from_secs(3600);
 
 /// The file that HAProxy loads.
 #[derive(Clone, Debug)]
@@ -390,28 +397,45 @@ fn resolve(path: &Path) -> Result<PathBuf, FileError> {
     Err(FileError::NotAFile { path })
 }
 
-/// `.haproxy.cfg.serf-haproxy` beside the file; what a killed run left there is replaced.
+/// `.haproxy.cfg.serf-haproxy-XXXXXX` beside the file.
 fn temporary(target: &Path) -> Result<NamedTempFile, FileError> {
-    let path = sibling(target, ".", ".serf-haproxy");
-    let failed = |source| FileError::new("create", &path, source);
-    match fs::remove_file(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(failed(source)),
+    let (directory, prefix) = (directory_of(target), sibling(target, ".", TEMPORARY));
+    sweep(directory, prefix.file_name().unwrap_or_default());
+    let made = tempfile::Builder::new()
+        .prefix(prefix.file_name().unwrap_or_default())
+        .tempfile_in(directory);
+    made.map_err(|source| FileError::new("create a file beside", target, source))
+}
+
+/// Removes what killed runs left behind; a staged file lives for seconds.
+fn sweep(directory: &Path, prefix: &OsStr) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let ours = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(prefix.as_encoded_bytes());
+        let modified = || {
+            entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+        };
+        if ours
+            && modified()
+                .and_then(|at| at.elapsed().ok())
+                .is_some_and(|age| age > STALE)
+        {
+            // best effort: it is in nobody's way
+            let _ = fs::remove_file(entry.path());
+        }
     }
-    let (directory, name) = (
-        path.parent().unwrap_or(Path::new("")),
-        path.file_name().unwrap_or_default(),
-    );
-    tempfile::Builder::new()
-        .prefix(name)
-        .rand_bytes(0)
-        .tempfile_in(directory)
-        .map_err(failed)
 }
 
 fn sibling(target: &Path, before: &str, after: &str) -> PathBuf {
-    let mut name = std::ffi::OsString::from(before);
+    let mut name = OsString::from(before);
     name.push(target.file_name().unwrap_or_default());
     name.push(after);
     target.with_file_name(name)
@@ -440,15 +464,18 @@ fn dress(new: &File, old: Option<&Metadata>, path: &Path) -> Result<(), FileErro
 }
 
 fn sync_directory(path: &Path) -> Result<(), FileError> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|source| FileError::Sync {
         path: directory.to_owned(),
         source,
     })
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -225,11 +225,12 @@ impl Watch<'_> {
         }
     }
 
-    /// A worker with the same pid is another one when it is younger than the one from before would be by now.
+    /// A worker with the same pid and stamp is another one when it is younger than the one from before would be by now.
     fn is_another(&self, worker: &Worker) -> bool {
         self.before.is_none_or(|before| {
             let waited = Duration::from_secs(self.started.elapsed().as_secs());
-            worker.pid != before.pid || worker.uptime < before.uptime + waited
+            let younger = worker.uptime < before.uptime + waited;
+            younger || worker.pid != before.pid || worker.stamp != before.stamp
         })
     }
 }

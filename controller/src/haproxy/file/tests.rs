@@ -1,1 +1,243 @@
+use std::os::unix::fs::symlink;
 
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use super::*;
+
+const OURS: &str = "# ours\nglobal\n";
+
+fn place() -> (TempDir, ConfigFile) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = ConfigFile::new(directory.path().join("haproxy.cfg"), "# ours");
+    (directory, file)
+}
+
+fn names(directory: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(directory.path()).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn whose_a_file_is_stands_in_its_first_line() {
+    let (_directory, file) = place();
+    assert_eq!(file.owner().await.unwrap(), Owner::Missing);
+    for (text, owner) in [
+        ("", Owner::Missing),
+        ("# ours", Owner::Ours),
+        ("# ours\nglobal\n", Owner::Ours),
+        ("# ours\r\nglobal\r\n", Owner::Ours),
+        ("# ours too\n", Owner::Foreign),
+        ("\n# ours\n", Owner::Foreign),
+        ("\n", Owner::Foreign),
+    ] {
+        fs::write(file.path(), text).unwrap();
+        assert_eq!(file.owner().await.unwrap(), owner, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_replaces_the_file_and_leaves_nothing_else() {
+    let (directory, file) = place();
+    assert_eq!(file.read().await.unwrap(), None);
+    file.stage(OURS).await.unwrap().commit().await.unwrap();
+    assert_eq!(file.read().await.unwrap().as_deref(), Some(OURS));
+    assert_eq!(fs::metadata(file.path()).unwrap().mode() & 0o7777, 0o644);
+    assert_eq!(names(&directory), ["haproxy.cfg"]);
+}
+
+#[tokio::test]
+async fn a_staged_text_is_hidden_and_gone_when_dropped() {
+    let (directory, file) = place();
+    let staged = file.stage(OURS).await.unwrap();
+    assert!(names(&directory)[0].starts_with(".haproxy.cfg.serf-haproxy-"));
+    assert_eq!(fs::read_to_string(staged.path()).unwrap(), OURS);
+    drop(staged);
+    let staged = file.stage(OURS).await.unwrap();
+    staged.discard().await.unwrap();
+    assert_eq!(names(&directory), [""; 0]);
+}
+
+#[tokio::test]
+async fn two_staged_texts_do_not_meet() {
+    let (_directory, file) = place();
+    let first = file.stage("# ours\nfirst\n").await.unwrap();
+    let second = file.stage("# ours\nsecond\n").await.unwrap();
+    first.commit().await.unwrap();
+    assert_eq!(
+        file.read().await.unwrap().as_deref(),
+        Some("# ours\nfirst\n")
+    );
+    second.commit().await.unwrap();
+    assert_eq!(
+        file.read().await.unwrap().as_deref(),
+        Some("# ours\nsecond\n")
+    );
+}
+
+#[tokio::test]
+async fn what_a_killed_run_left_is_swept_when_it_is_old() {
+    let (directory, file) = place();
+    for (name, age) in [
+        (".haproxy.cfg.serf-haproxy-old", 7200),
+        (".haproxy.cfg.serf-haproxy-new", 60),
+        (".other", 7200),
+    ] {
+        let left = File::create(directory.path().join(name)).unwrap();
+        left.set_modified(std::time::SystemTime::now() - Duration::from_secs(age))
+            .unwrap();
+    }
+    file.stage(OURS).await.unwrap().commit().await.unwrap();
+    assert_eq!(
+        names(&directory),
+        [".haproxy.cfg.serf-haproxy-new", ".other", "haproxy.cfg"]
+    );
+}
+
+#[tokio::test]
+async fn mode_and_symlink_are_kept() {
+    let (directory, file) = place();
+    let real = directory.path().join("real.cfg");
+    fs::write(&real, OURS).unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("real.cfg", directory.path().join("between")).unwrap();
+    symlink(directory.path().join("between"), file.path()).unwrap();
+    file.stage("# ours\nnew\n")
+        .await
+        .unwrap()
+        .commit()
+        .await
+        .unwrap();
+    assert!(file.path().symlink_metadata().unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&real).unwrap(), "# ours\nnew\n");
+    assert_eq!(fs::metadata(&real).unwrap().mode() & 0o7777, 0o640);
+    assert_eq!(names(&directory), ["between", "haproxy.cfg", "real.cfg"]);
+}
+
+#[tokio::test]
+async fn a_symlink_to_nothing_stays_one() {
+    let (directory, file) = place();
+    symlink("later.cfg", file.path()).unwrap();
+    assert_eq!(file.owner().await.unwrap(), Owner::Missing);
+    file.stage(OURS).await.unwrap().commit().await.unwrap();
+    assert!(file.path().symlink_metadata().unwrap().is_symlink());
+    assert_eq!(
+        fs::read_to_string(directory.path().join("later.cfg")).unwrap(),
+        OURS
+    );
+}
+
+#[tokio::test]
+async fn owner_and_group_are_kept() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_directory, file) = place();
+    fs::write(file.path(), OURS).unwrap();
+    std::os::unix::fs::chown(file.path(), Some(12), Some(34)).unwrap();
+    file.stage("# ours\nnew\n")
+        .await
+        .unwrap()
+        .commit()
+        .await
+        .unwrap();
+    let metadata = fs::metadata(file.path()).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (12, 34));
+}
+
+#[tokio::test]
+async fn a_foreign_file_is_refused_even_when_it_came_while_staging() {
+    let (directory, file) = place();
+    let staged = file.stage(OURS).await.unwrap();
+    fs::write(file.path(), "global\n").unwrap();
+    assert!(matches!(
+        staged.commit().await,
+        Err(FileError::Foreign { .. })
+    ));
+    assert_eq!(file.read().await.unwrap().as_deref(), Some("global\n"));
+    assert_eq!(names(&directory), ["haproxy.cfg"]);
+}
+
+#[tokio::test]
+async fn an_adopted_file_is_kept_once() {
+    let (directory, mut file) = place();
+    fs::write(file.path(), "theirs\n").unwrap();
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    file.adopt().await.unwrap();
+    file.stage(OURS).await.unwrap().commit().await.unwrap();
+    fs::write(file.path(), "theirs again\n").unwrap();
+    file.adopt().await.unwrap();
+    let copy = directory.path().join("haproxy.cfg.before-serf-haproxy");
+    assert_eq!(fs::read_to_string(&copy).unwrap(), "theirs\n");
+    assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(
+        names(&directory),
+        ["haproxy.cfg", "haproxy.cfg.before-serf-haproxy"]
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_ours_needs_no_copy() {
+    let (directory, mut file) = place();
+    fs::write(file.path(), OURS).unwrap();
+    file.adopt().await.unwrap();
+    assert_eq!(names(&directory), ["haproxy.cfg"]);
+}
+
+#[tokio::test]
+async fn what_is_no_file_and_what_has_no_directory_is_named() {
+    let (directory, _) = place();
+    let file = ConfigFile::new(directory.path(), "# ours");
+    assert!(matches!(
+        file.owner().await,
+        Err(FileError::NotAFile { .. })
+    ));
+    assert!(matches!(
+        file.stage(OURS).await,
+        Err(FileError::NotAFile { .. })
+    ));
+    let file = ConfigFile::new(directory.path().join("missing/haproxy.cfg"), "# ours");
+    let error = file.stage(OURS).await.unwrap_err();
+    assert!(error.to_string().contains("missing/haproxy.cfg"), "{error}");
+}
+
+#[test]
+fn what_the_disk_refuses_is_told_apart() {
+    let error = |code: Errno| FileError::new("replace", Path::new("/x"), code.into());
+    assert!(matches!(error(Errno::ACCESS), FileError::Denied { .. }));
+    assert!(matches!(error(Errno::PERM), FileError::Denied { .. }));
+    assert!(matches!(error(Errno::ROFS), FileError::Denied { .. }));
+    assert!(matches!(error(Errno::NOSPC), FileError::NoSpace { .. }));
+    assert!(matches!(error(Errno::DQUOT), FileError::NoSpace { .. }));
+    assert!(matches!(error(Errno::BUSY), FileError::Busy { .. }));
+    assert!(matches!(error(Errno::IO), FileError::Io { .. }));
+}
+
+#[tokio::test]
+async fn a_check_names_the_file_it_is_to_become() {
+    let (_directory, file) = place();
+    let staged = file.stage(OURS).await.unwrap();
+    let script = "echo \"[ALERT]    (1) : config : parsing [$0:2] : unknown keyword 'x'\"; exit 1"
+        .to_owned();
+    let command = [
+        "sh".to_owned(),
+        "-c".to_owned(),
+        script,
+        "{path}".to_owned(),
+    ];
+    let checked = staged
+        .check(&command, Duration::from_secs(20))
+        .await
+        .unwrap();
+    assert!(!checked.valid);
+    assert_eq!(checked.status, "exit code 1");
+    assert_eq!(
+        checked.complaints[0].place,
+        Some((file.path().to_owned(), 2))
+    );
+    assert_eq!(checked.complaints[0].text, "unknown keyword 'x'");
+}
