@@ -11,6 +11,9 @@ use crate::load::Load;
 use crate::tap::Tap;
 use crate::wait::wait_some;
 
+/// A leave takes the agent a second to tell of, a failure up to half a minute.
+const GONE: Duration = Duration::from_secs(60);
+
 /// One join, from the line in the balancer's agent's log.
 #[derive(Clone, Copy, Debug)]
 pub struct Join {
@@ -54,8 +57,13 @@ pub async fn joins(lab: &Lab, kind: HaproxyKind, count: u8) -> Result<Vec<Join>>
         });
         node.agent.leave().await?;
         balancer.serves(&["s1", "s2"]).await?;
-        // The next join must not share a coalescing period with this leave.
-        events.wait("member-leave", known, SOON).await?;
+        // The next join must not share a coalescing period with this leave. A leave that gets lost on a
+        // busy machine is a failure to the others.
+        wait_some(&format!("{name} to be gone"), GONE, async || {
+            let said = |event| events.arrival(event, known);
+            said("member-leave").or_else(|| said("member-failed"))
+        })
+        .await?;
         nodes.pop();
     }
     let seen = load.stop();

@@ -4,7 +4,7 @@
 //! asks for the members. From then on everything that comes is only a reason to ask again: one
 //! question is in the air at a time, and at most one more waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -141,6 +141,7 @@ impl Watcher {
                 out: suspicions.clone(),
                 last: HashMap::new(),
             },
+            waited_for: HashSet::new(),
         };
         Self {
             snapshots,
@@ -230,6 +231,8 @@ struct Task {
     publisher: watch::Sender<Arc<Snapshot>>,
     events: broadcast::Sender<WatchEvent>,
     suspicions: Suspicions,
+    /// The agents that did not answer since one last did: each is complained of once.
+    waited_for: HashSet<String>,
 }
 
 impl Task {
@@ -339,6 +342,7 @@ impl Task {
         let next = next.with_agent(agent).with_local(local.clone());
         self.replace(next, connected || !changes.is_empty());
         if connected {
+            self.waited_for.clear();
             tracing::info!(addr = client.addr(), revision, "agent answers");
             self.tell(WatchEvent::Connected {
                 addr: client.addr().to_owned(),
@@ -363,6 +367,9 @@ impl Task {
             self.replace(before.with_agent(lost), true);
         } else {
             tracing::debug!(addr, error = %Chain(&error), "agent not reached");
+            if self.waited_for.insert(addr.to_owned()) {
+                tracing::warn!(addr, error = %Chain(&error), "waiting for the agent");
+            }
         }
         self.tell(WatchEvent::Unreachable {
             addr: addr.to_owned(),

@@ -129,9 +129,12 @@ impl Reconciler {
         match self.design.renderer.render(&self.design.config, &servers) {
             Ok(rendered) => {
                 self.problems.clear("template");
-                let parsed = Arc::new(ConfigText::parse(&rendered.text));
-                let text = Text { stamp: rendered.stamp, text: rendered.text.into(), parsed };
-                self.wanted = Some(Wanted { servers, text });
+                let text = Text {
+                    stamp: rendered.stamp.clone(),
+                    text: rendered.text.as_str().into(),
+                    parsed: Arc::new(ConfigText::parse(&rendered.text)),
+                };
+                self.wanted = Some(Wanted { servers, text, rendered });
             }
             Err(error) => {
                 self.problems.set("template", chain(&error));

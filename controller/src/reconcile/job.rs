@@ -56,6 +56,15 @@ pub(super) enum JobError {
     Reload(#[from] ReloadError),
 }
 
+impl JobError {
+    /// The line of the text that is wrong, where the check command names one.
+    pub(super) fn line(&self) -> Option<usize> {
+        let Self::Invalid { complaints, .. } = self else { return None };
+        let alerts = complaints.iter().filter(|complaint| complaint.level == Level::Alert);
+        alerts.filter_map(|complaint| complaint.place.as_ref()).map(|(_, line)| *line).next()
+    }
+}
+
 fn first_alert(complaints: &[Complaint], output: &str) -> String {
     let alert = complaints.iter().find(|complaint| complaint.level == Level::Alert);
     alert.map_or_else(|| output.trim().to_owned(), ToString::to_string)

@@ -32,7 +32,7 @@ use crate::model::{BackendName, Key, Model, Place, ServerName};
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan};
 use crate::probe::{Found, Prober};
-use crate::render::{Servers, TemplateError};
+use crate::render::{Rendered, Servers, TemplateError};
 use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
 
@@ -223,6 +223,8 @@ struct Text {
 struct Wanted {
     servers: Servers,
     text: Text,
+    /// For the way back from a line of the text to one of the template.
+    rendered: Rendered,
 }
 
 /// A pause that doubles with every failure.

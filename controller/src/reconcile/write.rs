@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::plan::ReloadReason;
 
-use super::job::{self, Done, Job, ReloadJob};
+use super::job::{self, Done, Job, JobError, ReloadJob};
 use super::{Design, Reconciler, chain, startup};
 
 impl Reconciler {
@@ -91,11 +91,21 @@ impl Reconciler {
             Err(error) => {
                 self.counters.failures += 1;
                 let what = if job.reload.is_some() { "the reload failed" } else { "the file is behind" };
-                self.problems.set("file", format!("{what}: {}", chain(&error)));
+                let place = self.template_line(&job, &error);
+                self.problems.set("file", format!("{what}: {}{place}", chain(&error)));
                 self.write_retry.failed(Instant::now());
                 self.give_up_design();
             }
         }
+    }
+
+    /// Where in the template the line comes from that HAProxy complains of, as words to add.
+    fn template_line(&self, job: &Job, error: &JobError) -> String {
+        let origin = || {
+            let wanted = self.wanted.as_ref().filter(|wanted| wanted.text.stamp == job.text.stamp)?;
+            wanted.rendered.origin(error.line()?)
+        };
+        origin().map_or_else(String::new, |origin| format!(", which comes from {}:{}", origin.template, origin.line))
     }
 
     fn count_reload(&mut self, reasons: &[ReloadReason]) {
