@@ -1,4 +1,4 @@
-//! Settings, servers and a template in, HAProxy's configuration with its stamp out. [P] but for [`Renderer::load`]
+//! Settings, servers and a template in, HAProxy's configuration with its stamp out. Pure but for [`Renderer::load`].
 //!
 //! Equal input gives equal text. A template reaches no file, clock or environment, prints strings and numbers
 //! only, and its work is bounded.
