@@ -1,4 +1,4 @@
-//! What must hold between keys: a [`Config`] whose keys are right one by one in, complaints left in the source. [P]
+//! What must hold between keys: a [`Config`] whose keys are right one by one in, complaints left in the source. Pure.
 
 use std::collections::BTreeSet;
 use std::path::Path;

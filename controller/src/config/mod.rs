@@ -46,7 +46,7 @@ impl Config {
         })
     }
 
-    /// The same from the text of a file. [P]
+    /// The same from the text of a file. Pure.
     ///
     /// # Errors
     /// All complaints found, ordered by place.

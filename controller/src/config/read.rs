@@ -1,4 +1,4 @@
-//! Key by key: a source in, a [`Config`] out, complaints left in the source. [P]
+//! Key by key: a source in, a [`Config`] out, complaints left in the source. Pure.
 
 use std::time::Duration;
 

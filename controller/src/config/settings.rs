@@ -1,4 +1,4 @@
-//! What can be set, with its defaults. [P]
+//! What can be set, with its defaults. Pure.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

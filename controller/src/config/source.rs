@@ -1,4 +1,4 @@
-//! File and environment as one tree: their text in, values that know where they stand and complaints out. [P]
+//! File and environment as one tree: their text in, values that know where they stand and complaints out. Pure.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

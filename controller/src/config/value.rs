@@ -1,4 +1,4 @@
-//! What a single value may be: a value as given in, a checked one or what is wrong with it out. [P]
+//! What a single value may be: a value as given in, a checked one or what is wrong with it out. Pure.
 //!
 //! Whatever reaches HAProxy's configuration is refused if it holds a character that is live there (HAProxy's
 //! Configuration Manual, section 2.2 "Quoting and escaping") or on a line of the Runtime API (Management Guide 9.3).

@@ -1,4 +1,4 @@
-//! A template and the config it is used with in, what would break without an error out. [P]
+//! A template and the config it is used with in, what would break without an error out. Pure.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

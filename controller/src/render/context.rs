@@ -1,4 +1,4 @@
-//! What a template sees: settings and servers in, a value without nulls out; `templates/README.md` lists it. [P]
+//! What a template sees: settings and servers in, a value without nulls out; `templates/README.md` lists it. Pure.
 
 use minijinja::value::{Serde, Value};
 use serde::Serialize;
@@ -8,7 +8,6 @@ use crate::config::{Backend, CheckMode, Config, Frontend, HARD_STOP_AFTER, Mode}
 
 #[derive(Serialize)]
 struct Context<'a> {
-    stamp: &'a str,
     hard_stop_after: String,
     haproxy: Haproxy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,11 +70,10 @@ struct ServerView<'a> {
     id: u32,
 }
 
-/// The context of one render.
-pub(super) fn context(config: &Config, servers: &Servers, stamp: &str) -> Value {
+/// The context of a render but for the stamp.
+pub(super) fn context(config: &Config, servers: &Servers) -> Value {
     let backends = config.backends.iter();
     Value::from(Serde(Context {
-        stamp,
         hard_stop_after: humantime::format_duration(HARD_STOP_AFTER).to_string(),
         haproxy: Haproxy {
             config: config.haproxy.config.display().to_string(),

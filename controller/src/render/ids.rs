@@ -1,7 +1,8 @@
-//! Names of servers in, their numeric ids out: the same name has the same id after every render and on every balancer. [P]
+//! Names of servers in, their numeric ids out: the same name has the same id after every render and on every balancer. Pure.
 //!
-//! `hash-type consistent` places a server by `id × 4096` in 32 bits, so only the lowest 20 bits of an id count there
-//! (HAProxy's `chash_compute_server_key`, the same from 2.6 on): ids lie from 1 to 2²⁰ − 1.
+//! `hash-type consistent` places a server by `id × 4096` in 32 bits, so that only the lowest 20 bits of an id count
+//! (`chash_compute_server_key` of HAProxy 2.6, and again since its fix 03e9a5a1e of October 2025; in between the whole
+//! id was hashed): ids lie from 1 to 2²⁰ − 1, which suits both.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Settings, servers and a template in, HAProxy's configuration with its stamp out. [P] but for [`Renderer::load`]
+//! Settings, servers and a template in, HAProxy's configuration with its stamp out. Pure but for [`Renderer::load`].
 //!
 //! Equal input gives equal text. A template reaches no file, clock or environment, prints strings and numbers
 //! only, and its work is bounded.
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, OutputSpan, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, OutputSpan, UndefinedBehavior, Value};
 use sha2::{Digest, Sha256};
 
 pub use audit::Finding;
@@ -204,7 +204,8 @@ impl Renderer {
     /// # Errors
     /// When the template uses a variable that is not there, prints what is no text, or works for too long.
     pub fn render(&self, config: &Config, servers: &Servers) -> Result<Rendered, RenderError> {
-        let (blank, _) = self.once(config, servers, "")?;
+        let context = context::context(config, servers);
+        let (blank, _) = self.once(&context, "")?;
         let stamp = Stamp(
             Sha256::digest(&blank)
                 .iter()
@@ -212,7 +213,7 @@ impl Renderer {
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
         );
-        let (text, origins) = self.once(config, servers, &stamp.0)?;
+        let (text, origins) = self.once(&context, &stamp.0)?;
         Ok(Rendered {
             text,
             blank,
@@ -223,11 +224,10 @@ impl Renderer {
 
     fn once(
         &self,
-        config: &Config,
-        servers: &Servers,
+        context: &Value,
         stamp: &str,
     ) -> Result<(String, Vec<Option<Origin>>), RenderError> {
-        let context = context::context(config, servers, stamp);
+        let context = minijinja::context! { stamp, ..context.clone() };
         let template = self.env.get_template(&self.name);
         let rendered = template.and_then(|template| template.render_with_spans(context));
         let (mut text, spans) = rendered.map_err(|error| self.failed(&error))?;

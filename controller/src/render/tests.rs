@@ -325,6 +325,39 @@ fn an_id_is_that_of_its_name() {
     assert_eq!(alone, 502_189);
 }
 
+/// The names of all variables below this value.
+fn names(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(map) => map.iter().for_each(|(name, value)| {
+            found.insert(name.clone());
+            names(value, found);
+        }),
+        serde_json::Value::Array(list) => list.iter().for_each(|value| names(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_readme_lists_every_variable_and_none_is_null() {
+    let haproxy = "[haproxy]\nuser = \"haproxy\"\ngroup = \"haproxy\"\n";
+    let more = "stats_bind = \":1936\"\nlog = \"stdout\"\n";
+    let last = "maxconn = 1\nserver_options = \"backup\"\ncheck = \"HEAD /\"\n";
+    let config = config(&format!("{haproxy}{FRONTEND}{more}{NODES}{last}"));
+    let context = serde_json::to_value(super::context::context(&config, &three())).unwrap();
+    assert!(!context.to_string().contains("null"), "{context}");
+    let mut found = BTreeSet::new();
+    names(&context, &mut found);
+    assert!(found.len() > 25, "{found:?}");
+    let readme = include_str!("../../../templates/README.md");
+    let listed = |name: &&String| {
+        [format!("`{name}`"), format!(".{name}`")]
+            .iter()
+            .any(|form| readme.contains(form))
+    };
+    let missing: Vec<_> = found.iter().filter(|name| !listed(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 proptest! {
     #[test]
     fn ids_are_unique_in_range_and_free_of_order(numbers in prop::collection::btree_set(0_u32..1_000_000, 0..300)) {
