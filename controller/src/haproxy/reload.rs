@@ -179,37 +179,17 @@ impl Watch<'_> {
     async fn wait(&self, master: Option<(&RuntimeApi, u32)>) -> Result<Worker, ReloadError> {
         let ends = self.started + self.timeout;
         let mut other: Option<Instant> = None;
+        let mut last = None;
         let mut pause = PAUSE.start;
-        loop {
-            let asked = timeout_at(ends, self.api.worker()).await;
-            let seen = asked
-                .unwrap_or_else(|_| Err(RuntimeError::timeout(self.api.socket(), self.timeout)));
-            let late = Instant::now() >= ends;
-            match seen {
-                Ok(worker) if !self.is_another(&worker) => {
-                    if late {
-                        return Err(ReloadError::SameWorker {
-                            worker: Box::new(worker),
-                            after: self.timeout,
-                        });
-                    }
-                }
-                Ok(worker) if worker.stamp.as_ref() == Some(self.expected) => return Ok(worker),
-                Ok(worker) => {
-                    if late || other.get_or_insert_with(Instant::now).elapsed() >= OTHER_STAMP {
-                        return Err(ReloadError::OtherStamp {
-                            worker: Box::new(worker),
-                            expected: self.expected.clone(),
-                        });
-                    }
-                }
-                Err(source) if late => {
-                    return Err(ReloadError::NoWorker {
-                        after: self.timeout,
-                        source,
-                    });
-                }
-                Err(_) => {}
+        while let Ok(seen) = timeout_at(ends, self.api.worker()).await {
+            last = Some(match self.judge(seen) {
+                Ok(worker) => return Ok(worker),
+                Err(error) => error,
+            });
+            if let Some(ReloadError::OtherStamp { .. }) = last
+                && other.get_or_insert_with(Instant::now).elapsed() >= OTHER_STAMP
+            {
+                break;
             }
             if let Some((master, failed)) = master.filter(|_| pause == PAUSE.end)
                 && show_proc(&master.clone().timeout(PAUSE.end * 5))
@@ -220,8 +200,38 @@ impl Watch<'_> {
                     complaints: Vec::new(),
                 });
             }
-            sleep(pause).await;
+            if timeout_at(ends, sleep(pause)).await.is_err() {
+                break;
+            }
             pause = (pause * 2).min(PAUSE.end);
+        }
+        Err(last.unwrap_or_else(|| {
+            self.no_worker(RuntimeError::timeout(self.api.socket(), self.timeout))
+        }))
+    }
+
+    /// The expected worker, or what it would mean if the time were up.
+    fn judge(&self, seen: Result<Worker, RuntimeError>) -> Result<Worker, ReloadError> {
+        let worker = seen.map_err(|source| self.no_worker(source))?;
+        if !self.is_another(&worker) {
+            return Err(ReloadError::SameWorker {
+                worker: Box::new(worker),
+                after: self.timeout,
+            });
+        }
+        if worker.stamp.as_ref() != Some(self.expected) {
+            return Err(ReloadError::OtherStamp {
+                worker: Box::new(worker),
+                expected: self.expected.clone(),
+            });
+        }
+        Ok(worker)
+    }
+
+    fn no_worker(&self, source: RuntimeError) -> ReloadError {
+        ReloadError::NoWorker {
+            after: self.timeout,
+            source,
         }
     }
 

@@ -390,3 +390,6 @@ impl<'a> Execution<'a> {
         Ok(servers)
     }
 }
+
+#[cfg(test)]
+mod tests;

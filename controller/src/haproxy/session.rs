@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use bstr::ByteSlice;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::ReadHalf;
@@ -145,6 +146,8 @@ async fn within<T>(
 /// The bytes read and the replies cut from them.
 struct Replies {
     bytes: Vec<u8>,
+    /// How many of them belong to replies that were cut off.
+    cut: usize,
     /// Where to go on looking for the prompt.
     seen: usize,
     /// Replies cut so far.
@@ -156,6 +159,7 @@ impl Replies {
     fn new(limit: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(4096),
+            cut: 0,
             seen: 0,
             count: 0,
             limit,
@@ -163,7 +167,7 @@ impl Replies {
     }
 
     fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.len() == self.cut
     }
 
     async fn take(
@@ -197,20 +201,17 @@ impl Replies {
 
     /// The next whole reply, without the line ends around it.
     fn next(&mut self) -> Option<String> {
-        let fresh = self.bytes.get(self.seen..)?;
-        let Some(found) = fresh
-            .windows(PROMPT.len())
-            .position(|window| window == PROMPT)
-        else {
+        let Some(found) = self.bytes.get(self.seen..)?.find(PROMPT) else {
+            self.bytes.drain(..self.cut);
+            self.cut = 0;
             self.seen = self.bytes.len().saturating_sub(PROMPT.len() - 1);
             return None;
         };
         let end = self.seen + found;
-        let reply = String::from_utf8_lossy(self.bytes.get(..end)?)
-            .trim()
-            .to_owned();
-        self.bytes.drain(..end + PROMPT.len());
-        self.seen = 0;
+        let reply = self.bytes.get(self.cut..end)?.to_str_lossy();
+        let reply = reply.trim().to_owned();
+        self.cut = end + PROMPT.len();
+        self.seen = self.cut;
         self.count += 1;
         Some(reply)
     }
@@ -233,7 +234,7 @@ mod tests {
                 taken.push(reply);
             }
         }
-        (taken, replies.bytes.len())
+        (taken, replies.bytes.len() - replies.cut)
     }
 
     #[test]
