@@ -69,6 +69,16 @@ async fn joins_and_leaves(lab: &Lab, kind: HaproxyKind, connections: Connections
     let load = Wrk::on(lab, balancer.controller.front(), connections)
         .count(CLIENTS)
         .start()?;
+    wait_for("load", SOON, async || residents[0].web.requests() > 100).await?;
+    // wrk's look at the address, a connection without a request, counts as a broken request.
+    let errors = balancer.haproxy.errors().await?;
+    assert_eq!(
+        errors,
+        Errors {
+            request: errors.request.min(1),
+            ..Errors::default()
+        }
+    );
     for node in &newcomers {
         node.join(&balancer.agent).await?;
         let what = format!("{} to be asked", node.name());

@@ -65,7 +65,7 @@ fn the_first_file_is_there_at_once_and_what_is_missing_is_said_once() {
         let log = controller.log();
         let said = |what: &str| {
             log.lines()
-                .filter(|line| line.contains("WARN") && line.contains(what))
+                .filter(|line| line.contains("waiting for") && line.contains(what))
                 .count()
         };
         assert_eq!(

@@ -11,7 +11,7 @@ use crate::stage::{SERVERS, Stage};
 use crate::view::View;
 
 /// Between two events, so that eyes can follow.
-const BEAT: Duration = Duration::from_millis(1500);
+const BEAT: Duration = Duration::from_millis(2500);
 /// From SIGKILL of an agent until the others have given it up.
 const GIVEN_UP: Duration = Duration::from_secs(40);
 /// From the begin of a leave until HAProxy has let go.
@@ -30,14 +30,13 @@ pub(crate) struct Figures {
     reasons: Vec<String>,
     reloads: u64,
     applies: u64,
-    served: Vec<Duration>,
+    alone: Vec<Duration>,
+    burst: Vec<Duration>,
 }
 
 impl Figures {
     /// Prints them.
     pub(crate) fn print(&self) {
-        let ms = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64() * 1e3;
-        let served = || self.served.iter().copied();
         println!("\nrequests               {}", self.requests);
         println!("failed                 {}", self.failed);
         for reason in &self.reasons {
@@ -45,22 +44,25 @@ impl Figures {
         }
         println!("reloads of HAProxy     {}", self.reloads);
         println!("applies                {}", self.applies);
-        println!(
-            "join known → served    median {:.1} ms, slowest {:.1} ms, {} joins",
-            ms(median(served())),
-            ms(percentile(served(), 100)),
-            self.served.len(),
-        );
+        for (company, served) in [("alone", &self.alone), ("in a burst", &self.burst)] {
+            let served = || served.iter().copied();
+            println!(
+                "join known → served    median {}, slowest {}, {} joins {company}",
+                ms(median(served()).unwrap_or_default()),
+                ms(percentile(served(), 100).unwrap_or_default()),
+                served().count(),
+            );
+        }
     }
 }
 
 /// Plays all acts.
 pub(crate) async fn play(stage: &mut Stage, view: &View) -> Result<Figures> {
-    one_by_one(stage, view).await?;
-    burst(stage, view).await?;
+    let mut alone = one_by_one(stage, view).await?;
+    let burst = burst(stage, view).await?;
     leave(stage, view).await?;
     kill(stage, view).await?;
-    come_back(stage, view).await?;
+    alone.extend(come_back(stage, view).await?);
     view.act("The end");
     sleep(BEAT).await;
     let seen = stage.end_load(view)?;
@@ -71,12 +73,14 @@ pub(crate) async fn play(stage: &mut Stage, view: &View) -> Result<Figures> {
         reasons: seen.reasons,
         reloads: status.counter("reloads"),
         applies: status.counter("applies"),
-        served: std::mem::take(&mut stage.served),
+        alone,
+        burst,
     })
 }
 
-async fn one_by_one(stage: &mut Stage, view: &View) -> Result<()> {
+async fn one_by_one(stage: &mut Stage, view: &View) -> Result<Vec<Duration>> {
     view.act("Web servers join one by one");
+    let mut times = Vec::new();
     for number in SINGLE {
         stage.prepare(number).await?;
         let known = stage.join(number).await?;
@@ -91,13 +95,14 @@ async fn one_by_one(stage: &mut Stage, view: &View) -> Result<()> {
                 "s{number} has joined: first request {}",
                 after(served)
             ));
+            times.push(served);
         }
         sleep(BEAT).await;
     }
-    Ok(())
+    Ok(times)
 }
 
-async fn burst(stage: &mut Stage, view: &View) -> Result<()> {
+async fn burst(stage: &mut Stage, view: &View) -> Result<Vec<Duration>> {
     view.act("A burst of joins");
     for number in BURST {
         stage.prepare(number).await?;
@@ -106,17 +111,18 @@ async fn burst(stage: &mut Stage, view: &View) -> Result<()> {
     for number in BURST {
         known.push((number, stage.join(number).await?));
     }
-    let mut slowest = Duration::ZERO;
+    let mut times = Vec::new();
     for (number, known) in known {
-        slowest = slowest.max(stage.is_served(number, known).await?);
+        times.push(stage.is_served(number, known).await?);
     }
+    let slowest = times.iter().copied().max().unwrap_or_default();
     let (first, last) = (BURST.start(), BURST.end());
     view.tell(format!(
         "s{first} to s{last} have joined at once: the last first request {}",
         after(slowest)
     ));
     sleep(BEAT * 2).await;
-    Ok(())
+    Ok(times)
 }
 
 async fn leave(stage: &mut Stage, view: &View) -> Result<()> {
@@ -126,7 +132,7 @@ async fn leave(stage: &mut Stage, view: &View) -> Result<()> {
     }
     stay(stage, |number| !LEAVING.contains(&number), LET_GO).await?;
     for number in LEAVING {
-        stage.close(number)?;
+        stage.has_left(number).await?;
         view.tell(format!(
             "s{number} has left: no more requests, its web server stops"
         ));
@@ -154,8 +160,9 @@ async fn kill(stage: &mut Stage, view: &View) -> Result<()> {
     Ok(())
 }
 
-async fn come_back(stage: &mut Stage, view: &View) -> Result<()> {
+async fn come_back(stage: &mut Stage, view: &View) -> Result<Vec<Duration>> {
     view.act("They come back");
+    let mut times = Vec::new();
     for number in LEAVING.into_iter().chain([KILLED]) {
         stage.prepare(number).await?;
         let known = stage.join(number).await?;
@@ -164,6 +171,7 @@ async fn come_back(stage: &mut Stage, view: &View) -> Result<()> {
             "s{number} is back: first request {}",
             after(served)
         ));
+        times.push(served);
         sleep(BEAT).await;
     }
     stage.prepare(CRASHED_AGENT).await?;
@@ -173,7 +181,7 @@ async fn come_back(stage: &mut Stage, view: &View) -> Result<()> {
     ));
     stay(stage, |_| true, LET_GO).await?;
     sleep(BEAT * 2).await;
-    Ok(())
+    Ok(times)
 }
 
 /// Waits until exactly these of all servers get requests.
@@ -191,5 +199,9 @@ async fn stay(stage: &Stage, remains: impl Fn(u8) -> bool, timeout: Duration) ->
 }
 
 fn after(time: Duration) -> String {
-    format!("{:.1} ms after its agent's word", time.as_secs_f64() * 1e3)
+    format!("{} after its agent was known", ms(time))
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }

@@ -65,8 +65,6 @@ pub(crate) struct Stage {
     log: Tap,
     nodes: BTreeMap<u8, Node>,
     load: Option<Arc<Load>>,
-    /// From the balancer's agent's line about a join to the server's first request.
-    pub(crate) served: Vec<Duration>,
 }
 
 impl Stage {
@@ -99,7 +97,6 @@ impl Stage {
             log,
             nodes: BTreeMap::new(),
             load: None,
-            served: Vec::new(),
         })
     }
 
@@ -135,14 +132,12 @@ impl Stage {
             .await
     }
 
-    /// Waits until a server that joined gets its first request.
-    pub(crate) async fn is_served(&mut self, number: u8, known: Instant) -> Result<Duration> {
+    /// Waits for the first request of a server that joined; how long after its agent was known that was.
+    pub(crate) async fn is_served(&self, number: u8, known: Instant) -> Result<Duration> {
         let node = self.node(number)?;
         let what = format!("{} to be served", node.name());
         let first = wait_some(&what, SOON, async || node.web.first_request()).await?;
-        let served = first.saturating_duration_since(known);
-        self.served.push(served);
-        Ok(served)
+        Ok(first.saturating_duration_since(known))
     }
 
     /// Makes a server's agent leave gracefully; its web server stays until HAProxy lets go of it.
@@ -150,7 +145,15 @@ impl Stage {
         self.node(number)?.agent.begin_leave()
     }
 
-    /// Ends the web server, in which nothing is asked any more.
+    /// Waits until a leaving agent has ended, then ends its web server, of which nothing is asked any more.
+    pub(crate) async fn has_left(&mut self, number: u8) -> Result<()> {
+        let node = self.node_mut(number)?;
+        node.agent.process().exited(SOON).await?;
+        node.web.close();
+        Ok(())
+    }
+
+    /// Kills the web server, with what it is answering.
     pub(crate) fn close(&mut self, number: u8) -> Result<()> {
         self.node_mut(number)?.web.close();
         Ok(())

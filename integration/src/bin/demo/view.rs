@@ -17,7 +17,7 @@ const FRAME: Duration = Duration::from_millis(250);
 const SUMMARY: u32 = 20;
 /// Shares are taken over this many frames.
 const WINDOW: usize = 4;
-const EVENTS: usize = 6;
+const EVENTS: usize = 4;
 const BAR: usize = 30;
 const HIDE_CURSOR: &str = "\x1b[?25l";
 const SHOW_CURSOR: &[u8] = b"\x1b[?25h";
@@ -185,12 +185,13 @@ impl Board {
 
     fn picture(&self, shares: &BTreeMap<String, u64>, servers: &[StatLine]) -> String {
         let total = shares.values().sum::<u64>().max(1);
-        let mut text = format!("\n{}  \x1b[1m{}\x1b[0m\n\n", self.clock(), self.act);
+        let mut text = format!("{}  \x1b[1m{}\x1b[0m\n\n", self.clock(), self.act);
+        let most = shares.values().copied().max().unwrap_or(0).max(1);
         for (name, count) in sorted(shares) {
             let status = servers.iter().find(|line| line.get("svname") == name);
             let status = status.map_or("gone", |line| line.get("status"));
             let percent = count * 100 / total;
-            let bar = "█".repeat(usize::try_from(*count * BAR as u64 / total).unwrap_or(0));
+            let bar = "█".repeat(usize::try_from(*count * BAR as u64 / most).unwrap_or(0));
             let _ = writeln!(
                 text,
                 "  {name:4} {percent:3}% \x1b[32m{bar:BAR$}\x1b[0m  {status}"
