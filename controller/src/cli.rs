@@ -210,7 +210,11 @@ fn check(path: &Path) -> anyhow::Result<Exit> {
 fn follow(path: &Path, adopt: bool) -> anyhow::Result<Exit> {
     let env: Vec<_> = environment().collect();
     let config = Config::load(path, env.clone())?;
-    let options = RunOptions { config_path: path.to_owned(), env, adopt };
+    let options = RunOptions {
+        config_path: path.to_owned(),
+        env,
+        adopt,
+    };
     runtime()?.block_on(reconcile::run(config, options))?;
     Ok(Exit::Done)
 }
@@ -218,7 +222,9 @@ fn follow(path: &Path, adopt: bool) -> anyhow::Result<Exit> {
 fn status(path: &Path, format: Format) -> anyhow::Result<Exit> {
     let config = Config::load(path, environment())?;
     let answer = runtime()?.block_on(ask(&config.control.socket, Request::Status))?;
-    let Answer::Status(status) = answer else { anyhow::bail!("the controller answered something else") };
+    let Answer::Status(status) = answer else {
+        anyhow::bail!("the controller answered something else")
+    };
     match format {
         Format::Text => print(&status.to_string()),
         Format::Json => print_json(&*status),
@@ -239,7 +245,11 @@ fn plan(path: &Path, format: Format) -> anyhow::Result<Exit> {
         Format::Text => print(&pending.to_string())?,
         Format::Json => print_json(&pending)?,
     };
-    Ok(if pending.is_empty() { Exit::Done } else { Exit::Pending })
+    Ok(if pending.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Pending
+    })
 }
 
 fn render(path: &Path) -> anyhow::Result<Exit> {
@@ -256,7 +266,10 @@ fn render(path: &Path) -> anyhow::Result<Exit> {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<Exit> {

@@ -68,7 +68,9 @@ pub struct PendingPlan {
 impl PendingPlan {
     /// Whether there is nothing to do: no step, no reload, no difference in the file.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.reload.is_empty() && self.on_disk.as_ref() == Some(&self.wanted)
+        self.steps.is_empty()
+            && self.reload.is_empty()
+            && self.on_disk.as_ref() == Some(&self.wanted)
     }
 }
 
@@ -134,20 +136,34 @@ pub enum ControlError {
 /// # Errors
 /// [`ControlError::NotRunning`] where nobody listens; the others say what went wrong.
 pub async fn ask(path: &Path, request: Request) -> Result<Answer, ControlError> {
-    let io = |source| ControlError::Io { path: path.to_owned(), source };
-    let mut stream = UnixStream::connect(path).await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning { path: path.to_owned() },
-        _ => io(error),
-    })?;
+    let io = |source| ControlError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut stream = UnixStream::connect(path)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ControlError::NotRunning {
+                    path: path.to_owned(),
+                }
+            }
+            _ => io(error),
+        })?;
     let exchange = async {
         stream.write_all(&line(&request)?).await?;
         let mut answer = Vec::new();
         stream.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
         Ok(answer)
     };
-    let answer = timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(io)?;
+    let answer = timeout(DEADLINE, exchange)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(io)?;
     match serde_json::from_slice(&answer) {
-        Ok(Answer::Error(_)) | Err(_) => Err(ControlError::Answer { path: path.to_owned() }),
+        Ok(Answer::Error(_)) | Err(_) => Err(ControlError::Answer {
+            path: path.to_owned(),
+        }),
         Ok(answer) => Ok(answer),
     }
 }
@@ -180,8 +196,14 @@ impl Control {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
             Ok(listener)
         };
-        let listener = bind().map_err(|source| ControlError::Io { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), listener })
+        let listener = bind().map_err(|source| ControlError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            listener,
+        })
     }
 
     /// Answers clients, until it is dropped.
@@ -189,13 +211,16 @@ impl Control {
         let permits = Arc::new(Semaphore::new(CLIENTS));
         let mut clients = JoinSet::new();
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                return;
+            };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let published = published.borrow().clone();
                     clients.spawn(async move {
                         let _permit = permit;
-                        if let Ok(Err(error)) = timeout(DEADLINE, answer(stream, &published)).await {
+                        if let Ok(Err(error)) = timeout(DEADLINE, answer(stream, &published)).await
+                        {
                             tracing::debug!(%error, "a control client went away");
                         }
                     });
@@ -221,7 +246,9 @@ impl Drop for Control {
 async fn answer(mut stream: UnixStream, published: &Published) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut request = String::new();
-    BufReader::new(read.take(REQUEST_BYTES)).read_line(&mut request).await?;
+    BufReader::new(read.take(REQUEST_BYTES))
+        .read_line(&mut request)
+        .await?;
     let answer = match serde_json::from_str(&request) {
         Ok(Request::Status) => Answer::Status(Box::new(published.status.clone())),
         Ok(Request::Plan) => Answer::Plan(published.plan.clone()),

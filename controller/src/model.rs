@@ -102,7 +102,13 @@ impl Model {
     pub fn candidates(&self) -> impl Iterator<Item = (Key, &Candidate)> {
         self.backends.iter().flat_map(|(backend, servers)| {
             servers.iter().map(|(server, candidate)| {
-                (Key { backend: backend.clone(), server: server.clone() }, candidate)
+                (
+                    Key {
+                        backend: backend.clone(),
+                        server: server.clone(),
+                    },
+                    candidate,
+                )
             })
         })
     }
@@ -168,7 +174,9 @@ pub enum Wish {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Quarantine {
     /// A server's name has 1 to 64 characters of `[A-Za-z0-9_.-]`.
-    #[error("its name can be no server's: 1 to 64 of A-Z a-z 0-9 _ . -, the first a letter or digit")]
+    #[error(
+        "its name can be no server's: 1 to 64 of A-Z a-z 0-9 _ . -, the first a letter or digit"
+    )]
     Name,
     /// It gossips no address.
     #[error("it has no address")]

@@ -61,7 +61,9 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Pace<K, V> {
             .filter(|(key, value)| self.in_force.get(*key) != Some(*value))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        let something_new = waiting.iter().any(|(key, value)| self.waiting.get(key) != Some(value));
+        let something_new = waiting
+            .iter()
+            .any(|(key, value)| self.waiting.get(key) != Some(value));
         self.waiting = waiting;
         let lone = self.lone_passes && self.waiting_since.is_none() && self.is_quiet(now);
         if something_new {
@@ -85,7 +87,8 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Pace<K, V> {
     }
 
     fn is_quiet(&self, now: Instant) -> bool {
-        self.last_change.is_none_or(|last| now >= last + self.quiet.quiet)
+        self.last_change
+            .is_none_or(|last| now >= last + self.quiet.quiet)
     }
 }
 
@@ -95,7 +98,10 @@ mod tests {
 
     use super::*;
 
-    const QUIET: Quiet = Quiet { quiet: Duration::from_millis(200), max_wait: Duration::from_millis(2000) };
+    const QUIET: Quiet = Quiet {
+        quiet: Duration::from_millis(200),
+        max_wait: Duration::from_millis(2000),
+    };
 
     fn wanted(keys: &[u8]) -> BTreeMap<u8, u8> {
         keys.iter().map(|&key| (key, 0)).collect()
@@ -111,7 +117,11 @@ mod tests {
             assert_eq!(pace.update(&wanted(keys), at).len(), 1, "gathers");
         }
         let deadline = pace.deadline().unwrap();
-        assert_eq!(deadline, start + Duration::from_millis(350), "quiet after the last one");
+        assert_eq!(
+            deadline,
+            start + Duration::from_millis(350),
+            "quiet after the last one"
+        );
         assert_eq!(pace.update(&wanted(&[1, 2, 3, 4]), deadline).len(), 4);
         assert_eq!(pace.deadline(), None);
     }

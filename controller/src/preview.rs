@@ -42,7 +42,9 @@ pub async fn preview(config: &Config) -> Result<PendingPlan, PreviewError> {
     let design = Design::load(config.clone())?;
     let state = StateDir::peek(&config.state.dir);
     let memory = state.load_memory();
-    let on_disk = ConfigFile::new(&config.haproxy.config, FIRST_LINE).read().await?;
+    let on_disk = ConfigFile::new(&config.haproxy.config, FIRST_LINE)
+        .read()
+        .await?;
     let on_disk_parsed = on_disk.as_deref().map(ConfigText::parse);
     let known = Snapshot::restored(memory.members, SystemTime::now());
     let snapshot = ask_agents(config, known).await?;
@@ -53,14 +55,24 @@ pub async fn preview(config: &Config) -> Result<PendingPlan, PreviewError> {
         guard.adopt(key, place, now);
     }
     guard.hear(&model, now);
-    let running = RuntimeApi::new(config.haproxy.stats_socket.clone()).read(true).await.ok();
+    let running = RuntimeApi::new(config.haproxy.stats_socket.clone())
+        .read(true)
+        .await
+        .ok();
     if let Some(running) = &running {
         guard.read(&running.servers, now);
     }
     let decisions = guard.decide(now);
     let rendered = design.renderer.render(config, &decisions.lines())?;
     let plan = running.map_or_else(Plan::default, |running| {
-        plan_for(&state, config, &running, on_disk_parsed.as_ref(), &rendered.text, &decisions.admins())
+        plan_for(
+            &state,
+            config,
+            &running,
+            on_disk_parsed.as_ref(),
+            &rendered.text,
+            &decisions.admins(),
+        )
     });
     Ok(PendingPlan {
         steps: plan.steps.iter().map(ToString::to_string).collect(),
@@ -81,8 +93,15 @@ async fn ask_agents(config: &Config, known: Snapshot) -> Result<Snapshot, RunErr
         .await;
         match asked {
             Ok((client, members)) => {
-                let local = client.stats().await.ok().and_then(|stats| stats.agent_name().map(ToOwned::to_owned));
-                return Ok(known.merge(members, Continuity::Fresh, SystemTime::now()).0.with_local(local));
+                let local = client
+                    .stats()
+                    .await
+                    .ok()
+                    .and_then(|stats| stats.agent_name().map(ToOwned::to_owned));
+                return Ok(known
+                    .merge(members, Continuity::Fresh, SystemTime::now())
+                    .0
+                    .with_local(local));
             }
             Err(error) => tracing::warn!(addr = agent.addr(), %error, "the agent does not answer"),
         }
@@ -98,9 +117,15 @@ fn plan_for(
     wanted: &str,
     admins: &WantedAdmins,
 ) -> Plan {
-    let started_with = running.worker.stamp.as_ref().and_then(|stamp| state.load_text(stamp));
+    let started_with = running
+        .worker
+        .stamp
+        .as_ref()
+        .and_then(|stamp| state.load_text(stamp));
     let started_with = started_with.as_deref().map(ConfigText::parse);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     plan(&Input {
         version: running.worker.version,
         running: started_with.as_ref(),

@@ -82,7 +82,9 @@ impl Prober {
         while self.tasks.try_join_next().is_some() {}
         let mut started = 0;
         for (key, target) in targets {
-            let Some(mode) = modes.get(&key.backend) else { continue };
+            let Some(mode) = modes.get(&key.backend) else {
+                continue;
+            };
             if self.running.contains_key(key) {
                 continue;
             }
@@ -94,7 +96,8 @@ impl Prober {
                 self.found.clone(),
             );
             let task = self.tasks.spawn(probe);
-            self.running.insert(key.clone(), (*target, Arc::clone(mode), task));
+            self.running
+                .insert(key.clone(), (*target, Arc::clone(mode), task));
             started += 1;
         }
         started
@@ -108,13 +111,23 @@ async fn probe_for_ever(
     permits: Arc<Semaphore>,
     found: mpsc::Sender<Found>,
 ) {
-    let (first, last) = if target.urgent { URGENT_PAUSE } else { (WATCH_PAUSE, WATCH_PAUSE) };
+    let (first, last) = if target.urgent {
+        URGENT_PAUSE
+    } else {
+        (WATCH_PAUSE, WATCH_PAUSE)
+    };
     let mut pause = first;
     loop {
-        let Ok(permit) = permits.acquire().await else { return };
+        let Ok(permit) = permits.acquire().await else {
+            return;
+        };
         let probed = probe(target.addr, &mode).await;
         drop(permit);
-        let result = Found { key: key.clone(), addr: target.addr, probed };
+        let result = Found {
+            key: key.clone(),
+            addr: target.addr,
+            probed,
+        };
         if found.send(result).await.is_err() {
             return;
         }
@@ -138,8 +151,11 @@ async fn ask(addr: SocketAddr, mode: &CheckMode) -> io::Result<bool> {
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    let CheckMode::Http { method, path } = mode else { return Ok(true) };
-    let request = format!("{method} {path} HTTP/1.0\r\nHost: {addr}\r\nUser-Agent: serf-haproxy\r\n\r\n");
+    let CheckMode::Http { method, path } = mode else {
+        return Ok(true);
+    };
+    let request =
+        format!("{method} {path} HTTP/1.0\r\nHost: {addr}\r\nUser-Agent: serf-haproxy\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::with_capacity(STATUS_LINE);
     let mut limited = stream.take(STATUS_LINE as u64);
@@ -150,7 +166,11 @@ async fn ask(addr: SocketAddr, mode: &CheckMode) -> io::Result<bool> {
 /// `HTTP/1.x 2xx` or `3xx`, as HAProxy's `option httpchk` takes it.
 fn is_good(answer: &[u8]) -> bool {
     let mut words = answer.split(|&b| b == b' ');
-    let version = words.next().is_some_and(|word| word.starts_with(b"HTTP/1."));
-    let status = words.next().is_some_and(|word| matches!(word, [b'2' | b'3', b'0'..=b'9', b'0'..=b'9', ..]));
+    let version = words
+        .next()
+        .is_some_and(|word| word.starts_with(b"HTTP/1."));
+    let status = words
+        .next()
+        .is_some_and(|word| matches!(word, [b'2' | b'3', b'0'..=b'9', b'0'..=b'9', ..]));
     version && status
 }

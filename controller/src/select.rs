@@ -10,7 +10,9 @@ use bstr::{BStr, ByteSlice};
 use serf_rpc::{Entry, Member, MemberStatus, Presence, Snapshot};
 
 use crate::config::Backend;
-use crate::model::{Attributes, Candidate, Gossip, Model, Place, Quarantine, ServerName, Weight, Wish};
+use crate::model::{
+    Attributes, Candidate, Gossip, Model, Place, Quarantine, ServerName, Weight, Wish,
+};
 
 /// What holds for every backend that says nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,10 +39,16 @@ pub fn select(snapshot: &Snapshot, backends: &[Backend], defaults: &Defaults) ->
                         attributes: attributes(member, backend, defaults),
                         gossip: gossip(entry),
                     };
-                    model.backends.entry(backend.name.clone()).or_default().insert(name.clone(), candidate);
+                    model
+                        .backends
+                        .entry(backend.name.clone())
+                        .or_default()
+                        .insert(name.clone(), candidate);
                 }
                 None => {
-                    model.unnameable.insert(shown(member.name()), Quarantine::Name);
+                    model
+                        .unnameable
+                        .insert(shown(member.name()), Quarantine::Name);
                 }
             }
         }
@@ -51,7 +59,9 @@ pub fn select(snapshot: &Snapshot, backends: &[Backend], defaults: &Defaults) ->
 
 fn picks(backend: &Backend, member: &Member) -> bool {
     let tags_match = backend.tags.iter().all(|(key, values)| {
-        member.tag(key).is_some_and(|value| values.iter().any(|wanted| value == wanted.as_bytes()))
+        member
+            .tag(key)
+            .is_some_and(|value| values.iter().any(|wanted| value == wanted.as_bytes()))
     });
     let node_matches = backend
         .node
@@ -70,7 +80,11 @@ fn gossip(entry: &Entry) -> Gossip {
     }
 }
 
-fn attributes(member: &Member, backend: &Backend, defaults: &Defaults) -> Result<Attributes, Quarantine> {
+fn attributes(
+    member: &Member,
+    backend: &Backend,
+    defaults: &Defaults,
+) -> Result<Attributes, Quarantine> {
     let ip = member.addr().ok_or(Quarantine::NoAddress)?;
     let allowed = match &backend.networks {
         Some(networks) => networks.iter().any(|network| network.contains(&ip)),
@@ -87,8 +101,14 @@ fn attributes(member: &Member, backend: &Backend, defaults: &Defaults) -> Result
     if !allowed {
         return Err(Quarantine::Port(port));
     }
-    let place = Place { addr: SocketAddr::new(ip, port), weight: weight(member, backend)? };
-    Ok(Attributes { place, wish: wish(member)? })
+    let place = Place {
+        addr: SocketAddr::new(ip, port),
+        weight: weight(member, backend)?,
+    };
+    Ok(Attributes {
+        place,
+        wish: wish(member)?,
+    })
 }
 
 /// Unicast, and neither loopback, link-local nor unspecified.
@@ -99,7 +119,10 @@ fn is_ordinary(ip: IpAddr) -> bool {
                 && ip.octets().first() != Some(&0)
         }
         IpAddr::V6(ip) => {
-            !(ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified())
+            !(ip.is_loopback()
+                || ip.is_unicast_link_local()
+                || ip.is_multicast()
+                || ip.is_unspecified())
         }
     }
 }
@@ -114,15 +137,25 @@ fn port(member: &Member, backend: &Backend) -> Result<u16, Quarantine> {
 }
 
 fn weight(member: &Member, backend: &Backend) -> Result<Weight, Quarantine> {
-    let Some(value) = member.tag("weight") else { return Ok(Weight::DEFAULT) };
+    let Some(value) = member.tag("weight") else {
+        return Ok(Weight::DEFAULT);
+    };
     number(value)
         .and_then(Weight::new)
         .filter(|&weight| weight <= backend.max_weight)
-        .ok_or_else(|| bad_tag("weight", value, "a number from 0 to 256, at most the backend's max_weight"))
+        .ok_or_else(|| {
+            bad_tag(
+                "weight",
+                value,
+                "a number from 0 to 256, at most the backend's max_weight",
+            )
+        })
 }
 
 fn wish(member: &Member) -> Result<Wish, Quarantine> {
-    let Some(value) = member.tag("state") else { return Ok(Wish::Ready) };
+    let Some(value) = member.tag("state") else {
+        return Ok(Wish::Ready);
+    };
     match value.as_bytes() {
         b"ready" => Ok(Wish::Ready),
         b"drain" => Ok(Wish::Drain),
@@ -134,14 +167,26 @@ fn wish(member: &Member) -> Result<Wish, Quarantine> {
 /// Digits only: what `u16::from_str` takes beyond them (`+1`) is no number here.
 fn number(value: &BStr) -> Option<u16> {
     let digits = value.to_str().ok()?;
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+    digits
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| digits.parse().ok())?
 }
 
 fn bad_tag(tag: &'static str, value: &BStr, want: &'static str) -> Quarantine {
-    Quarantine::Tag { tag, value: shown(value), want }
+    Quarantine::Tag {
+        tag,
+        value: shown(value),
+        want,
+    }
 }
 
 /// Escaped to printable ASCII and at most 80 bytes of the original.
 fn shown(hostile: &BStr) -> String {
-    hostile.bytes().take(80).flat_map(std::ascii::escape_default).map(char::from).collect()
+    hostile
+        .bytes()
+        .take(80)
+        .flat_map(std::ascii::escape_default)
+        .map(char::from)
+        .collect()
 }

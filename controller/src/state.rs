@@ -36,7 +36,9 @@ pub enum StateError {
         source: io::Error,
     },
     /// Another controller has it.
-    #[error("another serf-haproxy uses the state directory {path}; give each its own `[state] dir`")]
+    #[error(
+        "another serf-haproxy uses the state directory {path}; give each its own `[state] dir`"
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
@@ -66,25 +68,45 @@ impl StateDir {
     /// [`StateError::Locked`] while another process has it, [`StateError::Write`] where it cannot be made.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
         let texts = dir.join("texts");
-        fs::create_dir_all(&texts).map_err(|source| StateError::Write { path: texts, source })?;
+        fs::create_dir_all(&texts).map_err(|source| StateError::Write {
+            path: texts,
+            source,
+        })?;
         let path = dir.join("lock");
         let lock = File::create(&path).map_err(|source| StateError::Write { path, source })?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| StateError::Locked { path: dir.to_owned() })?;
-        Ok(Self { dir: dir.to_owned(), _lock: Some(lock) })
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            StateError::Locked {
+                path: dir.to_owned(),
+            }
+        })?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            _lock: Some(lock),
+        })
     }
 
     /// The directory for reading only, without its lock.
     pub fn peek(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), _lock: None }
+        Self {
+            dir: dir.to_owned(),
+            _lock: None,
+        }
     }
 
     /// What was last saved; empty where nothing readable was.
     pub fn load_memory(&self) -> Memory {
         let saved: SavedMemory = self.load("members.json").unwrap_or_default();
         Memory {
-            members: saved.members.into_iter().map(SavedMember::into_member).collect(),
-            in_rotation: saved.in_rotation.into_iter().filter_map(SavedServer::into_place).collect(),
+            members: saved
+                .members
+                .into_iter()
+                .map(SavedMember::into_member)
+                .collect(),
+            in_rotation: saved
+                .in_rotation
+                .into_iter()
+                .filter_map(SavedServer::into_place)
+                .collect(),
         }
     }
 
@@ -94,21 +116,34 @@ impl StateDir {
     /// [`StateError::Write`]; what was saved before is still there.
     pub fn save_memory(&self, memory: &Memory) -> Result<(), StateError> {
         let saved = SavedMemory {
-            members: memory.members.iter().map(SavedMember::from_member).collect(),
-            in_rotation: memory.in_rotation.iter().map(|(key, place)| SavedServer::from_place(key, *place)).collect(),
+            members: memory
+                .members
+                .iter()
+                .map(SavedMember::from_member)
+                .collect(),
+            in_rotation: memory
+                .in_rotation
+                .iter()
+                .map(|(key, place)| SavedServer::from_place(key, *place))
+                .collect(),
         };
         self.save("members.json", &saved)
     }
 
     /// The options of the servers that were added to this worker; none where it is another worker.
     pub fn load_added(&self, worker: &Worker, now_secs: u64) -> AddedOptions {
-        let Some(saved) = self.load::<SavedAdded>("added.json") else { return AddedOptions::new() };
+        let Some(saved) = self.load::<SavedAdded>("added.json") else {
+            return AddedOptions::new();
+        };
         let started = now_secs.saturating_sub(worker.uptime.as_secs());
         if saved.pid != worker.pid || saved.started.abs_diff(started) > SAME_START_SECS {
             return AddedOptions::new();
         }
         let name = |entry: SavedOptions| {
-            let names = (BackendName::new(entry.backend)?, ServerName::new(entry.server)?);
+            let names = (
+                BackendName::new(entry.backend)?,
+                ServerName::new(entry.server)?,
+            );
             Some((names, entry.options))
         };
         saved.servers.into_iter().filter_map(name).collect()
@@ -118,7 +153,12 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Write`]; what was saved before is still there.
-    pub fn save_added(&self, worker: &Worker, now_secs: u64, added: &AddedOptions) -> Result<(), StateError> {
+    pub fn save_added(
+        &self,
+        worker: &Worker,
+        now_secs: u64,
+        added: &AddedOptions,
+    ) -> Result<(), StateError> {
         let servers = added
             .iter()
             .map(|((backend, server), options)| SavedOptions {
@@ -128,7 +168,14 @@ impl StateDir {
             })
             .collect();
         let started = now_secs.saturating_sub(worker.uptime.as_secs());
-        self.save("added.json", &SavedAdded { pid: worker.pid, started, servers })
+        self.save(
+            "added.json",
+            &SavedAdded {
+                pid: worker.pid,
+                started,
+                servers,
+            },
+        )
     }
 
     /// The text with that stamp, if it was saved.
@@ -147,14 +194,21 @@ impl StateDir {
     }
 
     fn prune_texts(&self, keep: &[&Stamp]) {
-        let Ok(entries) = fs::read_dir(self.dir.join("texts")) else { return };
+        let Ok(entries) = fs::read_dir(self.dir.join("texts")) else {
+            return;
+        };
         let mut texts: Vec<_> = entries
             .flatten()
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
             .collect();
         texts.sort();
         let kept = |path: &Path| keep.iter().any(|stamp| self.text_path(stamp) == path);
-        for (_, path) in texts.iter().rev().skip(TEXTS).filter(|(_, path)| !kept(path)) {
+        for (_, path) in texts
+            .iter()
+            .rev()
+            .skip(TEXTS)
+            .filter(|(_, path)| !kept(path))
+        {
             if let Err(error) = fs::remove_file(path) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove an old text");
             }
@@ -184,8 +238,10 @@ impl StateDir {
 
     fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
         let path = self.dir.join(name);
-        let bytes = serde_json::to_vec(value)
-            .map_err(|error| StateError::Write { path: path.clone(), source: error.into() })?;
+        let bytes = serde_json::to_vec(value).map_err(|error| StateError::Write {
+            path: path.clone(),
+            source: error.into(),
+        })?;
         replace(&path, &bytes)
     }
 }
@@ -200,7 +256,10 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
         staged.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
-    write().map_err(|source| StateError::Write { path: path.to_owned(), source })
+    write().map_err(|source| StateError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Whether a member has to be remembered: whoever left is gone, the others may come back.
@@ -271,19 +330,25 @@ impl SavedMember {
             },
             tags: member
                 .tags()
-                .map(|(key, value)| (key.escape_bytes().to_string(), value.escape_bytes().to_string()))
+                .map(|(key, value)| {
+                    (
+                        key.escape_bytes().to_string(),
+                        value.escape_bytes().to_string(),
+                    )
+                })
                 .collect(),
         }
     }
 
     fn into_member(self) -> Member {
-        let mut member = Member::builder(Vec::unescape_bytes(&self.name)).status(match self.status {
-            SavedStatus::None => MemberStatus::None,
-            SavedStatus::Alive => MemberStatus::Alive,
-            SavedStatus::Leaving => MemberStatus::Leaving,
-            SavedStatus::Left => MemberStatus::Left,
-            SavedStatus::Failed => MemberStatus::Failed,
-        });
+        let mut member =
+            Member::builder(Vec::unescape_bytes(&self.name)).status(match self.status {
+                SavedStatus::None => MemberStatus::None,
+                SavedStatus::Alive => MemberStatus::Alive,
+                SavedStatus::Leaving => MemberStatus::Leaving,
+                SavedStatus::Left => MemberStatus::Left,
+                SavedStatus::Failed => MemberStatus::Failed,
+            });
         if let Some(addr) = self.addr {
             member = member.addr(addr, self.port);
         }
@@ -305,7 +370,16 @@ impl SavedServer {
     }
 
     fn into_place(self) -> Option<(Key, Place)> {
-        let key = Key { backend: BackendName::new(self.backend)?, server: ServerName::new(self.server)? };
-        Some((key, Place { addr: self.addr, weight: Weight::new(self.weight)? }))
+        let key = Key {
+            backend: BackendName::new(self.backend)?,
+            server: ServerName::new(self.server)?,
+        };
+        Some((
+            key,
+            Place {
+                addr: self.addr,
+                weight: Weight::new(self.weight)?,
+            },
+        ))
     }
 }

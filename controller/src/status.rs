@@ -109,20 +109,39 @@ impl fmt::Display for Status {
             writeln!(f, "PROBLEM  {problem}")?;
         }
         let none = || "-".to_owned();
-        let age = self.agent.members_age_seconds.map_or_else(none, |age| format!("{age}s old"));
+        let age = self
+            .agent
+            .members_age_seconds
+            .map_or_else(none, |age| format!("{age}s old"));
         let addr = self.agent.addr.clone().unwrap_or_else(none);
-        writeln!(f, "agent    {} {addr}, {} members, {age}", self.agent.state, self.agent.members)?;
+        writeln!(
+            f,
+            "agent    {} {addr}, {} members, {age}",
+            self.agent.state, self.agent.members
+        )?;
         let pid = self.haproxy.pid.map_or_else(none, |pid| pid.to_string());
         let version = self.haproxy.version.clone().unwrap_or_else(none);
         let stamp = self.haproxy.stamp.clone().unwrap_or_else(none);
-        writeln!(f, "haproxy  {}, version {version}, worker {pid}, started with {stamp}", self.haproxy.state)?;
+        writeln!(
+            f,
+            "haproxy  {}, version {version}, worker {pid}, started with {stamp}",
+            self.haproxy.state
+        )?;
         let stamp = self.file.stamp.clone().unwrap_or_else(none);
-        writeln!(f, "file     {}, {}, {stamp}", self.file.path, self.file.state)?;
+        writeln!(
+            f,
+            "file     {}, {}, {stamp}",
+            self.file.path, self.file.state
+        )?;
         let counters = &self.counters;
         writeln!(
             f,
             "done     {} applies, {} admissions, {} writes, {} reloads, {} failures",
-            counters.applies, counters.admissions, counters.writes, counters.reloads, counters.failures
+            counters.applies,
+            counters.admissions,
+            counters.writes,
+            counters.reloads,
+            counters.failures
         )?;
         for (name, backend) in &self.backends {
             writeln!(f, "\nbackend {name}")?;
@@ -133,7 +152,11 @@ impl fmt::Display for Status {
             for (name, server) in &backend.servers {
                 let (state, gossip, weight) = (&server.state, &server.gossip, server.weight);
                 let address = server.address.to_string();
-                writeln!(f, "  {name:width$}  {state:8} {address:21} weight {weight:<3} {gossip:8} {}", server.why)?;
+                writeln!(
+                    f,
+                    "  {name:width$}  {state:8} {address:21} weight {weight:<3} {gossip:8} {}",
+                    server.why
+                )?;
             }
         }
         if !self.quarantined.is_empty() {

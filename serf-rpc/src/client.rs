@@ -12,7 +12,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::command::{
-    Auth, Command, Handshake, Members, MembersFiltered, Monitor, Records, Reply, Stop, Stream, StatsCommand,
+    Auth, Command, Handshake, Members, MembersFiltered, Monitor, Records, Reply, StatsCommand,
+    Stop, Stream,
 };
 use crate::connection::{Caller, Connection, Lost, Request};
 use crate::error::{CallError, ConnectError, ConnectionError};

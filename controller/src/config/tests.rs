@@ -187,7 +187,9 @@ fn one_way_to_reload_is_enough() {
     );
     assert_eq!(
         complaints(&format!("[haproxy]\nspawn = true\n{SMALL}")),
-        ["2:9: haproxy.spawn: this version runs no HAProxy of its own; give master_socket or reload_command"]
+        [
+            "2:9: haproxy.spawn: this version runs no HAProxy of its own; give master_socket or reload_command"
+        ]
     );
     assert_eq!(
         load(&format!("[haproxy]\nspawn = false\n{SMALL}")),

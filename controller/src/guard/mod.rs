@@ -97,12 +97,15 @@ impl Decisions {
         let mut servers = Servers::new();
         for (key, decision) in &self.servers {
             let Some(line) = decision.line else { continue };
-            servers.entry(key.backend.clone()).or_default().push(Server {
-                name: key.server.clone(),
-                addr: decision.place.addr,
-                weight: decision.place.weight,
-                ready: line == Line::Ready,
-            });
+            servers
+                .entry(key.backend.clone())
+                .or_default()
+                .push(Server {
+                    name: key.server.clone(),
+                    addr: decision.place.addr,
+                    weight: decision.place.weight,
+                    ready: line == Line::Ready,
+                });
         }
         servers
     }
@@ -129,7 +132,10 @@ pub struct Guard {
 impl Guard {
     /// Nothing known of any server.
     pub fn new(rules: BTreeMap<BackendName, Rules>) -> Self {
-        Self { rules, ..Self::default() }
+        Self {
+            rules,
+            ..Self::default()
+        }
     }
 
     /// Takes other rules; servers of backends that are gone are forgotten.
@@ -141,26 +147,37 @@ impl Guard {
     /// Takes a server as proven and in rotation: it was before this process started.
     pub fn adopt(&mut self, key: Key, place: Place, now: Instant) {
         if self.rules.contains_key(&key.backend) {
-            self.slots.entry(key).or_insert_with(|| Slot::new(place, now)).phase = Phase::In;
+            self.slots
+                .entry(key)
+                .or_insert_with(|| Slot::new(place, now))
+                .phase = Phase::In;
         }
     }
 
     /// The servers in rotation, for the ledger.
     pub fn in_rotation(&self) -> impl Iterator<Item = (&Key, Place)> {
-        self.slots.iter().filter(|(_, slot)| slot.phase == Phase::In).map(|(key, slot)| (key, slot.place))
+        self.slots
+            .iter()
+            .filter(|(_, slot)| slot.phase == Phase::In)
+            .map(|(key, slot)| (key, slot.place))
     }
 
     /// Hears gossip.
     pub fn hear(&mut self, model: &Model, now: Instant) {
         for (key, slot) in &mut self.slots {
-            let listed = model.backends.get(&key.backend).and_then(|servers| servers.get(&key.server));
+            let listed = model
+                .backends
+                .get(&key.backend)
+                .and_then(|servers| servers.get(&key.server));
             match listed {
                 Some(candidate) => slot.hear(candidate, now),
                 None => slot.miss(model.known.contains(&key.server), now),
             }
         }
         for (key, candidate) in model.candidates() {
-            let Ok(attributes) = candidate.attributes else { continue };
+            let Ok(attributes) = candidate.attributes else {
+                continue;
+            };
             let gone = matches!(candidate.gossip, Gossip::Leaving | Gossip::Left);
             if gone || self.slots.contains_key(&key) {
                 continue;
@@ -178,28 +195,47 @@ impl Guard {
             self.adopt_running(running, now);
         }
         for (key, slot) in &mut self.slots {
-            slot.read(running.get(key.backend.as_str()).and_then(|servers| servers.get(key.server.as_str())));
+            slot.read(
+                running
+                    .get(key.backend.as_str())
+                    .and_then(|servers| servers.get(key.server.as_str())),
+            );
         }
         self.slots.retain(|_, slot| slot.phase != Phase::Gone);
     }
 
     fn adopt_running(&mut self, running: &RunningServers, now: Instant) {
         for (backend, servers) in running {
-            let Some(backend) = BackendName::new(backend).filter(|name| self.rules.contains_key(name)) else {
+            let Some(backend) =
+                BackendName::new(backend).filter(|name| self.rules.contains_key(name))
+            else {
                 continue;
             };
             for (server, running) in servers {
-                let (Some(server), Some(addr)) = (ServerName::new(server), running.addr) else { continue };
-                let Some(weight) = crate::model::Weight::new(running.weight) else { continue };
-                let key = Key { backend: backend.clone(), server };
+                let (Some(server), Some(addr)) = (ServerName::new(server), running.addr) else {
+                    continue;
+                };
+                let Some(weight) = crate::model::Weight::new(running.weight) else {
+                    continue;
+                };
+                let key = Key {
+                    backend: backend.clone(),
+                    server,
+                };
                 let place = Place { addr, weight };
                 match running.admin {
                     Admin::Ready => {
-                        let slot = self.slots.entry(key).or_insert_with(|| Slot::new(place, now));
+                        let slot = self
+                            .slots
+                            .entry(key)
+                            .or_insert_with(|| Slot::new(place, now));
                         slot.adopt(place);
                     }
                     Admin::Drain => {
-                        let slot = self.slots.entry(key).or_insert_with(|| Slot::new(place, now));
+                        let slot = self
+                            .slots
+                            .entry(key)
+                            .or_insert_with(|| Slot::new(place, now));
                         slot.adopt_draining(now);
                     }
                     Admin::Maint => {}
@@ -210,12 +246,18 @@ impl Guard {
 
     /// Hears what a probe found at an address; says whether anything may follow from it.
     pub fn probed(&mut self, key: &Key, addr: SocketAddr, found: Probed) -> bool {
-        self.slots.get_mut(key).is_some_and(|slot| slot.probed(addr, found))
+        self.slots
+            .get_mut(key)
+            .is_some_and(|slot| slot.probed(addr, found))
     }
 
     /// Whether the next decision depends on `show stat`.
     pub fn wants_stat(&self) -> bool {
-        self.slots.iter().any(|(key, slot)| self.rules.get(&key.backend).is_some_and(|rules| slot.poll(rules).is_some()))
+        self.slots.iter().any(|(key, slot)| {
+            self.rules
+                .get(&key.backend)
+                .is_some_and(|rules| slot.poll(rules).is_some())
+        })
     }
 
     /// The probes that are to run.
@@ -261,8 +303,12 @@ impl Guard {
     fn forget_removals(&mut self, now: Instant) {
         let (rules, slots) = (&self.rules, &self.slots);
         self.removals.retain(|(key, at)| {
-            let window = rules.get(&key.backend).map_or(Duration::ZERO, |rules| rules.guard.window);
-            let back = slots.get(key).is_some_and(|slot| slot.phase == Phase::In || slot.gossip == Gossip::Left);
+            let window = rules
+                .get(&key.backend)
+                .map_or(Duration::ZERO, |rules| rules.guard.window);
+            let back = slots
+                .get(key)
+                .is_some_and(|slot| slot.phase == Phase::In || slot.gossip == Gossip::Left);
             now < *at + window && !back
         });
     }
@@ -270,7 +316,9 @@ impl Guard {
     fn decisions(&self, now: Instant) -> Decisions {
         let mut decisions = Decisions::default();
         for (key, slot) in &self.slots {
-            let Some(rules) = self.rules.get(&key.backend) else { continue };
+            let Some(rules) = self.rules.get(&key.backend) else {
+                continue;
+            };
             decisions.poll = earliest(decisions.poll, slot.poll(rules));
             let deadline = slot.deadline(rules).filter(|&deadline| deadline > now);
             decisions.deadline = earliest(decisions.deadline, deadline);
@@ -292,13 +340,17 @@ fn cut_the_dead(
     removals: &mut Vec<(Key, Instant)>,
     now: Instant,
 ) {
-    let mut remaining = in_backend(slots, backend).filter(|(_, slot)| slot.phase == Phase::In).count();
+    let mut remaining = in_backend(slots, backend)
+        .filter(|(_, slot)| slot.phase == Phase::In)
+        .count();
     for (key, slot) in slots.iter_mut().filter(|(key, _)| key.backend == *backend) {
         if remaining <= 1 {
             return;
         }
         if slot.phase == Phase::In && !slot.is_listed_alive() && slot.is_dead(rules) {
-            slot.phase = Phase::Out { admin: WantedAdmin::Cut };
+            slot.phase = Phase::Out {
+                admin: WantedAdmin::Cut,
+            };
             removals.push((key.clone(), now));
             remaining -= 1;
         }
@@ -314,22 +366,40 @@ fn end_holds(
     now: Instant,
 ) {
     let Some(hold) = rules.guard.hold else { return };
-    let in_rotation: Vec<&Slot> =
-        in_backend(slots, backend).map(|(_, slot)| slot).filter(|slot| slot.phase == Phase::In).collect();
-    let answering = in_rotation.iter().filter(|slot| !slot.is_dead(rules)).count();
-    let given_up = in_rotation.iter().filter(|slot| !slot.is_listed_alive()).count();
-    let used = removals.iter().filter(|(key, _)| key.backend == *backend).count();
+    let in_rotation: Vec<&Slot> = in_backend(slots, backend)
+        .map(|(_, slot)| slot)
+        .filter(|slot| slot.phase == Phase::In)
+        .collect();
+    let answering = in_rotation
+        .iter()
+        .filter(|slot| !slot.is_dead(rules))
+        .count();
+    let given_up = in_rotation
+        .iter()
+        .filter(|slot| !slot.is_listed_alive())
+        .count();
+    let used = removals
+        .iter()
+        .filter(|(key, _)| key.backend == *backend)
+        .count();
     let base = in_rotation.len() + used;
     let budget = (base * usize::from(rules.guard.max_removal_percent) / 100).max(1);
     // More than the budget given up at once is a split of gossip, which is waited out.
     if given_up > budget {
         return;
     }
-    let mut spare = budget.saturating_sub(used).min(answering.saturating_sub(rules.guard.min_servers.max(1)));
+    let mut spare = budget
+        .saturating_sub(used)
+        .min(answering.saturating_sub(rules.guard.min_servers.max(1)));
     for (key, slot) in slots.iter_mut().filter(|(key, _)| key.backend == *backend) {
-        let held_out = slot.phase == Phase::In && slot.gossip == Gossip::Failed && now >= slot.gossip_since + hold;
+        let held_out = slot.phase == Phase::In
+            && slot.gossip == Gossip::Failed
+            && now >= slot.gossip_since + hold;
         if held_out && spare > 0 {
-            slot.phase = Phase::Draining { since: now, idle: false };
+            slot.phase = Phase::Draining {
+                since: now,
+                idle: false,
+            };
             removals.push((key.clone(), now));
             spare -= 1;
         }

@@ -96,7 +96,9 @@ impl fmt::Display for Why {
         match self {
             Self::Proven => f.write_str("alive and answering"),
             Self::NotProven => f.write_str("alive, but has not answered a probe yet"),
-            Self::KeptWithoutAgent => f.write_str("its agent is gone; kept, as nobody calls the server dead"),
+            Self::KeptWithoutAgent => {
+                f.write_str("its agent is gone; kept, as nobody calls the server dead")
+            }
             Self::Dead => f.write_str("its agent is gone and it does not answer; watched"),
             Self::KeptInQuarantine(reason) => write!(f, "kept with its last good tags: {reason}"),
             Self::Moving(addr) => write!(f, "moving to {addr} once that answers"),
@@ -112,7 +114,9 @@ impl Slot {
     pub(super) fn new(place: Place, now: Instant) -> Self {
         Self {
             place,
-            phase: Phase::Out { admin: WantedAdmin::Maint },
+            phase: Phase::Out {
+                admin: WantedAdmin::Maint,
+            },
             gossip: Gossip::Absent,
             gossip_since: now,
             moving: None,
@@ -176,7 +180,11 @@ impl Slot {
 
     /// The worker that was there first has it ready.
     pub(super) fn adopt(&mut self, place: Place) {
-        if self.phase == (Phase::Out { admin: WantedAdmin::Maint }) {
+        if self.phase
+            == (Phase::Out {
+                admin: WantedAdmin::Maint,
+            })
+        {
             self.phase = Phase::In;
             if place.addr != self.place.addr && self.gossip == Gossip::Alive {
                 self.moving = Some(self.place);
@@ -188,9 +196,14 @@ impl Slot {
     /// The worker that was there first drains it.
     pub(super) fn adopt_draining(&mut self, now: Instant) {
         self.phase = if self.is_wanted() {
-            Phase::Out { admin: WantedAdmin::Drain }
+            Phase::Out {
+                admin: WantedAdmin::Drain,
+            }
         } else {
-            Phase::Draining { since: now, idle: false }
+            Phase::Draining {
+                since: now,
+                idle: false,
+            }
         };
     }
 
@@ -208,7 +221,9 @@ impl Slot {
                 let closed = running.is_some_and(|running| running.admin != Admin::Ready);
                 *idle = running.is_none() || (quiet && closed);
             }
-            Phase::Leaving { .. } if running.is_none_or(|running| running.admin == Admin::Maint) => {
+            Phase::Leaving { .. }
+                if running.is_none_or(|running| running.admin == Admin::Maint) =>
+            {
                 self.phase = Phase::Gone;
             }
             _ => {}
@@ -221,8 +236,16 @@ impl Slot {
             return false;
         }
         let before = self.proof;
-        let failures = if found == Probed::Good { 0 } else { before.failures.saturating_add(1) };
-        self.proof = Proof { good: found == Probed::Good, refused: found == Probed::Refused, failures };
+        let failures = if found == Probed::Good {
+            0
+        } else {
+            before.failures.saturating_add(1)
+        };
+        self.proof = Proof {
+            good: found == Probed::Good,
+            refused: found == Probed::Refused,
+            failures,
+        };
         let judged = |proof: Proof| (proof.good, proof.refused, proof.failures.min(MOST_FAILURES));
         judged(before) != judged(self.proof) && (self.proof.good || !self.is_wanted())
     }
@@ -239,16 +262,27 @@ impl Slot {
 
     /// The probe that would settle something.
     pub(super) fn target(&self, rules: &Rules, now: Instant) -> Option<Target> {
-        let watch = Some(Target { addr: self.place.addr, urgent: false });
+        let watch = Some(Target {
+            addr: self.place.addr,
+            urgent: false,
+        });
         match self.phase {
-            Phase::Out { .. } if self.is_wanted() => {
-                (rules.probed && self.wish == Wish::Ready).then_some(Target { addr: self.place.addr, urgent: true })
-            }
+            Phase::Out { .. } if self.is_wanted() => (rules.probed && self.wish == Wish::Ready)
+                .then_some(Target {
+                    addr: self.place.addr,
+                    urgent: true,
+                }),
             Phase::Out { .. } if self.is_given_up() => {
-                let over = rules.guard.hold.is_some_and(|hold| now >= self.gossip_since + hold);
+                let over = rules
+                    .guard
+                    .hold
+                    .is_some_and(|hold| now >= self.gossip_since + hold);
                 (self.gossip == Gossip::Absent || !over).then_some(watch)?
             }
-            Phase::In if self.is_wanted() => self.moving.map(|moving| Target { addr: moving.addr, urgent: true }),
+            Phase::In if self.is_wanted() => self.moving.map(|moving| Target {
+                addr: moving.addr,
+                urgent: true,
+            }),
             Phase::In if self.is_given_up() && !rules.checked => watch,
             _ => None,
         }
@@ -261,7 +295,9 @@ impl Slot {
             Phase::In => self.step_in(taken_over, now),
             Phase::Draining { since, idle } => {
                 if self.is_wanted() && self.wish == Wish::Ready {
-                    self.phase = Phase::Out { admin: WantedAdmin::Drain };
+                    self.phase = Phase::Out {
+                        admin: WantedAdmin::Drain,
+                    };
                     self.proof = Proof::default();
                 } else if !self.is_asked_for() && (idle || now >= since + rules.drain_timeout) {
                     self.phase = Phase::Leaving { shut: !idle };
@@ -269,7 +305,9 @@ impl Slot {
             }
             Phase::Leaving { .. } | Phase::Gone => {
                 if self.is_wanted() {
-                    self.phase = Phase::Out { admin: WantedAdmin::Maint };
+                    self.phase = Phase::Out {
+                        admin: WantedAdmin::Maint,
+                    };
                 }
             }
         }
@@ -291,7 +329,10 @@ impl Slot {
 
     fn step_in(&mut self, taken_over: bool, now: Instant) {
         if self.is_going() || self.is_asked_for() {
-            self.phase = Phase::Draining { since: now, idle: false };
+            self.phase = Phase::Draining {
+                since: now,
+                idle: false,
+            };
         } else if self.is_given_up() && taken_over {
             self.phase = Phase::Leaving { shut: true };
         } else if self.proof.good
@@ -352,7 +393,12 @@ impl Slot {
 
     pub(super) fn decision(&self, rules: &Rules) -> Decision {
         let (line, admin, state, why) = match self.phase {
-            Phase::In => (Some(Line::Ready), Some(WantedAdmin::Ready), "ready", self.why_in()),
+            Phase::In => (
+                Some(Line::Ready),
+                Some(WantedAdmin::Ready),
+                "ready",
+                self.why_in(),
+            ),
             Phase::Out { admin } if self.is_wanted() => {
                 let (admin, state, why) = self.waiting(rules, admin);
                 (Some(Line::Disabled), Some(admin), state, why)
@@ -360,14 +406,29 @@ impl Slot {
             Phase::Out { admin } => (None, Some(admin), "out", Why::Dead),
             Phase::Draining { idle, .. } if self.is_asked_for() => {
                 let maint = idle && self.wish == Wish::Maint;
-                let (admin, state) = if maint { (WantedAdmin::Maint, "maint") } else { (WantedAdmin::Drain, "drain") };
+                let (admin, state) = if maint {
+                    (WantedAdmin::Maint, "maint")
+                } else {
+                    (WantedAdmin::Drain, "drain")
+                };
                 (Some(Line::Disabled), Some(admin), state, Why::AskedFor)
             }
             Phase::Draining { .. } => (None, Some(WantedAdmin::Drain), "drain", self.why_going()),
-            Phase::Leaving { shut } => (None, shut.then_some(WantedAdmin::Cut), "leaving", self.why_going()),
+            Phase::Leaving { shut } => (
+                None,
+                shut.then_some(WantedAdmin::Cut),
+                "leaving",
+                self.why_going(),
+            ),
             Phase::Gone => (None, None, "leaving", self.why_going()),
         };
-        Decision { place: self.place, line, admin, standing: Standing { state, why }, gossip: self.gossip }
+        Decision {
+            place: self.place,
+            line,
+            admin,
+            standing: Standing { state, why },
+            gossip: self.gossip,
+        }
     }
 
     /// Alive and not in rotation: unproven, or asked to stay out.
@@ -376,7 +437,9 @@ impl Slot {
             Wish::Drain => (WantedAdmin::Drain, "drain", Why::AskedFor),
             Wish::Maint => (WantedAdmin::Maint, "maint", Why::AskedFor),
             Wish::Ready if !rules.probed => (WantedAdmin::Waiting, "waiting", Why::NotProven),
-            Wish::Ready if resting == WantedAdmin::Drain => (WantedAdmin::Drain, "waiting", Why::NotProven),
+            Wish::Ready if resting == WantedAdmin::Drain => {
+                (WantedAdmin::Drain, "waiting", Why::NotProven)
+            }
             Wish::Ready => (WantedAdmin::Maint, "waiting", Why::NotProven),
         }
     }

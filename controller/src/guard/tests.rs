@@ -60,8 +60,17 @@ impl Scene {
     }
 
     fn gossip_at(&mut self, name: &str, gossip: Gossip, addr: SocketAddr, wish: Wish) {
-        let place = Place { addr, weight: Weight::DEFAULT };
-        self.candidate(name, Candidate { attributes: Ok(Attributes { place, wish }), gossip });
+        let place = Place {
+            addr,
+            weight: Weight::DEFAULT,
+        };
+        self.candidate(
+            name,
+            Candidate {
+                attributes: Ok(Attributes { place, wish }),
+                gossip,
+            },
+        );
     }
 
     fn candidate(&mut self, name: &str, candidate: Candidate) {
@@ -84,14 +93,32 @@ impl Scene {
     }
 
     fn runs(&mut self, name: &str, admin: Admin, check: Check, in_flight: u64) {
-        let stat = Some(ServerStat { check, in_flight, maxconn: None, total: 0 });
-        let server = RunningServer { addr: Some(addr(name)), weight: 1, admin, stat };
-        self.running.get_mut("b").unwrap().insert(name.to_owned(), server);
+        let stat = Some(ServerStat {
+            check,
+            in_flight,
+            maxconn: None,
+            total: 0,
+        });
+        let server = RunningServer {
+            addr: Some(addr(name)),
+            weight: 1,
+            admin,
+            stat,
+        };
+        self.running
+            .get_mut("b")
+            .unwrap()
+            .insert(name.to_owned(), server);
     }
 
     fn probe(&mut self, name: &str, found: Probed) {
-        let at = self.guard.targets(self.now).get(&key(name)).map(|target| target.addr);
-        self.guard.probed(&key(name), at.expect("a probe is wanted"), found);
+        let at = self
+            .guard
+            .targets(self.now)
+            .get(&key(name))
+            .map(|target| target.addr);
+        self.guard
+            .probed(&key(name), at.expect("a probe is wanted"), found);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -109,7 +136,8 @@ impl Scene {
     }
 
     fn state(&mut self, name: &str) -> &'static str {
-        self.decision(name).map_or("unknown", |decision| decision.standing.state)
+        self.decision(name)
+            .map_or("unknown", |decision| decision.standing.state)
     }
 
     fn admin(&mut self, name: &str) -> Option<WantedAdmin> {
@@ -118,7 +146,10 @@ impl Scene {
 }
 
 fn key(name: &str) -> Key {
-    Key { backend: BackendName::new("b").unwrap(), server: ServerName::new(name).unwrap() }
+    Key {
+        backend: BackendName::new("b").unwrap(),
+        server: ServerName::new(name).unwrap(),
+    }
 }
 
 fn addr(name: &str) -> SocketAddr {
@@ -131,13 +162,22 @@ fn a_new_server_waits_disabled_until_it_answers() {
     let mut scene = Scene::new(true);
     scene.gossip("s1", Gossip::Alive);
     let decision = scene.decision("s1").unwrap();
-    assert_eq!((decision.line, decision.admin), (Some(Line::Disabled), Some(WantedAdmin::Maint)));
+    assert_eq!(
+        (decision.line, decision.admin),
+        (Some(Line::Disabled), Some(WantedAdmin::Maint))
+    );
     scene.probe("s1", Probed::Refused);
     assert_eq!(scene.state("s1"), "waiting");
     scene.probe("s1", Probed::Good);
     let decision = scene.decision("s1").unwrap();
-    assert_eq!((decision.line, decision.admin), (Some(Line::Ready), Some(WantedAdmin::Ready)));
-    assert!(scene.guard.targets(scene.now).is_empty(), "nothing is left to be proven");
+    assert_eq!(
+        (decision.line, decision.admin),
+        (Some(Line::Ready), Some(WantedAdmin::Ready))
+    );
+    assert!(
+        scene.guard.targets(scene.now).is_empty(),
+        "nothing is left to be proven"
+    );
 }
 
 #[test]
@@ -157,7 +197,11 @@ fn servers_of_the_first_worker_that_gossip_does_not_know_stay() {
     scene.runs("s1", Admin::Ready, Check::Up, 0);
     assert_eq!(scene.state("s1"), "ready");
     scene.pass(HOLD * 2);
-    assert_eq!(scene.state("s1"), "ready", "absent members are never taken out by time");
+    assert_eq!(
+        scene.state("s1"),
+        "ready",
+        "absent members are never taken out by time"
+    );
 }
 
 #[test]
@@ -166,10 +210,17 @@ fn a_leaving_server_drains_and_goes_when_it_is_idle() {
     scene.gossip("s1", Gossip::Leaving);
     scene.runs("s1", Admin::Ready, Check::Up, 2);
     let decision = scene.decision("s1").unwrap();
-    assert_eq!((decision.line, decision.admin), (None, Some(WantedAdmin::Drain)));
+    assert_eq!(
+        (decision.line, decision.admin),
+        (None, Some(WantedAdmin::Drain))
+    );
     scene.runs("s1", Admin::Drain, Check::None, 1);
     scene.gossip("s1", Gossip::Left);
-    assert_eq!(scene.admin("s1"), Some(WantedAdmin::Drain), "a request is running");
+    assert_eq!(
+        scene.admin("s1"),
+        Some(WantedAdmin::Drain),
+        "a request is running"
+    );
     scene.runs("s1", Admin::Drain, Check::None, 0);
     assert_eq!(scene.admin("s1"), None, "idle: nothing has to be cut");
     scene.runs("s1", Admin::Maint, Check::None, 0);
@@ -211,10 +262,16 @@ fn a_member_that_gossip_forgets_altogether_stays() {
 fn a_failed_server_is_kept_while_its_check_is_up_and_cut_when_it_is_down() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
     scene.gossip("s1", Gossip::Failed);
-    assert_eq!(scene.decision("s1").unwrap().standing.why, Why::KeptWithoutAgent);
+    assert_eq!(
+        scene.decision("s1").unwrap().standing.why,
+        Why::KeptWithoutAgent
+    );
     scene.runs("s1", Admin::Ready, Check::Down, 0);
     let decision = scene.decision("s1").unwrap();
-    assert_eq!((decision.line, decision.admin), (None, Some(WantedAdmin::Cut)));
+    assert_eq!(
+        (decision.line, decision.admin),
+        (None, Some(WantedAdmin::Cut))
+    );
 }
 
 #[test]
@@ -271,7 +328,12 @@ fn the_last_line_stays_dead_or_not() {
         scene.gossip(name, Gossip::Failed);
         scene.runs(name, Admin::Ready, Check::Down, 0);
     }
-    let ready = scene.decide().servers.values().filter(|decision| decision.line == Some(Line::Ready)).count();
+    let ready = scene
+        .decide()
+        .servers
+        .values()
+        .filter(|decision| decision.line == Some(Line::Ready))
+        .count();
     assert_eq!(ready, 1);
 }
 
@@ -315,7 +377,10 @@ fn a_tag_asks_for_drain_and_for_maint_and_takes_it_back() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
     scene.gossip_at("s1", Gossip::Alive, addr("s1"), Wish::Maint);
     let decision = scene.decision("s1").unwrap();
-    assert_eq!((decision.line, decision.admin), (Some(Line::Disabled), Some(WantedAdmin::Drain)));
+    assert_eq!(
+        (decision.line, decision.admin),
+        (Some(Line::Disabled), Some(WantedAdmin::Drain))
+    );
     scene.runs("s1", Admin::Drain, Check::None, 0);
     assert_eq!(scene.admin("s1"), Some(WantedAdmin::Maint));
     scene.gossip("s1", Gossip::Alive);
@@ -330,7 +395,10 @@ fn a_server_moves_when_its_new_address_answers_and_not_before() {
     let new = SocketAddr::from(([198, 51, 100, 1], 3000));
     scene.gossip_at("s1", Gossip::Alive, new, Wish::Ready);
     let decision = scene.decision("s1").unwrap();
-    assert_eq!((decision.place.addr, decision.standing.why), (addr("s1"), Why::Moving(new)));
+    assert_eq!(
+        (decision.place.addr, decision.standing.why),
+        (addr("s1"), Why::Moving(new))
+    );
     scene.probe("s1", Probed::Refused);
     assert_eq!(scene.decision("s1").unwrap().place.addr, addr("s1"));
     scene.probe("s1", Probed::Good);
@@ -340,11 +408,17 @@ fn a_server_moves_when_its_new_address_answers_and_not_before() {
 #[test]
 fn bad_tags_leave_a_server_in_service_with_its_last_good_ones_and_keep_a_new_one_out() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    let bad = |gossip| Candidate { attributes: Err(Quarantine::NoPort), gossip };
+    let bad = |gossip| Candidate {
+        attributes: Err(Quarantine::NoPort),
+        gossip,
+    };
     scene.candidate("s1", bad(Gossip::Alive));
     scene.candidate("s3", bad(Gossip::Alive));
     let decision = scene.decision("s1").unwrap();
-    assert_eq!((decision.place.addr, decision.standing.why), (addr("s1"), Why::KeptInQuarantine(Quarantine::NoPort)));
+    assert_eq!(
+        (decision.place.addr, decision.standing.why),
+        (addr("s1"), Why::KeptInQuarantine(Quarantine::NoPort))
+    );
     assert_eq!(scene.state("s3"), "unknown");
     scene.candidate("s1", bad(Gossip::Left));
     assert_eq!(scene.state("s1"), "drain", "it may still leave");

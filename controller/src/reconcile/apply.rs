@@ -5,7 +5,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::haproxy::runtime::{Executed, State};
 use crate::haproxy::{Stamp, Worker};
-use crate::plan::{Action, ConfigText, Input, ReloadReason, Step, WantedAdmins, plan, wants_probe, wants_stat};
+use crate::plan::{
+    Action, ConfigText, Input, ReloadReason, Step, WantedAdmins, plan, wants_probe, wants_stat,
+};
 
 use super::{Reconciler, chain};
 
@@ -29,7 +31,8 @@ impl Reconciler {
                 Some(state)
             }
             Err(error) => {
-                self.problems.set("haproxy", format!("waiting for HAProxy: {}", chain(&error)));
+                self.problems
+                    .set("haproxy", format!("waiting for HAProxy: {}", chain(&error)));
                 self.worker = None;
                 None
             }
@@ -37,7 +40,10 @@ impl Reconciler {
     }
 
     fn notice(&mut self, worker: &Worker) {
-        let same = self.worker.as_ref().is_some_and(|before| before.is_same(worker));
+        let same = self
+            .worker
+            .as_ref()
+            .is_some_and(|before| before.is_same(worker));
         if !same {
             self.added = self.state.load_added(worker, unix_secs());
             self.accepts_add.clear();
@@ -48,20 +54,35 @@ impl Reconciler {
     }
 
     /// Plans, and executes the steps that go through the Runtime API.
-    pub(super) async fn plan_and_apply(&mut self, mut running: State, wanted: &ConfigText, admins: &WantedAdmins) {
+    pub(super) async fn plan_and_apply(
+        &mut self,
+        mut running: State,
+        wanted: &ConfigText,
+        admins: &WantedAdmins,
+    ) {
         let texts = Texts {
-            started_with: running.worker.stamp.as_ref().and_then(|stamp| self.text_of(stamp)),
+            started_with: running
+                .worker
+                .stamp
+                .as_ref()
+                .and_then(|stamp| self.text_of(stamp)),
             on_disk: self.on_disk.as_ref().map(|text| Arc::clone(&text.parsed)),
         };
         if wants_stat(&self.input(&running, &texts, wanted, admins)) {
-            let Some(state) = self.try_read(true).await else { return };
+            let Some(state) = self.try_read(true).await else {
+                return;
+            };
             running = state;
         }
-        let unprobed: Vec<_> = wants_probe(&self.input(&running, &texts, wanted, admins)).into_iter().collect();
+        let unprobed: Vec<_> = wants_probe(&self.input(&running, &texts, wanted, admins))
+            .into_iter()
+            .collect();
         if !unprobed.is_empty() {
             match self.runtime.accepts_add(&unprobed).await {
                 Ok(answers) => self.accepts_add.extend(answers),
-                Err(error) => tracing::warn!(error = %chain(&error), "cannot ask which backends take servers"),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "cannot ask which backends take servers")
+                }
             }
         }
         self.plan = plan(&self.input(&running, &texts, wanted, admins));
@@ -71,7 +92,9 @@ impl Reconciler {
         if self.refusals >= REPAIRS
             && let Some((backend, server)) = self.refused.clone()
         {
-            self.plan.reload.push(ReloadReason::RepairFailed { backend, server });
+            self.plan
+                .reload
+                .push(ReloadReason::RepairFailed { backend, server });
         }
     }
 
@@ -105,7 +128,10 @@ impl Reconciler {
                 for step in &steps {
                     tracing::info!(backend = %step.backend, server = %step.server, elapsed_ms, "{step}");
                 }
-                if steps.iter().all(|step| matches!(step.action, Action::Ready { .. })) {
+                if steps
+                    .iter()
+                    .all(|step| matches!(step.action, Action::Ready { .. }))
+                {
                     self.counters.admissions += 1;
                 } else {
                     self.counters.applies += 1;
@@ -126,7 +152,10 @@ impl Reconciler {
             self.counters.refused += 1;
             tracing::warn!(backend = %step.backend, server = %step.server, "HAProxy refused `{step}`: {refusal}");
         }
-        let fault = executed.refused.iter().find(|(step, _)| step.action != Action::Delete);
+        let fault = executed
+            .refused
+            .iter()
+            .find(|(step, _)| step.action != Action::Delete);
         self.refused = fault.map(|(step, _)| (step.backend.clone(), step.server.clone()));
         if executed.refused.is_empty() {
             self.refusals = 0;
@@ -175,5 +204,7 @@ struct Texts {
 }
 
 fn unix_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

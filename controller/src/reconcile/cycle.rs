@@ -46,19 +46,28 @@ impl Reconciler {
     /// When the loop has to turn again, if nothing else happens.
     pub(super) fn next_wake(&self) -> Instant {
         let now = Instant::now();
-        let poll = if self.worker.is_some() { self.decisions.poll } else { Some(UNREACHABLE_RETRY) };
+        let poll = if self.worker.is_some() {
+            self.decisions.poll
+        } else {
+            Some(UNREACHABLE_RETRY)
+        };
         let due_later = [
             self.retry.at(),
             self.write_retry.at(),
-            self.reload_allowed_at().filter(|_| !self.plan.reload.is_empty()),
+            self.reload_allowed_at()
+                .filter(|_| !self.plan.reload.is_empty()),
         ];
         let due_later = due_later.into_iter().flatten().filter(|&at| at > now);
-        [self.decisions.deadline, self.additions.deadline(), self.writes.deadline()]
-            .into_iter()
-            .flatten()
-            .chain(due_later)
-            .chain(poll.map(|poll| now + poll))
-            .fold(self.next_drift, Instant::min)
+        [
+            self.decisions.deadline,
+            self.additions.deadline(),
+            self.writes.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(due_later)
+        .chain(poll.map(|poll| now + poll))
+        .fold(self.next_drift, Instant::min)
     }
 
     pub(super) async fn cycle(&mut self, found: &mut mpsc::Receiver<Found>) {
@@ -77,7 +86,8 @@ impl Reconciler {
         self.plan = Plan::default();
         if let (Some(running), Some(wanted)) = (running, &self.wanted) {
             let wanted = Arc::clone(&wanted.text.parsed);
-            self.plan_and_apply(running, &wanted, &in_force.admins()).await;
+            self.plan_and_apply(running, &wanted, &in_force.admins())
+                .await;
         }
         self.write_and_reload();
         self.remember();
@@ -85,13 +95,16 @@ impl Reconciler {
     }
 
     fn run_probes(&mut self) -> usize {
-        self.prober.want(&self.guard.targets(Instant::now()), &self.design.probes())
+        self.prober
+            .want(&self.guard.targets(Instant::now()), &self.design.probes())
     }
 
     async fn hear_first_answers(&mut self, mut awaited: usize, found: &mut mpsc::Receiver<Found>) {
         let deadline = tokio::time::Instant::now() + FIRST_ANSWERS;
         while awaited > 0 {
-            let Ok(Some(found)) = timeout_at(deadline, found.recv()).await else { break };
+            let Ok(Some(found)) = timeout_at(deadline, found.recv()).await else {
+                break;
+            };
             self.hear_probe(&found);
             awaited -= 1;
         }
@@ -115,7 +128,9 @@ impl Reconciler {
             if decision.line.is_none() {
                 return true;
             }
-            let Some(place) = places.get(key) else { return false };
+            let Some(place) = places.get(key) else {
+                return false;
+            };
             decision.place = *place;
             true
         });
@@ -123,7 +138,11 @@ impl Reconciler {
     }
 
     fn render(&mut self, servers: Servers) {
-        if self.wanted.as_ref().is_some_and(|wanted| wanted.servers == servers) {
+        if self
+            .wanted
+            .as_ref()
+            .is_some_and(|wanted| wanted.servers == servers)
+        {
             return;
         }
         match self.design.renderer.render(&self.design.config, &servers) {
@@ -134,7 +153,11 @@ impl Reconciler {
                     text: rendered.text.as_str().into(),
                     parsed: Arc::new(ConfigText::parse(&rendered.text)),
                 };
-                self.wanted = Some(Wanted { servers, text, rendered });
+                self.wanted = Some(Wanted {
+                    servers,
+                    text,
+                    rendered,
+                });
             }
             Err(error) => {
                 self.problems.set("template", chain(&error));
@@ -146,8 +169,18 @@ impl Reconciler {
     /// Keeps what a later start needs, if it has changed.
     fn remember(&mut self) {
         let memory = Memory {
-            members: self.snapshot.entries().iter().filter(|e| is_remembered(e)).map(|e| e.member.clone()).collect(),
-            in_rotation: self.guard.in_rotation().map(|(key, place)| (key.clone(), place)).collect(),
+            members: self
+                .snapshot
+                .entries()
+                .iter()
+                .filter(|e| is_remembered(e))
+                .map(|e| e.member.clone())
+                .collect(),
+            in_rotation: self
+                .guard
+                .in_rotation()
+                .map(|(key, place)| (key.clone(), place))
+                .collect(),
         };
         if memory == self.saved {
             return;

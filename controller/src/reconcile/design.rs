@@ -26,7 +26,10 @@ impl Design {
     /// Reads the template that the config names.
     pub(crate) fn load(config: Config) -> Result<Self, TemplateError> {
         let renderer = Arc::new(Renderer::load(&config)?);
-        Ok(Self { config: Arc::new(config), renderer })
+        Ok(Self {
+            config: Arc::new(config),
+            renderer,
+        })
     }
 
     pub(crate) fn rules(&self) -> BTreeMap<BackendName, Rules> {
@@ -36,7 +39,11 @@ impl Design {
             guard: backend.guard.clone(),
             drain_timeout: backend.drain.timeout,
         };
-        self.config.backends.iter().map(|backend| (backend.name.clone(), rules(backend))).collect()
+        self.config
+            .backends
+            .iter()
+            .map(|backend| (backend.name.clone(), rules(backend)))
+            .collect()
     }
 
     pub(crate) fn probes(&self) -> BTreeMap<BackendName, Arc<CheckMode>> {
@@ -48,19 +55,28 @@ impl Design {
     }
 
     pub(crate) fn quiet(&self) -> Quiet {
-        Quiet { quiet: self.config.debounce.quiet, max_wait: self.config.debounce.max_wait }
+        Quiet {
+            quiet: self.config.debounce.quiet,
+            max_wait: self.config.debounce.max_wait,
+        }
     }
 
     /// What holds for members of every backend that says nothing else.
     pub(crate) fn defaults(&self, snapshot: &Snapshot) -> Defaults {
         let addr = snapshot.local().and_then(|entry| entry.member.addr());
-        Defaults { reserved_ports: self.reserved_ports(), loopback: addr.is_some_and(|addr| addr.is_loopback()) }
+        Defaults {
+            reserved_ports: self.reserved_ports(),
+            loopback: addr.is_some_and(|addr| addr.is_loopback()),
+        }
     }
 
     /// Ports of the agent, the stats page and the controller, which no member may claim.
     fn reserved_ports(&self) -> BTreeSet<u16> {
         let config = &self.config;
-        let stats = config.frontend.as_ref().and_then(|frontend| frontend.stats_bind.as_deref());
+        let stats = config
+            .frontend
+            .as_ref()
+            .and_then(|frontend| frontend.stats_bind.as_deref());
         config
             .serf
             .addr

@@ -50,8 +50,15 @@ pub(super) enum JobError {
     File(#[from] FileError),
     #[error("the check command did not run")]
     Check(#[from] ProcessError),
-    #[error("the check command refuses the file ({status}): {}", first_alert(complaints, output))]
-    Invalid { status: String, complaints: Vec<Complaint>, output: String },
+    #[error(
+        "the check command refuses the file ({status}): {}",
+        first_alert(complaints, output)
+    )]
+    Invalid {
+        status: String,
+        complaints: Vec<Complaint>,
+        output: String,
+    },
     #[error(transparent)]
     Reload(#[from] ReloadError),
 }
@@ -59,27 +66,49 @@ pub(super) enum JobError {
 impl JobError {
     /// The line of the text that is wrong, where the check command names one.
     pub(super) fn line(&self) -> Option<usize> {
-        let Self::Invalid { complaints, .. } = self else { return None };
-        let alerts = complaints.iter().filter(|complaint| complaint.level == Level::Alert);
-        alerts.filter_map(|complaint| complaint.place.as_ref()).map(|(_, line)| *line).next()
+        let Self::Invalid { complaints, .. } = self else {
+            return None;
+        };
+        let alerts = complaints
+            .iter()
+            .filter(|complaint| complaint.level == Level::Alert);
+        alerts
+            .filter_map(|complaint| complaint.place.as_ref())
+            .map(|(_, line)| *line)
+            .next()
     }
 }
 
 fn first_alert(complaints: &[Complaint], output: &str) -> String {
-    let alert = complaints.iter().find(|complaint| complaint.level == Level::Alert);
+    let alert = complaints
+        .iter()
+        .find(|complaint| complaint.level == Level::Alert);
     alert.map_or_else(|| output.trim().to_owned(), ToString::to_string)
 }
 
 /// Stages, checks and writes the text, then reloads where that is asked for.
-pub(super) async fn run(job: Job, file: ConfigFile, check_command: Vec<String>, timeout: Duration) -> Done {
+pub(super) async fn run(
+    job: Job,
+    file: ConfigFile,
+    check_command: Vec<String>,
+    timeout: Duration,
+) -> Done {
     if let Err(error) = install(&job.text, &file, &check_command, timeout).await {
-        return Done { job, written: false, result: Err(error) };
+        return Done {
+            job,
+            written: false,
+            result: Err(error),
+        };
     }
     let result = match &job.reload {
         None => Ok(()),
         Some(how) => how.run(&job.text).await,
     };
-    Done { job, written: true, result }
+    Done {
+        job,
+        written: true,
+        result,
+    }
 }
 
 async fn install(
@@ -91,8 +120,17 @@ async fn install(
     let staged = file.stage(&*text.text).await?;
     let checked = staged.check(check_command, timeout).await?;
     if !checked.valid {
-        let Checked { status, complaints, output, .. } = checked;
-        return Err(JobError::Invalid { status, complaints, output });
+        let Checked {
+            status,
+            complaints,
+            output,
+            ..
+        } = checked;
+        return Err(JobError::Invalid {
+            status,
+            complaints,
+            output,
+        });
     }
     staged.commit().await?;
     Ok(())
@@ -104,7 +142,14 @@ impl ReloadJob {
             config::ReloadWay::MasterSocket(socket) => ReloadWay::MasterSocket(socket),
             config::ReloadWay::Command(command) => ReloadWay::Command(command),
         };
-        reload(way, &self.runtime, Some(&self.before), &text.stamp, self.timeout).await?;
+        reload(
+            way,
+            &self.runtime,
+            Some(&self.before),
+            &text.stamp,
+            self.timeout,
+        )
+        .await?;
         Ok(())
     }
 }

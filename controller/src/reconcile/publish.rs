@@ -29,10 +29,19 @@ impl Reconciler {
             steps: self.plan.steps.iter().map(ToString::to_string).collect(),
             reload: self.plan.reload.iter().map(ToString::to_string).collect(),
             on_disk: self.on_disk.as_ref().map(|text| text.text.to_string()),
-            wanted: self.wanted.as_ref().map(|wanted| wanted.text.text.to_string()).unwrap_or_default(),
+            wanted: self
+                .wanted
+                .as_ref()
+                .map(|wanted| wanted.text.text.to_string())
+                .unwrap_or_default(),
         };
-        let text = self.wanted.as_ref().map(|wanted| Arc::clone(&wanted.text.text)).unwrap_or_default();
-        self.published.send_replace(Arc::new(Published { status, plan, text }));
+        let text = self
+            .wanted
+            .as_ref()
+            .map(|wanted| Arc::clone(&wanted.text.text))
+            .unwrap_or_default();
+        self.published
+            .send_replace(Arc::new(Published { status, plan, text }));
     }
 
     /// Whether HAProxy was read, nothing is left to do, and the file is what it should be.
@@ -54,7 +63,12 @@ impl Reconciler {
             haproxy: self.haproxy_status(),
             file: File {
                 path: self.file.path().display().to_string(),
-                state: if self.is_file_current() { "current" } else { "behind" }.to_owned(),
+                state: if self.is_file_current() {
+                    "current"
+                } else {
+                    "behind"
+                }
+                .to_owned(),
                 stamp: self.on_disk.as_ref().map(|text| text.stamp.to_string()),
             },
             counters: self.counters.clone(),
@@ -69,7 +83,10 @@ impl Reconciler {
             AgentState::Connected { addr } => ("connected", Some(addr.clone())),
             AgentState::Lost { addr, .. } => ("lost", Some(addr.clone())),
         };
-        let age = self.snapshot.read_at().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let age = self
+            .snapshot
+            .read_at()
+            .and_then(|at| SystemTime::now().duration_since(at).ok());
         Agent {
             state: state.to_owned(),
             addr,
@@ -86,12 +103,20 @@ impl Reconciler {
                 version: Some(worker.version.to_string()),
                 stamp: worker.stamp.as_ref().map(ToString::to_string),
             },
-            None => Haproxy { state: "unreachable".to_owned(), ..Haproxy::default() },
+            None => Haproxy {
+                state: "unreachable".to_owned(),
+                ..Haproxy::default()
+            },
         }
     }
 
     fn backend_statuses(&self) -> BTreeMap<String, Backend> {
-        let names = self.design.config.backends.iter().map(|backend| backend.name.to_string());
+        let names = self
+            .design
+            .config
+            .backends
+            .iter()
+            .map(|backend| backend.name.to_string());
         let mut backends: BTreeMap<_, _> = names.map(|name| (name, Backend::default())).collect();
         for (key, decision) in &self.decisions.servers {
             let server = Server {
@@ -109,9 +134,16 @@ impl Reconciler {
 
     fn quarantined(&self) -> BTreeMap<String, String> {
         let unusable = self.model.candidates().filter_map(|(key, candidate)| {
-            Some((key.to_string(), candidate.attributes.as_ref().err()?.to_string()))
+            Some((
+                key.to_string(),
+                candidate.attributes.as_ref().err()?.to_string(),
+            ))
         });
-        let unnameable = self.model.unnameable.iter().map(|(name, reason)| (name.clone(), reason.to_string()));
+        let unnameable = self
+            .model
+            .unnameable
+            .iter()
+            .map(|(name, reason)| (name.clone(), reason.to_string()));
         unusable.chain(unnameable).collect()
     }
 }

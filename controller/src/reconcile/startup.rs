@@ -26,7 +26,10 @@ use crate::status::Counters;
 use super::{Design, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text, chain};
 
 /// Takes the state directory and the file, and starts everything that runs beside the loop.
-pub(super) async fn start(config: Config, options: RunOptions) -> Result<(Reconciler, Inputs), RunError> {
+pub(super) async fn start(
+    config: Config,
+    options: RunOptions,
+) -> Result<(Reconciler, Inputs), RunError> {
     let design = Design::load(config)?;
     let config = Arc::clone(&design.config);
     let state = StateDir::open(&config.state.dir)?;
@@ -37,7 +40,10 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<(Reconc
     let watcher = watch(&config, snapshot.clone())?;
     let now = Instant::now();
     let mut guard = Guard::new(design.rules());
-    for (key, place) in servers_before(&saved.in_rotation, on_disk.as_ref().map(|text| &*text.parsed)) {
+    for (key, place) in servers_before(
+        &saved.in_rotation,
+        on_disk.as_ref().map(|text| &*text.parsed),
+    ) {
         guard.adopt(key, place, now);
     }
     let (prober, found) = Prober::new();
@@ -49,7 +55,10 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<(Reconc
         }
         Err(error) => tracing::warn!(error = %chain(&error), "going on without a control socket"),
     }
-    let inputs = Inputs { snapshots: watcher.snapshots(), found };
+    let inputs = Inputs {
+        snapshots: watcher.snapshots(),
+        found,
+    };
     let mut reconciler = Reconciler {
         guard,
         prober,
@@ -92,14 +101,21 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<(Reconc
 
 /// Follows the membership of the configured agents, from what is known.
 pub(super) fn watch(config: &Config, known: Snapshot) -> Result<Watcher, RunError> {
-    Ok(Watcher::spawn(WatchOptions::new(agents(config)?).resync(config.serf.resync).seed(known)))
+    Ok(Watcher::spawn(
+        WatchOptions::new(agents(config)?)
+            .resync(config.serf.resync)
+            .seed(known),
+    ))
 }
 
 /// The configured agents, with their key.
 pub(crate) fn agents(config: &Config) -> Result<Vec<ConnectOptions>, RunError> {
     let key = match &config.serf.auth_key_file {
         Some(path) => Some(
-            fs::read_to_string(path).map_err(|source| RunError::AuthKey { path: path.clone(), source })?,
+            fs::read_to_string(path).map_err(|source| RunError::AuthKey {
+                path: path.clone(),
+                source,
+            })?,
         ),
         None => None,
     };
@@ -114,22 +130,36 @@ pub(crate) fn agents(config: &Config) -> Result<Vec<ConnectOptions>, RunError> {
 async fn own_file(file: &mut ConfigFile, adopt: bool) -> Result<Option<Text>, RunError> {
     if file.owner().await? == Owner::Foreign {
         if !adopt {
-            return Err(RunError::Foreign { path: file.path().to_owned() });
+            return Err(RunError::Foreign {
+                path: file.path().to_owned(),
+            });
         }
         file.adopt().await?;
         tracing::info!(path = %file.path().display(), "took over a file of somebody else's; a copy is kept");
         return Ok(None);
     }
-    let Some(text) = file.read().await? else { return Ok(None) };
+    let Some(text) = file.read().await? else {
+        return Ok(None);
+    };
     let parsed = Arc::new(ConfigText::parse(&text));
     let stamp = stamp_of(&text);
-    Ok(Some(Text { stamp, text: text.into(), parsed }))
+    Ok(Some(Text {
+        stamp,
+        text: text.into(),
+        parsed,
+    }))
 }
 
 /// The stamp that a text carries; none is as good as one that no worker ever had.
 fn stamp_of(text: &str) -> Stamp {
-    let description = |line: &str| line.trim().strip_prefix("description ").and_then(Stamp::from_description);
-    text.lines().find_map(description).unwrap_or_else(|| Stamp(String::new()))
+    let description = |line: &str| {
+        line.trim()
+            .strip_prefix("description ")
+            .and_then(Stamp::from_description)
+    };
+    text.lines()
+        .find_map(description)
+        .unwrap_or_else(|| Stamp(String::new()))
 }
 
 /// The servers that had traffic when the controller was last there: by its own book, or else by its own file.
@@ -140,12 +170,23 @@ pub(crate) fn servers_before(
     if !book.is_empty() {
         return book.clone();
     }
-    let Some(text) = on_disk else { return BTreeMap::new() };
+    let Some(text) = on_disk else {
+        return BTreeMap::new();
+    };
     let mut servers = BTreeMap::new();
     for backend in text.backends() {
         for line in text.servers(backend).filter(|line| !line.disabled) {
-            let key = Key { backend: backend.clone(), server: line.name.clone() };
-            servers.insert(key, Place { addr: line.addr, weight: line.weight });
+            let key = Key {
+                backend: backend.clone(),
+                server: line.name.clone(),
+            };
+            servers.insert(
+                key,
+                Place {
+                    addr: line.addr,
+                    weight: line.weight,
+                },
+            );
         }
     }
     servers

@@ -18,10 +18,18 @@ use super::{Design, Reconciler, chain, startup};
 impl Reconciler {
     /// Starts a job where the disk or the worker is behind, nothing else runs, and the time has come.
     pub(super) fn write_and_reload(&mut self) {
-        let Some(wanted) = self.wanted.as_ref().map(|wanted| wanted.text.clone()) else { return };
+        let Some(wanted) = self.wanted.as_ref().map(|wanted| wanted.text.clone()) else {
+            return;
+        };
         let now = Instant::now();
-        let on_disk = self.on_disk.as_ref().is_some_and(|text| text.stamp == wanted.stamp);
-        let settled = self.writes.update(&[((), wanted.stamp.clone())].into(), now).contains_key(&());
+        let on_disk = self
+            .on_disk
+            .as_ref()
+            .is_some_and(|text| text.stamp == wanted.stamp);
+        let settled = self
+            .writes
+            .update(&[((), wanted.stamp.clone())].into(), now)
+            .contains_key(&());
         let settled = settled && self.writes.deadline().is_none();
         if !self.jobs.is_empty() || !self.write_retry.is_due(now) || !settled {
             return;
@@ -30,18 +38,26 @@ impl Reconciler {
         if on_disk && reload.is_none() {
             return;
         }
-        if let Err(error) = self.state.save_text(&wanted.stamp, &wanted.text, &self.stamps_in_use()) {
+        if let Err(error) = self
+            .state
+            .save_text(&wanted.stamp, &wanted.text, &self.stamps_in_use())
+        {
             self.problems.set("state", chain(&error));
         }
         let config = &self.design.config;
-        let job = Job { text: wanted, reload };
+        let job = Job {
+            text: wanted,
+            reload,
+        };
         let (check, timeout) = (config.haproxy.check_command.clone(), config.reload.timeout);
-        self.jobs.spawn(job::run(job, self.file.clone(), check, timeout));
+        self.jobs
+            .spawn(job::run(job, self.file.clone(), check, timeout));
     }
 
     fn reload_job(&self, now: Instant) -> Option<ReloadJob> {
         let before = self.worker.clone()?;
-        let due = !self.plan.reload.is_empty() && self.reload_allowed_at().is_none_or(|at| now >= at);
+        let due =
+            !self.plan.reload.is_empty() && self.reload_allowed_at().is_none_or(|at| now >= at);
         let config = &self.design.config;
         due.then(|| ReloadJob {
             reasons: self.plan.reload.clone(),
@@ -54,18 +70,33 @@ impl Reconciler {
 
     /// When the next reload may come; none if there was none yet.
     pub(super) fn reload_allowed_at(&self) -> Option<Instant> {
-        self.last_reload.map(|at| at + self.design.config.reload.min_interval)
+        self.last_reload
+            .map(|at| at + self.design.config.reload.min_interval)
     }
 
     fn stamps_in_use(&self) -> Vec<&crate::haproxy::Stamp> {
-        let worker = self.worker.as_ref().and_then(|worker| worker.stamp.as_ref());
-        worker.into_iter().chain(self.on_disk.as_ref().map(|text| &text.stamp)).collect()
+        let worker = self
+            .worker
+            .as_ref()
+            .and_then(|worker| worker.stamp.as_ref());
+        worker
+            .into_iter()
+            .chain(self.on_disk.as_ref().map(|text| &text.stamp))
+            .collect()
     }
 
     /// Takes the end of a job.
     pub(super) fn finish(&mut self, done: Result<Done, JoinError>) {
-        let Ok(Done { job, written, result }) = done else {
-            self.problems.set("file", "writing the file ended unexpectedly; trying again".to_owned());
+        let Ok(Done {
+            job,
+            written,
+            result,
+        }) = done
+        else {
+            self.problems.set(
+                "file",
+                "writing the file ended unexpectedly; trying again".to_owned(),
+            );
             self.write_retry.failed(Instant::now());
             return;
         };
@@ -80,7 +111,10 @@ impl Reconciler {
             Ok(()) => {
                 self.problems.clear("file");
                 self.write_retry.succeeded();
-                let current = self.wanted.as_ref().is_some_and(|wanted| wanted.text.stamp == job.text.stamp);
+                let current = self
+                    .wanted
+                    .as_ref()
+                    .is_some_and(|wanted| wanted.text.stamp == job.text.stamp);
                 if current && (job.reload.is_some() || self.plan.reload.is_empty()) {
                     self.fallback = None;
                 }
@@ -90,9 +124,14 @@ impl Reconciler {
             }
             Err(error) => {
                 self.counters.failures += 1;
-                let what = if job.reload.is_some() { "the reload failed" } else { "the file is behind" };
+                let what = if job.reload.is_some() {
+                    "the reload failed"
+                } else {
+                    "the file is behind"
+                };
                 let place = self.template_line(&job, &error);
-                self.problems.set("file", format!("{what}: {}{place}", chain(&error)));
+                self.problems
+                    .set("file", format!("{what}: {}{place}", chain(&error)));
                 self.write_retry.failed(Instant::now());
                 self.give_up_design();
             }
@@ -102,10 +141,15 @@ impl Reconciler {
     /// Where in the template the line comes from that HAProxy complains of, as words to add.
     fn template_line(&self, job: &Job, error: &JobError) -> String {
         let origin = || {
-            let wanted = self.wanted.as_ref().filter(|wanted| wanted.text.stamp == job.text.stamp)?;
+            let wanted = self
+                .wanted
+                .as_ref()
+                .filter(|wanted| wanted.text.stamp == job.text.stamp)?;
             wanted.rendered.origin(error.line()?)
         };
-        origin().map_or_else(String::new, |origin| format!(", which comes from {}:{}", origin.template, origin.line))
+        origin().map_or_else(String::new, |origin| {
+            format!(", which comes from {}:{}", origin.template, origin.line)
+        })
     }
 
     fn count_reload(&mut self, reasons: &[ReloadReason]) {
@@ -116,7 +160,11 @@ impl Reconciler {
             tracing::info!(reason = reason.label(), "reloaded HAProxy: {reason}");
         }
         if let Some(reason) = reasons.first() {
-            *self.counters.reloads_by_reason.entry(reason.label().to_owned()).or_default() += 1;
+            *self
+                .counters
+                .reloads_by_reason
+                .entry(reason.label().to_owned())
+                .or_default() += 1;
         }
     }
 
