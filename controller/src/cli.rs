@@ -10,7 +10,7 @@ use controller::config::Config;
 use controller::control::{Answer, ControlError, Request, ask};
 use controller::preview::preview;
 use controller::reconcile::{self, RunOptions};
-use controller::render::{BUILT_IN, Renderer};
+use controller::render::BUILT_IN;
 
 use crate::logging;
 
@@ -101,7 +101,9 @@ enum Command {
     Plan(FormatArgs),
     /// Say whether config and template are right; touch nothing
     ///
-    /// Everything that is wrong is told at once, with file, line and key. Exits 0 if all is well, 1 if not.
+    /// Renders the file with the servers that are there and has HAProxy check it. Everything that is wrong is told at
+    /// once, with file, line and key. Says of each backend whether it can change without a reload. Exits 0 if all is
+    /// well, 1 if not.
     Check,
     /// Print the file as HAProxy would get it
     ///
@@ -189,22 +191,39 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 fn check(path: &Path) -> anyhow::Result<Exit> {
     let config = Config::load(path, environment())?;
     print(&format!("config {}: ok\n", path.display()))?;
-    let renderer = Renderer::load(&config)?;
-    let findings = renderer.audit(&config)?;
+    let report = runtime()?.block_on(controller::check::check(&config))?;
+    let mut stderr = anstream::stderr().lock();
+    for problem in report.template.iter().chain(&report.file) {
+        writeln!(stderr, "{problem}")?;
+    }
+    for warning in &report.warnings {
+        writeln!(stderr, "warning: {warning}")?;
+    }
+    if !report.is_good() {
+        return Ok(Exit::Failed);
+    }
     let template = config
         .haproxy
         .template
         .as_ref()
         .map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
-    if findings.is_empty() {
-        print(&format!("template {template}: ok\n"))?;
-        return Ok(Exit::Done);
+    print(&format!("template {template}: ok\n"))?;
+    print(&format!("file {}: ok\n", config.haproxy.config.display()))?;
+    for (backend, obstacles) in &report.backends {
+        if obstacles.is_empty() {
+            print(&format!(
+                "backend {backend}: changes without a reload on HAProxy {}\n",
+                report.version
+            ))?;
+        }
+        for obstacle in obstacles {
+            print(&format!(
+                "backend {backend}: needs a reload on HAProxy {}: {obstacle}\n",
+                report.version
+            ))?;
+        }
     }
-    let mut stderr = anstream::stderr().lock();
-    for finding in findings {
-        writeln!(stderr, "{template}: {finding}")?;
-    }
-    Ok(Exit::Failed)
+    Ok(Exit::Done)
 }
 
 fn follow(path: &Path, adopt: bool) -> anyhow::Result<Exit> {

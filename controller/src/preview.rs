@@ -12,7 +12,7 @@ use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::{RuntimeApi, State};
 use crate::plan::{ConfigText, Input, Plan, WantedAdmins, plan};
 use crate::reconcile::{Design, RunError, agents, servers_before};
-use crate::render::{FIRST_LINE, RenderError, TemplateError};
+use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
 use crate::select::select;
 use crate::state::StateDir;
 
@@ -39,47 +39,95 @@ pub enum PreviewError {
 /// # Errors
 /// [`PreviewError`].
 pub async fn preview(config: &Config) -> Result<PendingPlan, PreviewError> {
-    let design = Design::load(config.clone())?;
-    let state = StateDir::peek(&config.state.dir);
-    let memory = state.load_memory();
-    let on_disk = ConfigFile::new(&config.haproxy.config, FIRST_LINE)
-        .read()
-        .await?;
-    let on_disk_parsed = on_disk.as_deref().map(ConfigText::parse);
-    let known = Snapshot::restored(memory.members, SystemTime::now());
-    let snapshot = ask_agents(config, known).await?;
-    let model = select(&snapshot, &config.backends, &design.defaults(&snapshot));
-    let now = Instant::now();
-    let mut guard = Guard::new(design.rules());
-    for (key, place) in servers_before(&memory.in_rotation, on_disk_parsed.as_ref()) {
-        guard.adopt(key, place, now);
-    }
-    guard.hear(&model, now);
-    let running = RuntimeApi::new(config.haproxy.stats_socket.clone())
-        .read(true)
-        .await
-        .ok();
-    if let Some(running) = &running {
-        guard.read(&running.servers, now);
-    }
-    let decisions = guard.decide(now);
-    let rendered = design.renderer.render(config, &decisions.lines())?;
-    let plan = running.map_or_else(Plan::default, |running| {
-        plan_for(
-            &state,
-            config,
-            &running,
-            on_disk_parsed.as_ref(),
-            &rendered.text,
-            &decisions.admins(),
-        )
-    });
+    let view = View::take(config).await?;
+    let plan = view
+        .running
+        .as_ref()
+        .map_or_else(Plan::default, |running| view.plan(config, running));
     Ok(PendingPlan {
         steps: plan.steps.iter().map(ToString::to_string).collect(),
         reload: plan.reload.iter().map(ToString::to_string).collect(),
-        on_disk,
-        wanted: rendered.text,
+        on_disk: view.on_disk,
+        wanted: view.rendered.text,
     })
+}
+
+/// The file as it would be.
+///
+/// # Errors
+/// [`PreviewError`].
+pub async fn preview_text(config: &Config) -> Result<Rendered, PreviewError> {
+    Ok(View::take(config).await?.rendered)
+}
+
+/// Everything as it is seen once.
+struct View {
+    state: StateDir,
+    on_disk: Option<String>,
+    running: Option<State>,
+    admins: WantedAdmins,
+    rendered: Rendered,
+}
+
+impl View {
+    async fn take(config: &Config) -> Result<Self, PreviewError> {
+        let design = Design::load(config.clone())?;
+        let state = StateDir::peek(&config.state.dir);
+        let memory = state.load_memory();
+        let on_disk = ConfigFile::new(&config.haproxy.config, FIRST_LINE)
+            .read()
+            .await?;
+        let known = Snapshot::restored(memory.members, SystemTime::now());
+        let snapshot = ask_agents(config, known).await?;
+        let model = select(&snapshot, &config.backends, &design.defaults(&snapshot));
+        let now = Instant::now();
+        let mut guard = Guard::new(design.rules());
+        for (key, place) in servers_before(
+            &memory.in_rotation,
+            on_disk.as_deref().map(ConfigText::parse).as_ref(),
+        ) {
+            guard.adopt(key, place, now);
+        }
+        guard.hear(&model, now);
+        let running = RuntimeApi::new(&config.haproxy.stats_socket)
+            .read(true)
+            .await
+            .ok();
+        if let Some(running) = &running {
+            guard.read(&running.servers, now);
+        }
+        let decisions = guard.decide(now);
+        let rendered = design.renderer.render(config, &decisions.lines())?;
+        Ok(Self {
+            state,
+            on_disk,
+            running: running.ok(),
+            admins: decisions.admins(),
+            rendered,
+        })
+    }
+
+    fn plan(&self, config: &Config, running: &State) -> Plan {
+        let started_with = running
+            .worker
+            .stamp
+            .as_ref()
+            .and_then(|stamp| self.state.load_text(stamp));
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        plan(&Input {
+            version: running.worker.version,
+            running: started_with.as_deref().map(ConfigText::parse).as_ref(),
+            servers: &running.servers,
+            added: &self.state.load_added(&running.worker, now),
+            wanted: &ConfigText::parse(&self.rendered.text),
+            admins: &self.admins,
+            accepts_add: &BTreeMap::new(),
+            on_disk: self.on_disk.as_deref().map(ConfigText::parse).as_ref(),
+            retired_max: config.retired.max,
+        })
+    }
 }
 
 /// The members as the first agent that answers lists them; as known where none does.
@@ -107,34 +155,4 @@ async fn ask_agents(config: &Config, known: Snapshot) -> Result<Snapshot, RunErr
         }
     }
     Ok(known)
-}
-
-fn plan_for(
-    state: &StateDir,
-    config: &Config,
-    running: &State,
-    on_disk: Option<&ConfigText>,
-    wanted: &str,
-    admins: &WantedAdmins,
-) -> Plan {
-    let started_with = running
-        .worker
-        .stamp
-        .as_ref()
-        .and_then(|stamp| state.load_text(stamp));
-    let started_with = started_with.as_deref().map(ConfigText::parse);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    plan(&Input {
-        version: running.worker.version,
-        running: started_with.as_ref(),
-        servers: &running.servers,
-        added: &state.load_added(&running.worker, now),
-        wanted: &ConfigText::parse(wanted),
-        admins,
-        accepts_add: &BTreeMap::new(),
-        on_disk,
-        retired_max: config.retired.max,
-    })
 }

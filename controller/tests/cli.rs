@@ -1,4 +1,4 @@
-//! The binary as a person calls it; it needs no agent and no HAProxy.
+//! The binary as a person calls it, where there is no agent and no HAProxy.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 
 const CONFIG: &str =
     "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\n";
+/// What takes HAProxy's place where a file has to be judged.
+const CHECK: &str = "check_command = [\"true\"]\n";
 
 struct Place {
     dir: tempfile::TempDir,
@@ -23,7 +25,7 @@ impl Place {
         let place = Self::new("");
         std::fs::write(place.path("own.j2"), template).unwrap();
         let config = format!(
-            "{CONFIG}[haproxy]\ntemplate = \"{}\"\n",
+            "{CONFIG}[haproxy]\n{CHECK}template = \"{}\"\n",
             place.path("own.j2").display()
         );
         std::fs::write(place.path("config.toml"), config).unwrap();
@@ -35,10 +37,20 @@ impl Place {
     }
 
     fn call(&self, args: &[&str]) -> Called {
-        call(
-            &[args, &["-c", self.path("config.toml").to_str().unwrap()]].concat(),
-            &[],
-        )
+        let path = |name| self.path(name).to_str().unwrap().to_owned();
+        let config = path("config.toml");
+        let env = [
+            ("SERF_HAPROXY_SERF_ADDR", "127.10.255.1:9".to_owned()),
+            ("SERF_HAPROXY_HAPROXY_CONFIG", path("haproxy.cfg")),
+            ("SERF_HAPROXY_HAPROXY_STATS_SOCKET", path("admin.sock")),
+            ("SERF_HAPROXY_STATE_DIR", path("state")),
+            ("SERF_HAPROXY_CONTROL_SOCKET", path("control.sock")),
+        ];
+        let env: Vec<_> = env
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        call(&[args, &["-c", &config]].concat(), &env)
     }
 }
 
@@ -74,13 +86,46 @@ fn call(args: &[&str], env: &[(&str, &str)]) -> Called {
 
 #[test]
 fn check_says_that_all_is_well() {
-    let place = Place::new(CONFIG);
+    let place = Place::new(&format!("{CONFIG}[haproxy]\n{CHECK}"));
     let called = place.call(&["check"]);
-    assert_eq!((called.code, called.stderr.as_str()), (0, ""));
+    assert_eq!(called.code, 0, "{}", called.stderr);
+    for line in [
+        "config.toml: ok",
+        "template built in: ok",
+        "haproxy.cfg: ok",
+        "backend nodes: changes without a reload",
+    ] {
+        assert!(called.stdout.contains(line), "{}", called.stdout);
+    }
+    assert!(!place.path("haproxy.cfg").exists(), "check writes nothing");
+}
+
+#[test]
+fn plan_without_a_controller_prints_the_file_that_would_be_written_and_exits_2() {
+    let place = Place::new(&format!("{CONFIG}[haproxy]\n{CHECK}"));
+    let called = place.call(&["plan"]);
+    assert_eq!(called.code, 2, "{}", called.stderr);
     assert!(
-        called.stdout.contains("config.toml: ok"),
+        called.stdout.contains("\n+backend nodes\n"),
         "{}",
         called.stdout
+    );
+    assert!(
+        called.stderr.contains("the agent does not answer"),
+        "{}",
+        called.stderr
+    );
+    assert!(
+        called.stderr.contains("HAProxy does not answer"),
+        "{}",
+        called.stderr
+    );
+    assert!(!place.path("haproxy.cfg").exists(), "plan writes nothing");
+    std::fs::write(place.path("haproxy.cfg"), place.call(&["render"]).stdout).unwrap();
+    let called = place.call(&["plan"]);
+    assert_eq!(
+        (called.code, called.stdout.as_str()),
+        (0, "nothing to do\n")
     );
 }
 
@@ -120,12 +165,7 @@ fn check_refuses_a_template_that_forgets_stamp_or_disabled() {
         "global\nbackend nodes\n{% for s in backends.0.servers %}\n  server {{ s.name }} {{ s.addr }}\n{% endfor %}\n",
     );
     let called = place.call(&["check"]);
-    assert_eq!(
-        (called.code, called.stderr.lines().count()),
-        (1, 2),
-        "{}",
-        called.stderr
-    );
+    assert_eq!(called.code, 1);
     assert!(
         called.stderr.contains("stamp") && called.stderr.contains("disabled"),
         "{}",
@@ -146,7 +186,7 @@ fn a_file_that_is_not_there_is_named_with_the_reason() {
 #[test]
 fn render_prints_the_file_and_nothing_else() {
     let called = Place::new(CONFIG).call(&["render"]);
-    assert_eq!((called.code, called.stderr.as_str()), (0, ""));
+    assert_eq!(called.code, 0, "{}", called.stderr);
     assert!(called.stdout.starts_with("# written by serf-haproxy"));
     assert!(
         called

@@ -32,6 +32,24 @@ impl Design {
         })
     }
 
+    /// Says what of the config has no effect, and what the template forgets.
+    pub(crate) fn warn(&self) {
+        if self.config.http.is_some() {
+            tracing::warn!("[http] has no effect: this version has no HTTP listener yet");
+        }
+        if !self.config.files.is_empty() {
+            tracing::warn!("[[file]] has no effect: this version renders no other files yet");
+        }
+        match self.renderer.audit(&self.config) {
+            Ok(findings) => {
+                for finding in findings {
+                    tracing::warn!("the template is not safe to use: {finding}");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the template fails with some servers"),
+        }
+    }
+
     pub(crate) fn rules(&self) -> BTreeMap<BackendName, Rules> {
         let rules = |backend: &crate::config::Backend| Rules {
             checked: backend.check != CheckMode::Off,

@@ -31,6 +31,7 @@ pub(super) async fn start(
     options: RunOptions,
 ) -> Result<(Reconciler, Inputs), RunError> {
     let design = Design::load(config)?;
+    design.warn();
     let config = Arc::clone(&design.config);
     let state = StateDir::open(&config.state.dir)?;
     let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);

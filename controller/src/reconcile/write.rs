@@ -203,6 +203,7 @@ impl Reconciler {
                 return None;
             }
         };
+        design.warn();
         self.problems.clear("config");
         self.problems.clear("template");
         let fallback = std::mem::replace(&mut self.design, design);

@@ -1,0 +1,147 @@
+//! What `check` finds out: config in, everything that stands against running with it out; nothing is changed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::haproxy::Version;
+use crate::haproxy::complaint::Level;
+use crate::haproxy::file::{ConfigFile, FileError};
+use crate::haproxy::process::{self, ProcessError};
+use crate::haproxy::runtime::RuntimeApi;
+use crate::model::BackendName;
+use crate::plan::{ConfigText, Obstacle, classify};
+use crate::preview::{PreviewError, preview_text};
+use crate::reconcile::Design;
+use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
+
+/// How long `haproxy -v` may take.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is assumed where neither a worker nor the program says its version: the oldest that is supported.
+const OLDEST: Version = Version { major: 2, minor: 6 };
+
+/// What was found.
+#[derive(Debug)]
+pub struct Report {
+    /// What is wrong with the template, each with its place.
+    pub template: Vec<String>,
+    /// What the check command says against the rendered file, each with its place in file and template.
+    pub file: Vec<String>,
+    /// What it warns of.
+    pub warnings: Vec<String>,
+    /// The version that `backends` is about.
+    pub version: Version,
+    /// For every backend, why its servers cannot join and leave without a reload; nothing where they can.
+    pub backends: BTreeMap<BackendName, Vec<Obstacle>>,
+}
+
+impl Report {
+    /// Whether nothing is wrong. That a backend needs reloads is not.
+    pub fn is_good(&self) -> bool {
+        self.template.is_empty() && self.file.is_empty()
+    }
+}
+
+/// Why it could not be found out.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The template cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The template fails with some servers.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The servers cannot be found out.
+    #[error(transparent)]
+    Preview(#[from] PreviewError),
+    /// The file cannot be staged beside the one in use.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The check command does not run.
+    #[error("the check command did not run")]
+    Command(#[from] ProcessError),
+}
+
+/// Loads the template, renders the file with the servers that are there, and has the check command judge it.
+///
+/// # Errors
+/// [`CheckError`] for what makes a judgement impossible; what is judged bad is in the [`Report`].
+pub async fn check(config: &Config) -> Result<Report, CheckError> {
+    let design = Design::load(config.clone())?;
+    let name = config
+        .haproxy
+        .template
+        .as_ref()
+        .map_or("the built-in template".into(), |path| {
+            path.to_string_lossy()
+        });
+    let findings = design.renderer.audit(config)?;
+    let rendered = preview_text(config).await?;
+    let version = version(config).await;
+    let mut report = Report {
+        template: findings
+            .iter()
+            .map(|finding| format!("{name}: {finding}"))
+            .collect(),
+        file: Vec::new(),
+        warnings: Vec::new(),
+        version,
+        backends: classify(&ConfigText::parse(&rendered.text), version),
+    };
+    judge(config, &rendered, &mut report).await?;
+    Ok(report)
+}
+
+async fn judge(
+    config: &Config,
+    rendered: &Rendered,
+    report: &mut Report,
+) -> Result<(), CheckError> {
+    let staged = ConfigFile::new(&config.haproxy.config, FIRST_LINE)
+        .stage(rendered.text.as_str())
+        .await?;
+    let checked = staged
+        .check(&config.haproxy.check_command, config.reload.timeout)
+        .await?;
+    for complaint in &checked.complaints {
+        let origin = complaint
+            .place
+            .as_ref()
+            .and_then(|(_, line)| rendered.origin(*line));
+        let origin = origin.map_or_else(String::new, |origin| {
+            format!(" (from {}:{})", origin.template, origin.line)
+        });
+        match complaint.level {
+            Level::Alert => report.file.push(format!("{complaint}{origin}")),
+            _ => report.warnings.push(format!("{complaint}{origin}")),
+        }
+    }
+    if checked.valid {
+        report.warnings.append(&mut report.file);
+    } else if report.file.is_empty() {
+        report.file.push(format!(
+            "the check command ended with {}: {}",
+            checked.status,
+            checked.output.trim()
+        ));
+    }
+    Ok(())
+}
+
+/// The version that runs, or else that of the program that checks.
+async fn version(config: &Config) -> Version {
+    if let Ok(worker) = RuntimeApi::new(&config.haproxy.stats_socket).worker().await {
+        return worker.version;
+    }
+    let Some(program) = config.haproxy.check_command.first() else {
+        return OLDEST;
+    };
+    let said = process::run(&[program.clone(), "-v".to_owned()], VERSION_TIMEOUT).await;
+    let word = said.ok().and_then(|said| {
+        said.output
+            .split_whitespace()
+            .nth(2)
+            .and_then(Version::parse)
+    });
+    word.unwrap_or(OLDEST)
+}
