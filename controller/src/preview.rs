@@ -91,10 +91,10 @@ impl View {
         guard.hear(&model, now);
         let running = RuntimeApi::new(&config.haproxy.stats_socket)
             .read(true)
-            .await
-            .ok();
-        if let Some(running) = &running {
-            guard.read(&running.servers, now);
+            .await;
+        match &running {
+            Ok(running) => guard.read(&running.servers, now),
+            Err(error) => tracing::warn!(%error, "HAProxy does not answer"),
         }
         let decisions = guard.decide(now);
         let rendered = design.renderer.render(config, &decisions.lines())?;
