@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::haproxy::Haproxy;
 use crate::lab::Lab;
-use crate::process::{self, Process};
+use crate::process::{self, Memory, Process};
 use crate::wait::wait_for;
 
 const EXIT: Duration = Duration::from_secs(10);
@@ -285,12 +285,12 @@ impl Controller {
         Ok(())
     }
 
-    /// Its resident memory in kilobytes.
+    /// What it occupies now.
     ///
     /// # Errors
     /// When it is gone.
-    pub fn resident_kb(&self) -> Result<u64> {
-        process::resident_kb(self.process.pid())
+    pub fn memory(&self) -> Result<Memory> {
+        process::memory(self.process.pid())
     }
 
     /// The time it has spent on a CPU.

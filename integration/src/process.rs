@@ -154,29 +154,45 @@ pub fn signal_pid(pid: u32, signal: Signal) -> Result<()> {
     Ok(kill_process(pid, signal)?)
 }
 
-/// Whether a process of this id exists and is no zombie.
+/// Whether a process of this id exists and is no zombie. While any of its threads is, its sockets are.
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(") ")
-            .next()
-            .unwrap_or_default()
-            .starts_with('Z')
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    tasks.into_iter().flatten().flatten().any(|task| {
+        fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| {
+            !stat
+                .rsplit(") ")
+                .next()
+                .unwrap_or_default()
+                .starts_with('Z')
+        })
     })
 }
 
-/// Resident memory of a process in kilobytes.
+/// What a process occupies, in kilobytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Everything resident: what it allocated, and the parts of its program that it has used.
+    pub resident_kb: u64,
+    /// What it allocated alone. Other than the rest it does not depend on how it was compiled.
+    pub allocated_kb: u64,
+}
+
+/// What a process occupies now.
 ///
 /// # Errors
 /// When it is gone.
-pub fn resident_kb(pid: u32) -> Result<u64> {
+pub fn memory(pid: u32) -> Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok())
-        .ok_or_else(|| anyhow!("no VmRSS for process {pid}"))
+    let field = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name));
+        let value = value.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok());
+        value.ok_or_else(|| anyhow!("no {name} for process {pid}"))
+    };
+    Ok(Memory {
+        resident_kb: field("VmRSS:")?,
+        allocated_kb: field("RssAnon:")?,
+    })
 }
 
 /// Time all threads of a process have spent on a CPU.

@@ -73,8 +73,14 @@ fn a_burst_of_twenty_joins_takes_at_most_four_applies_and_no_reload() {
         assert_eq!(grown("reloads"), 0);
         assert_eq!(balancer.haproxy.worker().await?, before.1);
 
-        let resident = balancer.controller.resident_kb()?;
-        assert!(resident <= 15 * MEGABYTE, "{resident} kB with 20 members");
+        let memory = balancer.controller.memory()?;
+        // Only an optimized program is small; of another, what it allocates is counted alone.
+        let (counted, most) = match cfg!(debug_assertions) {
+            true => (memory.allocated_kb, 8 * MEGABYTE),
+            false => (memory.resident_kb, 15 * MEGABYTE),
+        };
+        assert!(counted <= most, "{memory:?} with 20 members");
+        println!("{memory:?} with 20 members");
         Ok(())
     });
 }

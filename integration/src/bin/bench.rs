@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
         "idle, {MEMBERS} members    {share:.3} % of a core over {} s",
         IDLE.as_secs()
     )?;
-    let resident = balancer.controller.resident_kb()?;
+    let resident = balancer.controller.memory()?.resident_kb;
     writeln!(
         out,
         "resident memory     {}.{} MB with {MEMBERS} members",

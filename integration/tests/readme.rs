@@ -1,0 +1,25 @@
+//! The README's configuration, taken at its word.
+
+use std::process::Command;
+
+use anyhow::Context;
+use integration::controller::binary;
+use integration::{HaproxyKind, Need, test};
+
+#[test]
+fn the_readmes_configuration_passes_the_check() {
+    test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
+        let readme = include_str!("../../README.md");
+        let sample = readme.split("```toml\n").nth(1).context("a sample")?;
+        let sample = sample.split("```").next().context("its end")?;
+        let path = lab.path("config.toml");
+        std::fs::write(&path, sample)?;
+        let output = Command::new(binary("serf-haproxy")?)
+            .arg("check")
+            .arg("-c")
+            .arg(&path)
+            .output()?;
+        assert!(output.status.success(), "{output:?}");
+        Ok(())
+    });
+}
