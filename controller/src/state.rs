@@ -149,7 +149,7 @@ impl StateDir {
         saved.servers.into_iter().filter_map(name).collect()
     }
 
-    /// Saves the options of the servers that are added to this worker, before they are.
+    /// Saves the options of the servers that were added to this worker.
     ///
     /// # Errors
     /// [`StateError::Write`]; what was saved before is still there.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::haproxy::runtime::{Executed, State};
+use crate::haproxy::runtime::{Executed, RuntimeError, State};
 use crate::haproxy::{Stamp, Worker};
 use crate::plan::{
     Action, ConfigText, Input, ReloadReason, Step, WantedAdmins, plan, wants_probe, wants_stat,
@@ -15,19 +15,13 @@ use super::{Reconciler, chain};
 const REPAIRS: u32 = 3;
 
 impl Reconciler {
-    /// Reads what HAProxy runs, and lets the guard see it.
-    pub(super) async fn read_haproxy(&mut self) -> Option<State> {
-        let with_stat = self.worker.is_none() || self.guard.wants_stat();
-        let state = self.try_read(with_stat).await?;
-        self.guard.read(&state.servers, Instant::now());
-        Some(state)
-    }
-
-    async fn try_read(&mut self, with_stat: bool) -> Option<State> {
-        match self.runtime.read(with_stat).await {
+    /// Takes what HAProxy was read to run, and lets the guard see it.
+    pub(super) fn take_reading(&mut self, read: Result<State, RuntimeError>) -> Option<State> {
+        match read {
             Ok(state) => {
                 self.problems.clear("haproxy");
                 self.notice(&state.worker);
+                self.guard.read(&state.servers, Instant::now());
                 Some(state)
             }
             Err(error) => {
@@ -69,7 +63,8 @@ impl Reconciler {
             on_disk: self.on_disk.as_ref().map(|text| Arc::clone(&text.parsed)),
         };
         if wants_stat(&self.input(&running, &texts, wanted, admins)) {
-            let Some(state) = self.try_read(true).await else {
+            let read = self.runtime.read(true).await;
+            let Some(state) = self.take_reading(read) else {
                 return;
             };
             running = state;
@@ -120,7 +115,6 @@ impl Reconciler {
 
     async fn apply(&mut self, worker: &Worker) {
         let steps = std::mem::take(&mut self.plan.steps);
-        self.record_added(worker, &steps);
         let started = Instant::now();
         match self.runtime.execute(worker, &steps).await {
             Ok(executed) => {
@@ -136,10 +130,17 @@ impl Reconciler {
                 } else {
                     self.counters.applies += 1;
                 }
+                let done =
+                    |step: &&Step| !executed.refused.iter().any(|(refused, _)| refused == *step);
+                self.record_added(worker, steps.iter().filter(done));
                 self.judge(executed);
             }
             Err(error) => {
                 self.counters.failures += 1;
+                self.record_added(
+                    worker,
+                    steps.iter().filter(|step| step.action != Action::Delete),
+                );
                 tracing::warn!(error = %chain(&error), "the changes may not have reached HAProxy; planning again");
                 self.retry.failed(Instant::now());
             }
@@ -166,11 +167,11 @@ impl Reconciler {
         }
     }
 
-    /// Writes the options of the servers down before they are added: a controller that starts after a crash in between
-    /// must know them, or it would have to reload.
-    fn record_added(&mut self, worker: &Worker, steps: &[Step]) {
+    /// Writes the options of added servers down, for a controller that starts later: it must know them, or reload. A
+    /// crash before this line costs that reload, which is why it need not stand in the way of the traffic.
+    fn record_added<'a>(&mut self, worker: &Worker, done: impl Iterator<Item = &'a Step>) {
         let mut changed = false;
-        for step in steps {
+        for step in done {
             let key = (step.backend.clone(), step.server.clone());
             match &step.action {
                 Action::Add { options, .. } => {

@@ -76,8 +76,13 @@ impl Reconciler {
             self.look_at_file().await;
         }
         let new_probes = self.run_probes();
-        self.hear_first_answers(new_probes, found).await;
-        let running = self.read_haproxy().await;
+        let with_stat = self.worker.is_none() || self.guard.wants_stat();
+        let runtime = self.runtime.clone();
+        let (found, read) = tokio::join!(first_answers(new_probes, found), runtime.read(with_stat));
+        for found in found {
+            self.hear_probe(&found);
+        }
+        let running = self.take_reading(read);
         let now = Instant::now();
         self.decisions = self.guard.decide(now);
         self.run_probes();
@@ -97,20 +102,6 @@ impl Reconciler {
     fn run_probes(&mut self) -> usize {
         self.prober
             .want(&self.guard.targets(Instant::now()), &self.design.probes())
-    }
-
-    async fn hear_first_answers(&mut self, mut awaited: usize, found: &mut mpsc::Receiver<Found>) {
-        let deadline = tokio::time::Instant::now() + FIRST_ANSWERS;
-        while awaited > 0 {
-            let Ok(Some(found)) = timeout_at(deadline, found.recv()).await else {
-                break;
-            };
-            self.hear_probe(&found);
-            awaited -= 1;
-        }
-        while let Ok(found) = found.try_recv() {
-            self.hear_probe(&found);
-        }
     }
 
     /// The decisions that may be in force now: additions gather, everything else is immediate.
@@ -193,4 +184,21 @@ impl Reconciler {
             Err(error) => self.problems.set("state", chain(&error)),
         }
     }
+}
+
+/// Waits a moment for so many new probes, and takes what else has been found.
+async fn first_answers(mut awaited: usize, found: &mut mpsc::Receiver<Found>) -> Vec<Found> {
+    let deadline = tokio::time::Instant::now() + FIRST_ANSWERS;
+    let mut answers = Vec::new();
+    while awaited > 0 {
+        let Ok(Some(answer)) = timeout_at(deadline, found.recv()).await else {
+            break;
+        };
+        answers.push(answer);
+        awaited -= 1;
+    }
+    while let Ok(answer) = found.try_recv() {
+        answers.push(answer);
+    }
+    answers
 }
