@@ -138,18 +138,11 @@ fn port(member: &Member, backend: &Backend) -> Result<u16, Quarantine> {
 
 fn weight(member: &Member, backend: &Backend) -> Result<Weight, Quarantine> {
     let Some(value) = member.tag("weight") else {
-        return Ok(Weight::DEFAULT);
+        return Ok(Weight::DEFAULT.min(backend.max_weight));
     };
-    number(value)
-        .and_then(Weight::new)
-        .filter(|&weight| weight <= backend.max_weight)
-        .ok_or_else(|| {
-            bad_tag(
-                "weight",
-                value,
-                "a number from 0 to 256, at most the backend's max_weight",
-            )
-        })
+    let weight = number(value).and_then(Weight::new);
+    let weight = weight.ok_or_else(|| bad_tag("weight", value, "a number from 0 to 256"))?;
+    Ok(weight.min(backend.max_weight))
 }
 
 fn wish(member: &Member) -> Result<Wish, Quarantine> {
@@ -190,3 +183,6 @@ fn shown(hostile: &BStr) -> String {
         .map(char::from)
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,13 +49,7 @@ pub(super) async fn start(
     }
     let (prober, found) = Prober::new();
     let (published, seen) = watch::channel(Arc::new(Published::default()));
-    let mut tasks = JoinSet::new();
-    match Control::bind(&config.control.socket) {
-        Ok(control) => {
-            tasks.spawn(control.serve(seen));
-        }
-        Err(error) => tracing::warn!(error = %chain(&error), "going on without a control socket"),
-    }
+    let tasks = serve_control(&config, seen);
     let inputs = Inputs {
         snapshots: watcher.snapshots(),
         found,
@@ -98,6 +92,18 @@ pub(super) async fn start(
     };
     reconciler.select();
     Ok((reconciler, inputs))
+}
+
+/// Answers on the control socket; without one the controller works all the same.
+fn serve_control(config: &Config, seen: watch::Receiver<Arc<Published>>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    match Control::bind(&config.control.socket) {
+        Ok(control) => {
+            tasks.spawn(control.serve(seen));
+        }
+        Err(error) => tracing::warn!(error = %chain(&error), "going on without a control socket"),
+    }
+    tasks
 }
 
 /// Follows the membership of the configured agents, from what is known.

@@ -208,6 +208,15 @@ impl Reconciler {
         self.problems.clear("template");
         let fallback = std::mem::replace(&mut self.design, design);
         let other_agent = fallback.config.serf != self.design.config.serf;
+        let fixed = |config: &Config| {
+            let haproxy = config.haproxy.config.clone();
+            (haproxy, config.state.clone(), config.control.clone())
+        };
+        if fixed(&fallback.config) != fixed(&self.design.config) {
+            tracing::warn!(
+                "[haproxy] config, [state] and [control] stay as they were until the next start"
+            );
+        }
         self.fallback.get_or_insert(fallback);
         self.take_design();
         if !other_agent {
