@@ -18,7 +18,7 @@ build: rust ## build everything
 
 test: rust setup ## all tests, those against the real agent and HAProxy too
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --workspace --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 demo: rust ## the main job on loopback, in about a minute; KEEP=1 leaves it up
 	@scripts/setup
