@@ -31,3 +31,22 @@ impl Stats {
         self.groups.entry(group.into()).or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Reply;
+    use crate::object::Scanner;
+    use crate::testing::{LIMITS, fixtures};
+
+    #[test]
+    fn the_recorded_figures_are_read() {
+        for (name, bytes) in fixtures("stats.resp.bin") {
+            let header = Scanner::new(LIMITS).next_end(&bytes).unwrap().unwrap();
+            let stats = Stats::decode(&bytes[header..]).unwrap();
+            assert!(stats.agent_name().is_some(), "{name}");
+            assert!(stats.figure("serf", "members").is_some(), "{name}");
+            assert!(stats.figure("serf", "nothing").is_none(), "{name}");
+        }
+    }
+}

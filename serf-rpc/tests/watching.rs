@@ -42,6 +42,7 @@ impl Watched {
         let monitor = connection.expect("monitor").await;
         assert_eq!(field(&monitor.body, "LogLevel").as_str(), Some("DEBUG"));
         connection.accept_request(monitor.seq).await;
+        connection.answer_stats("a").await;
         Self {
             connection,
             stream: stream.seq,
@@ -113,6 +114,7 @@ async fn the_first_snapshot_names_the_agent_and_its_members() {
         *snapshot.agent(),
         AgentState::Connected { addr: agent.addr() }
     );
+    assert_eq!(snapshot.local().unwrap().member.name(), "a");
     assert!(snapshot.read_at().unwrap() >= before);
     assert_eq!(snapshot.revision(), 1);
 }
@@ -224,6 +226,7 @@ async fn a_refused_stream_or_monitor_leaves_what_is_left() {
                 other = request.seq;
             }
         }
+        connection.answer_stats("a").await;
         connection.answer_members(&[alive("a")]).await;
         until_listed(&mut watcher.snapshots(), &["a"]).await;
         let hint = if refused == "stream" {

@@ -145,6 +145,14 @@ impl FakeConnection {
         self.send_members(request.seq, members).await;
     }
 
+    /// Waits for the question for the figures and answers that the agent has this name.
+    pub(crate) async fn answer_stats(&mut self, name: &str) {
+        let request = self.expect("stats").await;
+        let figures = Value::Map(vec![("name".into(), name.into())]);
+        let groups = Value::Map(vec![("agent".into(), figures)]);
+        self.send_body(request.seq, &groups).await;
+    }
+
     pub(crate) async fn send_log(&mut self, seq: u64, line: &str) {
         self.send(&log_record(seq, line)).await;
     }
