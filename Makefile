@@ -30,9 +30,10 @@ bench: rust ## join latency beside the agent's own event, memory, idle CPU
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin bench
 	@$(target)/bench
 
-lint: rust ## formatting, clippy, shell syntax, licenses
+lint: rust ## formatting, clippy, docs, shell syntax, licenses
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 	@for script in scripts/*; do sh -n $$script; done
 	@bash -n .ci/run
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \

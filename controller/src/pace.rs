@@ -1,4 +1,4 @@
-//! Debounce: what is wanted and the time in, what may be in force now out. [P]
+//! Debounce: what is wanted and the time in, what may be in force now out. Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

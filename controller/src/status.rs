@@ -1,4 +1,4 @@
-//! What the controller says of itself: the outcome of a cycle in, JSON or text that a person can read out. [P]
+//! What the controller says of itself: the outcome of a cycle in, JSON or text that a person can read out. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -117,7 +117,7 @@ where
 /// does.
 ///
 /// # Panics
-/// As [`test`].
+/// As [`test()`].
 pub fn test_alone<F>(needs: &[Need], body: F)
 where
     F: AsyncFnOnce(&Lab) -> Result<()>,
@@ -177,4 +177,23 @@ fn tail(log: &Path) -> String {
         "--- {}\n{shown}\n",
         log.file_name().unwrap_or_default().display()
     )
+}
+
+/// Runs each scenario, a function of a [`Lab`] and a [`HaproxyKind`](crate::HaproxyKind), on every HAProxy there is.
+#[macro_export]
+macro_rules! on_each_haproxy {
+    ($($name:ident => $scenario:ident;)+) => {
+        mod host {
+            $(#[test] fn $name() {
+                let kind = $crate::HaproxyKind::Host;
+                $crate::test(&[$crate::Need::Haproxy(kind)], async |lab| super::$scenario(lab, kind).await);
+            })+
+        }
+        mod trixie {
+            $(#[test] fn $name() {
+                let kind = $crate::HaproxyKind::Trixie;
+                $crate::test(&[$crate::Need::Haproxy(kind)], async |lab| super::$scenario(lab, kind).await);
+            })+
+        }
+    };
 }

@@ -1,7 +1,7 @@
 //! The harness: real Serf agents, HAProxy, web servers, load and the controller's own binary, each
 //! supervised, each on addresses of its own, none surviving the process that started it.
 //!
-//! A test starts with [`test`] (or [`test_alone`], where it measures time), which gives it a [`Lab`]: a network (`127.x.y.0/24`), a directory and,
+//! A test starts with [`test()`] (or [`test_alone`], where it measures time), which gives it a [`Lab`]: a network (`127.x.y.0/24`), a directory and,
 //! when it fails, the tails of all logs.
 //!
 //! ```no_run

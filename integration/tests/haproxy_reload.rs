@@ -11,26 +11,11 @@ use controller::haproxy::file::{ConfigFile, FileError, Owner};
 use controller::haproxy::reload::{ReloadError, ReloadWay, reload};
 use controller::haproxy::runtime::RuntimeApi;
 use controller::haproxy::{Stamp, Worker};
-use integration::{Haproxy, HaproxyKind, Lab, Need, Web, test, web};
+use integration::on_each_haproxy;
+use integration::{Haproxy, HaproxyKind, Lab, Web, web};
 
 const FIRST_LINE: &str = "# ours";
 const LONG: Duration = Duration::from_secs(20);
-
-/// Runs a scenario on every HAProxy there is.
-macro_rules! on_each_haproxy {
-    ($($name:ident => $scenario:ident;)+) => {
-        mod host {
-            $(#[test] fn $name() {
-                super::test(&[super::Need::Haproxy(super::HaproxyKind::Host)], async |lab| super::$scenario(lab, super::HaproxyKind::Host).await);
-            })+
-        }
-        mod trixie {
-            $(#[test] fn $name() {
-                super::test(&[super::Need::Haproxy(super::HaproxyKind::Trixie)], async |lab| super::$scenario(lab, super::HaproxyKind::Trixie).await);
-            })+
-        }
-    };
-}
 
 on_each_haproxy! {
     a_reload_ends_with_the_worker_that_runs_the_new_text => new_text;

@@ -9,27 +9,10 @@ use controller::haproxy::runtime::{Executed, RuntimeApi, RuntimeError};
 use controller::haproxy::{Admin, Check, RunningServer, Stamp};
 use controller::model::{BackendName, ServerName, Weight};
 use controller::plan::{Action, Step};
-use integration::{
-    Haproxy, HaproxyKind, Lab, Need, Web, test, test_alone, wait_for, wait_some, web,
-};
+use integration::on_each_haproxy;
+use integration::{Haproxy, HaproxyKind, Lab, Need, Web, test_alone, wait_for, wait_some, web};
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// Runs a scenario on every HAProxy there is.
-macro_rules! on_each_haproxy {
-    ($($name:ident => $scenario:ident;)+) => {
-        mod host {
-            $(#[test] fn $name() {
-                super::test(&[super::Need::Haproxy(super::HaproxyKind::Host)], async |lab| super::$scenario(lab, super::HaproxyKind::Host).await);
-            })+
-        }
-        mod trixie {
-            $(#[test] fn $name() {
-                super::test(&[super::Need::Haproxy(super::HaproxyKind::Trixie)], async |lab| super::$scenario(lab, super::HaproxyKind::Trixie).await);
-            })+
-        }
-    };
-}
 
 on_each_haproxy! {
     a_server_goes_through_its_life_without_a_reload => life;

@@ -1,5 +1,5 @@
 //! Who gets traffic: gossip, HAProxy's checks and the controller's own probes in, a decision with its reason for
-//! every server out. [P]
+//! every server out. Pure.
 //!
 //! Nobody is taken out on the word of one witness. Gossip says `failed` when an agent is gone, which says nothing of
 //! the web server beside it; a check says DOWN, which says nothing of where the server went. A server that announces

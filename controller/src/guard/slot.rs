@@ -1,4 +1,4 @@
-//! The history of one server: what the witnesses said of it in, its phase out. [P]
+//! The history of one server: what the witnesses said of it in, its phase out. Pure.
 
 use std::fmt;
 use std::net::SocketAddr;

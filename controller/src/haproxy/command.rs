@@ -1,4 +1,4 @@
-//! A [`Step`] in, the lines of the Runtime API that do it out. [P]
+//! A [`Step`] in, the lines of the Runtime API that do it out. Pure.
 //!
 //! HAProxy's command line knows `;` and line ends as separators, `\` as escape, a last word `<<` as the start of a payload and
 //! takes quotes literally (Management Guide, section 9.3): a word with any of these is refused here, whatever the

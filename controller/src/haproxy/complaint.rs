@@ -1,4 +1,4 @@
-//! What HAProxy prints when it reads a configuration in, its complaints with file and line out. [P]
+//! What HAProxy prints when it reads a configuration in, its complaints with file and line out. Pure.
 //!
 //! The form is that of `haproxy -c` and of the master's `reload`:
 //! `[ALERT]    (123) : config : parsing [/etc/haproxy/haproxy.cfg:13] : unknown keyword …`.

@@ -1,4 +1,4 @@
-//! What HAProxy says of itself, as types [P]; the modules below read it, change it and reload it.
+//! What HAProxy says of itself, as pure types; the modules below read it, change it and reload it.
 
 pub mod command;
 pub mod complaint;

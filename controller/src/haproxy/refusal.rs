@@ -1,4 +1,4 @@
-//! The reply to one command in, done or the reason why not out. [P]
+//! The reply to one command in, done or the reason why not out. Pure.
 //!
 //! The texts are those of HAProxy 2.6, 3.0 and 3.2; one that is on no list counts as a refusal, never as done.
 

@@ -1,4 +1,4 @@
-//! What `show info`, `show servers state`, `show stat` and `show proc` print in, the worker and its servers out. [P]
+//! What `show info`, `show servers state`, `show stat` and `show proc` print in, the worker and its servers out. Pure.
 //!
 //! Columns are found by the name in the header line, for every version adds some (Management Guide, section 9).
 

@@ -22,6 +22,7 @@ mod text;
 pub use classify::{Obstacle, classify};
 pub use keywords::Options;
 pub use reason::ReloadReason;
+pub(crate) use text::SECTIONS;
 pub use text::{ConfigText, Opaque, OpaqueCause, ServerLine};
 
 /// What the text cannot say: the admin state a server is to have.

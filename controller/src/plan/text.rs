@@ -20,7 +20,7 @@ use super::keywords::{Keywords, Options, Settings, names_file};
 use crate::model::{BackendName, ServerName, Weight};
 
 /// First words that open a section.
-const SECTIONS: [&str; 19] = [
+pub(crate) const SECTIONS: [&str; 19] = [
     "acme",
     "backend",
     "cache",

@@ -1,8 +1,8 @@
 //! The loop: gossip, probes, HAProxy's own state and time in; changes of HAProxy and of its file out.
 //!
-//! One task owns everything here. Each turn of the loop waits for news, then runs one [cycle](cycle): it reads what
+//! One task owns everything here. Each turn of the loop waits for news, then runs one cycle: it reads what
 //! HAProxy runs, decides, renders, plans and applies. Nothing is believed about HAProxy beyond what was just read.
-//! Files are checked and written, and workers reloaded, in a [job](job) beside the loop.
+//! Files are checked and written, and workers reloaded, in a job beside the loop.
 
 mod apply;
 mod cycle;

@@ -5,29 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::{RenderError, Renderer, Server, Servers};
 use crate::config::Config;
 use crate::model::{BackendName, ServerName, Weight};
-
-/// The words that begin a section (HAProxy's Configuration Manual).
-const SECTIONS: [&str; 19] = [
-    "acme",
-    "backend",
-    "cache",
-    "crt-store",
-    "defaults",
-    "fcgi-app",
-    "frontend",
-    "global",
-    "http-errors",
-    "listen",
-    "log-forward",
-    "log-profile",
-    "mailers",
-    "peers",
-    "program",
-    "resolvers",
-    "ring",
-    "traces",
-    "userlist",
-];
+use crate::plan::SECTIONS;
 
 /// Something that a template must do and does not. `check` refuses it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
