@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::controller::binary;
-use integration::{Agent, Lab, Need, test};
+use integration::{Agent, Lab, Need, test, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -183,10 +183,18 @@ fn a_closed_pipe_and_an_interrupt_end_it_quietly() {
         );
 
         a.process().signal(Signal::STOP)?;
-        let waiting = serfctl(&a, &[])?
+        // A shell that runs the tests in the background has them, and all below, ignore SIGINT.
+        let mut heeding = Command::new("env");
+        heeding.arg("--default-signal=INT").arg(binary("serfctl")?);
+        let waiting = members(&mut heeding, &a, &[])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
+        wait_for("serfctl to run", SOON, async || {
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", waiting.id()));
+            name.is_ok_and(|name| name.trim() == "serfctl")
+        })
+        .await?;
         let pid = rustix::process::Pid::from_child(&waiting);
         rustix::process::kill_process(pid, Signal::INT)?;
         let ended = waiting.wait_with_output()?;
