@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::config;
 use crate::haproxy::{Admin, RunningServers};
-use crate::model::{BackendName, Gossip, Key, Model, Place, ServerName};
+use crate::model::{BackendName, Gossip, Key, Model, Place, ServerName, Weight};
 use crate::plan::{WantedAdmin, WantedAdmins};
 use crate::render::{Server, Servers};
 
@@ -215,7 +215,7 @@ impl Guard {
                 let (Some(server), Some(addr)) = (ServerName::new(server), running.addr) else {
                     continue;
                 };
-                let Some(weight) = crate::model::Weight::new(running.weight) else {
+                let Some(weight) = Weight::new(running.weight) else {
                     continue;
                 };
                 let key = Key {
@@ -277,9 +277,7 @@ impl Guard {
         let taken = self.places_of_the_living();
         for (key, slot) in &mut self.slots {
             if let Some(rules) = self.rules.get(&key.backend) {
-                let taken_over = taken.iter().any(|(backend, server, addr)| {
-                    *backend == key.backend && *server != key.server && *addr == slot.place.addr
-                });
+                let taken_over = taken.contains(&(key.backend.clone(), slot.place.addr));
                 slot.step(rules, taken_over, now);
             }
         }
@@ -291,11 +289,12 @@ impl Guard {
         self.decisions(now)
     }
 
-    fn places_of_the_living(&self) -> BTreeSet<(BackendName, ServerName, SocketAddr)> {
+    /// Addresses that are an alive member's now: a server that gossip has given up is none of them.
+    fn places_of_the_living(&self) -> BTreeSet<(BackendName, SocketAddr)> {
         self.slots
             .iter()
             .filter(|(_, slot)| slot.is_wanted())
-            .map(|(key, slot)| (key.backend.clone(), key.server.clone(), slot.place.addr))
+            .map(|(key, slot)| (key.backend.clone(), slot.place.addr))
             .collect()
     }
 

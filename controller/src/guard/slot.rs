@@ -216,11 +216,13 @@ impl Slot {
             (Some(_), Some(stat)) => self.check = stat.check,
         }
         match &mut self.phase {
-            Phase::Draining { idle, .. } => {
-                let quiet = stat.is_some_and(|stat| stat.in_flight == 0);
-                let closed = running.is_some_and(|running| running.admin != Admin::Ready);
-                *idle = running.is_none() || (quiet && closed);
-            }
+            Phase::Draining { idle, .. } => match (running, stat) {
+                (None, _) => *idle = true,
+                (Some(_), None) => {}
+                (Some(running), Some(stat)) => {
+                    *idle = stat.in_flight == 0 && running.admin != Admin::Ready;
+                }
+            },
             Phase::Leaving { .. }
                 if running.is_none_or(|running| running.admin == Admin::Maint) =>
             {
@@ -253,6 +255,7 @@ impl Slot {
     /// How soon HAProxy has to be read again for this server's sake, with `show stat`.
     pub(super) fn poll(&self, rules: &Rules) -> Option<Duration> {
         match self.phase {
+            Phase::Draining { idle: true, .. } if self.is_asked_for() => None,
             Phase::Draining { .. } | Phase::Leaving { .. } => Some(DRAIN_POLL),
             Phase::In if self.is_given_up() => Some(WITNESS_POLL),
             Phase::Out { .. } if self.is_wanted() && !rules.probed => Some(DRAIN_POLL),
@@ -299,8 +302,8 @@ impl Slot {
                         admin: WantedAdmin::Drain,
                     };
                     self.proof = Proof::default();
-                } else if !self.is_asked_for() && (idle || now >= since + rules.drain_timeout) {
-                    self.phase = Phase::Leaving { shut: !idle };
+                } else if idle || now >= since + rules.drain_timeout {
+                    self.end_drain(since, idle);
                 }
             }
             Phase::Leaving { .. } | Phase::Gone => {
@@ -311,6 +314,15 @@ impl Slot {
                 }
             }
         }
+    }
+
+    /// Whose tag asked for the drain stays, out of use; everybody else goes.
+    fn end_drain(&mut self, since: Instant, idle: bool) {
+        self.phase = if self.is_asked_for() {
+            Phase::Draining { since, idle: true }
+        } else {
+            Phase::Leaving { shut: !idle }
+        };
     }
 
     fn step_out(&mut self, rules: &Rules, taken_over: bool, now: Instant) {

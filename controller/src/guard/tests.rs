@@ -383,10 +383,26 @@ fn a_tag_asks_for_drain_and_for_maint_and_takes_it_back() {
     );
     scene.runs("s1", Admin::Drain, Check::None, 0);
     assert_eq!(scene.admin("s1"), Some(WantedAdmin::Maint));
+    assert_eq!(
+        scene.decide().poll,
+        None,
+        "nothing is left to be waited for"
+    );
     scene.gossip("s1", Gossip::Alive);
     assert_eq!(scene.state("s1"), "waiting", "it has to prove itself again");
     scene.probe("s1", Probed::Good);
     assert_eq!(scene.state("s1"), "ready");
+}
+
+#[test]
+fn a_drain_for_maint_that_takes_too_long_ends_in_maint() {
+    let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
+    scene.gossip_at("s1", Gossip::Alive, addr("s1"), Wish::Maint);
+    scene.decide();
+    scene.runs("s1", Admin::Drain, Check::None, 1);
+    assert_eq!(scene.admin("s1"), Some(WantedAdmin::Drain));
+    scene.pass(DRAIN);
+    assert_eq!(scene.admin("s1"), Some(WantedAdmin::Maint));
 }
 
 #[test]
