@@ -103,6 +103,7 @@ async fn joins_and_leaves(lab: &Lab, kind: HaproxyKind, connections: Connections
     let errors_after = balancer.haproxy.errors().await?;
     let report = load.stop().await?;
 
+    println!("{kind:?}, {connections:?}: {report:?}");
     assert_eq!(report.failed(), 0, "{report:?}");
     assert_eq!(errors_after, errors, "{report:?}");
     let answered = residents
@@ -205,6 +206,7 @@ async fn changed_template(lab: &Lab, kind: HaproxyKind) -> Result<()> {
         let errors = balancer.haproxy.errors().await?;
         let report = load.stop().await?;
 
+        println!("{kind:?}, {connections:?}: {report:?}");
         assert_eq!(report.failed(), 0, "{report:?}");
         assert_eq!(errors, Errors::default(), "{report:?}");
         same_count(&report, asked() - before.2)?;
