@@ -19,6 +19,7 @@
 
 pub mod agent;
 pub mod controller;
+pub mod fake_agent;
 pub mod fleet;
 pub mod haproxy;
 pub mod lab;
@@ -33,6 +34,7 @@ pub mod wrk;
 
 pub use agent::Agent;
 pub use controller::Controller;
+pub use fake_agent::FakeAgent;
 pub use fleet::{Balancer, Node};
 pub use haproxy::{Haproxy, HaproxyKind};
 pub use lab::{Lab, Need, test, test_alone};
