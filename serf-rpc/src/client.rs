@@ -77,15 +77,17 @@ impl Client {
     async fn shake_hands(options: &ConnectOptions) -> Result<Self, ConnectError> {
         let addr = &options.addr;
         let client = Self::open(options).await?;
+        // Only the time for all of it counts.
+        let patient = client.with_call_timeout(Duration::MAX);
         let refused = |source: CallError| handshake_error(addr, options.auth_key.is_some(), source);
-        client.call(&Handshake).await.map_err(refused)?;
+        patient.call(&Handshake).await.map_err(refused)?;
         // Without a key the empty one shows whether the agent wants one: it is the only way to
         // ask that leaves the connection usable.
         let key = options
             .auth_key
             .as_ref()
             .map_or("", |key| key.expose_secret());
-        client.call(&Auth { key }).await.map_err(refused)?;
+        patient.call(&Auth { key }).await.map_err(refused)?;
         Ok(client)
     }
 

@@ -49,8 +49,12 @@ async fn an_address_that_is_none() {
 async fn a_silent_agent_times_out() {
     let agent = FakeAgent::start().await;
     let options = agent.options().connect_timeout(Duration::from_millis(50));
-    let error = options.connect().await.unwrap_err();
-    assert!(matches!(error, ConnectError::Timeout { .. }), "{error:?}");
+    // The shortest of calls does not shorten it.
+    for call_timeout in [Duration::from_secs(10), Duration::ZERO] {
+        let options = options.clone().call_timeout(call_timeout);
+        let error = options.connect().await.unwrap_err();
+        assert!(matches!(error, ConnectError::Timeout { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]
