@@ -241,6 +241,13 @@ impl FakeAgent {
         change(&mut self.shared.lock().behaviour);
     }
 
+    /// Is sound again: behaves as at the start, and takes its traps away. Connections stay as they are.
+    pub fn calm(&self) {
+        let mut state = self.shared.lock();
+        state.behaviour = Behaviour::default();
+        state.traps.clear();
+    }
+
     /// Makes something happen to all connections now, in the middle of whatever is being sent.
     pub fn strike(&self, fault: Fault) {
         self.shared.lock().strike(&fault);
