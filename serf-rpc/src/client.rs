@@ -1,9 +1,7 @@
 //! The handle to a connection: one method a command in, typed replies out.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -12,19 +10,22 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::command::{
-    Auth, Command, Handshake, Members, MembersFiltered, Monitor, Records, Reply, StatsCommand,
-    Stop, Stream,
+    Auth, Command, ForceLeave, GetCoordinate, Handshake, InstallKey, Join, KeyReply, Leave,
+    ListKeys, Members, Monitor, RemoveKey, Reply, StatsCommand, Stop, Stream, TagChange, UseKey,
+    UserEvent,
 };
-use crate::connection::{Caller, Connection, Lost, Request};
+use crate::connection::{Caller, Connection, Listener, Lost, Request};
+use crate::coordinate::Coordinate;
 use crate::error::{CallError, ConnectError, ConnectionError};
+use crate::filter::MemberFilter;
 use crate::member::Member;
 use crate::options::ConnectOptions;
 use crate::protocol::Refusal;
+use crate::query::{Query, QueryStream, Respond};
 use crate::session::Answer;
 use crate::stats::Stats;
 use crate::subscription::{
-    Capacity, EventFilter, EventStream, LogLevel, LogStream, Queue, Record, Sink, Subscription,
-    channel,
+    Capacity, EventFilter, EventStream, LogLevel, LogStream, Record, Subscription, channel,
 };
 
 /// A connection to an agent. A clone shares it, and the last one dropped closes it, unless a
@@ -49,7 +50,7 @@ struct Shared {
     requests: mpsc::UnboundedSender<Request>,
     places: Arc<Semaphore>,
     lost: Lost,
-    streams: AtomicUsize,
+    streams: Arc<Semaphore>,
     max_streams: usize,
     stream_queue: Capacity,
 }
@@ -115,7 +116,7 @@ impl Client {
             requests,
             places: Arc::new(Semaphore::new(options.max_in_flight)),
             lost,
-            streams: AtomicUsize::new(0),
+            streams: Arc::new(Semaphore::new(options.max_streams)),
             max_streams: options.max_streams,
             stream_queue: options.stream_queue,
         };
@@ -169,13 +170,152 @@ impl Client {
     /// [`ConnectionError::Closed`].
     pub async fn members_filtered(&self, filter: &MemberFilter) -> Result<Vec<Member>, CallError> {
         filter.check()?;
-        let MemberFilter { name, status, tags } = filter;
-        self.call(&MembersFiltered {
-            name: name.as_deref(),
-            status: status.as_deref(),
-            tags,
-        })
-        .await
+        self.call(&filter.command()).await
+    }
+
+    /// Sends a user event to all members. The agent delivers it to its own streams too.
+    ///
+    /// # Errors
+    /// [`CallError::Agent`] for one that is too long; and those of any call.
+    pub async fn event(&self, event: &UserEvent) -> Result<(), CallError> {
+        self.call(event).await
+    }
+
+    /// Asks the members, and streams what they answer. Like other streams it takes up one of
+    /// [`max_streams`](ConnectOptions::max_streams), until its time is up.
+    ///
+    /// # Errors
+    /// [`CallError::Agent`] for one that is too long or has a name of Serf's own; and those of any
+    /// call.
+    pub async fn query(&self, query: &Query) -> Result<QueryStream, CallError> {
+        self.subscribe(query).await.map(QueryStream::new)
+    }
+
+    /// Answers a query that a stream of this connection has brought, an
+    /// [`Event::Query`](crate::Event::Query) with this `id`. Numbers of other connections, even to
+    /// the same agent, mean other queries or none. Of all that answer through one agent only the
+    /// first is heard.
+    ///
+    /// # Errors
+    /// [`CallError::Agent`] if the number is unknown or the time to answer is over, if there has
+    /// been an answer, or if this one is longer than 1024 bytes, encoded; and those of any call.
+    pub async fn respond(&self, id: u64, payload: impl AsRef<[u8]>) -> Result<(), CallError> {
+        let payload = payload.as_ref();
+        self.call(&Respond { id, payload }).await
+    }
+
+    /// Makes the agent join the cluster of the members at these addresses, `host` or `host:port`
+    /// of their gossip, and says how many were reached. User events from before are not replayed.
+    ///
+    /// An address that accepts and stays silent takes the agent's TCP timeout: 1 s, 10 s or 30 s at
+    /// `profile=local`, `lan` or `wan`. See [`Self::with_call_timeout`].
+    ///
+    /// # Errors
+    /// [`CallError::Join`] if none was reached; and those of any call.
+    pub async fn join(&self, existing: &[&str]) -> Result<u64, CallError> {
+        let replay = false;
+        Ok(self.call(&Join { existing, replay }).await?.0)
+    }
+
+    /// The same as [`Self::join`], and the agent hears the user events that the cluster remembers.
+    ///
+    /// # Errors
+    /// Those of [`Self::join`].
+    pub async fn join_and_replay(&self, existing: &[&str]) -> Result<u64, CallError> {
+        let replay = true;
+        Ok(self.call(&Join { existing, replay }).await?.0)
+    }
+
+    /// Makes the agent leave the cluster gracefully and exit. That it closes the connection
+    /// without an answer is success as well.
+    ///
+    /// It takes a second or two, or in a cluster that does not answer up to 11 s.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn leave(&self) -> Result<(), CallError> {
+        let lost_before = self.lost().is_some();
+        match self.call(&Leave).await {
+            Err(CallError::Lost {
+                source: ConnectionError::Closed | ConnectionError::Io(_),
+                ..
+            }) if !lost_before => Ok(()),
+            left => left,
+        }
+    }
+
+    /// Declares a failed member to have left, so that nobody tries to reach it any more. One that
+    /// is alive refutes it; a name that nobody has is no error.
+    ///
+    /// # Errors
+    /// [`CallError::Agent`] if the cluster could not be told within 5 s; and those of any call.
+    pub async fn force_leave(&self, node: impl AsRef<[u8]>) -> Result<(), CallError> {
+        let (node, prune) = (node.as_ref(), false);
+        self.call(&ForceLeave { node, prune }).await
+    }
+
+    /// The same as [`Self::force_leave`], and the member is forgotten at once instead of after a
+    /// day. **For one that is alive** the agent answers nobody for 6 s, on any connection, and
+    /// loses sight of it for a while.
+    ///
+    /// # Errors
+    /// Those of [`Self::force_leave`].
+    pub async fn force_leave_and_prune(&self, node: impl AsRef<[u8]>) -> Result<(), CallError> {
+        let (node, prune) = (node.as_ref(), true);
+        self.call(&ForceLeave { node, prune }).await
+    }
+
+    /// Changes the agent's own tags, and returns when the cluster has been told.
+    ///
+    /// # Errors
+    /// [`CallError::Agent`] if they became too long, or if the cluster could not be told within
+    /// 5 s, in which case the agent has them all the same; and those of any call.
+    pub async fn tags(&self, change: &TagChange) -> Result<(), CallError> {
+        self.call(change).await
+    }
+
+    /// Where a member is in the network; none if the agent does not know it.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn get_coordinate(
+        &self,
+        node: impl AsRef<[u8]>,
+    ) -> Result<Option<Coordinate>, CallError> {
+        let node = node.as_ref();
+        self.call(&GetCoordinate { node }).await
+    }
+
+    /// Adds a key (16, 24 or 32 bytes in base64) to the keyrings of all members.
+    ///
+    /// # Errors
+    /// [`CallError::Keys`], with what each said, unless all members did it; and those of any call.
+    pub async fn install_key(&self, key: &str) -> Result<KeyReply, CallError> {
+        self.call(&InstallKey(key)).await
+    }
+
+    /// Makes an installed key the one that all members encrypt with.
+    ///
+    /// # Errors
+    /// Those of [`Self::install_key`].
+    pub async fn use_key(&self, key: &str) -> Result<KeyReply, CallError> {
+        self.call(&UseKey(key)).await
+    }
+
+    /// Takes a key out of the keyrings of all members. The one in use cannot be.
+    ///
+    /// # Errors
+    /// Those of [`Self::install_key`].
+    pub async fn remove_key(&self, key: &str) -> Result<KeyReply, CallError> {
+        self.call(&RemoveKey(key)).await
+    }
+
+    /// The keys that members have, and how many have each.
+    ///
+    /// # Errors
+    /// Those of [`Self::install_key`].
+    pub async fn list_keys(&self) -> Result<KeyReply, CallError> {
+        self.call(&ListKeys).await
     }
 
     /// Subscribes to events. Once this returns none that leaves the agent's coalescer is missed.
@@ -206,23 +346,30 @@ impl Client {
         })
     }
 
-    async fn subscribe<C, T>(&self, command: &C) -> Result<Subscription<T>, CallError>
-    where
-        C: Command<Reply = Records>,
-        T: Record,
-    {
-        let place = StreamPlace::take(&self.shared, C::NAME)?;
-        let (sink, queue): (Sink, Queue) = channel(self.shared.stream_queue);
-        let answer = self.ask(command, Some(sink)).await;
-        if !matches!(answer, Err(CallError::Agent { .. })) {
-            // It may have begun, or begin yet.
-            place.keep();
-        }
-        Ok(Subscription::new(self.clone(), answer?.seq, queue))
+    async fn subscribe<C: Command, T: Record>(
+        &self,
+        command: &C,
+    ) -> Result<Subscription<T>, CallError> {
+        let place = self.shared.streams.clone().try_acquire_owned();
+        let place = place.map_err(|_| CallError::TooManyStreams {
+            command: C::NAME,
+            limit: self.shared.max_streams,
+        })?;
+        let (sink, queue) = channel(self.shared.stream_queue);
+        let listener = Listener {
+            sink,
+            _place: place,
+        };
+        let answer = self.ask(command, Some(listener)).await?;
+        Ok(Subscription::new(self.clone(), answer.seq, queue))
     }
 
     /// Sends a command and waits for its answer, both within the time a call may take.
-    async fn ask<C: Command>(&self, command: &C, sink: Option<Sink>) -> Result<Answer, CallError> {
+    async fn ask<C: Command>(
+        &self,
+        command: &C,
+        listener: Option<Listener>,
+    ) -> Result<Answer, CallError> {
         let exchange = async {
             let place = self.shared.places.clone().acquire_owned().await.ok()?;
             let (sender, answer) = oneshot::channel();
@@ -236,7 +383,7 @@ impl Client {
                 command: C::NAME,
                 body,
                 reply: C::Reply::SHAPE,
-                sink,
+                listener,
                 caller,
             };
             self.shared.requests.send(request).ok()?;
@@ -253,37 +400,8 @@ impl Client {
                 source: self.lost().unwrap_or(ConnectionError::Closed),
             })?;
         match answer.error {
-            Some(message) => Err(CallError::Agent {
-                command: C::NAME,
-                message,
-            }),
+            Some(message) => Err(C::Reply::refusal(C::NAME, message, &answer.body)),
             None => Ok(answer),
-        }
-    }
-}
-
-/// One of the streams that a connection may have; given back when dropped before it is used.
-struct StreamPlace<'a>(Option<&'a AtomicUsize>);
-
-impl<'a> StreamPlace<'a> {
-    fn take(shared: &'a Shared, command: &'static str) -> Result<Self, CallError> {
-        let limit = shared.max_streams;
-        if shared.streams.fetch_add(1, Ordering::Relaxed) < limit {
-            return Ok(Self(Some(&shared.streams)));
-        }
-        shared.streams.fetch_sub(1, Ordering::Relaxed);
-        Err(CallError::TooManyStreams { command, limit })
-    }
-
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for StreamPlace<'_> {
-    fn drop(&mut self) {
-        if let Some(streams) = self.0 {
-            streams.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -301,76 +419,5 @@ fn handshake_error(addr: &str, with_key: bool, source: CallError) -> ConnectErro
             ConnectError::MissingKey { addr }
         }
         Refusal::Other => ConnectError::Handshake { addr, source },
-    }
-}
-
-/// Which members to list: regular expressions, each of which must match the whole of its field.
-///
-/// The agent reads Go's RE2. What is the same there and in Rust's `regex` is accepted: write `\{`
-/// for a literal brace, and do without `\Q…\E`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemberFilter {
-    name: Option<String>,
-    status: Option<String>,
-    tags: BTreeMap<String, String>,
-}
-
-impl MemberFilter {
-    /// A filter that every member passes.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Members whose name matches; an empty expression stands for any.
-    #[must_use]
-    pub fn name(mut self, expression: impl Into<String>) -> Self {
-        self.name = Some(expression.into()).filter(|expression| !expression.is_empty());
-        self
-    }
-
-    /// Members whose status (`alive`, `leaving`, `left`, `failed`) matches; an empty expression
-    /// stands for any.
-    #[must_use]
-    pub fn status(mut self, expression: impl Into<String>) -> Self {
-        self.status = Some(expression.into()).filter(|expression| !expression.is_empty());
-        self
-    }
-
-    /// Members whose tag of that key matches; one that lacks it is taken to have an empty one.
-    #[must_use]
-    pub fn tag(mut self, key: impl Into<String>, expression: impl Into<String>) -> Self {
-        self.tags.insert(key.into(), expression.into());
-        self
-    }
-
-    /// Refuses what would make the agent close the connection without a word.
-    fn check(&self) -> Result<(), CallError> {
-        let tags = self
-            .tags
-            .iter()
-            .map(|(key, expression)| (format!("tag {key}"), expression));
-        let name = self
-            .name
-            .iter()
-            .map(|expression| ("name".to_owned(), expression));
-        let status = self
-            .status
-            .iter()
-            .map(|expression| ("status".to_owned(), expression));
-        for (field, expression) in name.chain(status).chain(tags) {
-            if let Err(error) = regex_syntax::parse(expression) {
-                let message = match error {
-                    regex_syntax::Error::Parse(error) => error.kind().to_string(),
-                    regex_syntax::Error::Translate(error) => error.kind().to_string(),
-                    other => other.to_string(),
-                };
-                return Err(CallError::Filter {
-                    command: MembersFiltered::NAME,
-                    field,
-                    message,
-                });
-            }
-        }
-        Ok(())
     }
 }

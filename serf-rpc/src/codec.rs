@@ -124,6 +124,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A number with a fraction, or one without.
+    pub(crate) fn float(&mut self) -> Result<f64, DecodeError> {
+        match self.marker()? {
+            Marker::Null => Ok(0.0),
+            Marker::F64 => Ok(f64::from_be_bytes(self.array()?)),
+            Marker::F32 => Ok(f32::from_be_bytes(self.array()?).into()),
+            Marker::FixPos(value) => Ok(value.into()),
+            Marker::FixNeg(value) => Ok(value.into()),
+            other => Err(unexpected("a number", other)),
+        }
+    }
+
     /// The number of elements of the array that begins here.
     pub(crate) fn array_len(&mut self) -> Result<u32, DecodeError> {
         match self.marker()? {
@@ -254,6 +266,26 @@ impl<'a> Writer<'a> {
             (_, _, Ok(value)) => self.marker(Marker::U32).raw(&value.to_be_bytes()),
             _ => self.marker(Marker::U64).raw(&value.to_be_bytes()),
         }
+    }
+
+    /// Appends a truth value.
+    pub(crate) fn bool(&mut self, value: bool) -> &mut Self {
+        self.marker(if value { Marker::True } else { Marker::False })
+    }
+
+    /// Appends a list of strings.
+    pub(crate) fn strings(&mut self, values: &[impl AsRef<[u8]>]) -> &mut Self {
+        match (u8::try_from(values.len()), u16::try_from(values.len())) {
+            (Ok(len @ 0..=15), _) => self.marker(Marker::FixArray(len)),
+            (_, Ok(len)) => self.marker(Marker::Array16).raw(&len.to_be_bytes()),
+            _ => self
+                .marker(Marker::Array32)
+                .raw(&saturated(values.len()).to_be_bytes()),
+        };
+        for value in values {
+            self.str(value);
+        }
+        self
     }
 
     fn marker(&mut self, marker: Marker) -> &mut Self {

@@ -1,12 +1,24 @@
 //! The commands: one type a command in, the bytes of its request body out, and its reply decoded.
 
+mod cluster;
+mod keys;
+
 use std::collections::BTreeMap;
 
+use bstr::BString;
+
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::coordinate::Coordinate;
+use crate::error::CallError;
 use crate::member::{Member, MemberDecoder};
 use crate::protocol::{self, ReplyShape};
 use crate::stats::Stats;
 use crate::subscription::{EventFilter, LogLevel};
+
+pub(crate) use cluster::{ForceLeave, Join, Leave};
+pub use cluster::{TagChange, UserEvent};
+pub use keys::KeyReply;
+pub(crate) use keys::{InstallKey, ListKeys, RemoveKey, UseKey};
 
 /// A command of the agent (`cmd/serf/command/agent/ipc.go`).
 pub(crate) trait Command {
@@ -27,6 +39,11 @@ pub(crate) trait Reply: Sized {
 
     /// Decodes the body of a reply without an error; it is empty where the shape has none.
     fn decode(body: &[u8]) -> Result<Self, DecodeError>;
+
+    /// What a reply with an error is to the caller.
+    fn refusal(command: &'static str, message: BString, _body: &[u8]) -> CallError {
+        CallError::Agent { command, message }
+    }
 }
 
 /// A header that says that it was done.
@@ -43,6 +60,17 @@ pub(crate) struct Records;
 
 impl Reply for Records {
     const SHAPE: ReplyShape = ReplyShape::Records;
+
+    fn decode(_: &[u8]) -> Result<Self, DecodeError> {
+        Ok(Self)
+    }
+}
+
+/// A header that says that records will follow, and a last one.
+pub(crate) struct RecordsUntilDone;
+
+impl Reply for RecordsUntilDone {
+    const SHAPE: ReplyShape = ReplyShape::RecordsUntilDone;
 
     fn decode(_: &[u8]) -> Result<Self, DecodeError> {
         Ok(Self)
@@ -164,6 +192,20 @@ impl Command for MembersFiltered<'_> {
         for (field, expression) in named {
             writer.str(field).str(grouped(expression));
         }
+    }
+}
+
+/// `get-coordinate`: where a member is in the network.
+pub(crate) struct GetCoordinate<'a> {
+    pub(crate) node: &'a [u8],
+}
+
+impl Command for GetCoordinate<'_> {
+    const NAME: &'static str = "get-coordinate";
+    type Reply = Option<Coordinate>;
+
+    fn write_body(&self, body: &mut Vec<u8>) {
+        Writer::new(body).map(1).str("Node").str(self.node);
     }
 }
 

@@ -31,8 +31,15 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
     pub(crate) reply: ReplyShape,
     /// Where the records go, if the command begins a stream.
-    pub(crate) sink: Option<Sink>,
+    pub(crate) listener: Option<Listener>,
     pub(crate) caller: Caller,
+}
+
+/// Who listens to a stream, and takes up one of the places for streams until it has ended.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) sink: Sink,
+    pub(crate) _place: OwnedSemaphorePermit,
 }
 
 /// Who waits for an answer, and takes up one of the places for calls in flight until it comes.
@@ -60,7 +67,7 @@ pub(crate) struct Connection {
 struct Dialogue {
     inbound: BytesMut,
     scanner: Scanner,
-    session: Session<Caller, Sink>,
+    session: Session<Caller, Listener>,
 }
 
 impl Connection {
@@ -121,14 +128,14 @@ impl Dialogue {
             command,
             body,
             reply,
-            sink,
+            listener,
             caller,
         } = request;
         if caller.answer.is_closed() {
             return;
         }
-        let seq = match sink {
-            Some(sink) => self.session.begin_stream(caller, sink),
+        let seq = match listener {
+            Some(listener) => self.session.begin_stream(reply, caller, listener),
             None => self.session.begin(reply, caller),
         };
         tracing::trace!(command, seq, "request");
@@ -159,12 +166,9 @@ impl Dialogue {
                         return Err(ConnectionError::AuthenticationRequired);
                     }
                 }
-                Some(Incoming::Record { seq, sink, body }) => {
-                    let read = sink.push(&body);
-                    if !read {
-                        self.session.retire(seq);
-                    }
-                }
+                // What nobody reads any more is swallowed by the queue.
+                Some(Incoming::Record { sink, body }) => sink.sink.push(&body),
+                Some(Incoming::LastRecord { sink, body }) => sink.sink.push(&body),
             }
         }
         if self.inbound.is_empty() && self.inbound.capacity() > KEEP_CAPACITY {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bstr::BString;
 
 use crate::codec::DecodeError;
+use crate::command::KeyReply;
 use crate::object::ObjectError;
 
 /// Why there is no connection to the agent.
@@ -85,6 +86,24 @@ pub enum CallError {
         command: &'static str,
         /// The agent's words.
         message: BString,
+    },
+    /// Not all of the addresses to join were reached.
+    #[error("join: {message}")]
+    Join {
+        /// The agent's words.
+        message: BString,
+        /// How many addresses were.
+        joined: u64,
+    },
+    /// Not all members could do with the keys what they were told.
+    #[error("{command}: {message}")]
+    Keys {
+        /// The command's name on the wire.
+        command: &'static str,
+        /// The agent's words.
+        message: BString,
+        /// What the members said.
+        reply: Box<KeyReply>,
     },
     /// No reply in time. The command may still be carried out; a late reply is swallowed.
     #[error("{command}: no reply within {after:?}")]

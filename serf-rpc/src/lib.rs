@@ -60,14 +60,17 @@ mod client;
 mod codec;
 mod command;
 mod connection;
+mod coordinate;
 mod error;
 mod event;
+mod filter;
 mod log_line;
 mod member;
 mod membership;
 mod object;
 mod options;
 mod protocol;
+mod query;
 mod session;
 mod stats;
 mod subscription;
@@ -76,14 +79,18 @@ mod testing;
 mod watcher;
 
 pub use bstr::{BStr, BString};
-pub use client::{Client, MemberFilter};
+pub use client::Client;
 pub use codec::DecodeError;
+pub use command::{KeyReply, TagChange, UserEvent};
+pub use coordinate::Coordinate;
 pub use error::{CallError, ConnectError, ConnectionError, ProtocolError, StreamError, WatchError};
 pub use event::{Event, MemberEventKind};
+pub use filter::MemberFilter;
 pub use member::{Member, MemberBuilder, MemberStatus, ProtocolVersions};
 pub use membership::{AgentState, Change, Continuity, Entry, Presence, Snapshot};
 pub use object::ObjectError;
 pub use options::ConnectOptions;
+pub use query::{Query, QueryReplies, QueryReply, QueryStream};
 pub use stats::Stats;
 pub use subscription::{
     EventFilter, EventKind, EventName, EventStream, LogLevel, LogLine, LogStream, Record,

@@ -91,10 +91,11 @@ impl ConnectOptions {
     }
 
     /// How many streams the connection may have in its life; 64 unless set. Stopped and dropped
-    /// ones count, because what the agent still sends for them must be recognised.
+    /// ones count, because what the agent still sends for them must be recognised; a query counts
+    /// until its time is up.
     #[must_use]
     pub fn max_streams(mut self, streams: usize) -> Self {
-        self.max_streams = streams;
+        self.max_streams = streams.min(Semaphore::MAX_PERMITS);
         self
     }
 

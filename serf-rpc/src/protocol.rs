@@ -24,6 +24,8 @@ pub(crate) enum ReplyShape {
     Body,
     /// A header alone; if it is no error, then records, each a header and a body.
     Records,
+    /// The same, until a record says that it is the last.
+    RecordsUntilDone,
 }
 
 impl ReplyShape {
@@ -118,6 +120,21 @@ pub(crate) fn is_header(value: &[u8]) -> bool {
     false
 }
 
+/// Whether a record of a query says that no more will come.
+pub(crate) fn is_done(record: &[u8]) -> bool {
+    let mut done = false;
+    let read = Reader::whole(record, |reader| {
+        reader.fields(|key, value| {
+            match key {
+                b"Type" => done = value.bytes()? == b"done",
+                _ => value.skip()?,
+            }
+            Ok(())
+        })
+    });
+    read.is_ok() && done
+}
+
 /// Appends the header of a request. Both fields are always written: the agent keeps the previous
 /// request's value of one that is missing.
 pub(crate) fn write_request_header(out: &mut Vec<u8>, command: &str, seq: u64) {
@@ -161,6 +178,15 @@ mod tests {
         assert!(!is_header(b"\x82\xa3Num\x00\xa5Error\xa3Seq"));
         assert!(!is_header(b"\xc0"));
         assert!(!is_header(b"\x93\xa3Seq\xa3Seq\x01"));
+    }
+
+    #[test]
+    fn only_a_query_that_is_over_says_done() {
+        assert!(is_done(b"\x82\xa4From\xa0\xa4Type\xa4done"));
+        assert!(!is_done(b"\x82\xa4From\xa1a\xa4Type\xa3ack"));
+        assert!(!is_done(b"\x81\xa7Payload\xa4done"));
+        assert!(!is_done(b"\xc0"));
+        assert!(!is_done(b"\x82\xa4Type\xa4done"));
     }
 
     #[test]

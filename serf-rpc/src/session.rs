@@ -27,10 +27,11 @@ enum Phase<C, S> {
     /// A call whose answer has not come yet.
     Call { reply: ReplyShape, caller: C },
     /// A stream whose first header has not come yet.
-    Subscribing { caller: C, sink: S },
-    /// A stream. Numbers of streams are never forgotten: the agent goes on sending, even after it
-    /// has confirmed a `stop`, and what nobody takes any more must still be told from a reply.
-    Streaming { sink: Option<S> },
+    Subscribing { caller: C, sink: S, ends: bool },
+    /// A stream. Its number is not forgotten before it ends by itself: the agent goes on sending,
+    /// even after it has confirmed a `stop`, and what nobody takes any more must still be told
+    /// from a reply.
+    Streaming { sink: S, ends: bool },
 }
 
 /// The answer to a call.
@@ -49,11 +50,9 @@ pub(crate) enum Incoming<'a, C, S> {
     /// The answer to a call, or to the request for a stream.
     Answer { caller: C, answer: Answer },
     /// A record of a stream.
-    Record {
-        seq: u64,
-        sink: &'a mut S,
-        body: Bytes,
-    },
+    Record { sink: &'a S, body: Bytes },
+    /// The last record of a stream; its number is free of meaning again.
+    LastRecord { sink: S, body: Bytes },
 }
 
 impl<C, S> Session<C, S> {
@@ -78,15 +77,9 @@ impl<C, S> Session<C, S> {
     }
 
     /// Begins a stream and says with which sequence number.
-    pub(crate) fn begin_stream(&mut self, caller: C, sink: S) -> u64 {
-        self.insert(Phase::Subscribing { caller, sink })
-    }
-
-    /// Swallows all further records of a stream.
-    pub(crate) fn retire(&mut self, seq: u64) {
-        if let Some(Phase::Streaming { sink }) = self.open.get_mut(&seq) {
-            *sink = None;
-        }
+    pub(crate) fn begin_stream(&mut self, reply: ReplyShape, caller: C, sink: S) -> u64 {
+        let ends = reply == ReplyShape::RecordsUntilDone;
+        self.insert(Phase::Subscribing { caller, sink, ends })
     }
 
     /// Takes the next value that arrived; none if it completes nothing yet, or nothing any more.
@@ -130,16 +123,19 @@ impl<C, S> Session<C, S> {
         let Header { seq, error } = header;
         let caller = match self.open.remove(&seq) {
             None => return Err(ProtocolError::UnknownSeq { seq }),
-            Some(Phase::Streaming { sink }) => {
-                let entry = self.open.entry(seq).insert_entry(Phase::Streaming { sink });
-                let Phase::Streaming { sink: Some(sink) } = entry.into_mut() else {
+            Some(Phase::Streaming { sink, ends: true }) if protocol::is_done(&body) => {
+                return Ok(Some(Incoming::LastRecord { sink, body }));
+            }
+            Some(streaming @ Phase::Streaming { .. }) => {
+                let entry = self.open.entry(seq).insert_entry(streaming);
+                let Phase::Streaming { sink, .. } = entry.into_mut() else {
                     return Ok(None);
                 };
-                return Ok(Some(Incoming::Record { seq, sink, body }));
+                return Ok(Some(Incoming::Record { sink, body }));
             }
-            Some(Phase::Subscribing { caller, sink }) => {
+            Some(Phase::Subscribing { caller, sink, ends }) => {
                 if error.is_none() {
-                    self.open.insert(seq, Phase::Streaming { sink: Some(sink) });
+                    self.open.insert(seq, Phase::Streaming { sink, ends });
                 }
                 caller
             }

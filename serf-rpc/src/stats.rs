@@ -27,6 +27,75 @@ impl Stats {
         self.figure("agent", "name")
     }
 
+    /// How many members the agent knows, itself and those that left or failed included.
+    pub fn members(&self) -> Option<u64> {
+        self.serf("members")
+    }
+
+    /// How many of them have failed.
+    pub fn failed(&self) -> Option<u64> {
+        self.serf("failed")
+    }
+
+    /// How many of them have left.
+    pub fn left(&self) -> Option<u64> {
+        self.serf("left")
+    }
+
+    /// How ill the agent thinks itself, from 0 (well) up to 8 (`memberlist`'s awareness).
+    pub fn health_score(&self) -> Option<u64> {
+        self.serf("health_score")
+    }
+
+    /// The Lamport clock of membership.
+    pub fn member_time(&self) -> Option<u64> {
+        self.serf("member_time")
+    }
+
+    /// The Lamport clock of user events.
+    pub fn event_time(&self) -> Option<u64> {
+        self.serf("event_time")
+    }
+
+    /// The Lamport clock of queries.
+    pub fn query_time(&self) -> Option<u64> {
+        self.serf("query_time")
+    }
+
+    /// How many messages about members wait to be gossiped.
+    pub fn intent_queue(&self) -> Option<u64> {
+        self.serf("intent_queue")
+    }
+
+    /// How many user events wait to be gossiped.
+    pub fn event_queue(&self) -> Option<u64> {
+        self.serf("event_queue")
+    }
+
+    /// How many queries wait to be gossiped.
+    pub fn query_queue(&self) -> Option<u64> {
+        self.serf("query_queue")
+    }
+
+    /// Whether gossip is encrypted.
+    pub fn encrypted(&self) -> Option<bool> {
+        self.figure("serf", "encrypted")?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()
+    }
+
+    /// How often the agent's network coordinate was reset because it had become invalid; none
+    /// where coordinates are disabled.
+    pub fn coordinate_resets(&self) -> Option<u64> {
+        self.serf("coordinate_resets")
+    }
+
+    fn serf(&self, key: &str) -> Option<u64> {
+        self.figure("serf", key)?.to_str().ok()?.parse().ok()
+    }
+
     pub(crate) fn group_mut(&mut self, group: &[u8]) -> &mut BTreeMap<BString, BString> {
         self.groups.entry(group.into()).or_default()
     }
@@ -47,6 +116,23 @@ mod tests {
             assert!(stats.agent_name().is_some(), "{name}");
             assert!(stats.figure("serf", "members").is_some(), "{name}");
             assert!(stats.figure("serf", "nothing").is_none(), "{name}");
+            assert_eq!(stats.encrypted(), Some(false), "{name}");
+            let counts = [
+                stats.members(),
+                stats.failed(),
+                stats.left(),
+                stats.health_score(),
+            ];
+            assert_eq!(counts.map(|count| count.is_some()), [true; 4], "{name}");
+            let clocks = [stats.member_time(), stats.event_time(), stats.query_time()];
+            assert_eq!(clocks.map(|clock| clock.is_some()), [true; 3], "{name}");
+            let queues = [
+                stats.intent_queue(),
+                stats.event_queue(),
+                stats.query_queue(),
+            ];
+            assert_eq!(queues.map(|queue| queue.is_some()), [true; 3], "{name}");
+            assert_eq!(stats.coordinate_resets(), Some(0), "{name}");
         }
     }
 }

@@ -124,6 +124,7 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Event {}
     impl Sealed for super::LogLine {}
+    impl Sealed for crate::query::QueryRecord {}
 }
 
 /// A line of the agent's log: `2006/01/02 15:04:05 [LEVEL] component: text`, in the agent's local

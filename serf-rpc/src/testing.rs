@@ -62,8 +62,9 @@ pub(crate) enum Seen {
 
 /// A session that is fed bytes, and what it has made of them.
 pub(crate) struct Player {
-    pub(crate) session: Session<(), ()>,
+    pub(crate) session: Session<(), u64>,
     pub(crate) seen: Vec<Seen>,
+    begun: u64,
     scanner: Scanner,
     inbound: BytesMut,
 }
@@ -73,6 +74,7 @@ impl Player {
         Self {
             session: Session::new(),
             seen: Vec::new(),
+            begun: 0,
             scanner: Scanner::new(LIMITS),
             inbound: BytesMut::new(),
         }
@@ -80,8 +82,12 @@ impl Player {
 
     /// Begins a request that is answered in that shape.
     pub(crate) fn begin(&mut self, shape: ReplyShape) -> u64 {
+        let seq = self.begun;
+        self.begun += 1;
         match shape {
-            ReplyShape::Records => self.session.begin_stream((), ()),
+            ReplyShape::Records | ReplyShape::RecordsUntilDone => {
+                self.session.begin_stream(shape, (), seq)
+            }
             shape => self.session.begin(shape, ()),
         }
     }
@@ -116,7 +122,10 @@ impl Player {
                     let (seq, error, body) = (answer.seq, answer.error, answer.body);
                     self.seen.push(Seen::Answer { seq, error, body });
                 }
-                Some(Incoming::Record { seq, body, .. }) => {
+                Some(Incoming::Record { sink: &seq, body }) => {
+                    self.seen.push(Seen::Record { seq, body })
+                }
+                Some(Incoming::LastRecord { sink: seq, body }) => {
                     self.seen.push(Seen::Record { seq, body })
                 }
             }

@@ -1,7 +1,9 @@
 use std::net::IpAddr;
 
+use super::cluster::Joined;
 use super::*;
 use crate::member::{MemberStatus, ProtocolVersions};
+use crate::query::{Query, QueryRecord, QueryReply, Respond};
 use crate::subscription::{EventKind, EventName, LogLine, Record};
 use crate::testing::{Seen, VERSIONS, fixture, play};
 
@@ -74,6 +76,252 @@ fn requests_are_those_that_were_recorded() {
         1,
     );
     assert!(debug.eq_ignore_ascii_case(&fixture("0.9.4", "monitor.req.bin")));
+}
+
+/// Requests as `(name, request)`; recorded ones whose bytes differ only in how a number or an empty
+/// list is written, or in the order of the keys, are the same.
+fn assert_recorded(requests: &[(&str, Vec<u8>)]) {
+    for version in VERSIONS {
+        for (name, request) in requests {
+            let recorded = fixture(version, &format!("{name}.req.bin"));
+            assert_eq!(values(request), values(&recorded), "{version}/{name}");
+        }
+    }
+}
+
+fn values(mut bytes: &[u8]) -> Vec<rmpv::Value> {
+    let mut values = Vec::new();
+    while !bytes.is_empty() {
+        let mut value = rmpv::decode::read_value(&mut bytes).unwrap();
+        sort(&mut value);
+        values.push(value);
+    }
+    values
+}
+
+fn sort(value: &mut rmpv::Value) {
+    if let rmpv::Value::Map(pairs) = value {
+        for (_, value) in pairs.iter_mut() {
+            sort(value);
+        }
+        pairs.sort_by_key(|(key, _)| key.to_string());
+    }
+}
+
+#[test]
+fn requests_that_change_the_cluster_are_those_that_were_recorded() {
+    let deploy = UserEvent::new("deploy").payload(b"\0\xff\xfe");
+    let force_leave = ForceLeave {
+        node: b"nope",
+        prune: false,
+    };
+    let join = Join {
+        existing: &["127.0.0.3:7946"],
+        replay: false,
+    };
+    let tags = TagChange::new()
+        .set("role", "web")
+        .set("dc", "x")
+        .delete("zz");
+    assert_recorded(&[
+        ("event", request(&deploy, 1)),
+        ("force-leave-unknown", request(&force_leave, 1)),
+        ("tags", request(&tags, 1)),
+        ("list-keys", request(&ListKeys, 1)),
+        ("coord", request(&GetCoordinate { node: b"a" }, 1)),
+    ]);
+    assert_eq!(
+        values(&request(&join, 1)),
+        values(&fixture("0.9.4", "join.req.bin"))
+    );
+    let pong = Respond {
+        id: 2,
+        payload: b"pong\xff\0",
+    };
+    assert_eq!(
+        values(&request(&pong, 2)),
+        values(&fixture("0.9.4", "respond.req.bin"))
+    );
+    let query = Query::new("q2").timeout(std::time::Duration::from_millis(1500));
+    assert_eq!(
+        values(&request(&query, 5)),
+        values(&fixture("0.9.4", "query-resp.req.bin"))
+    );
+    let key = InstallKey("ENSM+cfaiJJ2JZjCcPo8jA==");
+    assert_eq!(request(&key, 1), fixture("0.9.4", "install-key-ok.req.bin"));
+}
+
+#[test]
+fn a_query_says_all_that_it_was_told() {
+    let query = Query::new(b"n\xff")
+        .payload("p")
+        .node("a")
+        .node("b")
+        .tag("role", "web.*")
+        .request_ack(true)
+        .relay_factor(200)
+        .timeout(std::time::Duration::from_secs(u64::MAX));
+    let mut body = Vec::new();
+    query.write_body(&mut body);
+    let expected = b"\x87\xabFilterNodes\x92\xa1a\xa1b\xaaFilterTags\x81\xa4role\xa5web.*\
+        \xaaRequestAck\xc3\xabRelayFactor\xcc\xc8\xa7Timeout\xcf\x7f\xff\xff\xff\xff\xff\xff\xff\
+        \xa4Name\xa2n\xff\xa7Payload\xa1p";
+    assert_eq!(
+        body.escape_ascii().to_string(),
+        expected.escape_ascii().to_string()
+    );
+}
+
+/// The error or the typed reply to a recorded exchange.
+fn answer<C: Command>(version: &str, name: &str) -> Result<C::Reply, CallError> {
+    let seen = reply::<C>(version, name, 1);
+    match &seen[..] {
+        [
+            Seen::Answer {
+                error: None, body, ..
+            },
+        ] => Ok(C::Reply::decode(body).unwrap()),
+        [
+            Seen::Answer {
+                error: Some(error),
+                body,
+                ..
+            },
+        ] => Err(C::Reply::refusal(C::NAME, error.clone(), body)),
+        seen => panic!("{seen:?}"),
+    }
+}
+
+#[test]
+fn recorded_joins_say_how_many_were_reached_even_when_refused() {
+    for version in VERSIONS {
+        let joined = answer::<Join<'_>>(version, "join").unwrap();
+        assert_eq!(joined, Joined(1));
+        let Err(CallError::Join { message, joined: 0 }) = answer::<Join<'_>>(version, "join-fail")
+        else {
+            panic!("{version}")
+        };
+        assert!(message.to_string().contains("Failed to join"), "{message}");
+    }
+}
+
+#[test]
+fn recorded_key_replies_keep_what_each_member_said() {
+    for version in VERSIONS {
+        for refused in [
+            answer::<InstallKey<'_>>(version, "install-key").unwrap_err(),
+            answer::<ListKeys>(version, "list-keys").unwrap_err(),
+            answer::<UseKey<'_>>(version, "use-key").unwrap_err(),
+        ] {
+            let CallError::Keys { message, reply, .. } = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!(message, "2/2 nodes reported failure");
+            assert_eq!((reply.nodes, reply.errors), (2, 2));
+            assert_eq!(reply.messages.len(), 2);
+        }
+    }
+}
+
+#[test]
+fn recorded_changes_of_keys_decode() {
+    let installed = answer::<InstallKey<'_>>("0.9.4", "install-key-ok").unwrap();
+    assert_eq!(
+        (installed.nodes, installed.errors, installed.responses),
+        (2, 0, 2)
+    );
+    assert!(answer::<UseKey<'_>>("0.9.4", "use-key-ok").is_ok());
+    assert!(answer::<RemoveKey<'_>>("0.9.4", "remove-key-ok").is_ok());
+    let listed = answer::<ListKeys>("0.9.4", "list-keys-ok").unwrap();
+    assert_eq!(listed.keys.values().copied().collect::<Vec<_>>(), [2, 2]);
+    assert!(!format!("{listed:?}").contains("=="), "keys are secret");
+}
+
+#[test]
+fn recorded_coordinates_decode() {
+    for version in VERSIONS {
+        let known = answer::<GetCoordinate<'_>>(version, "coord")
+            .unwrap()
+            .unwrap();
+        assert_eq!(known.vec.len(), 8);
+        assert!(known.rtt(&known).is_some());
+        assert_eq!(
+            answer::<GetCoordinate<'_>>(version, "coord-unknown").unwrap(),
+            None
+        );
+    }
+}
+
+#[test]
+fn recorded_answers_to_queries_decode() {
+    let records = |version, name| -> Vec<QueryRecord> {
+        let [Seen::Answer { error: None, .. }, records @ ..] =
+            &reply::<Query>(version, name, if name == "query-resp" { 5 } else { 4 })[..]
+        else {
+            panic!("{version}/{name}")
+        };
+        records
+            .iter()
+            .map(|seen| match seen {
+                Seen::Record { body, .. } => Record::decode(body).unwrap(),
+                Seen::Answer { .. } => panic!("{seen:?}"),
+            })
+            .collect()
+    };
+    let pong = QueryReply::Response {
+        from: "a".into(),
+        payload: b"pong\xff\0".into(),
+    };
+    assert_eq!(
+        records("0.9.4", "query-resp"),
+        [QueryRecord::Reply(pong), QueryRecord::Done]
+    );
+    let ack = |from: &str| QueryRecord::Reply(QueryReply::Ack { from: from.into() });
+    let mut acks = records("0.9.4", "query-noresp");
+    assert_eq!(acks.pop(), Some(QueryRecord::Done));
+    assert_eq!(acks, [ack("a"), ack("b")]);
+    for version in VERSIONS {
+        for (name, words) in [
+            ("query-internal", "_serf_"),
+            ("query-toolong", "1024 bytes"),
+        ] {
+            let error = answer::<Query>(version, name).err().unwrap();
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+}
+
+#[test]
+fn recorded_refusals_of_changes_come_with_their_words() {
+    for version in VERSIONS {
+        for (error, words) in [
+            (
+                answer::<UserEvent>(version, "event-toolong").err(),
+                "512 bytes",
+            ),
+            (
+                answer::<TagChange>(version, "tags-toolong").err(),
+                "512 bytes",
+            ),
+            (
+                answer::<Respond<'_>>(version, "respond-unknown").err(),
+                "No pending queries",
+            ),
+        ] {
+            let error = error.unwrap();
+            assert!(matches!(error, CallError::Agent { .. }), "{error:?}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        answer::<UserEvent>(version, "event").unwrap();
+        answer::<TagChange>(version, "tags").unwrap();
+        answer::<ForceLeave<'_>>(version, "force-leave-unknown").unwrap();
+    }
+}
+
+#[test]
+fn the_recorded_leave_is_answered() {
+    assert_eq!(request(&Leave, 1), fixture("0.9.4", "leave.req.bin"));
+    answer::<Leave>("0.9.4", "leave").unwrap();
 }
 
 #[test]

@@ -12,11 +12,13 @@ fn first_seq(reply: &[u8]) -> u64 {
     Header::decode(&reply[..end]).unwrap().seq
 }
 
-/// What each recorded command is answered with, those included that are not offered yet.
+/// What each recorded command is answered with.
 fn shape_of(fixture: &str) -> ReplyShape {
     let (_, name) = fixture.split_once('/').unwrap();
     let starts = |starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
-    if starts(&["query", "monitor", "stream"]) {
+    if starts(&["query"]) {
+        ReplyShape::RecordsUntilDone
+    } else if starts(&["monitor", "stream"]) {
         ReplyShape::Records
     } else if starts(&[
         "join",
@@ -71,7 +73,8 @@ fn every_recorded_reply_follows_the_rule_of_bodies() {
                 .all(|seen| matches!(seen, Seen::Record { .. })),
             "{name}"
         );
-        assert!(seen.len() == 1 || shape == ReplyShape::Records, "{name}");
+        let records = matches!(shape, ReplyShape::Records | ReplyShape::RecordsUntilDone);
+        assert!(seen.len() == 1 || records, "{name}");
     }
 }
 
@@ -174,25 +177,47 @@ fn a_refused_stream_does_not_exist() {
 }
 
 #[test]
-fn late_records_of_a_retired_stream_are_swallowed() {
+fn a_query_is_forgotten_when_it_is_done_and_not_before() {
+    let ack = b"\x82\xa4From\xa1a\xa4Type\xa3ack";
+    let done = b"\x82\xa4From\xa0\xa4Type\xa4done";
     let mut player = Player::new();
-    let stream = player.begin(ReplyShape::Records);
+    player.begin(ReplyShape::RecordsUntilDone);
+    player.begin(ReplyShape::Records);
+    player.feed(&[header(0), header(1)].concat()).unwrap();
+    for seq in [0, 1, 0] {
+        player.feed(&[&header(seq), &ack[..]].concat()).unwrap();
+    }
+    player.feed(&[&header(1), &done[..]].concat()).unwrap();
+    player.feed(&[&header(1), &ack[..]].concat()).unwrap();
+    player.feed(&[&header(0), &done[..]].concat()).unwrap();
+    assert_eq!(player.seen.len(), 8);
+    assert_eq!(
+        player.feed(&header(0)),
+        Err(ProtocolError::UnknownSeq { seq: 0 })
+    );
+}
+
+#[test]
+fn records_after_a_confirmed_stop_still_belong_to_the_stream() {
+    let mut player = Player::new();
+    player.begin(ReplyShape::Records);
     player.feed(&header(0)).unwrap();
-    player.session.retire(stream);
     let stop = player.begin(ReplyShape::Header);
     let record = [&header(0), BODY].concat();
     player
         .feed(&[&record[..], &header(1), &record, &record].concat())
         .unwrap();
+    let (seq, body) = (0, Bytes::from_static(BODY));
+    let record = Seen::Record { seq, body };
+    let stopped = Seen::Answer {
+        seq: stop,
+        error: None,
+        body: Bytes::new(),
+    };
     assert_eq!(
-        player.seen.last(),
-        Some(&Seen::Answer {
-            seq: stop,
-            error: None,
-            body: Bytes::new()
-        })
+        player.seen[1..],
+        [record.clone(), stopped, record.clone(), record]
     );
-    assert_eq!(player.seen.len(), 2);
     assert!(player.is_settled());
 }
 
@@ -201,17 +226,20 @@ fn late_records_of_a_retired_stream_are_swallowed() {
 enum Sent {
     Call { shape: ReplyShape, refused: bool },
     Record { stream: usize },
+    Done { query: usize },
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
     let shape = prop_oneof![
         Just(ReplyShape::Header),
         Just(ReplyShape::Body),
-        Just(ReplyShape::Records)
+        Just(ReplyShape::Records),
+        Just(ReplyShape::RecordsUntilDone)
     ];
     prop_oneof![
         (shape, any::<bool>()).prop_map(|(shape, refused)| Sent::Call { shape, refused }),
         (0..8_usize).prop_map(|stream| Sent::Record { stream }),
+        (0..8_usize).prop_map(|query| Sent::Done { query }),
     ]
 }
 
@@ -249,8 +277,9 @@ fn conversation(script: &[Sent]) -> (Vec<ReplyShape>, Vec<u8>, Vec<Seen>) {
                     Bytes::new()
                 };
                 bytes.extend_from_slice(&body);
-                if *shape == ReplyShape::Records && !refused {
-                    streams.push(seq);
+                let query = *shape == ReplyShape::RecordsUntilDone;
+                if (query || *shape == ReplyShape::Records) && !refused {
+                    streams.push((seq, query));
                 }
                 expected.push(Seen::Answer {
                     seq,
@@ -259,9 +288,19 @@ fn conversation(script: &[Sent]) -> (Vec<ReplyShape>, Vec<u8>, Vec<Seen>) {
                 });
             }
             Sent::Record { stream } => {
-                let Some(&seq) = streams.get(*stream) else {
+                let Some(&(seq, _)) = streams.get(*stream) else {
                     continue;
                 };
+                bytes.extend(header(u8::try_from(seq).unwrap()));
+                bytes.extend_from_slice(&body);
+                expected.push(Seen::Record { seq, body });
+            }
+            Sent::Done { query } => {
+                let Some(&(seq, true)) = streams.get(*query) else {
+                    continue;
+                };
+                streams.remove(*query);
+                let body = Bytes::from_static(b"\x82\xa4From\xa0\xa4Type\xa4done");
                 bytes.extend(header(u8::try_from(seq).unwrap()));
                 bytes.extend_from_slice(&body);
                 expected.push(Seen::Record { seq, body });
@@ -323,7 +362,10 @@ proptest! {
             let (Seen::Answer { body, .. } | Seen::Record { body, .. }) = seen;
             let _ = crate::event::Event::decode(body);
             let _ = <Vec<crate::Member> as crate::command::Reply>::decode(body);
+            let _ = <crate::KeyReply as crate::command::Reply>::decode(body);
+            let _ = <Option<crate::Coordinate> as crate::command::Reply>::decode(body);
             let _ = <crate::LogLine as crate::subscription::Record>::decode(body);
+            let _ = <crate::query::QueryRecord as crate::subscription::Record>::decode(body);
         }
     }
 }

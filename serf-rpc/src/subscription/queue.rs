@@ -60,13 +60,13 @@ enum Item {
 }
 
 impl Sink {
-    /// Appends a record, or counts it where it is missing; false once nobody reads any more.
+    /// Appends a record, or counts it where it is missing; swallows it once nobody reads any more.
     ///
     /// The record is copied: as a slice of what was read it would keep all of that alive.
-    pub(crate) fn push(&self, record: &[u8]) -> bool {
+    pub(crate) fn push(&self, record: &[u8]) {
         let mut shared = lock(&self.0);
         if shared.closed {
-            return false;
+            return;
         }
         let full = shared.items.len() >= shared.capacity.records
             || (shared.bytes > 0 && shared.bytes + record.len() > shared.capacity.bytes);
@@ -81,7 +81,6 @@ impl Sink {
             shared.items.push_back(Item::Gap(1));
         }
         wake(shared);
-        true
     }
 }
 
@@ -116,7 +115,7 @@ impl Drop for Queue {
     fn drop(&mut self) {
         let mut shared = lock(&self.0);
         shared.closed = true;
-        shared.items.clear();
+        shared.items = VecDeque::new();
     }
 }
 
@@ -152,11 +151,11 @@ mod tests {
             bytes: 100,
         });
         for record in [b"a", b"b", b"c", b"d"] {
-            assert!(sink.push(record));
+            sink.push(record);
         }
         assert_eq!(take(&mut queue), Some(Taken::Record(Bytes::from("a"))));
         assert_eq!(take(&mut queue), Some(Taken::Record(Bytes::from("b"))));
-        assert!(sink.push(b"e"));
+        sink.push(b"e");
         assert_eq!(take(&mut queue), Some(Taken::Lagged(2)));
         assert_eq!(take(&mut queue), Some(Taken::Record(Bytes::from("e"))));
         assert_eq!(take(&mut queue), None);
@@ -179,13 +178,15 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_learns_that_nobody_reads() {
+    fn nothing_is_kept_that_nobody_reads() {
         let (sink, queue) = channel(Capacity {
             records: 9,
             bytes: 100,
         });
-        assert!(sink.push(b"a"));
+        sink.push(b"a");
         drop(queue);
-        assert!(!sink.push(b"b"));
+        sink.push(b"b");
+        let shared = lock(&sink.0);
+        assert_eq!((shared.items.len(), shared.items.capacity()), (0, 0));
     }
 }

@@ -1,0 +1,308 @@
+//! Queries: what to ask the members in, their acknowledgements and responses out.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bstr::BString;
+use futures_util::Stream;
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::command::{Command, RecordsUntilDone};
+use crate::error::StreamError;
+use crate::subscription::{Record, Subscription};
+
+/// A question to the members (`serf query`).
+///
+/// Everything of it, encoded, may have 1024 bytes unless the agent's `query_size_limit` says
+/// otherwise. Answers travel in single UDP packets, and one that is lost is not sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    name: BString,
+    payload: BString,
+    nodes: Vec<BString>,
+    tags: BTreeMap<BString, String>,
+    acks: bool,
+    relay_factor: u8,
+    timeout: Duration,
+}
+
+impl Query {
+    /// A query of that name to all members, without a payload. Names that begin with `_serf_` are
+    /// Serf's own; of these only `_serf_ping` is allowed, without a payload.
+    pub fn new(name: impl AsRef<[u8]>) -> Self {
+        Self {
+            name: name.as_ref().into(),
+            payload: BString::default(),
+            nodes: Vec::new(),
+            tags: BTreeMap::new(),
+            acks: false,
+            relay_factor: 0,
+            timeout: Duration::ZERO,
+        }
+    }
+
+    /// What it carries.
+    #[must_use]
+    pub fn payload(mut self, payload: impl AsRef<[u8]>) -> Self {
+        self.payload = payload.as_ref().into();
+        self
+    }
+
+    /// Asks only members of that name, and of the names given before.
+    #[must_use]
+    pub fn node(mut self, name: impl AsRef<[u8]>) -> Self {
+        self.nodes.push(name.as_ref().into());
+        self
+    }
+
+    /// Asks only members whose tag of that key matches somewhere: unlike those of a
+    /// [`MemberFilter`](crate::MemberFilter) the regular expression is not anchored
+    /// (`serf/query.go`, `shouldProcessQuery`). A malformed one is answered by nobody.
+    #[must_use]
+    pub fn tag(mut self, key: impl AsRef<[u8]>, expression: impl Into<String>) -> Self {
+        self.tags.insert(key.as_ref().into(), expression.into());
+        self
+    }
+
+    /// Whether each member says at once that it got the query.
+    #[must_use]
+    pub fn request_ack(mut self, acks: bool) -> Self {
+        self.acks = acks;
+        self
+    }
+
+    /// Through how many other members, 0–255, each answer is sent once more.
+    #[must_use]
+    pub fn relay_factor(mut self, members: u8) -> Self {
+        self.relay_factor = members;
+        self
+    }
+
+    /// How long members may take to answer, in nanoseconds up to 292 years. Zero stands for Serf's
+    /// default, which grows with the cluster: 1.6 s at `profile=local`, 3.2 s at `lan`, 8 s at
+    /// `wan` for up to 9 members, twice that for up to 99.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+/// `query`: asks the members.
+impl Command for Query {
+    const NAME: &'static str = "query";
+    type Reply = RecordsUntilDone;
+
+    fn write_body(&self, body: &mut Vec<u8>) {
+        let nanoseconds = i64::try_from(self.timeout.as_nanos()).unwrap_or(i64::MAX);
+        let mut writer = Writer::new(body);
+        writer.map(7).str("FilterNodes").strings(&self.nodes);
+        writer.str("FilterTags").map(self.tags.len());
+        for (key, expression) in &self.tags {
+            writer.str(key).str(expression);
+        }
+        writer
+            .str("RequestAck")
+            .bool(self.acks)
+            .str("RelayFactor")
+            .uint(self.relay_factor.into())
+            .str("Timeout")
+            .uint(nanoseconds.unsigned_abs())
+            .str("Name")
+            .str(&self.name)
+            .str("Payload")
+            .str(&self.payload);
+    }
+}
+
+/// `respond`: answers a query that a stream of this connection has brought.
+pub(crate) struct Respond<'a> {
+    pub(crate) id: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+impl Command for Respond<'_> {
+    const NAME: &'static str = "respond";
+    type Reply = ();
+
+    fn write_body(&self, body: &mut Vec<u8>) {
+        Writer::new(body)
+            .map(2)
+            .str("ID")
+            .uint(self.id)
+            .str("Payload")
+            .str(self.payload);
+    }
+}
+
+/// What comes back from a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueryReply {
+    /// A member got the query.
+    Ack {
+        /// Its name, any bytes.
+        from: BString,
+    },
+    /// A member's response. There is at most one of each.
+    Response {
+        /// Its name, any bytes.
+        from: BString,
+        /// Its answer, any bytes.
+        payload: BString,
+    },
+}
+
+/// A record of a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum QueryRecord {
+    Reply(QueryReply),
+    /// The time is up.
+    Done,
+    /// One that says nothing: when the time is up agents send acknowledgements and responses of
+    /// nobody (hashicorp/serf#408). A kind that this library does not know is one as well.
+    Nothing,
+}
+
+impl Record for QueryRecord {
+    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let (mut kind, mut from, mut payload) = (None, &[][..], &[][..]);
+        Reader::whole(body, |reader| {
+            reader.fields(|key, value| {
+                match key {
+                    b"Type" => kind = Some(value.bytes()?),
+                    b"From" => from = value.bytes()?,
+                    b"Payload" => payload = value.bytes()?,
+                    _ => value.skip()?,
+                }
+                Ok(())
+            })
+        })?;
+        let from = BString::from(from);
+        Ok(match kind {
+            None => return Err(DecodeError::Missing { field: "Type" }),
+            Some(b"done") => Self::Done,
+            Some(_) if from.is_empty() => Self::Nothing,
+            Some(b"ack") => Self::Reply(QueryReply::Ack { from }),
+            Some(b"response") => Self::Reply(QueryReply::Response {
+                from,
+                payload: payload.into(),
+            }),
+            Some(_) => Self::Nothing,
+        })
+    }
+}
+
+/// What comes back from a [`Query`], as it comes, until its time is up.
+///
+/// The agent never ends a query early: who knows how many answers to expect stops reading when
+/// they are there. Dropping it is harmless; what still comes is swallowed.
+#[derive(Debug)]
+pub struct QueryStream {
+    records: Subscription<QueryRecord>,
+    done: bool,
+}
+
+/// All that has come back from a query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryReplies {
+    /// The members that got the query, in the order in which they said so.
+    pub acks: Vec<BString>,
+    /// The members that responded and what they said, in that order.
+    pub responses: Vec<(BString, BString)>,
+}
+
+impl QueryStream {
+    pub(crate) fn new(records: Subscription<QueryRecord>) -> Self {
+        Self {
+            records,
+            done: false,
+        }
+    }
+
+    /// The next answer; none once the time is up.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<QueryReply, StreamError>> {
+        std::future::poll_fn(|cx| self.poll_reply(cx)).await
+    }
+
+    /// Gathers answers until `enough` is content with them or the time is up.
+    ///
+    /// ```no_run
+    /// # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use serf_rpc::Query;
+    ///
+    /// let query = client.query(&Query::new("uptime").node("web1").node("web2")).await?;
+    /// let replies = query.collect_until(|replies| replies.responses.len() == 2).await?;
+    /// # drop(replies);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn collect_until(
+        mut self,
+        enough: impl Fn(&QueryReplies) -> bool,
+    ) -> Result<QueryReplies, StreamError> {
+        let mut replies = QueryReplies::default();
+        while !enough(&replies) {
+            match self.next().await.transpose()? {
+                None => break,
+                Some(QueryReply::Ack { from }) => replies.acks.push(from),
+                Some(QueryReply::Response { from, payload }) => {
+                    replies.responses.push((from, payload));
+                }
+            }
+        }
+        Ok(replies)
+    }
+
+    fn poll_reply(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<QueryReply, StreamError>>> {
+        while !self.done {
+            match ready!(Pin::new(&mut self.records).poll_next(cx)) {
+                None | Some(Ok(QueryRecord::Done)) => self.done = true,
+                Some(Ok(QueryRecord::Nothing)) => {}
+                Some(Ok(QueryRecord::Reply(reply))) => return Poll::Ready(Some(Ok(reply))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Stream for QueryStream {
+    type Item = Result<QueryReply, StreamError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_reply(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(bytes: &[u8]) -> Result<QueryRecord, DecodeError> {
+        QueryRecord::decode(bytes)
+    }
+
+    #[test]
+    fn answers_of_nobody_say_nothing() {
+        let empty = b"\x83\xa4From\xa0\xa7Payload\xc0\xa4Type\xa8response";
+        assert_eq!(record(empty), Ok(QueryRecord::Nothing));
+        let done = b"\x83\xa4From\xa0\xa7Payload\xc0\xa4Type\xa4done";
+        assert_eq!(record(done), Ok(QueryRecord::Done));
+        let later = b"\x82\xa4From\xa1a\xa4Type\xa4new!";
+        assert_eq!(record(later), Ok(QueryRecord::Nothing));
+        let missing = Err(DecodeError::Missing { field: "Type" });
+        assert_eq!(record(b"\x81\xa4From\xa1a"), missing);
+    }
+}
