@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 /// Within this, whatever need not wait happens on a slow machine too.
 const SOON: Duration = Duration::from_secs(10);
 /// A deadline that a test waits for.
-const DEADLINE: Duration = Duration::from_millis(300);
+const DEADLINE: Duration = Duration::from_millis(200);
 /// So many members are a reply of more than 2 MB.
 const MANY: u32 = 15_000;
 /// Bytes of an empty header.

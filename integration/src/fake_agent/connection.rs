@@ -2,12 +2,14 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::command::Conversation;
 use super::setting::{Fault, Trap};
@@ -106,10 +108,13 @@ impl Connection {
             }
         };
         while let End::Hang = end {
-            end = match faults.recv().await {
-                Some(Fault::Reset) => End::Reset,
-                Some(Fault::Close) | None => End::Close,
-                Some(_) => End::Hang,
+            end = tokio::select! {
+                fault = faults.recv() => match fault {
+                    Some(Fault::Reset) => End::Reset,
+                    Some(Fault::Close) | None => End::Close,
+                    Some(_) => End::Hang,
+                },
+                () = closed_by_client(&socket) => End::Close,
             };
         }
         if let End::Reset = end {
@@ -117,6 +122,17 @@ impl Connection {
             let _ = socket.set_zero_linger();
         }
         shared.lock().leave(peer);
+    }
+}
+
+/// Returns once the client has closed its end, without reading what it said before.
+async fn closed_by_client(socket: &TcpStream) {
+    const LOOK: Duration = Duration::from_millis(10);
+    while let Ok(ready) = socket.ready(Interest::READABLE).await {
+        if ready.is_read_closed() {
+            return;
+        }
+        sleep(LOOK).await;
     }
 }
 
