@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use integration::fake_agent::{Delivery, Fault, MembersAnswer, node, nodes};
-use integration::{FakeAgent, test};
+use integration::{FakeAgent, test, wait_for};
 use serf_rpc::{AgentState, ConnectError, MemberStatus, WatchError, WatchEvent, Watcher};
 use support::{
     NEVER, SOON, Seen, agree, churn, is_connected, listed, options, seen, until, watch_by_hints,
@@ -187,6 +187,52 @@ fn coalesced_events_alone_are_enough_for_what_lasts() {
             "{:?}",
             changed.elapsed()
         );
+        Ok(())
+    });
+}
+
+/// The answer is made before the change, and comes after the hint.
+#[test]
+fn what_is_hinted_at_while_a_question_is_open_is_asked_for_again() {
+    test(&[], async |lab| {
+        let agent = FakeAgent::on(lab, "fake", 1).start()?;
+        let (_watcher, mut snapshots) = watch_by_hints(&agent);
+        agree(&mut snapshots, &agent).await?;
+        let transit = Duration::from_millis(30);
+        agent.behave(|behaviour| {
+            behaviour.answer_after = (transit, transit);
+            behaviour.events = Delivery::NONE;
+        });
+        for round in 0..10 {
+            let asked = agent.requests("members");
+            agent.put(node(format!("early-{round}"), [10, 1, 1, round].into()).build());
+            wait_for("the question", SOON, async || {
+                agent.requests("members") > asked
+            })
+            .await?;
+            agent.put(node(format!("late-{round}"), [10, 1, 2, round].into()).build());
+            agree(&mut snapshots, &agent).await?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn without_any_hint_the_truth_is_a_resync_away() {
+    test(&[], async |lab| {
+        let agent = FakeAgent::on(lab, "fake", 1).start()?;
+        agent.behave(|behaviour| {
+            behaviour.lines = Delivery::NONE;
+            behaviour.events = Delivery::NONE;
+        });
+        let watcher = Watcher::spawn(options(&[&agent]).resync(Duration::from_millis(100)));
+        let mut snapshots = watcher.snapshots();
+        for member in nodes(3) {
+            agree(&mut snapshots, &agent).await?;
+            agent.put(member);
+        }
+        agree(&mut snapshots, &agent).await?;
+        assert_eq!(agent.accepted(), 1);
         Ok(())
     });
 }
