@@ -39,7 +39,7 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) sink: Sink,
-    pub(crate) _place: OwnedSemaphorePermit,
+    pub(crate) place: OwnedSemaphorePermit,
 }
 
 /// Who waits for an answer, and takes up one of the places for calls in flight until it comes.
@@ -167,8 +167,15 @@ impl Dialogue {
                     }
                 }
                 // What nobody reads any more is swallowed by the queue.
-                Some(Incoming::Record { sink, body }) => sink.sink.push(&body),
-                Some(Incoming::LastRecord { sink, body }) => sink.sink.push(&body),
+                Some(Incoming::Record {
+                    sink: listener,
+                    body,
+                }) => listener.sink.push(&body),
+                Some(Incoming::End { sink: listener }) => {
+                    // Whoever learns of the end may take the place at once.
+                    drop(listener.place);
+                    listener.sink.finish();
+                }
             }
         }
         if self.inbound.is_empty() && self.inbound.capacity() > KEEP_CAPACITY {

@@ -141,6 +141,12 @@ pub enum CallError {
         /// What is wrong with it.
         message: String,
     },
+    /// What it is about came on another connection, and means nothing on this one; nothing was sent.
+    #[error("{command}: meant for another connection")]
+    OtherConnection {
+        /// The command's name on the wire.
+        command: &'static str,
+    },
     /// The connection has as many streams as it may; stopped and dropped ones count.
     #[error("{command}: the connection already has {limit} streams")]
     TooManyStreams {

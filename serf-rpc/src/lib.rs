@@ -84,13 +84,13 @@ pub use codec::DecodeError;
 pub use command::{KeyReply, TagChange, UserEvent};
 pub use coordinate::Coordinate;
 pub use error::{CallError, ConnectError, ConnectionError, ProtocolError, StreamError, WatchError};
-pub use event::{Event, MemberEventKind};
+pub use event::{Event, MemberEventKind, QueryId};
 pub use filter::MemberFilter;
 pub use member::{Member, MemberBuilder, MemberStatus, ProtocolVersions};
 pub use membership::{AgentState, Change, Continuity, Entry, Presence, Snapshot};
 pub use object::ObjectError;
 pub use options::ConnectOptions;
-pub use query::{Query, QueryReplies, QueryReply, QueryStream};
+pub use query::{Expected, Query, QueryEnd, QueryReplies, QueryReply, QueryStream};
 pub use stats::Stats;
 pub use subscription::{
     EventFilter, EventKind, EventName, EventStream, LogLevel, LogLine, LogStream, Record,

@@ -6,6 +6,7 @@ use bstr::BString;
 use bytes::{Bytes, BytesMut};
 
 use crate::error::ProtocolError;
+use crate::event::ConnectionId;
 use crate::object::{Limits, Scanner};
 use crate::protocol::ReplyShape;
 use crate::session::{Incoming, Session};
@@ -14,6 +15,9 @@ pub(crate) const LIMITS: Limits = Limits {
     max_size: 1 << 20,
     max_depth: 16,
 };
+
+/// The connection on which everything recorded came.
+pub(crate) const CONNECTION: ConnectionId = ConnectionId::new(0);
 
 /// The versions of Serf whose exchanges were recorded.
 pub(crate) const VERSIONS: [&str; 2] = ["0.9.4", "0.10.1"];
@@ -57,6 +61,9 @@ pub(crate) enum Seen {
     Record {
         seq: u64,
         body: Bytes,
+    },
+    End {
+        seq: u64,
     },
 }
 
@@ -125,9 +132,7 @@ impl Player {
                 Some(Incoming::Record { sink: &seq, body }) => {
                     self.seen.push(Seen::Record { seq, body })
                 }
-                Some(Incoming::LastRecord { sink: seq, body }) => {
-                    self.seen.push(Seen::Record { seq, body })
-                }
+                Some(Incoming::End { sink: seq }) => self.seen.push(Seen::End { seq }),
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use super::*;
 use crate::member::{MemberStatus, ProtocolVersions};
 use crate::query::{Query, QueryRecord, QueryReply, Respond};
 use crate::subscription::{EventKind, EventName, LogLine, Record};
-use crate::testing::{Seen, VERSIONS, fixture, play};
+use crate::testing::{CONNECTION, Seen, VERSIONS, fixture, play};
 
 fn request<C: Command>(command: &C, seq: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -254,17 +254,22 @@ fn recorded_coordinates_decode() {
 
 #[test]
 fn recorded_answers_to_queries_decode() {
-    let records = |version, name| -> Vec<QueryRecord> {
-        let [Seen::Answer { error: None, .. }, records @ ..] =
-            &reply::<Query>(version, name, if name == "query-resp" { 5 } else { 4 })[..]
+    let records = |version, name| -> Vec<QueryReply> {
+        let [
+            Seen::Answer { error: None, .. },
+            records @ ..,
+            Seen::End { .. },
+        ] = &reply::<Query>(version, name, if name == "query-resp" { 5 } else { 4 })[..]
         else {
             panic!("{version}/{name}")
         };
         records
             .iter()
             .map(|seen| match seen {
-                Seen::Record { body, .. } => Record::decode(body).unwrap(),
-                Seen::Answer { .. } => panic!("{seen:?}"),
+                Seen::Record { body, .. } => {
+                    QueryRecord::decode(body, CONNECTION).unwrap().0.unwrap()
+                }
+                _ => panic!("{seen:?}"),
             })
             .collect()
     };
@@ -272,14 +277,9 @@ fn recorded_answers_to_queries_decode() {
         from: "a".into(),
         payload: b"pong\xff\0".into(),
     };
-    assert_eq!(
-        records("0.9.4", "query-resp"),
-        [QueryRecord::Reply(pong), QueryRecord::Done]
-    );
-    let ack = |from: &str| QueryRecord::Reply(QueryReply::Ack { from: from.into() });
-    let mut acks = records("0.9.4", "query-noresp");
-    assert_eq!(acks.pop(), Some(QueryRecord::Done));
-    assert_eq!(acks, [ack("a"), ack("b")]);
+    assert_eq!(records("0.9.4", "query-resp"), [pong]);
+    let ack = |from: &str| QueryReply::Ack { from: from.into() };
+    assert_eq!(records("0.9.4", "query-noresp"), [ack("a"), ack("b")]);
     for version in VERSIONS {
         for (name, words) in [
             ("query-internal", "_serf_"),
@@ -422,8 +422,8 @@ fn recorded_log_lines_decode() {
         let lines: Vec<LogLine> = seen
             .iter()
             .filter_map(|seen| match seen {
-                Seen::Record { body, .. } => Some(Record::decode(body).unwrap()),
-                Seen::Answer { .. } => None,
+                Seen::Record { body, .. } => Some(LogLine::decode(body, CONNECTION).unwrap()),
+                _ => None,
             })
             .collect();
         assert!(lines.len() > 50, "{}", lines.len());
