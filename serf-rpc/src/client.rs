@@ -176,8 +176,8 @@ impl Client {
     /// The members that match all of the filter, in no particular order.
     ///
     /// # Errors
-    /// [`CallError::Filter`] for an expression that is malformed here. One that only the agent
-    /// finds malformed makes it close the connection, which ends all other calls and streams with
+    /// [`CallError::Filter`] for an expression that no agent can read. One that only this agent
+    /// cannot makes it close the connection, which ends all other calls and streams with
     /// [`ConnectionError::Closed`].
     pub async fn members_filtered(&self, filter: &MemberFilter) -> Result<Vec<Member>, CallError> {
         filter.check()?;

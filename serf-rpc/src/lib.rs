@@ -71,6 +71,7 @@ mod object;
 mod options;
 mod protocol;
 mod query;
+mod re2;
 mod session;
 mod stats;
 mod subscription;
