@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use bstr::BString;
 use bytes::{Bytes, BytesMut};
 
+use crate::command::Command;
 use crate::error::ProtocolError;
 use crate::event::ConnectionId;
 use crate::object::{Limits, Scanner};
-use crate::protocol::ReplyShape;
+use crate::protocol::{self, ReplyShape};
 use crate::session::{Incoming, Session};
 
 pub(crate) const LIMITS: Limits = Limits {
@@ -48,6 +49,14 @@ pub(crate) fn fixtures(end: &str) -> Vec<(String, Vec<u8>)> {
     assert!(!found.is_empty(), "no fixtures end with {end}");
     found.sort();
     found
+}
+
+/// The bytes of a request.
+pub(crate) fn request<C: Command>(command: &C, seq: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    protocol::write_request_header(&mut bytes, C::NAME, seq);
+    command.write_body(&mut bytes);
+    bytes
 }
 
 /// What came in.
