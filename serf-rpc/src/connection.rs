@@ -192,3 +192,6 @@ fn failed(error: io::Error) -> ConnectionError {
 fn malformed(error: crate::object::ObjectError) -> ConnectionError {
     ConnectionError::Protocol(ProtocolError::Object(error))
 }
+
+#[cfg(test)]
+mod tests;
