@@ -5,7 +5,7 @@ PROFILE ?= release
 TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench lint fmt tools clean rust
+.PHONY: help setup build test demo bench lint semver fmt tools clean rust
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -38,6 +38,11 @@ lint: rust ## formatting, clippy, docs, shell syntax, licenses
 	@bash -n .ci/run
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo 'lint: cargo-deny is not here (make tools), licenses not checked'; fi
+
+semver: rust ## what breaks users of serf-rpc since the last tag
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo 'semver: no tag yet, nothing to compare with'; exit 0; }; \
+	$(CARGO) semver-checks --version >/dev/null 2>&1 || { echo 'semver: cargo-semver-checks is not here (make tools)'; exit 0; }; \
+	$(CARGO) semver-checks --package serf-rpc --baseline-rev "$$tag"
 
 fmt: ## format everything
 	$(CARGO) fmt --all
