@@ -263,8 +263,9 @@ impl Client {
         }
     }
 
-    /// Declares a failed member to have left, so that nobody tries to reach it any more. One that
-    /// is alive refutes it; a name that nobody has is no error.
+    /// Declares a failed member to have left, so that nobody tries to reach it any more. A name
+    /// that nobody has is no error. One that is alive refutes it, unless it is the only other one:
+    /// then it is not told, and stays `leaving` in the eyes of this agent.
     ///
     /// # Errors
     /// [`CallError::Agent`] if the cluster could not be told within 5 s; and those of any call.
