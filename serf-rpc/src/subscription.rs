@@ -13,8 +13,7 @@ use crate::client::Client;
 use crate::codec::{DecodeError, Reader};
 use crate::error::{CallError, ConnectionError, StreamError};
 use crate::event::{Event, MemberEventKind};
-use queue::Taken;
-pub(crate) use queue::{Capacity, Queue, Sink, channel};
+pub(crate) use queue::{Capacity, Queue, Sink, Taken, channel};
 
 /// Which events a stream carries (`agent/event_handler.go`, `ParseEventFilter`).
 #[derive(Clone, Debug, PartialEq, Eq)]
