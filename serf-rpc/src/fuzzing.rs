@@ -409,6 +409,11 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_query_is_over_for_its_reader_when_it_is_for_the_session() {
+        replies(b"\x82\xa7Payload\x27\xa4Type\xa4done");
+    }
+
     proptest! {
         #[test]
         fn random_bytes_keep_the_laws(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -11,6 +11,7 @@ use futures_util::Stream;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::command::{Command, RecordsUntilDone};
 use crate::error::StreamError;
+use crate::protocol;
 use crate::subscription::{Record, Subscription};
 
 /// A question to the members (`serf query`).
@@ -168,6 +169,10 @@ pub(crate) enum QueryRecord {
 
 impl Record for QueryRecord {
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        // The session has ended the stream by this rule; its reader must not take that for a loss.
+        if protocol::is_done(body) {
+            return Ok(Self::Done);
+        }
         let (mut kind, mut from, mut payload) = (None, &[][..], &[][..]);
         Reader::whole(body, |reader| {
             reader.fields(|key, value| {
@@ -183,7 +188,6 @@ impl Record for QueryRecord {
         let from = BString::from(from);
         Ok(match kind {
             None => return Err(DecodeError::Missing { field: "Type" }),
-            Some(b"done") => Self::Done,
             Some(_) if from.is_empty() => Self::Nothing,
             Some(b"ack") => Self::Reply(QueryReply::Ack { from }),
             Some(b"response") => Self::Reply(QueryReply::Response {
