@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::error::{ConnectionError, ProtocolError};
-use crate::object::Scanner;
+use crate::object::{Limits, Scanner};
 use crate::options::ConnectOptions;
 use crate::protocol::{self, Refusal, ReplyShape};
 use crate::session::{Answer, Incoming, Session};
@@ -64,8 +64,8 @@ pub(crate) struct Connection {
 
 /// The receiving side: the bytes that have arrived and what they mean.
 #[derive(Debug)]
-struct Dialogue {
-    inbound: BytesMut,
+pub(crate) struct Dialogue {
+    pub(crate) inbound: BytesMut,
     scanner: Scanner,
     session: Session<Caller, Listener>,
 }
@@ -77,15 +77,10 @@ impl Connection {
         options: &ConnectOptions,
         lost: Lost,
     ) -> Self {
-        let dialogue = Dialogue {
-            inbound: BytesMut::new(),
-            scanner: Scanner::new(options.limits),
-            session: Session::new(),
-        };
         Self {
             socket,
             requests,
-            dialogue,
+            dialogue: Dialogue::new(options.limits),
             outbound: BytesMut::new(),
             lost,
         }
@@ -123,7 +118,15 @@ impl Connection {
 }
 
 impl Dialogue {
-    fn send(&mut self, request: Request, outbound: &mut BytesMut) {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            inbound: BytesMut::new(),
+            scanner: Scanner::new(limits),
+            session: Session::new(),
+        }
+    }
+
+    pub(crate) fn send(&mut self, request: Request, outbound: &mut BytesMut) {
         let Request {
             command,
             body,
@@ -146,7 +149,7 @@ impl Dialogue {
     }
 
     /// Hands out everything that has arrived whole.
-    fn receive(&mut self) -> Result<(), ConnectionError> {
+    pub(crate) fn receive(&mut self) -> Result<(), ConnectionError> {
         while let Some(end) = self.scanner.next_end(&self.inbound).map_err(malformed)? {
             let value = self.inbound.split_to(end).freeze();
             match self

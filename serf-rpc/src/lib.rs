@@ -139,6 +139,9 @@ mod coordinate;
 mod error;
 mod event;
 mod filter;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log_line;
 mod member;
 mod membership;

@@ -92,11 +92,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            dialogue: Dialogue {
-                inbound: BytesMut::new(),
-                scanner: Scanner::new(LIMITS),
-                session: Session::new(),
-            },
+            dialogue: Dialogue::new(LIMITS),
             wire: Vec::new(),
             asked: VecDeque::new(),
             streams: Vec::new(),
