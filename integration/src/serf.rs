@@ -4,8 +4,9 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::Result;
+use serf_rpc::ConnectOptions;
 
-use crate::agent::AgentOptions;
+use crate::agent::{Agent, AgentOptions};
 use crate::container::{Container, image_missing};
 use crate::lab::Lab;
 use crate::process::find_program;
@@ -89,6 +90,12 @@ impl Serf {
             Some(key) => options.rpc_auth(key),
             None => options,
         }
+    }
+
+    /// How to connect to one of its agents.
+    #[must_use]
+    pub fn connect_options(&self, agent: &Agent) -> ConnectOptions {
+        ConnectOptions::new(agent.rpc_addr().to_string()).auth_key(self.key.unwrap_or_default())
     }
 
     /// The key that its agents ask for.

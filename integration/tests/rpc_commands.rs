@@ -4,15 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bstr::BString;
+use integration::fleet::SOON;
 use integration::{Agent, Lab, Serf, on_each_serf, wait_for};
 use serf_rpc::{
     CallError, Client, ConnectError, Event, EventFilter, LogLevel, MemberFilter, MemberStatus,
     TagChange, UserEvent,
 };
-use support::{SOON, options};
 use tokio::time::timeout;
-
-mod support;
 
 on_each_serf! {
     connecting_shakes_hands_and_gives_the_key => connects;
@@ -43,7 +41,7 @@ mod trixie_slow {
 }
 
 async fn connect(serf: &Serf, agent: &Agent) -> Result<Client> {
-    Ok(options(serf, agent).connect().await?)
+    Ok(serf.connect_options(agent).connect().await?)
 }
 
 /// Two agents that know each other, and a client of each.
@@ -74,12 +72,16 @@ async fn connects(lab: &Lab, serf: &Serf) -> Result<()> {
     let agent = serf.agent(lab, "a", 1).start().await?;
     let client = connect(serf, &agent).await?;
     ensure!(client.members().await?.len() == 1);
-    let wrong = options(serf, &agent).auth_key("wrong").connect().await;
+    let wrong = serf
+        .connect_options(&agent)
+        .auth_key("wrong")
+        .connect()
+        .await;
     ensure!(
         matches!(wrong, Err(ConnectError::BadKey { .. })),
         "{wrong:?}"
     );
-    let none = options(serf, &agent).auth_key("").connect().await;
+    let none = serf.connect_options(&agent).auth_key("").connect().await;
     if serf.key().is_some() {
         ensure!(
             matches!(none, Err(ConnectError::MissingKey { .. })),

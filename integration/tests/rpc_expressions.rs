@@ -8,8 +8,6 @@ use anyhow::{Context, Result, ensure};
 use integration::{Lab, Serf, on_each_serf};
 use serf_rpc::{CallError, MemberFilter};
 
-mod support;
-
 /// Expressions that each agent judges.
 const COUNT: usize = 3000;
 
@@ -105,7 +103,7 @@ fn expressions() -> impl Iterator<Item = String> {
 
 async fn agree(lab: &Lab, serf: &Serf) -> Result<()> {
     let agent = serf.agent(lab, "a", 1).start().await?;
-    let options = support::options(serf, &agent);
+    let options = serf.connect_options(&agent);
     let mut client = options.connect().await?;
     let (mut passed, mut refused) = (0, 0);
     for expression in expressions().take(COUNT) {

@@ -1,11 +1,9 @@
 //! The keys of an encrypted cluster, and of one that is not, on each version.
 
 use anyhow::{Result, bail, ensure};
+use integration::fleet::SOON;
 use integration::{Agent, Lab, Serf, on_each_serf};
 use serf_rpc::{CallError, KeyReply};
-use support::{SOON, options};
-
-mod support;
 
 const FIRST: &str = "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=";
 const SECOND: &str = "ENSM+cfaiJJ2JZjCcPo8jA==";
@@ -34,7 +32,7 @@ async fn pair(lab: &Lab, serf: &Serf, argument: Option<&str>) -> Result<[Agent; 
 
 async fn rotates(lab: &Lab, serf: &Serf) -> Result<()> {
     let [a, _b] = pair(lab, serf, Some(&format!("-encrypt={FIRST}"))).await?;
-    let client = options(serf, &a).connect().await?;
+    let client = serf.connect_options(&a).connect().await?;
     assert_eq!(client.stats().await?.encrypted(), Some(true));
     let everybody = |reply: &KeyReply| (reply.nodes, reply.responses, reply.errors) == (2, 2, 0);
     let keys = |reply: &KeyReply| -> Vec<(String, u64)> {
@@ -78,7 +76,7 @@ async fn rotates(lab: &Lab, serf: &Serf) -> Result<()> {
 
 async fn refuses(lab: &Lab, serf: &Serf) -> Result<()> {
     let [a, _b] = pair(lab, serf, None).await?;
-    let client = options(serf, &a).connect().await?;
+    let client = serf.connect_options(&a).connect().await?;
     let refused = [
         client.install_key(FIRST).await,
         client.use_key(FIRST).await,

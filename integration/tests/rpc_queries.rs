@@ -4,15 +4,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use integration::fleet::SOON;
 use integration::{Agent, Lab, Serf, on_each_serf};
 use serf_rpc::{
     CallError, Client, Event, EventFilter, EventKind, EventStream, Expected, Query, QueryEnd,
     QueryId,
 };
-use support::{SOON, options};
 use tokio::time::timeout;
-
-mod support;
 
 on_each_serf! {
     answers_are_gathered_long_before_the_agent_ends_the_query => gathers;
@@ -37,7 +35,7 @@ async fn cluster(
             agent = agent.join(lab.net().ip(1));
         }
         let agent = agent.start().await?;
-        let client = options(serf, &agent).connect().await?;
+        let client = serf.connect_options(&agent).connect().await?;
         let queries = client.stream(EventFilter::of([EventKind::Query])).await?;
         cluster.push((agent, client, queries));
     }
@@ -153,7 +151,7 @@ async fn filters(lab: &Lab, serf: &Serf) -> Result<()> {
 async fn answers_once(lab: &Lab, serf: &Serf) -> Result<()> {
     let mut cluster = cluster(lab, serf, &["a"]).await?;
     let (agent, client, queries) = &mut cluster[0];
-    let other = options(serf, agent).connect().await?;
+    let other = serf.connect_options(agent).connect().await?;
     let mut others = other.stream(EventFilter::of([EventKind::Query])).await?;
     let query = Query::new("uptime").timeout(Duration::from_secs(1));
     let mut answers = client.query(&query).await?;
@@ -227,7 +225,7 @@ async fn refuses(lab: &Lab, serf: &Serf) -> Result<()> {
 
 async fn abandons(lab: &Lab, serf: &Serf) -> Result<()> {
     let cluster = cluster(lab, serf, &["a", "b"]).await?;
-    let options = options(serf, &cluster[0].0).max_streams(4);
+    let options = serf.connect_options(&cluster[0].0).max_streams(4);
     let client = options.connect().await?;
     // Far more of them than may run at once: each gives its place back when the agent ends it.
     for round in 0..12 {
