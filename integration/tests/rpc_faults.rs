@@ -307,7 +307,7 @@ fn a_hundred_thousand_members_are_fetched_whole_and_in_small_pieces() {
     });
 }
 
-/// Polls a future so often, and for so long, at most; none where that was not enough.
+/// Gives a future up after so many polls, or so much time; none if it had not ended by then.
 async fn cancelled<F: Future>(future: F, mut polls: u32, time: Duration) -> Option<F::Output> {
     let mut future = pin!(tokio::time::timeout(time, future));
     std::future::poll_fn(move |cx| {
@@ -315,7 +315,10 @@ async fn cancelled<F: Future>(future: F, mut polls: u32, time: Duration) -> Opti
             return Poll::Ready(None);
         }
         polls -= 1;
-        future.as_mut().poll(cx).map(Result::ok)
+        match future.as_mut().poll(cx) {
+            Poll::Pending if polls == 0 => Poll::Ready(None),
+            other => other.map(Result::ok),
+        }
     })
     .await
 }

@@ -72,7 +72,7 @@ impl<'a> Conversation<'a> {
 
     /// None where the agent hangs up afterwards.
     async fn carry_out(&mut self, header: &Header) -> Option<()> {
-        let Header { command, seq } = header;
+        let command = &header.command;
         let count =
             |state: &mut State| *state.counts.requests.entry(command.clone()).or_default() += 1;
         count(&mut self.shared.lock());
@@ -97,18 +97,22 @@ impl<'a> Conversation<'a> {
                 .await?;
             return None;
         };
-        let pause = self.shared.lock().answer_after();
-        sleep(pause).await;
-        match command.as_str() {
+        self.perform(header, &body).await
+    }
+
+    async fn perform(&mut self, header: &Header, body: &Body) -> Option<()> {
+        match header.command.as_str() {
             "stream" | "monitor" => {
-                let interest = self.interest(header, &body);
+                let interest = self.interest(header, body);
                 let answer = interest
                     .as_ref()
                     .map(|_| Bytes::new())
                     .map_err(Clone::clone);
                 self.answer(header, answer).await?;
                 if let Ok(interest) = interest {
-                    self.shared.lock().subscribe(self.peer, *seq, interest);
+                    self.shared
+                        .lock()
+                        .subscribe(self.peer, header.seq, interest);
                 }
             }
             "stop" => {
@@ -127,14 +131,14 @@ impl<'a> Conversation<'a> {
                 state.listener.take()?.abort();
                 return None;
             }
-            "handshake" | "auth" => {
-                let answer = self.introduce(command, &body);
+            command @ ("handshake" | "auth") => {
+                let answer = self.introduce(command, body);
                 self.answer(header, answer.map(|()| Bytes::new())).await?;
             }
-            _ => {
+            command => {
                 let answer = self
                     .shared
-                    .change(|state, now| state.execute(command, &body, now))?;
+                    .change(|state, now| state.execute(command, body, now))?;
                 self.answer(header, answer).await?;
             }
         }
@@ -146,6 +150,8 @@ impl<'a> Conversation<'a> {
             Ok(body) => (String::new(), body),
             Err(error) => (error, Bytes::new()),
         };
+        let pause = self.shared.lock().answer_after();
+        sleep(pause).await;
         let trap = self.shared.lock().spring(&header.command);
         let message = Message::new(wire::header(header.seq, &error), body).with_trap(trap);
         self.outbound.send(message).await.ok()

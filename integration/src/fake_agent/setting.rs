@@ -10,7 +10,7 @@ use bytes::Bytes;
 pub struct Behaviour {
     /// What it says when it is asked for the members.
     pub members: MembersAnswer,
-    /// How long it takes for each answer: a random time between these.
+    /// How old each answer is when it is sent: a random time between these.
     pub answer_after: (Duration, Duration),
     /// Writes at most so many bytes at a time.
     pub chunk: Option<NonZeroUsize>,
