@@ -257,10 +257,8 @@ async fn joins(lab: &Lab, serf: &Serf) -> Result<()> {
         other => bail!("{other:?}"),
     }
     assert_eq!(status(&client, "a").await?, None);
-    match client.join(&[&nobody, &there]).await {
-        Err(CallError::Join { joined: 1, .. }) | Ok(1) => {}
-        other => bail!("{other:?}"),
-    }
+    // One of several is enough.
+    assert_eq!(client.join(&[&nobody, &there]).await?, 1);
     assert_eq!(status(&client, "a").await?, Some(MemberStatus::Alive));
     // Again is no error, and the port may be said.
     let with_port = format!("{there}:7946");

@@ -224,7 +224,7 @@ impl Client {
     }
 
     /// Makes the agent join the cluster of the members at these addresses, `host` or `host:port`
-    /// of their gossip, and says how many were reached. User events from before are not replayed.
+    /// of their gossip, and says how many were reached: one is enough. User events from before are not replayed.
     ///
     /// An address that accepts and stays silent takes the agent's TCP timeout: 1 s, 10 s or 30 s at
     /// `profile=local`, `lan` or `wan`. See [`Self::with_call_timeout`].

@@ -87,7 +87,8 @@ pub enum CallError {
         /// The agent's words.
         message: BString,
     },
-    /// Not all of the addresses to join were reached.
+    /// None of the addresses to join was reached, as far as is known: agents of Serf 0.9 and 0.10
+    /// take one of several for success.
     #[error("join: {message}")]
     Join {
         /// The agent's words.
