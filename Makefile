@@ -3,12 +3,15 @@ CARGO ?= cargo
 PROFILE ?= release
 # Tests start daemons and wait for them; more at a time would only starve them.
 TEST_THREADS ?= 4
+# Of each fuzz target.
+FUZZ_SECONDS ?= 1800
+FUZZ_TARGETS ?= object session replies
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench lint fmt tools clean rust
+.PHONY: help setup build test demo bench fuzz fuzz-smoke lint semver fmt tools clean rust
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## install what is missing from Debian's packages (root or sudo)
 	@scripts/setup --trixie
@@ -30,6 +33,18 @@ bench: rust ## join latency beside the agent's own event, memory, idle CPU
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin bench
 	@$(target)/bench
 
+# RUSTC_BOOTSTRAP lets a stable compiler take the flags that a nightly one takes anyway. No sanitizer:
+# the project has no unsafe code, and without one there are more executions.
+fuzz: rust ## fuzz the bytes of an agent; FUZZ_SECONDS=1800 for each target
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo 'cargo-fuzz is missing: make tools'; exit 1; }
+	@fuzz/seed
+	@for target in $(FUZZ_TARGETS); do \
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) \
+	-timeout=10 -rss_limit_mb=1024 -print_final_stats=1 || exit 1; done
+
+fuzz-smoke: ## the same for a minute each
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
+
 lint: rust ## formatting, clippy, docs, shell syntax, licenses
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -38,6 +53,11 @@ lint: rust ## formatting, clippy, docs, shell syntax, licenses
 	@bash -n .ci/run
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo 'lint: cargo-deny is not here (make tools), licenses not checked'; fi
+
+semver: rust ## what breaks users of serf-rpc since the last tag
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo 'semver: no tag yet, nothing to compare with'; exit 0; }; \
+	$(CARGO) semver-checks --version >/dev/null 2>&1 || { echo 'semver: cargo-semver-checks is not here (make tools)'; exit 0; }; \
+	$(CARGO) semver-checks --package serf-rpc --baseline-rev "$$tag"
 
 fmt: ## format everything
 	$(CARGO) fmt --all

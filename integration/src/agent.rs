@@ -5,14 +5,16 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use serde::Deserialize;
 
+use crate::container::Container;
 use crate::lab::Lab;
-use crate::process::{Process, output};
+use crate::process::{Process, output, signal_pid};
 use crate::wait::wait_for;
 
 /// The gossip port of every agent here.
@@ -35,6 +37,7 @@ pub struct AgentOptions {
     snapshot: bool,
     leave_on_terminate: bool,
     args: Vec<OsString>,
+    container: Option<Arc<Container>>,
 }
 
 impl AgentOptions {
@@ -52,7 +55,15 @@ impl AgentOptions {
             snapshot: false,
             leave_on_terminate: false,
             args: Vec::new(),
+            container: None,
         }
+    }
+
+    /// Runs it in a container.
+    #[must_use]
+    pub(crate) fn container(mut self, container: Arc<Container>) -> Self {
+        self.container = Some(container);
+        self
     }
 
     /// Another profile than `local`.
@@ -123,7 +134,17 @@ impl AgentOptions {
     }
 
     fn spawn(&self) -> Result<Process> {
-        let mut command = Command::new("serf");
+        let mut command = match &self.container {
+            Some(container) => {
+                let _ = std::fs::remove_file(self.file("pid"));
+                let mut command = container.exec();
+                let script = r#"echo $$ > "$0"; exec "$@""#;
+                command.args(["sh", "-c", script]).arg(self.file("pid"));
+                command.arg("serf");
+                command
+            }
+            None => Command::new("serf"),
+        };
         command
             .arg("agent")
             .arg(format!("-node={}", self.name))
@@ -214,9 +235,29 @@ impl Agent {
         self.options.rpc_addr()
     }
 
-    /// The process, for signals and its log.
+    /// The process, for its end and its log.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Its process id.
+    ///
+    /// # Errors
+    /// When it runs in a container and was never started.
+    pub fn pid(&self) -> Result<u32> {
+        if self.options.container.is_none() {
+            return Ok(self.process.pid());
+        }
+        let text = std::fs::read_to_string(self.options.file("pid"))?;
+        Ok(text.trim().parse()?)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        signal_pid(self.pid()?, signal).with_context(|| format!("cannot signal {}", self.name()))
     }
 
     /// All it has logged, at debug level.
@@ -296,7 +337,7 @@ impl Agent {
     /// # Errors
     /// When the process is gone.
     pub fn begin_leave(&self) -> Result<()> {
-        self.process.signal(Signal::INT)
+        self.signal(Signal::INT)
     }
 
     /// Leaves gracefully and waits for the end of the process.
@@ -310,6 +351,9 @@ impl Agent {
 
     /// SIGKILL.
     pub fn kill(&mut self) {
+        if self.options.container.is_some() && self.process.is_running() {
+            let _ = self.signal(Signal::KILL);
+        }
         self.process.kill();
     }
 
@@ -318,7 +362,7 @@ impl Agent {
     /// # Errors
     /// When it does not answer.
     pub async fn restart(&mut self) -> Result<()> {
-        self.process.kill();
+        self.kill();
         self.process = self.options.spawn()?;
         self.ready().await
     }
@@ -340,14 +384,27 @@ impl Agent {
     }
 
     fn serf(&self, subcommand: &str) -> SerfCommand {
-        let mut command = Command::new("serf");
+        let mut command = match &self.options.container {
+            Some(container) => {
+                let mut command = container.exec();
+                command.arg("serf");
+                command
+            }
+            None => Command::new("serf"),
+        };
         command
             .arg(subcommand)
             .arg(format!("-rpc-addr={}", self.rpc_addr()));
         if let Some(key) = &self.options.rpc_auth {
-            command.env("SERF_RPC_AUTH", key);
+            command.arg(format!("-rpc-auth={key}"));
         }
         SerfCommand(command)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -1,27 +1,24 @@
 //! Real HAProxy in master-worker mode: a configuration file goes in, a proxy comes out, with what it
 //! says of itself on its Runtime API.
 //!
-//! Two kinds: the host's own, and the one of Debian trixie in a container. The container outlives the
-//! proxy in it, shares the host's network and process ids, and ends with the process that started it.
+//! Two kinds: the host's own, and the one of Debian trixie in a container, which outlives the proxy.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use rustix::process::{Signal, getgid, getuid};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::container::{Container, image_missing};
 use crate::lab::Lab;
 use crate::process::{Process, find_program, is_alive, signal_pid};
-use crate::wait::{wait_for, wait_some};
-
-/// The image that `scripts/trixie-image` builds.
-pub const TRIXIE_IMAGE: &str = "serf-haproxy-test:trixie";
+use crate::wait::wait_for;
 
 const START: Duration = Duration::from_secs(10);
 
@@ -42,13 +39,7 @@ impl HaproxyKind {
         if !self.in_container() {
             return None;
         }
-        let known = Command::new("docker")
-            .args(["image", "inspect", TRIXIE_IMAGE])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        (!known).then(|| format!("haproxy 3.0 not found: no image {TRIXIE_IMAGE} (make setup)"))
+        image_missing("haproxy").map(|missing| format!("haproxy 3.0 not found: {missing}"))
     }
 
     /// Whether this kind runs in a container on this machine.
@@ -140,7 +131,7 @@ impl Haproxy {
     #[must_use]
     pub fn check_command(&self) -> Vec<String> {
         let program = match &self.container {
-            Some(container) => vec!["docker", "exec", &container.name, "haproxy"],
+            Some(container) => vec!["docker", "exec", container.name(), "haproxy"],
             None => vec!["haproxy"],
         };
         program
@@ -474,71 +465,4 @@ fn path_with_sbin() -> String {
         "{}:/usr/local/sbin:/usr/sbin:/sbin",
         std::env::var("PATH").unwrap_or_default()
     )
-}
-
-/// A container that stays until its standard input ends, which it does with this process.
-#[derive(Debug)]
-struct Container {
-    name: String,
-    _client: Process,
-}
-
-impl Container {
-    async fn start(dir: &Path) -> Result<Self> {
-        let unique = dir
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .replace('.', "");
-        let name = format!("serf-haproxy-test-{}-{unique}", std::process::id());
-        let mount = format!("{0}:{0}", dir.display());
-        let user = format!("{}:{}", getuid().as_raw(), getgid().as_raw());
-        let mut command = Command::new("docker");
-        command
-            .args([
-                "run",
-                "--rm",
-                "--interactive",
-                "--init",
-                "--network=host",
-                "--pid=host",
-            ])
-            .args([
-                "--name",
-                &name,
-                "--volume",
-                &mount,
-                "--user",
-                &user,
-                TRIXIE_IMAGE,
-            ])
-            .args(["sh", "-c", "echo up; cat >/dev/null"]);
-        let log = dir.join("container.log");
-        let mut client = Process::start_with(&name, &command, log, Stdio::piped())?;
-        let what = format!("the container {name} to start");
-        let up = wait_some(&what, Duration::from_secs(60), async || {
-            (!client.is_running() || client.log().contains("up")).then(|| client.is_running())
-        });
-        ensure!(up.await?, "docker run ended: {}", client.log());
-        Ok(Self {
-            name,
-            _client: client,
-        })
-    }
-
-    fn exec(&self) -> Command {
-        let mut command = Command::new("docker");
-        command.args(["exec", &self.name]);
-        command
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = Command::new("docker")
-            .args(["rm", "--force", &self.name])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-    }
 }

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::haproxy::HaproxyKind;
 use crate::net::{Net, shared_file};
 use crate::process::{find_program, read_lossy};
+use crate::serf::SerfKind;
 
 /// Lines of each log that a failed test shows.
 const TAIL: usize = 40;
@@ -17,8 +18,10 @@ const TAIL: usize = 40;
 /// A daemon or tool a test cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The `serf` agent.
+    /// The host's `serf`, of whatever version.
     Serf,
+    /// Serf of that kind.
+    SerfOf(SerfKind),
     /// HAProxy of that kind.
     Haproxy(HaproxyKind),
     /// The load generator `wrk`.
@@ -30,9 +33,8 @@ impl Need {
     #[must_use]
     pub fn missing(self) -> Option<String> {
         match self {
-            Self::Serf => find_program("serf")
-                .is_none()
-                .then(|| "serf not found".to_owned()),
+            Self::Serf => SerfKind::Host.missing(),
+            Self::SerfOf(kind) => kind.missing(),
             Self::Wrk => find_program("wrk")
                 .is_none()
                 .then(|| "wrk not found".to_owned()),
@@ -195,5 +197,38 @@ macro_rules! on_each_haproxy {
                 $crate::test(&[$crate::Need::Haproxy(kind)], async |lab| super::$scenario(lab, kind).await);
             })+
         }
+    };
+}
+
+/// Runs each scenario, a function of a [`Lab`] and a [`Serf`](crate::Serf), on every version of Serf there is, with
+/// agents that want a key and with others that do not.
+#[macro_export]
+macro_rules! on_each_serf {
+    ($($name:ident => $scenario:ident;)+) => {
+        mod host {
+            $crate::on_serf! { $crate::SerfKind::Host, None, $($name => $scenario;)+ }
+        }
+        mod host_with_key {
+            $crate::on_serf! { $crate::SerfKind::Host, Some("sesame"), $($name => $scenario;)+ }
+        }
+        mod trixie {
+            $crate::on_serf! { $crate::SerfKind::Trixie, None, $($name => $scenario;)+ }
+        }
+        mod trixie_with_key {
+            $crate::on_serf! { $crate::SerfKind::Trixie, Some("sesame"), $($name => $scenario;)+ }
+        }
+    };
+}
+
+/// Runs scenarios on one Serf; see [`on_each_serf!`].
+#[macro_export]
+macro_rules! on_serf {
+    ($kind:expr, $key:expr, $($name:ident => $scenario:ident;)+) => {
+        $(#[test] fn $name() {
+            $crate::test(&[$crate::Need::SerfOf($kind)], async |lab| {
+                let serf = $crate::Serf::prepare(lab, $kind, $key).await?;
+                super::$scenario(lab, &serf).await
+            });
+        })+
     };
 }

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod agent;
+pub mod container;
 pub mod controller;
 pub mod fake_agent;
 pub mod fleet;
@@ -27,6 +28,7 @@ pub mod load;
 pub mod measure;
 pub mod net;
 pub mod process;
+pub mod serf;
 pub mod tap;
 pub mod wait;
 pub mod web;
@@ -41,6 +43,7 @@ pub use lab::{Lab, Need, test, test_alone};
 pub use load::Load;
 pub use net::Net;
 pub use process::Process;
+pub use serf::{Serf, SerfKind};
 pub use tap::Tap;
 pub use wait::{wait_for, wait_some};
 pub use web::Web;

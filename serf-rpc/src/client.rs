@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -17,6 +18,7 @@ use crate::command::{
 use crate::connection::{Caller, Connection, Listener, Lost, Request};
 use crate::coordinate::Coordinate;
 use crate::error::{CallError, ConnectError, ConnectionError};
+use crate::event::{ConnectionId, QueryId};
 use crate::filter::MemberFilter;
 use crate::member::Member;
 use crate::options::ConnectOptions;
@@ -27,6 +29,9 @@ use crate::stats::Stats;
 use crate::subscription::{
     Capacity, EventFilter, EventStream, LogLevel, LogStream, Record, Subscription, channel,
 };
+
+/// How many connections this process has had.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// A connection to an agent. A clone shares it, and the last one dropped closes it, unless a
 /// stream is still read.
@@ -45,6 +50,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
+    id: ConnectionId,
     addr: String,
     /// Bounded by `places`.
     requests: mpsc::UnboundedSender<Request>,
@@ -112,6 +118,7 @@ impl Client {
         let lost = Lost::default();
         tokio::spawn(Connection::new(socket, queue, options, lost.clone()).run());
         let shared = Shared {
+            id: ConnectionId::new(CONNECTIONS.fetch_add(1, Ordering::Relaxed)),
             addr,
             requests,
             places: Arc::new(Semaphore::new(options.max_in_flight)),
@@ -140,6 +147,10 @@ impl Client {
         &self.shared.addr
     }
 
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.shared.id
+    }
+
     /// Why the connection is gone, if it is.
     pub fn lost(&self) -> Option<ConnectionError> {
         self.shared.lost.get().cloned()
@@ -165,8 +176,8 @@ impl Client {
     /// The members that match all of the filter, in no particular order.
     ///
     /// # Errors
-    /// [`CallError::Filter`] for an expression that is malformed here. One that only the agent
-    /// finds malformed makes it close the connection, which ends all other calls and streams with
+    /// [`CallError::Filter`] for an expression that no agent can read. One that only this agent
+    /// cannot makes it close the connection, which ends all other calls and streams with
     /// [`ConnectionError::Closed`].
     pub async fn members_filtered(&self, filter: &MemberFilter) -> Result<Vec<Member>, CallError> {
         filter.check()?;
@@ -191,21 +202,29 @@ impl Client {
         self.subscribe(query).await.map(QueryStream::new)
     }
 
-    /// Answers a query that a stream of this connection has brought, an
-    /// [`Event::Query`](crate::Event::Query) with this `id`. Numbers of other connections, even to
-    /// the same agent, mean other queries or none. Of all that answer through one agent only the
-    /// first is heard.
+    /// Answers a query that a stream of this connection has brought: the `id` is the one of its
+    /// [`Event::Query`](crate::Event::Query). Of all that answer through one agent only the first
+    /// is heard.
     ///
     /// # Errors
-    /// [`CallError::Agent`] if the number is unknown or the time to answer is over, if there has
+    /// [`CallError::OtherConnection`] if another connection has brought it, even one to the same
+    /// agent; nothing was sent. [`CallError::Agent`] if the time to answer is over, if there has
     /// been an answer, or if this one is longer than 1024 bytes, encoded; and those of any call.
-    pub async fn respond(&self, id: u64, payload: impl AsRef<[u8]>) -> Result<(), CallError> {
-        let payload = payload.as_ref();
+    pub async fn respond(&self, id: QueryId, payload: impl AsRef<[u8]>) -> Result<(), CallError> {
+        let (id, payload) = (self.own(id)?, payload.as_ref());
         self.call(&Respond { id, payload }).await
     }
 
+    /// The number of a query that came on this connection.
+    fn own(&self, id: QueryId) -> Result<u64, CallError> {
+        let own = id.connection == self.shared.id;
+        own.then_some(id.number).ok_or(CallError::OtherConnection {
+            command: Respond::NAME,
+        })
+    }
+
     /// Makes the agent join the cluster of the members at these addresses, `host` or `host:port`
-    /// of their gossip, and says how many were reached. User events from before are not replayed.
+    /// of their gossip, and says how many were reached: one is enough. User events from before are not replayed.
     ///
     /// An address that accepts and stays silent takes the agent's TCP timeout: 1 s, 10 s or 30 s at
     /// `profile=local`, `lan` or `wan`. See [`Self::with_call_timeout`].
@@ -244,8 +263,9 @@ impl Client {
         }
     }
 
-    /// Declares a failed member to have left, so that nobody tries to reach it any more. One that
-    /// is alive refutes it; a name that nobody has is no error.
+    /// Declares a failed member to have left, so that nobody tries to reach it any more. A name
+    /// that nobody has is no error. One that is alive refutes it, unless it is the only other one:
+    /// then it is not told, and stays `leaving` in the eyes of this agent.
     ///
     /// # Errors
     /// [`CallError::Agent`] if the cluster could not be told within 5 s; and those of any call.
@@ -356,10 +376,7 @@ impl Client {
             limit: self.shared.max_streams,
         })?;
         let (sink, queue) = channel(self.shared.stream_queue);
-        let listener = Listener {
-            sink,
-            _place: place,
-        };
+        let listener = Listener { sink, place };
         let answer = self.ask(command, Some(listener)).await?;
         Ok(Subscription::new(self.clone(), answer.seq, queue))
     }

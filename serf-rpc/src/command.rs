@@ -258,4 +258,6 @@ impl Command for Stop {
 }
 
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod tests;

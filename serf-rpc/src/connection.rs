@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::error::{ConnectionError, ProtocolError};
-use crate::object::Scanner;
+use crate::object::{Limits, Scanner};
 use crate::options::ConnectOptions;
 use crate::protocol::{self, Refusal, ReplyShape};
 use crate::session::{Answer, Incoming, Session};
@@ -39,7 +39,7 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) sink: Sink,
-    pub(crate) _place: OwnedSemaphorePermit,
+    pub(crate) place: OwnedSemaphorePermit,
 }
 
 /// Who waits for an answer, and takes up one of the places for calls in flight until it comes.
@@ -64,8 +64,8 @@ pub(crate) struct Connection {
 
 /// The receiving side: the bytes that have arrived and what they mean.
 #[derive(Debug)]
-struct Dialogue {
-    inbound: BytesMut,
+pub(crate) struct Dialogue {
+    pub(crate) inbound: BytesMut,
     scanner: Scanner,
     session: Session<Caller, Listener>,
 }
@@ -77,15 +77,10 @@ impl Connection {
         options: &ConnectOptions,
         lost: Lost,
     ) -> Self {
-        let dialogue = Dialogue {
-            inbound: BytesMut::new(),
-            scanner: Scanner::new(options.limits),
-            session: Session::new(),
-        };
         Self {
             socket,
             requests,
-            dialogue,
+            dialogue: Dialogue::new(options.limits),
             outbound: BytesMut::new(),
             lost,
         }
@@ -123,7 +118,15 @@ impl Connection {
 }
 
 impl Dialogue {
-    fn send(&mut self, request: Request, outbound: &mut BytesMut) {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            inbound: BytesMut::new(),
+            scanner: Scanner::new(limits),
+            session: Session::new(),
+        }
+    }
+
+    pub(crate) fn send(&mut self, request: Request, outbound: &mut BytesMut) {
         let Request {
             command,
             body,
@@ -146,7 +149,7 @@ impl Dialogue {
     }
 
     /// Hands out everything that has arrived whole.
-    fn receive(&mut self) -> Result<(), ConnectionError> {
+    pub(crate) fn receive(&mut self) -> Result<(), ConnectionError> {
         while let Some(end) = self.scanner.next_end(&self.inbound).map_err(malformed)? {
             let value = self.inbound.split_to(end).freeze();
             match self
@@ -167,8 +170,15 @@ impl Dialogue {
                     }
                 }
                 // What nobody reads any more is swallowed by the queue.
-                Some(Incoming::Record { sink, body }) => sink.sink.push(&body),
-                Some(Incoming::LastRecord { sink, body }) => sink.sink.push(&body),
+                Some(Incoming::Record {
+                    sink: listener,
+                    body,
+                }) => listener.sink.push(&body),
+                Some(Incoming::End { sink: listener }) => {
+                    // Whoever learns of the end may take the place at once.
+                    drop(listener.place);
+                    listener.sink.finish();
+                }
             }
         }
         if self.inbound.is_empty() && self.inbound.capacity() > KEEP_CAPACITY {
@@ -185,3 +195,6 @@ fn failed(error: io::Error) -> ConnectionError {
 fn malformed(error: crate::object::ObjectError) -> ConnectionError {
     ConnectionError::Protocol(ProtocolError::Object(error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,8 @@ pub enum CallError {
         /// The agent's words.
         message: BString,
     },
-    /// Not all of the addresses to join were reached.
+    /// None of the addresses to join was reached, as far as is known: agents of Serf 0.9 and 0.10
+    /// take one of several for success.
     #[error("join: {message}")]
     Join {
         /// The agent's words.
@@ -140,6 +141,12 @@ pub enum CallError {
         field: String,
         /// What is wrong with it.
         message: String,
+    },
+    /// What it is about came on another connection, and means nothing on this one; nothing was sent.
+    #[error("{command}: meant for another connection")]
+    OtherConnection {
+        /// The command's name on the wire.
+        command: &'static str,
     },
     /// The connection has as many streams as it may; stopped and dropped ones count.
     #[error("{command}: the connection already has {limit} streams")]

@@ -33,8 +33,8 @@ pub enum Event {
     },
     /// A query that waits for an answer. Its sender is not known.
     Query {
-        /// What to answer it with; counts on this connection only.
-        id: u64,
+        /// What to answer it with.
+        id: QueryId,
         /// Lamport time of the query.
         ltime: u64,
         /// Its name, any bytes.
@@ -47,6 +47,26 @@ pub enum Event {
         /// What the agent calls it.
         kind: BString,
     },
+}
+
+/// Which query, on which connection: what [`Client::respond`](crate::Client::respond) takes.
+///
+/// The agent counts the queries of each connection by themselves, so the number of one means another
+/// query, or none, on any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueryId {
+    pub(crate) connection: ConnectionId,
+    pub(crate) number: u64,
+}
+
+/// Which connection, among all of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    pub(crate) const fn new(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 /// What happened to members.
@@ -91,7 +111,7 @@ impl MemberEventKind {
 }
 
 impl Event {
-    pub(crate) fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(body: &[u8], connection: ConnectionId) -> Result<Self, DecodeError> {
         let mut parts = Parts::default();
         Reader::whole(body, |reader| {
             reader.fields(|key, value| {
@@ -108,7 +128,7 @@ impl Event {
                 Ok(())
             })
         })?;
-        parts.into_event()
+        parts.into_event(connection)
     }
 }
 
@@ -125,11 +145,11 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn into_event(self) -> Result<Event, DecodeError> {
+    fn into_event(self, connection: ConnectionId) -> Result<Event, DecodeError> {
         let Self {
             kind,
             members,
-            id,
+            id: number,
             ltime,
             coalesce,
             ..
@@ -144,7 +164,7 @@ impl Parts<'_> {
                 coalesce,
             },
             (b"query", _) => Event::Query {
-                id,
+                id: QueryId { connection, number },
                 ltime,
                 name,
                 payload,

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::command::{Command, MembersFiltered};
 use crate::error::CallError;
+use crate::re2;
 
 /// Which members to list: regular expressions, each of which must match the whole of its field.
 ///
-/// The agent reads Go's RE2. What is the same there and in Rust's `regex` is accepted: write `\{`
-/// for a literal brace, and do without `\Q…\E`.
+/// The agent reads Go's syntax ([`regexp/syntax`](https://pkg.go.dev/regexp/syntax)) and closes the
+/// connection over what it cannot read. What no version of Go reads is refused before it is sent;
+/// what only some read is left to the agent: the names in `\p{…}`, groups named `(?<name>…)`, and
+/// expressions that are huge or nested a thousand levels deep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberFilter {
     name: Option<String>,
@@ -67,18 +70,11 @@ impl MemberFilter {
             .iter()
             .map(|expression| ("status".to_owned(), expression));
         for (field, expression) in name.chain(status).chain(tags) {
-            if let Err(error) = regex_syntax::parse(expression) {
-                let message = match error {
-                    regex_syntax::Error::Parse(error) => error.kind().to_string(),
-                    regex_syntax::Error::Translate(error) => error.kind().to_string(),
-                    other => other.to_string(),
-                };
-                return Err(CallError::Filter {
-                    command: MembersFiltered::NAME,
-                    field,
-                    message,
-                });
-            }
+            re2::check(expression).map_err(|malformed| CallError::Filter {
+                command: MembersFiltered::NAME,
+                field,
+                message: malformed.to_string(),
+            })?;
         }
         Ok(())
     }

@@ -38,6 +38,76 @@
 //! # }
 //! ```
 //!
+//! # Events, as they come
+//!
+//! ```no_run
+//! # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use serf_rpc::{Event, EventFilter, EventKind, StreamError};
+//!
+//! let mut events = client.stream(EventFilter::of([EventKind::User])).await?;
+//! while let Some(event) = events.next().await {
+//!     match event {
+//!         Ok(Event::User { name, payload, .. }) => tracing::info!(%name, bytes = payload.len()),
+//!         Ok(_) => {}
+//!         // The reader was too slow: whoever counts events must look for another way to know.
+//!         Err(StreamError::Lagged(missed)) => tracing::warn!(missed),
+//!         Err(error) => return Err(error.into()),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # An event for everybody
+//!
+//! ```no_run
+//! # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use serf_rpc::UserEvent;
+//!
+//! client.event(&UserEvent::new("deploy").payload("4.2")).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A question, and the answers
+//!
+//! ```no_run
+//! # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use serf_rpc::{Expected, MemberFilter, Query};
+//!
+//! // Who should answer is known; the agent itself waits for the whole time of the query.
+//! let web = client.members_filtered(&MemberFilter::new().status("alive").tag("role", "web")).await?;
+//! let query = Query::new("uptime").tag("role", "^web$").timeout(Duration::from_secs(2));
+//! let mut answers = client.query(&query).await?;
+//! let gathered = answers.gather(Expected::Responses(web.len()), Duration::from_secs(3)).await;
+//! for (name, uptime) in &gathered.responses {
+//!     tracing::info!(%name, %uptime);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Answers to the questions of others
+//!
+//! ```no_run
+//! # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use serf_rpc::{Event, EventFilter, EventKind, EventName};
+//!
+//! let uptime = EventName::new("uptime").ok_or("no name for a query")?;
+//! let mut queries = client.stream(EventFilter::of([EventKind::QueryNamed(uptime)])).await?;
+//! while let Some(event) = queries.next().await {
+//!     if let Event::Query { id, .. } = event?
+//!         && let Err(error) = client.respond(id, "3 days").await
+//!     {
+//!         // Too late, or another client of this agent was faster.
+//!         tracing::warn!(%error);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What to know about the agent
 //!
 //! * Its events are held back for 1–3 s, merged, sometimes suppressed and sometimes repeated.
@@ -45,13 +115,18 @@
 //!   takes the agent's log, which is not held back, for a further reason.
 //! * Ending a stream while events flow can crash it; see [`Subscription`].
 //! * A member that is not listed after a reconnection is not gone; see [`Presence`].
+//! * It carries out the commands of one connection one after another, and some are slow: `tags` waits
+//!   until the cluster has heard, `join` for a silent address, `leave` up to 11 s. Streams go on
+//!   meanwhile, and so do other connections.
+//! * Names, tags and payloads come from any node of the cluster: they are any bytes, and hostile.
 //!
 //! # How it is made
 //!
 //! From the bytes up: `object` finds where a msgpack value ends, `codec` reads and writes values,
 //! `protocol` knows the rules that no byte shows, `command`, `member`, `event` and `subscription`
 //! give the values types, `session` says which answer belongs to whom, all without a socket.
-//! `connection` is the task that owns one, [`Client`] the handle to it. On top, `membership` makes
+//! `connection` is the task that owns one, [`Client`] the handle to it; `query`, `coordinate`, `stats`
+//! and `filter` are what some commands speak of, and `re2` knows Go's regular expressions. On top, `membership` makes
 //! snapshots of answers, `log_line` hints of the agent's log, and the [`Watcher`] both of an agent.
 //!
 //! A new command is a type in `command` and a method of [`Client`].
@@ -64,6 +139,9 @@ mod coordinate;
 mod error;
 mod event;
 mod filter;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log_line;
 mod member;
 mod membership;
@@ -71,6 +149,7 @@ mod object;
 mod options;
 mod protocol;
 mod query;
+mod re2;
 mod session;
 mod stats;
 mod subscription;
@@ -78,19 +157,24 @@ mod subscription;
 mod testing;
 mod watcher;
 
+/// Its example must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use bstr::{BStr, BString};
 pub use client::Client;
 pub use codec::DecodeError;
 pub use command::{KeyReply, TagChange, UserEvent};
 pub use coordinate::Coordinate;
 pub use error::{CallError, ConnectError, ConnectionError, ProtocolError, StreamError, WatchError};
-pub use event::{Event, MemberEventKind};
+pub use event::{Event, MemberEventKind, QueryId};
 pub use filter::MemberFilter;
 pub use member::{Member, MemberBuilder, MemberStatus, ProtocolVersions};
 pub use membership::{AgentState, Change, Continuity, Entry, Presence, Snapshot};
 pub use object::ObjectError;
 pub use options::ConnectOptions;
-pub use query::{Query, QueryReplies, QueryReply, QueryStream};
+pub use query::{Expected, Query, QueryEnd, QueryReplies, QueryReply, QueryStream};
 pub use stats::Stats;
 pub use subscription::{
     EventFilter, EventKind, EventName, EventStream, LogLevel, LogLine, LogStream, Record,

@@ -13,7 +13,7 @@ use crate::codec::{DecodeError, Reader};
 /// It owns one allocation, and a clone shares it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Member(
-    /// `status, 6 protocol numbers, port (2), address length, address, name, (key, value)…`,
+    /// `status, 6 protocol numbers, port (2), [unknown status,] address, name, (key, value)…`,
     /// the keys ascending, every string after its length.
     Arc<[u8]>,
 );
@@ -32,7 +32,7 @@ pub enum MemberStatus {
     Left,
     /// `failed`: it was declared dead.
     Failed,
-    /// A status this library does not know.
+    /// A status this library does not know; see [`Member::status_word`].
     Unknown,
 }
 
@@ -144,6 +144,14 @@ impl Member {
             .map_or(MemberStatus::Unknown, |&code| MemberStatus::from_code(code))
     }
 
+    /// What Serf says of it in its own word, even one that this library does not know.
+    pub fn status_word(&self) -> &BStr {
+        match self.status() {
+            MemberStatus::Unknown => self.variable().string().as_bstr(),
+            known => known.as_str().into(),
+        }
+    }
+
     /// Versions of the gossip protocol (memberlist) it speaks.
     pub fn protocol(&self) -> ProtocolVersions {
         match &*self.0 {
@@ -184,8 +192,17 @@ impl Member {
         })
     }
 
-    /// Everything behind the fixed fields.
+    /// The address and what follows it.
     fn unpack(&self) -> Packed<'_> {
+        let mut packed = self.variable();
+        if self.status() == MemberStatus::Unknown {
+            packed.string();
+        }
+        packed
+    }
+
+    /// Everything behind the fixed fields.
+    fn variable(&self) -> Packed<'_> {
         Packed(self.0.get(FIXED..).unwrap_or_default())
     }
 }
@@ -202,7 +219,7 @@ impl fmt::Debug for Member {
             .field("name", &self.name())
             .field("addr", &self.addr())
             .field("port", &self.port())
-            .field("status", &self.status())
+            .field("status", &self.status_word())
             .field("protocol", &self.protocol())
             .field("delegate", &self.delegate())
             .field("tags", &Tags(self))
@@ -264,7 +281,7 @@ struct Parts<'a> {
     name: &'a [u8],
     addr: Option<IpAddr>,
     port: u16,
-    status: u8,
+    status: &'a [u8],
     protocol: ProtocolVersions,
     delegate: ProtocolVersions,
 }
@@ -277,8 +294,9 @@ impl Parts<'_> {
         tags.dedup_by_key(|(key, _)| *key);
         scratch.clear();
         let (p, d) = (self.protocol, self.delegate);
+        let status = MemberStatus::parse(self.status);
         scratch.extend([
-            self.status,
+            status.code(),
             p.min,
             p.max,
             p.current,
@@ -287,6 +305,9 @@ impl Parts<'_> {
             d.current,
         ]);
         scratch.extend(self.port.to_be_bytes());
+        if status == MemberStatus::Unknown {
+            pack_string(scratch, self.status);
+        }
         match self.addr {
             None => pack_string(scratch, &[]),
             Some(IpAddr::V4(addr)) => pack_string(scratch, &addr.octets()),
@@ -342,17 +363,14 @@ impl<'a> MemberDecoder<'a> {
     fn member(&mut self, reader: &mut Reader<'a>) -> Result<Member, DecodeError> {
         let Self { tags, scratch } = self;
         tags.clear();
-        let mut parts = Parts {
-            status: MemberStatus::Unknown.code(),
-            ..Parts::default()
-        };
+        let mut parts = Parts::default();
         let mut name = None;
         reader.fields(|key, value| {
             match key {
                 b"Name" => name = Some(value.bytes()?),
                 b"Addr" => parts.addr = ip(value.bytes()?)?,
                 b"Port" => parts.port = value.number("Port")?,
-                b"Status" => parts.status = MemberStatus::parse(value.bytes()?).code(),
+                b"Status" => parts.status = value.bytes()?,
                 b"ProtocolMin" => parts.protocol.min = value.number("ProtocolMin")?,
                 b"ProtocolMax" => parts.protocol.max = value.number("ProtocolMax")?,
                 b"ProtocolCur" => parts.protocol.current = value.number("ProtocolCur")?,
@@ -427,7 +445,7 @@ impl MemberBuilder {
             name: &self.name,
             addr: self.addr,
             port: self.port,
-            status: self.status.code(),
+            status: self.status.as_str().as_bytes(),
             protocol: self.protocol,
             delegate: self.delegate,
         };
@@ -472,10 +490,8 @@ mod tests {
             "DelegateCur",
         ];
         let members = decode(&list(&fields.map(|field| (field, nil.clone())))).unwrap();
-        assert_eq!(
-            members,
-            [Member::builder("").status(MemberStatus::Unknown).build()]
-        );
+        assert_eq!(members[0].name(), "");
+        assert_eq!(members[0].status(), MemberStatus::Unknown);
         assert_eq!(members[0].addr(), None);
         assert_eq!(members[0].tags().count(), 0);
     }
@@ -513,6 +529,25 @@ mod tests {
             assert_eq!(Member::builder("a").status(status).build().status(), status);
         }
         assert_eq!(MemberStatus::parse("Alive"), MemberStatus::Unknown);
+    }
+
+    #[test]
+    fn a_status_of_a_later_version_keeps_its_word() {
+        let value = list(&[
+            ("Name", "a".into()),
+            ("Status", "resting".into()),
+            ("Addr", rmpv::Value::Binary(vec![127, 0, 0, 2])),
+            ("Tags", rmpv::Value::Map(vec![("k".into(), "v".into())])),
+        ]);
+        let member = &decode(&value).unwrap()[0];
+        assert_eq!(member.status(), MemberStatus::Unknown);
+        assert_eq!(member.status_word(), "resting");
+        assert_eq!(
+            (member.name(), member.tag("k")),
+            ("a".into(), Some("v".into()))
+        );
+        assert_eq!(member.addr(), "127.0.0.2".parse().ok());
+        assert_eq!(Member::builder("a").build().status_word(), "alive");
     }
 
     #[test]

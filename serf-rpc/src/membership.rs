@@ -195,6 +195,14 @@ impl Snapshot {
         self.read_at
     }
 
+    /// Since when the agent has not answered; none while it does, and before any ever did.
+    pub fn stale_since(&self) -> Option<SystemTime> {
+        match self.agent {
+            AgentState::Lost { since, .. } => Some(since),
+            AgentState::Connected { .. } | AgentState::NeverReached => None,
+        }
+    }
+
     /// The member that the agent itself is; none before it was asked for its name.
     pub fn local(&self) -> Option<&Entry> {
         self.get(self.local.as_deref()?)

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use bstr::BString;
 use futures_util::Stream;
+use tokio::time::timeout;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::command::{Command, RecordsUntilDone};
-use crate::error::StreamError;
+use crate::error::{ConnectionError, StreamError};
+use crate::event::ConnectionId;
 use crate::subscription::{Record, Subscription};
 
 /// A question to the members (`serf query`).
@@ -155,19 +157,14 @@ pub enum QueryReply {
     },
 }
 
-/// A record of a query.
+/// A record of a query that is not its last; none where it says nothing. When the time is up agents
+/// send acknowledgements and responses of nobody (hashicorp/serf#408), and a kind that this library
+/// does not know says nothing to it either.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum QueryRecord {
-    Reply(QueryReply),
-    /// The time is up.
-    Done,
-    /// One that says nothing: when the time is up agents send acknowledgements and responses of
-    /// nobody (hashicorp/serf#408). A kind that this library does not know is one as well.
-    Nothing,
-}
+pub(crate) struct QueryRecord(pub(crate) Option<QueryReply>);
 
 impl Record for QueryRecord {
-    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+    fn decode(body: &[u8], _: ConnectionId) -> Result<Self, DecodeError> {
         let (mut kind, mut from, mut payload) = (None, &[][..], &[][..]);
         Reader::whole(body, |reader| {
             reader.fields(|key, value| {
@@ -180,18 +177,17 @@ impl Record for QueryRecord {
                 Ok(())
             })
         })?;
+        let kind = kind.ok_or(DecodeError::Missing { field: "Type" })?;
         let from = BString::from(from);
-        Ok(match kind {
-            None => return Err(DecodeError::Missing { field: "Type" }),
-            Some(b"done") => Self::Done,
-            Some(_) if from.is_empty() => Self::Nothing,
-            Some(b"ack") => Self::Reply(QueryReply::Ack { from }),
-            Some(b"response") => Self::Reply(QueryReply::Response {
+        Ok(Self(match kind {
+            _ if from.is_empty() => None,
+            b"ack" => Some(QueryReply::Ack { from }),
+            b"response" => Some(QueryReply::Response {
                 from,
                 payload: payload.into(),
             }),
-            Some(_) => Self::Nothing,
-        })
+            _ => None,
+        }))
     }
 }
 
@@ -200,26 +196,52 @@ impl Record for QueryRecord {
 /// The agent never ends a query early: who knows how many answers to expect stops reading when
 /// they are there. Dropping it is harmless; what still comes is swallowed.
 #[derive(Debug)]
-pub struct QueryStream {
-    records: Subscription<QueryRecord>,
-    done: bool,
+pub struct QueryStream(Subscription<QueryRecord>);
+
+/// How many answers to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// So many members that acknowledge.
+    Acks(usize),
+    /// So many members that respond.
+    Responses(usize),
 }
 
-/// All that has come back from a query.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What has come back from a query.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct QueryReplies {
     /// The members that got the query, in the order in which they said so.
     pub acks: Vec<BString>,
     /// The members that responded and what they said, in that order.
     pub responses: Vec<(BString, BString)>,
+    /// How many answers came and are not among them: the queue was full, they do not decode, or
+    /// they are beyond 65,536.
+    pub left_out: u64,
+    /// Why there are no more.
+    pub end: QueryEnd,
 }
+
+/// Why no more answers are waited for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum QueryEnd {
+    /// All that were expected are there.
+    Complete,
+    /// The time of the query is up.
+    Done,
+    /// The time of the one who waits is up.
+    Deadline,
+    /// The connection is gone.
+    Lost(ConnectionError),
+}
+
+/// Answers that are gathered at most: any node of the cluster can make up the names of others.
+const MAX_GATHERED: usize = 1 << 16;
 
 impl QueryStream {
     pub(crate) fn new(records: Subscription<QueryRecord>) -> Self {
-        Self {
-            records,
-            done: false,
-        }
+        Self(records)
     }
 
     /// The next answer; none once the time is up.
@@ -230,51 +252,76 @@ impl QueryStream {
         std::future::poll_fn(|cx| self.poll_reply(cx)).await
     }
 
-    /// Gathers answers until `enough` is content with them or the time is up.
+    /// Gathers answers until all that are expected have come, but no longer than `within`. The
+    /// time of the query itself counts too: see [`Query::timeout`].
     ///
     /// ```no_run
     /// # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// use serf_rpc::Query;
+    /// use std::time::Duration;
+    /// use serf_rpc::{Expected, Query};
     ///
-    /// let query = client.query(&Query::new("uptime").node("web1").node("web2")).await?;
-    /// let replies = query.collect_until(|replies| replies.responses.len() == 2).await?;
-    /// # drop(replies);
+    /// let query = Query::new("uptime").node("web1").node("web2");
+    /// let mut answers = client.query(&query).await?;
+    /// let gathered = answers.gather(Expected::Responses(2), Duration::from_secs(3)).await;
+    /// for (name, uptime) in &gathered.responses {
+    ///     tracing::info!(%name, %uptime);
+    /// }
     /// # Ok(())
     /// # }
     /// ```
     ///
-    /// # Errors
-    /// See [`StreamError`].
-    pub async fn collect_until(
-        mut self,
-        enough: impl Fn(&QueryReplies) -> bool,
-    ) -> Result<QueryReplies, StreamError> {
-        let mut replies = QueryReplies::default();
-        while !enough(&replies) {
-            match self.next().await.transpose()? {
-                None => break,
-                Some(QueryReply::Ack { from }) => replies.acks.push(from),
-                Some(QueryReply::Response { from, payload }) => {
+    /// # Cancel safety
+    /// What was gathered is lost when the future is dropped.
+    pub async fn gather(&mut self, expected: Expected, within: Duration) -> QueryReplies {
+        let mut replies = QueryReplies {
+            acks: Vec::new(),
+            responses: Vec::new(),
+            left_out: 0,
+            end: QueryEnd::Deadline,
+        };
+        let gathering = self.gather_into(&mut replies, expected);
+        if let Ok(end) = timeout(within, gathering).await {
+            replies.end = end;
+        }
+        replies
+    }
+
+    async fn gather_into(&mut self, replies: &mut QueryReplies, expected: Expected) -> QueryEnd {
+        loop {
+            let complete = match expected {
+                Expected::Acks(count) => replies.acks.len() >= count,
+                Expected::Responses(count) => replies.responses.len() >= count,
+            };
+            if complete {
+                return QueryEnd::Complete;
+            }
+            let room = replies.acks.len() + replies.responses.len() < MAX_GATHERED;
+            match self.next().await {
+                None => return QueryEnd::Done,
+                Some(Ok(QueryReply::Ack { from })) if room => replies.acks.push(from),
+                Some(Ok(QueryReply::Response { from, payload })) if room => {
                     replies.responses.push((from, payload));
                 }
+                Some(Err(StreamError::Lost(error))) => return QueryEnd::Lost(error),
+                Some(Err(StreamError::Lagged(count))) => replies.left_out += count,
+                Some(Ok(_) | Err(StreamError::Decode(_))) => replies.left_out += 1,
             }
         }
-        Ok(replies)
     }
 
     fn poll_reply(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<QueryReply, StreamError>>> {
-        while !self.done {
-            match ready!(Pin::new(&mut self.records).poll_next(cx)) {
-                None | Some(Ok(QueryRecord::Done)) => self.done = true,
-                Some(Ok(QueryRecord::Nothing)) => {}
-                Some(Ok(QueryRecord::Reply(reply))) => return Poll::Ready(Some(Ok(reply))),
+        loop {
+            let item = ready!(Pin::new(&mut self.0).poll_next(cx));
+            match item.map(|item| item.map(|record| record.0)) {
+                None => return Poll::Ready(None),
+                Some(Ok(None)) => {}
+                Some(Ok(Some(reply))) => return Poll::Ready(Some(Ok(reply))),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
             }
         }
-        Poll::Ready(None)
     }
 }
 
@@ -290,18 +337,16 @@ impl Stream for QueryStream {
 mod tests {
     use super::*;
 
-    fn record(bytes: &[u8]) -> Result<QueryRecord, DecodeError> {
-        QueryRecord::decode(bytes)
+    fn record(bytes: &[u8]) -> Result<Option<QueryReply>, DecodeError> {
+        QueryRecord::decode(bytes, crate::testing::CONNECTION).map(|record| record.0)
     }
 
     #[test]
     fn answers_of_nobody_say_nothing() {
         let empty = b"\x83\xa4From\xa0\xa7Payload\xc0\xa4Type\xa8response";
-        assert_eq!(record(empty), Ok(QueryRecord::Nothing));
-        let done = b"\x83\xa4From\xa0\xa7Payload\xc0\xa4Type\xa4done";
-        assert_eq!(record(done), Ok(QueryRecord::Done));
+        assert_eq!(record(empty), Ok(None));
         let later = b"\x82\xa4From\xa1a\xa4Type\xa4new!";
-        assert_eq!(record(later), Ok(QueryRecord::Nothing));
+        assert_eq!(record(later), Ok(None));
         let missing = Err(DecodeError::Missing { field: "Type" });
         assert_eq!(record(b"\x81\xa4From\xa1a"), missing);
     }

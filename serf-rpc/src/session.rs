@@ -51,8 +51,8 @@ pub(crate) enum Incoming<'a, C, S> {
     Answer { caller: C, answer: Answer },
     /// A record of a stream.
     Record { sink: &'a S, body: Bytes },
-    /// The last record of a stream; its number is free of meaning again.
-    LastRecord { sink: S, body: Bytes },
+    /// A stream has ended by itself; its number has no meaning any more.
+    End { sink: S },
 }
 
 impl<C, S> Session<C, S> {
@@ -124,7 +124,7 @@ impl<C, S> Session<C, S> {
         let caller = match self.open.remove(&seq) {
             None => return Err(ProtocolError::UnknownSeq { seq }),
             Some(Phase::Streaming { sink, ends: true }) if protocol::is_done(&body) => {
-                return Ok(Some(Incoming::LastRecord { sink, body }));
+                return Ok(Some(Incoming::End { sink }));
             }
             Some(streaming @ Phase::Streaming { .. }) => {
                 let entry = self.open.entry(seq).insert_entry(streaming);

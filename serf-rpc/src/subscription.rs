@@ -12,9 +12,8 @@ use futures_util::Stream;
 use crate::client::Client;
 use crate::codec::{DecodeError, Reader};
 use crate::error::{CallError, ConnectionError, StreamError};
-use crate::event::{Event, MemberEventKind};
-use queue::Taken;
-pub(crate) use queue::{Capacity, Queue, Sink, channel};
+use crate::event::{ConnectionId, Event, MemberEventKind};
+pub(crate) use queue::{Capacity, Queue, Sink, Taken, channel};
 
 /// Which events a stream carries (`agent/event_handler.go`, `ParseEventFilter`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +116,7 @@ impl LogLevel {
 /// What the records of a stream are decoded into.
 pub trait Record: sealed::Sealed + Sized {
     #[doc(hidden)]
-    fn decode(body: &[u8]) -> Result<Self, DecodeError>;
+    fn decode(body: &[u8], connection: ConnectionId) -> Result<Self, DecodeError>;
 }
 
 mod sealed {
@@ -133,13 +132,13 @@ mod sealed {
 pub struct LogLine(pub BString);
 
 impl Record for Event {
-    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        Self::decode(body)
+    fn decode(body: &[u8], connection: ConnectionId) -> Result<Self, DecodeError> {
+        Self::decode(body, connection)
     }
 }
 
 impl Record for LogLine {
-    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+    fn decode(body: &[u8], _: ConnectionId) -> Result<Self, DecodeError> {
         let mut line = None;
         Reader::whole(body, |reader| {
             reader.fields(|key, value| {
@@ -215,17 +214,20 @@ impl<T: Record> Subscription<T> {
         if self.ended {
             return Poll::Ready(None);
         }
-        self.queue.poll_take(cx).map(|taken| {
-            Some(match taken {
-                Taken::Record(body) => T::decode(&body).map_err(StreamError::Decode),
-                Taken::Lagged(count) => Err(StreamError::Lagged(count)),
-                Taken::Closed => {
-                    self.ended = true;
-                    Err(StreamError::Lost(
-                        self.client.lost().unwrap_or(ConnectionError::Closed),
-                    ))
-                }
-            })
+        self.queue.poll_take(cx).map(|taken| match taken {
+            Taken::Record(body) => {
+                Some(T::decode(&body, self.client.id()).map_err(StreamError::Decode))
+            }
+            Taken::Lagged(count) => Some(Err(StreamError::Lagged(count))),
+            Taken::Finished => {
+                self.ended = true;
+                None
+            }
+            Taken::Closed => {
+                self.ended = true;
+                let why = self.client.lost().unwrap_or(ConnectionError::Closed);
+                Some(Err(StreamError::Lost(why)))
+            }
         })
     }
 }

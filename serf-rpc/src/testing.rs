@@ -5,15 +5,20 @@ use std::path::PathBuf;
 use bstr::BString;
 use bytes::{Bytes, BytesMut};
 
+use crate::command::Command;
 use crate::error::ProtocolError;
+use crate::event::ConnectionId;
 use crate::object::{Limits, Scanner};
-use crate::protocol::ReplyShape;
+use crate::protocol::{self, ReplyShape};
 use crate::session::{Incoming, Session};
 
 pub(crate) const LIMITS: Limits = Limits {
     max_size: 1 << 20,
     max_depth: 16,
 };
+
+/// The connection on which everything recorded came.
+pub(crate) const CONNECTION: ConnectionId = ConnectionId::new(0);
 
 /// The versions of Serf whose exchanges were recorded.
 pub(crate) const VERSIONS: [&str; 2] = ["0.9.4", "0.10.1"];
@@ -46,6 +51,14 @@ pub(crate) fn fixtures(end: &str) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// The bytes of a request.
+pub(crate) fn request<C: Command>(command: &C, seq: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    protocol::write_request_header(&mut bytes, C::NAME, seq);
+    command.write_body(&mut bytes);
+    bytes
+}
+
 /// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -57,6 +70,9 @@ pub(crate) enum Seen {
     Record {
         seq: u64,
         body: Bytes,
+    },
+    End {
+        seq: u64,
     },
 }
 
@@ -125,9 +141,7 @@ impl Player {
                 Some(Incoming::Record { sink: &seq, body }) => {
                     self.seen.push(Seen::Record { seq, body })
                 }
-                Some(Incoming::LastRecord { sink: seq, body }) => {
-                    self.seen.push(Seen::Record { seq, body })
-                }
+                Some(Incoming::End { sink: seq }) => self.seen.push(Seen::End { seq }),
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBuilder};
 use bstr::{BStr, BString};
 use futures_util::future::{Fuse, FusedFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
@@ -84,6 +84,26 @@ impl WatchOptions {
         self.suspicion_interval = interval;
         self
     }
+
+    /// The pauses between attempts, one after the other.
+    fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
+        let (shortest, longest) = self.retry;
+        ExponentialBuilder::new()
+            .with_min_delay(shortest)
+            // Jitter adds up to as much again.
+            .with_max_delay(shortest.max(longest / 2))
+            .with_jitter()
+            .without_max_times()
+            .build()
+            .map(move |pause| pause.min(longest))
+    }
+
+    /// How long to wait this time without a hint.
+    fn resync_period(&self) -> Duration {
+        let random = RandomState::new().hash_one(());
+        let per_mille = 900 + u32::try_from(random % 201).unwrap_or_default();
+        self.resync.saturating_mul(per_mille) / 1000
+    }
 }
 
 /// Something that a watcher has seen.
@@ -116,7 +136,11 @@ pub enum WatchEvent {
 /// Follows the membership as an agent sees it, for as long as it lives.
 ///
 /// Snapshots are a few milliseconds behind what the agent knows. It never gives up: a lost agent
-/// shows in [`Snapshot::agent`], while the members stay.
+/// shows in [`Snapshot::agent`] and [`Snapshot::stale_since`], while the members stay.
+///
+/// **Keep one for the life of a process**, and share it. It subscribes to the agent's events, and an
+/// agent may crash when a stream ends while it delivers an event; see [`Subscription`]. Dropping
+/// and stopping it both end the connection and with it the stream.
 #[derive(Debug)]
 pub struct Watcher {
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -246,14 +270,14 @@ impl Task {
     /// Goes from one connection to the next for ever.
     async fn watch(&mut self) {
         let agents = self.options.agents.clone();
-        let mut pauses = self.pauses();
+        let mut pauses = self.options.pauses();
         loop {
             for agent in &agents {
                 let began = Instant::now();
                 let Err(error) = self.follow(agent).await;
                 let was_connected = self.lose(agent.addr(), error);
                 if began.elapsed() > self.options.retry.1 {
-                    pauses = self.pauses();
+                    pauses = self.options.pauses();
                 }
                 if was_connected {
                     break;
@@ -261,16 +285,6 @@ impl Task {
             }
             sleep(pauses.next().unwrap_or(self.options.retry.1)).await;
         }
-    }
-
-    fn pauses(&self) -> ExponentialBackoff {
-        let (shortest, longest) = self.options.retry;
-        ExponentialBuilder::new()
-            .with_min_delay(shortest)
-            .with_max_delay(longest)
-            .with_jitter()
-            .without_max_times()
-            .build()
     }
 
     /// Follows one agent until it is lost.
@@ -288,7 +302,7 @@ impl Task {
         let mut kind = Continuity::Fresh;
         let mut question = pin!(Fuse::terminated());
         let mut wanted = true;
-        let mut resync = pin!(sleep(self.resync_period()));
+        let mut resync = pin!(sleep(self.options.resync_period()));
         loop {
             if wanted && question.is_terminated() {
                 question.set(client.members().fuse());
@@ -298,7 +312,7 @@ impl Task {
                 answer = &mut question => {
                     self.publish(&client, &local, answer?, kind);
                     kind = Continuity::Continuous;
-                    resync.as_mut().reset(Instant::now() + self.resync_period());
+                    resync.as_mut().reset(Instant::now() + self.options.resync_period());
                 }
                 line = next(&mut lines) => match line? {
                     Ok(line) => match log_line::hint(&line.0) {
@@ -317,12 +331,6 @@ impl Task {
                 () = &mut resync, if !resync.is_elapsed() => wanted = true,
             }
         }
-    }
-
-    fn resync_period(&self) -> Duration {
-        let random = RandomState::new().hash_one(());
-        let per_mille = 900 + u32::try_from(random % 201).unwrap_or_default();
-        self.options.resync.saturating_mul(per_mille) / 1000
     }
 
     fn publish(
@@ -455,5 +463,47 @@ impl std::fmt::Display for Chain<'_> {
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_from_the_shortest_to_the_longest_and_stay_there() {
+        let (shortest, longest) = (Duration::from_millis(50), Duration::from_secs(2));
+        let options = WatchOptions::new(Vec::new()).retry(shortest, longest);
+        let pauses: Vec<_> = options.pauses().take(30).collect();
+        assert!(
+            pauses[0] >= shortest && pauses[0] <= shortest * 2,
+            "{pauses:?}"
+        );
+        assert!(
+            pauses
+                .iter()
+                .all(|pause| (shortest..=longest).contains(pause))
+        );
+        assert!(
+            pauses[10..].iter().all(|pause| *pause >= longest / 2),
+            "{pauses:?}"
+        );
+        let starts: Vec<_> = (0..50).filter_map(|_| options.pauses().next()).collect();
+        assert!(starts.iter().any(|start| *start != starts[0]), "in step");
+    }
+
+    #[test]
+    fn resyncs_vary_by_a_tenth() {
+        let options = WatchOptions::new(Vec::new()).resync(Duration::from_secs(10));
+        let periods: Vec<_> = (0..100).map(|_| options.resync_period()).collect();
+        let range = Duration::from_secs(9)..=Duration::from_secs(11);
+        assert!(
+            periods.iter().all(|period| range.contains(period)),
+            "{periods:?}"
+        );
+        assert!(
+            periods.iter().any(|period| *period != periods[0]),
+            "in step"
+        );
     }
 }

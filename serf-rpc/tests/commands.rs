@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use rmpv::Value;
 use serf_rpc::{
-    CallError, Client, ConnectionError, Event, EventFilter, Query, QueryReply, StreamError,
+    CallError, Client, ConnectionError, Event, EventFilter, Expected, Query, QueryEnd, QueryReply,
     UserEvent,
 };
 use support::{FakeAgent, FakeConnection, alive, encode, field, header, map, soon};
+
+/// Longer than any test waits.
+const LONG: Duration = Duration::from_secs(60);
 
 async fn connected() -> (Client, FakeConnection) {
     let agent = FakeAgent::start().await;
@@ -69,7 +72,42 @@ async fn a_query_gives_its_answers_without_those_of_nobody_and_ends() {
 }
 
 #[tokio::test]
-async fn gathering_ends_when_there_is_enough_and_the_rest_is_swallowed() {
+async fn gathering_ends_when_all_expected_are_there_and_the_rest_is_swallowed() {
+    let (client, mut connection) = connected().await;
+    for (expected, acks) in [(Expected::Responses(1), 1), (Expected::Acks(2), 2)] {
+        let script = async {
+            let seq = connection.expect("query").await.seq;
+            let records = [
+                header(seq, ""),
+                record(seq, "ack", "a", ""),
+                record(seq, "response", "a", "1"),
+                record(seq, "ack", "b", ""),
+            ];
+            connection.send(&records.concat()).await;
+            seq
+        };
+        let query = Query::new("q");
+        let (stream, seq) = tokio::join!(client.query(&query), script);
+        let mut stream = stream.unwrap();
+        let replies = soon("them", stream.gather(expected, LONG)).await;
+        assert!(matches!(replies.end, QueryEnd::Complete), "{replies:?}");
+        assert_eq!(replies.responses, [("a".into(), "1".into())]);
+        assert_eq!((replies.acks.len(), replies.left_out), (acks, 0));
+        drop(stream);
+
+        let late = [
+            record(seq, "response", "b", "2"),
+            record(seq, "done", "", ""),
+        ];
+        connection.send(&late.concat()).await;
+        let known = [alive("a")];
+        let (members, ()) = tokio::join!(client.members(), connection.answer_members(&known));
+        assert_eq!(members.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn gathering_ends_in_its_own_time_and_what_comes_later_is_still_there() {
     let (client, mut connection) = connected().await;
     let script = async {
         let seq = connection.expect("query").await.seq;
@@ -79,20 +117,46 @@ async fn gathering_ends_when_there_is_enough_and_the_rest_is_swallowed() {
     };
     let query = Query::new("q");
     let (stream, seq) = tokio::join!(client.query(&query), script);
-    let gathered = stream
-        .unwrap()
-        .collect_until(|replies| !replies.responses.is_empty());
-    let replies = soon("enough", gathered).await.unwrap();
-    assert_eq!(replies.responses, [("a".into(), "1".into())]);
-
-    let late = [
+    let mut stream = stream.unwrap();
+    let within = Duration::from_millis(30);
+    let replies = soon(
+        "the deadline",
+        stream.gather(Expected::Responses(2), within),
+    )
+    .await;
+    assert!(matches!(replies.end, QueryEnd::Deadline), "{replies:?}");
+    assert_eq!(replies.responses.len(), 1);
+    let rest = [
         record(seq, "response", "b", "2"),
         record(seq, "done", "", ""),
     ];
-    connection.send(&late.concat()).await;
-    let known = [alive("a")];
-    let (members, ()) = tokio::join!(client.members(), connection.answer_members(&known));
-    assert_eq!(members.unwrap().len(), 1);
+    connection.send(&rest.concat()).await;
+    let replies = soon("the end", stream.gather(Expected::Responses(2), LONG)).await;
+    assert!(matches!(replies.end, QueryEnd::Done), "{replies:?}");
+    assert_eq!(replies.responses, [("b".into(), "2".into())]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_query_is_not_lost_in_a_full_queue() {
+    let agent = FakeAgent::start().await;
+    let options = agent.options().stream_queue(1, 1 << 20);
+    let (client, mut connection) = agent.connect(options).await;
+    let script = async {
+        let seq = connection.expect("query").await.seq;
+        connection.accept_request(seq).await;
+        for from in ["a", "b", "c"] {
+            connection.send(&record(seq, "ack", from, "")).await;
+        }
+        connection.send(&record(seq, "done", "", "")).await;
+    };
+    let query = Query::new("q");
+    let (stream, ()) = tokio::join!(client.query(&query), script);
+    // Its answer comes after all of them.
+    let (members, ()) = tokio::join!(client.members(), connection.answer_members(&[]));
+    members.unwrap();
+    let replies = soon("the end", stream.unwrap().gather(Expected::Acks(9), LONG)).await;
+    assert!(matches!(replies.end, QueryEnd::Done), "{replies:?}");
+    assert_eq!((replies.acks.len(), replies.left_out), (1, 2));
 }
 
 #[tokio::test]
@@ -126,10 +190,9 @@ async fn queries_that_are_over_make_room_for_others() {
     drop(stream);
     assert!(client.query(&query).await.is_err());
     connection.send(&record(seq, "done", "", "")).await;
-    let (stream, seq) = running.pop().unwrap();
+    let (mut stream, seq) = running.pop().unwrap();
     connection.send(&record(seq, "done", "", "")).await;
-    let ended = soon("the end", stream.collect_until(|_| false)).await;
-    assert_eq!(ended.unwrap(), serf_rpc::QueryReplies::default());
+    assert!(soon("the end", stream.next()).await.is_none());
     let script = async {
         let refused = connection.expect("query").await;
         connection.refuse(refused.seq, "query exceeds limit").await;
@@ -155,13 +218,15 @@ async fn a_query_whose_connection_ends_says_so() {
     };
     let query = Query::new("q");
     let (stream, ()) = tokio::join!(client.query(&query), script);
-    let lost = soon("the loss", stream.unwrap().collect_until(|_| false)).await;
-    assert!(matches!(lost, Err(StreamError::Lost(_))), "{lost:?}");
+    let replies = soon("the loss", stream.unwrap().gather(Expected::Acks(2), LONG)).await;
+    assert!(matches!(replies.end, QueryEnd::Lost(_)), "{replies:?}");
+    assert_eq!(replies.acks, ["a"]);
 }
 
 #[tokio::test]
-async fn a_query_is_answered_by_its_number() {
+async fn a_query_is_answered_on_the_connection_that_brought_it_alone() {
     let (client, mut connection) = connected().await;
+    let (other, _other_connection) = connected().await;
     let script = async {
         let seq = connection.expect("stream").await.seq;
         let event = map([
@@ -187,7 +252,12 @@ async fn a_query_is_answered_by_its_number() {
         let Some(Ok(Event::Query { id, .. })) = events.next().await else {
             panic!("no query")
         };
-        client.respond(id, "3 days").await.unwrap();
+        let elsewhere = other.respond(id, "3 days").await.unwrap_err();
+        assert!(
+            matches!(elsewhere, CallError::OtherConnection { command: "respond" }),
+            "{elsewhere:?}"
+        );
+        client.clone().respond(id, "3 days").await.unwrap();
         let refused = client.respond(id, "3 days").await.unwrap_err();
         assert!(matches!(
             refused,

@@ -264,6 +264,7 @@ async fn a_lost_agent_shows_and_takes_nobody_away() {
         panic!("no answer yet");
     };
     assert_eq!(still, since);
+    assert_eq!(lost.stale_since(), Some(since));
     // An agent that has just started knows only itself.
     watched.answer(&[alive("a")]).await;
     let fresh = until_listed(&mut snapshots, &["a"]).await;
@@ -272,6 +273,7 @@ async fn a_lost_agent_shows_and_takes_nobody_away() {
         Presence::Absent { .. }
     ));
     assert_eq!(*fresh.agent(), AgentState::Connected { addr });
+    assert_eq!(fresh.stale_since(), None);
     // Only who was seen in this session and then disappears was reaped.
     watched.log(JOIN).await;
     watched.answer(&[alive("a"), alive("c")]).await;

@@ -3,14 +3,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::member::MemberStatus;
 use crate::protocol::ReplyShape;
-use crate::testing::{Seen, VERSIONS, fixture, play};
+use crate::testing::{CONNECTION, Seen, VERSIONS, fixture, play};
 
 fn events(bytes: &[&[u8]]) -> Vec<Event> {
     let seen = play(bytes.iter().copied(), 1, ReplyShape::Records).unwrap();
     seen.iter()
         .filter_map(|seen| match seen {
-            Seen::Record { body, .. } => Some(Event::decode(body).unwrap()),
-            Seen::Answer { .. } => None,
+            Seen::Record { body, .. } => Some(Event::decode(body, CONNECTION).unwrap()),
+            _ => None,
         })
         .collect()
 }
@@ -55,7 +55,10 @@ fn recorded_user_events_and_queries_decode() {
             coalesce,
         };
         let query = Event::Query {
-            id: 1,
+            id: QueryId {
+                connection: CONNECTION,
+                number: 1,
+            },
             ltime: 4,
             name: "q1".into(),
             payload: b"ping\xff".as_slice().into(),
@@ -74,10 +77,10 @@ fn recorded_user_events_and_queries_decode() {
 
 #[test]
 fn an_unknown_kind_is_told_and_a_missing_one_is_an_error() {
-    let unknown = Event::decode(b"\x82\xa5Event\xa3new\xa4What\x91\x01").unwrap();
+    let unknown = Event::decode(b"\x82\xa5Event\xa3new\xa4What\x91\x01", CONNECTION).unwrap();
     assert_eq!(unknown, Event::Unknown { kind: "new".into() });
     assert_eq!(
-        Event::decode(b"\x80"),
+        Event::decode(b"\x80", CONNECTION),
         Err(DecodeError::Missing { field: "Event" })
     );
 }
@@ -85,6 +88,6 @@ fn an_unknown_kind_is_told_and_a_missing_one_is_an_error() {
 proptest! {
     #[test]
     fn any_bytes_decode_or_do_not(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Event::decode(&body);
+        let _ = Event::decode(&body, CONNECTION);
     }
 }

@@ -20,6 +20,7 @@ pub(crate) fn channel(capacity: Capacity) -> (Sink, Queue) {
         capacity,
         items: VecDeque::new(),
         bytes: 0,
+        finished: false,
         closed: false,
         reader: None,
     }));
@@ -40,7 +41,9 @@ pub(crate) enum Taken {
     Record(Bytes),
     /// So many records were left out here.
     Lagged(u64),
-    /// There will be no more.
+    /// There will be no more, as it should be.
+    Finished,
+    /// There will be no more, because the connection is gone.
     Closed,
 }
 
@@ -49,6 +52,7 @@ struct Shared {
     capacity: Capacity,
     items: VecDeque<Item>,
     bytes: usize,
+    finished: bool,
     closed: bool,
     reader: Option<Waker>,
 }
@@ -82,6 +86,11 @@ impl Sink {
         }
         wake(shared);
     }
+
+    /// Says that this was all. However full the queue is, the reader learns it.
+    pub(crate) fn finish(self) {
+        lock(&self.0).finished = true;
+    }
 }
 
 impl Drop for Sink {
@@ -102,6 +111,7 @@ impl Queue {
                 Poll::Ready(Taken::Record(record))
             }
             Some(Item::Gap(count)) => Poll::Ready(Taken::Lagged(count)),
+            None if shared.finished => Poll::Ready(Taken::Finished),
             None if shared.closed => Poll::Ready(Taken::Closed),
             None => {
                 shared.reader = Some(cx.waker().clone());
@@ -161,6 +171,21 @@ mod tests {
         assert_eq!(take(&mut queue), None);
         drop(sink);
         assert_eq!(take(&mut queue), Some(Taken::Closed));
+    }
+
+    #[test]
+    fn a_full_queue_still_learns_that_it_is_finished() {
+        let (sink, mut queue) = channel(Capacity {
+            records: 1,
+            bytes: 100,
+        });
+        sink.push(b"a");
+        sink.push(b"b");
+        sink.finish();
+        assert_eq!(take(&mut queue), Some(Taken::Record(Bytes::from("a"))));
+        assert_eq!(take(&mut queue), Some(Taken::Lagged(1)));
+        assert_eq!(take(&mut queue), Some(Taken::Finished));
+        assert_eq!(take(&mut queue), Some(Taken::Finished));
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl FakeAgent {
     /// The next connection, before any of its requests is read.
     pub(crate) async fn accept(&self) -> FakeConnection {
         let (socket, _) = soon("a connection", self.listener.accept()).await.unwrap();
+        socket.set_nodelay(true).unwrap();
         FakeConnection {
             socket,
             unread: Vec::new(),
