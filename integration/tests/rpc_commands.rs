@@ -174,6 +174,9 @@ async fn events(lab: &Lab, serf: &Serf) -> Result<()> {
         to_a.stream(EventFilter::all()).await?,
         to_b.stream(EventFilter::all()).await?,
     ];
+    // A stream is registered for certain once the next call of its connection is answered.
+    to_a.stats().await?;
+    to_b.stats().await?;
     let (name, payload) = (&b"n\xff"[..], &b"\0\xff\xfe"[..]);
     to_a.event(&UserEvent::new(name).payload(payload)).await?;
     for events in &mut streams {

@@ -36,13 +36,21 @@ async fn cluster(
         }
         let agent = agent.start().await?;
         let client = serf.connect_options(&agent).connect().await?;
-        let queries = client.stream(EventFilter::of([EventKind::Query])).await?;
+        let queries = subscribe(&client).await?;
         cluster.push((agent, client, queries));
     }
     for (agent, ..) in &cluster {
         agent.knows(names.len(), "alive", SOON).await?;
     }
     Ok(cluster)
+}
+
+/// A stream of queries that misses none asked through other connections from now on: the agent
+/// registers it after its acknowledgement, but before it reads the connection's next command.
+async fn subscribe(client: &Client) -> Result<EventStream> {
+    let queries = client.stream(EventFilter::of([EventKind::Query])).await?;
+    client.stats().await?;
+    Ok(queries)
 }
 
 /// The next query of a stream: its id, name and payload.
@@ -152,7 +160,7 @@ async fn answers_once(lab: &Lab, serf: &Serf) -> Result<()> {
     let mut cluster = cluster(lab, serf, &["a"]).await?;
     let (agent, client, queries) = &mut cluster[0];
     let other = serf.connect_options(agent).connect().await?;
-    let mut others = other.stream(EventFilter::of([EventKind::Query])).await?;
+    let mut others = subscribe(&other).await?;
     let query = Query::new("uptime").timeout(Duration::from_secs(1));
     let mut answers = client.query(&query).await?;
     let (id, ..) = next_query(queries).await?;

@@ -338,7 +338,9 @@ impl Client {
         self.call(&ListKeys).await
     }
 
-    /// Subscribes to events. Once this returns none that leaves the agent's coalescer is missed.
+    /// Subscribes to events. The agent registers a stream just after it has acknowledged it and
+    /// before it reads the connection's next command: once any further call of this connection is
+    /// answered, no event that leaves the agent's coalescer is missed.
     ///
     /// # Errors
     /// See [`CallError`].
