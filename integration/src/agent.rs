@@ -296,6 +296,30 @@ impl Agent {
         self.serf("force-leave").run(&[name]).await.map(drop)
     }
 
+    /// Waits until it takes these members, which leave gracefully, to have left. One whose last words
+    /// get lost on a busy machine is a failure to the others, and is given up for good.
+    ///
+    /// # Errors
+    /// When it does not within `timeout`.
+    pub async fn sees_off(&self, names: &[&str], timeout: Duration) -> Result<()> {
+        let what = format!("{} to see {names:?} off", self.name());
+        wait_for(&what, timeout, async || {
+            let Ok(members) = self.members().await else {
+                return false;
+            };
+            let mut all = true;
+            for member in members.iter().filter(|one| names.contains(&&*one.name)) {
+                all &= member.status == "left";
+                // Asked for again until it is done.
+                if member.status == "failed" {
+                    let _ = self.force_leave(&member.name).await;
+                }
+            }
+            all
+        })
+        .await
+    }
+
     /// The members it knows, sorted by name.
     ///
     /// # Errors

@@ -87,6 +87,8 @@ async fn joins_and_leaves(lab: &Lab, kind: HaproxyKind, connections: Connections
     for node in &newcomers {
         node.agent.begin_leave()?;
     }
+    let leaving: Vec<&str> = newcomers.iter().map(|node| node.name()).collect();
+    balancer.agent.sees_off(&leaving, LEAVE).await?;
     balancer
         .haproxy
         .serves("nodes", &names(&residents), LEAVE)
