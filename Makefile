@@ -28,8 +28,8 @@ demo: rust ## the main job on loopback, in about a minute; KEEP=1 leaves it up
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin demo
 	@$(target)/demo $(if $(KEEP),--keep)
 
-bench: rust ## join latency beside the agent's own event, memory, idle CPU
-	@scripts/setup
+bench: rust ## join latency, memory, idle CPU; the library beside the client in Go and a bare socket
+	@scripts/setup --bench
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin bench
 	@$(target)/bench
 

@@ -15,7 +15,7 @@ use crate::command::{
     ListKeys, Members, Monitor, RemoveKey, Reply, StatsCommand, Stop, Stream, TagChange, UseKey,
     UserEvent,
 };
-use crate::connection::{Caller, Connection, Listener, Lost, Request};
+use crate::connection::{Answer, Caller, Connection, Listener, Lost, Request};
 use crate::coordinate::Coordinate;
 use crate::error::{CallError, ConnectError, ConnectionError};
 use crate::event::{ConnectionId, QueryId};
@@ -24,7 +24,6 @@ use crate::member::Member;
 use crate::options::ConnectOptions;
 use crate::protocol::Refusal;
 use crate::query::{Query, QueryStream, Respond};
-use crate::session::Answer;
 use crate::stats::Stats;
 use crate::subscription::{
     Capacity, EventFilter, EventStream, LogLevel, LogStream, Record, Subscription, channel,

@@ -7,20 +7,22 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use bytes::BytesMut;
+use bstr::BString;
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::yield_now;
 
 use crate::error::{ConnectionError, ProtocolError};
 use crate::object::{Limits, Scanner};
 use crate::options::ConnectOptions;
 use crate::protocol::{self, Refusal, ReplyShape};
-use crate::session::{Answer, Incoming, Session};
+use crate::session::{Incoming, Session};
 use crate::subscription::Sink;
 
 /// Bytes to make room for before each read.
-const READ_CHUNK: usize = 16 << 10;
+const READ_CHUNK: usize = 64 << 10;
 /// An empty buffer of more than this is given back.
 const KEEP_CAPACITY: usize = 256 << 10;
 
@@ -47,6 +49,16 @@ pub(crate) struct Listener {
 pub(crate) struct Caller {
     pub(crate) answer: oneshot::Sender<Answer>,
     pub(crate) _place: OwnedSemaphorePermit,
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) seq: u64,
+    /// None on success.
+    pub(crate) error: Option<BString>,
+    /// Empty where none follows.
+    pub(crate) body: Bytes,
 }
 
 /// Why the connection ended, once it has.
@@ -103,7 +115,10 @@ impl Connection {
             tokio::select! {
                 read = reader.read_buf(&mut self.dialogue.inbound) => match read.map_err(failed)? {
                     0 => return Err(ConnectionError::Closed),
-                    _ => self.dialogue.receive()?,
+                    _ => if self.dialogue.receive()? {
+                        // Let those who read them take them before there are more.
+                        yield_now().await;
+                    },
                 },
                 written = writer.write_buf(&mut self.outbound), if may_write => {
                     written.map_err(failed)?;
@@ -148,44 +163,67 @@ impl Dialogue {
         outbound.extend_from_slice(&body);
     }
 
-    /// Hands out everything that has arrived whole.
-    pub(crate) fn receive(&mut self) -> Result<(), ConnectionError> {
+    /// Hands out everything that has arrived whole; says whether records of streams were among it.
+    pub(crate) fn receive(&mut self) -> Result<bool, ConnectionError> {
+        let mut streamed = false;
         while let Some(end) = self.scanner.next_end(&self.inbound).map_err(malformed)? {
-            let value = self.inbound.split_to(end).freeze();
-            match self
-                .session
-                .accept(value)
-                .map_err(ConnectionError::Protocol)?
-            {
-                None => {}
-                Some(Incoming::Answer { caller, answer }) => {
-                    let refusal = answer
-                        .error
-                        .as_ref()
-                        .map(|error| Refusal::of(error.as_ref()));
-                    // A caller that has given up is no error.
-                    let _ = caller.answer.send(answer);
-                    if refusal == Some(Refusal::AuthenticationRequired) {
-                        return Err(ConnectionError::AuthenticationRequired);
-                    }
+            let value = self.inbound.get(..end).unwrap_or_default();
+            let incoming = self.session.accept(value);
+            match incoming.map_err(ConnectionError::Protocol)? {
+                Some(Incoming::Answer {
+                    caller,
+                    seq,
+                    error,
+                    body,
+                }) => {
+                    let has_body = !body.is_empty();
+                    let value = self.inbound.split_to(end);
+                    answer(
+                        caller,
+                        seq,
+                        error,
+                        if has_body { value } else { BytesMut::new() },
+                    )?;
+                    continue;
                 }
                 // What nobody reads any more is swallowed by the queue.
                 Some(Incoming::Record {
                     sink: listener,
                     body,
-                }) => listener.sink.push(&body),
+                }) => {
+                    listener.sink.push(body);
+                    streamed = true;
+                }
                 Some(Incoming::End { sink: listener }) => {
                     // Whoever learns of the end may take the place at once.
                     drop(listener.place);
                     listener.sink.finish();
                 }
+                None => {}
             }
+            self.inbound.advance(end);
         }
         if self.inbound.is_empty() && self.inbound.capacity() > KEEP_CAPACITY {
             self.inbound = BytesMut::new();
         }
-        Ok(())
+        Ok(streamed)
     }
+}
+
+fn answer(
+    caller: Caller,
+    seq: u64,
+    error: Option<BString>,
+    body: BytesMut,
+) -> Result<(), ConnectionError> {
+    let refusal = error.as_ref().map(|error| Refusal::of(error.as_ref()));
+    let body = body.freeze();
+    // A caller that has given up is no error.
+    let _ = caller.answer.send(Answer { seq, error, body });
+    if refusal == Some(Refusal::AuthenticationRequired) {
+        return Err(ConnectionError::AuthenticationRequired);
+    }
+    Ok(())
 }
 
 fn failed(error: io::Error) -> ConnectionError {

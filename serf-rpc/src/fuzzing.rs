@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::codec::Reader;
 use crate::command::{Command, Join, KeyReply, Members, Monitor, Reply, Stop};
-use crate::connection::{Caller, Dialogue, Listener, Request};
+use crate::connection::{Answer, Caller, Dialogue, Listener, Request};
 use crate::coordinate::Coordinate;
 use crate::event::{ConnectionId, Event};
 use crate::log_line;
@@ -18,7 +18,6 @@ use crate::member::{Member, MemberStatus};
 use crate::object::{Limits, ObjectError, Scanner};
 use crate::protocol::{Header, ReplyShape};
 use crate::query::{Query, QueryRecord};
-use crate::session::Answer;
 use crate::stats::Stats;
 use crate::subscription::{Capacity, LogLevel, LogLine, Queue, Record, Taken, channel};
 

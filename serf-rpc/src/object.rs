@@ -168,7 +168,10 @@ impl Scanner {
             return Ok(None);
         }
         let end = self.at;
-        *self = Self::new(self.limits);
+        self.at = 0;
+        self.open.clear();
+        self.open.push(1);
+        self.to_come = 1;
         Ok(Some(end))
     }
 

@@ -101,7 +101,7 @@ impl Header {
     }
 }
 
-/// Whether a value is a header: no body has a key `Seq`, and every header has one.
+/// Whether a value is a header: it has two fields, one of them `Seq`, which no body has.
 ///
 /// It tells the two apart without any knowledge of the command, so it shows at once if
 /// [`ReplyShape::body_follows`] was ever wrong.
@@ -110,14 +110,8 @@ pub(crate) fn is_header(value: &[u8]) -> bool {
     let Ok(pairs) = reader.map_len() else {
         return false;
     };
-    for pair in 1..=pairs {
-        match reader.bytes() {
-            Ok(b"Seq") => return true,
-            Ok(_) if pair < pairs && reader.skip().is_ok() => {}
-            _ => return false,
-        }
-    }
-    false
+    let is_seq = |reader: &mut Reader<'_>| reader.bytes() == Ok(b"Seq");
+    pairs == 2 && (is_seq(&mut reader) || (reader.skip().is_ok() && is_seq(&mut reader)))
 }
 
 /// Whether a record of a query says that no more will come.

@@ -4,10 +4,9 @@
 //! arrives it is told whose answer it completes or which stream it belongs to. `C` is whatever
 //! completes a call, `S` whatever takes the records of a stream.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bstr::BString;
-use bytes::Bytes;
 
 use crate::error::ProtocolError;
 use crate::protocol::{self, Header, ReplyShape};
@@ -16,7 +15,7 @@ use crate::protocol::{self, Header, ReplyShape};
 #[derive(Debug)]
 pub(crate) struct Session<C, S> {
     next_seq: u64,
-    open: HashMap<u64, Phase<C, S>>,
+    open: BTreeMap<u64, Phase<C, S>>,
     /// The header whose body comes next.
     due: Option<Header>,
 }
@@ -34,23 +33,23 @@ enum Phase<C, S> {
     Streaming { sink: S, ends: bool },
 }
 
-/// The answer to a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) seq: u64,
-    /// None on success.
-    pub(crate) error: Option<BString>,
-    /// Empty where none follows.
-    pub(crate) body: Bytes,
-}
-
 /// What a value that arrived completes.
 #[derive(Debug)]
-pub(crate) enum Incoming<'a, C, S> {
+pub(crate) enum Incoming<'session, 'value, C, S> {
     /// The answer to a call, or to the request for a stream.
-    Answer { caller: C, answer: Answer },
+    Answer {
+        caller: C,
+        seq: u64,
+        /// None on success.
+        error: Option<BString>,
+        /// The whole value, or empty where an answer has none.
+        body: &'value [u8],
+    },
     /// A record of a stream.
-    Record { sink: &'a S, body: Bytes },
+    Record {
+        sink: &'session S,
+        body: &'value [u8],
+    },
     /// A stream has ended by itself; its number has no meaning any more.
     End { sink: S },
 }
@@ -59,7 +58,7 @@ impl<C, S> Session<C, S> {
     pub(crate) fn new() -> Self {
         Self {
             next_seq: 0,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             due: None,
         }
     }
@@ -86,20 +85,30 @@ impl<C, S> Session<C, S> {
     ///
     /// # Errors
     /// The value is not what is due. The session is of no use afterwards.
-    pub(crate) fn accept(
+    pub(crate) fn accept<'value>(
         &mut self,
-        value: Bytes,
-    ) -> Result<Option<Incoming<'_, C, S>>, ProtocolError> {
-        match (self.due.take(), protocol::is_header(&value)) {
-            (None, true) => self.accept_header(&value),
-            (Some(header), false) => self.complete(header, value),
-            (None, false) => Err(ProtocolError::HeaderExpected),
-            (Some(header), true) => Err(ProtocolError::BodyExpected { seq: header.seq }),
+        value: &'value [u8],
+    ) -> Result<Option<Incoming<'_, 'value, C, S>>, ProtocolError> {
+        match self.due.take() {
+            None => self.accept_header(value),
+            Some(header) if protocol::is_header(value) => {
+                Err(ProtocolError::BodyExpected { seq: header.seq })
+            }
+            Some(header) => self.complete(header, value),
         }
     }
 
-    fn accept_header(&mut self, value: &[u8]) -> Result<Option<Incoming<'_, C, S>>, ProtocolError> {
-        let header = Header::decode(value).map_err(ProtocolError::Header)?;
+    fn accept_header<'value>(
+        &mut self,
+        value: &[u8],
+    ) -> Result<Option<Incoming<'_, 'value, C, S>>, ProtocolError> {
+        let header = Header::decode(value).map_err(|error| {
+            if protocol::is_header(value) {
+                ProtocolError::Header(error)
+            } else {
+                ProtocolError::HeaderExpected
+            }
+        })?;
         let body_follows = match self.open.get(&header.seq) {
             Some(Phase::Call { reply, .. }) => {
                 reply.body_follows(header.error.as_ref().map(AsRef::as_ref))
@@ -112,27 +121,38 @@ impl<C, S> Session<C, S> {
             self.due = Some(header);
             return Ok(None);
         }
-        self.complete(header, Bytes::new())
+        self.complete(header, &[])
     }
 
-    fn complete(
+    fn complete<'value>(
         &mut self,
         header: Header,
-        body: Bytes,
-    ) -> Result<Option<Incoming<'_, C, S>>, ProtocolError> {
+        body: &'value [u8],
+    ) -> Result<Option<Incoming<'_, 'value, C, S>>, ProtocolError> {
         let Header { seq, error } = header;
+        let over = match self.open.get(&seq) {
+            Some(Phase::Streaming { ends, .. }) => *ends && protocol::is_done(body),
+            _ => true,
+        };
+        if over {
+            return self.conclude(seq, error, body).map(Some);
+        }
+        match self.open.get(&seq) {
+            Some(Phase::Streaming { sink, .. }) => Ok(Some(Incoming::Record { sink, body })),
+            _ => Err(ProtocolError::UnknownSeq { seq }),
+        }
+    }
+
+    /// Closes what a number is open for; a stream that has been asked for begins.
+    fn conclude<'value>(
+        &mut self,
+        seq: u64,
+        error: Option<BString>,
+        body: &'value [u8],
+    ) -> Result<Incoming<'_, 'value, C, S>, ProtocolError> {
         let caller = match self.open.remove(&seq) {
             None => return Err(ProtocolError::UnknownSeq { seq }),
-            Some(Phase::Streaming { sink, ends: true }) if protocol::is_done(&body) => {
-                return Ok(Some(Incoming::End { sink }));
-            }
-            Some(streaming @ Phase::Streaming { .. }) => {
-                let entry = self.open.entry(seq).insert_entry(streaming);
-                let Phase::Streaming { sink, .. } = entry.into_mut() else {
-                    return Ok(None);
-                };
-                return Ok(Some(Incoming::Record { sink, body }));
-            }
+            Some(Phase::Streaming { sink, .. }) => return Ok(Incoming::End { sink }),
             Some(Phase::Subscribing { caller, sink, ends }) => {
                 if error.is_none() {
                     self.open.insert(seq, Phase::Streaming { sink, ends });
@@ -141,10 +161,12 @@ impl<C, S> Session<C, S> {
             }
             Some(Phase::Call { caller, .. }) => caller,
         };
-        Ok(Some(Incoming::Answer {
+        Ok(Incoming::Answer {
             caller,
-            answer: Answer { seq, error, body },
-        }))
+            seq,
+            error,
+            body,
+        })
     }
 
     fn insert(&mut self, phase: Phase<C, S>) -> u64 {

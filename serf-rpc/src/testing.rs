@@ -131,15 +131,19 @@ impl Player {
             .next_end(&self.inbound)
             .map_err(ProtocolError::Object)?
         {
-            let value = self.inbound.split_to(end).freeze();
-            match self.session.accept(value)? {
+            let value = self.inbound.split_to(end);
+            let copied = Bytes::copy_from_slice;
+            match self.session.accept(&value)? {
                 None => {}
-                Some(Incoming::Answer { answer, .. }) => {
-                    let (seq, error, body) = (answer.seq, answer.error, answer.body);
+                Some(Incoming::Answer {
+                    seq, error, body, ..
+                }) => {
+                    let body = copied(body);
                     self.seen.push(Seen::Answer { seq, error, body });
                 }
                 Some(Incoming::Record { sink: &seq, body }) => {
-                    self.seen.push(Seen::Record { seq, body })
+                    let body = copied(body);
+                    self.seen.push(Seen::Record { seq, body });
                 }
                 Some(Incoming::End { sink: seq }) => self.seen.push(Seen::End { seq }),
             }

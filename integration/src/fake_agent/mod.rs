@@ -180,6 +180,12 @@ impl FakeAgent {
         self.shared.lock().cluster.members().cloned().collect()
     }
 
+    /// Bytes of the body of its answer to `members`, as it is now.
+    #[must_use]
+    pub fn answer_len(&self) -> usize {
+        self.shared.lock().members().len()
+    }
+
     /// The member of that name.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<Member> {
@@ -213,6 +219,11 @@ impl FakeAgent {
     pub fn user_event(&self, name: &str, payload: &[u8]) {
         let event = |state: &mut State, now| state.user_event(name.as_bytes(), payload, false, now);
         self.shared.change(event);
+    }
+
+    /// Sends as many of one user event in one piece, however many that are: none is dropped.
+    pub fn flood(&self, name: &str, payload: &[u8], count: u64) {
+        self.shared.lock().flood(name.as_bytes(), payload, count);
     }
 
     /// Sends a record of members, at once, whether it is true or not.

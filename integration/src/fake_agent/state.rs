@@ -181,6 +181,25 @@ impl State {
         self.send_event(Topic::User(name.into()), body, now);
     }
 
+    /// Sends user events, all in one message, to whom it may concern.
+    pub(super) fn flood(&mut self, name: &[u8], payload: &[u8], count: u64) {
+        let first = self.ltime + 1;
+        self.ltime += count;
+        let topic = Topic::User(name.into());
+        for peer in self.peers.values() {
+            for (seq, _) in peer.subscriptions.iter().filter(|(_, of)| of.wants(&topic)) {
+                let header = wire::header(*seq, "");
+                let mut records = Vec::new();
+                for ltime in first..=self.ltime {
+                    records.extend_from_slice(&header);
+                    records.extend_from_slice(&wire::user_event(ltime, name, payload, false));
+                }
+                let message = Message::new(Bytes::new(), records.into());
+                self.counts.dropped += u64::from(peer.outbound.try_send(message).is_err());
+            }
+        }
+    }
+
     fn send_event(&mut self, topic: Topic, body: Bytes, now: Instant) {
         let delivery = self.behaviour.events;
         let delays = delivery.draw(&mut self.rng);

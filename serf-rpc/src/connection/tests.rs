@@ -206,7 +206,7 @@ impl World {
     fn arrive(&mut self, bytes: usize) -> Result<(), ConnectionError> {
         let bytes = bytes.min(self.wire.len());
         self.dialogue.inbound.extend(self.wire.drain(..bytes));
-        self.dialogue.receive()
+        self.dialogue.receive().map(|_| ())
     }
 
     fn body(&mut self) -> Bytes {

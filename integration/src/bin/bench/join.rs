@@ -1,4 +1,4 @@
-//! `make bench`: how long a join takes beside the agent's own event, memory, and what idling costs.
+//! The controller: how long a join takes beside the agent's own event, memory, and what idling costs.
 
 use std::io::Write;
 use std::time::Duration;
@@ -12,8 +12,7 @@ const JOINS: u8 = 20;
 const MEMBERS: u8 = 20;
 const IDLE: Duration = Duration::from_secs(30);
 
-#[tokio::main]
-async fn main() -> Result<()> {
+pub(crate) async fn run() -> Result<()> {
     let needs = [Need::Serf, Need::Haproxy(HaproxyKind::Host)];
     if let Some(missing) = needs.into_iter().find_map(Need::missing) {
         bail!("{missing}: make setup");
