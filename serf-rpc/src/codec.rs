@@ -187,11 +187,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    #[inline]
     fn marker(&mut self) -> Result<Marker, DecodeError> {
         let [byte] = self.array()?;
         Ok(Marker::from_u8(byte))
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (taken, rest) = self
             .rest
@@ -201,6 +203,7 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self
             .rest

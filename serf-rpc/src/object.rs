@@ -50,6 +50,7 @@ pub(crate) struct Head {
 
 impl Head {
     /// Reads the head at the start of `bytes`; none while its length bytes are not all there.
+    #[inline]
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, ObjectError> {
         let Some((&first, rest)) = bytes.split_first() else {
             return Ok(None);
@@ -61,6 +62,12 @@ impl Head {
                 nests: false,
             })
         };
+        // Most values are small numbers and short strings.
+        match first {
+            0x00..=0x7f => return Ok(leaf(1)),
+            0xa0..=0xbf => return Ok(leaf(1 + usize::from(first & 0x1f))),
+            _ => {}
+        }
         let sized = |width: usize, extra: usize| {
             length(rest, width).map(|payload| Self {
                 size: usize::try_from(payload)
@@ -132,7 +139,9 @@ pub(crate) struct Scanner {
     limits: Limits,
     /// Where the next head stands, counted from the start of the value; may lie beyond the buffer.
     at: usize,
-    /// Values still to come at each open level, the outermost first.
+    /// Values still to come at the innermost open level.
+    left: u64,
+    /// The same of the levels around it, the outermost first.
     open: Vec<u64>,
     /// Values still to come at all levels together.
     to_come: u64,
@@ -143,7 +152,8 @@ impl Scanner {
         Self {
             limits,
             at: 0,
-            open: vec![1],
+            left: 1,
+            open: Vec::new(),
             to_come: 1,
         }
     }
@@ -169,29 +179,29 @@ impl Scanner {
         }
         let end = self.at;
         self.at = 0;
-        self.open.clear();
-        self.open.push(1);
+        self.left = 1;
         self.to_come = 1;
         Ok(Some(end))
     }
 
+    #[inline]
     fn pass(&mut self, head: Head) -> Result<(), ObjectError> {
         self.at = self.at.saturating_add(head.size);
         self.to_come = self.to_come - 1 + head.children;
-        if let Some(left) = self.open.last_mut() {
-            *left -= 1;
-        }
+        self.left -= 1;
         if head.nests {
-            // The outermost entry of `open` stands for the value itself.
-            if self.open.len() > self.limits.max_depth {
+            if self.open.len() >= self.limits.max_depth {
                 return Err(ObjectError::TooDeep {
                     limit: self.limits.max_depth,
                 });
             }
-            self.open.push(head.children);
+            self.open
+                .push(std::mem::replace(&mut self.left, head.children));
         }
-        while self.open.last() == Some(&0) {
-            self.open.pop();
+        while self.left == 0
+            && let Some(outer) = self.open.pop()
+        {
+            self.left = outer;
         }
         // Every value still to come takes at least one byte.
         let at_least = usize::try_from(self.to_come)

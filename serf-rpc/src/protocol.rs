@@ -101,7 +101,8 @@ impl Header {
     }
 }
 
-/// Whether a value is a header: it has two fields, one of them `Seq`, which no body has.
+/// Whether a value is a header: no body has a key `Seq`, and every header has one. As `Error` is its
+/// only other one, a value that begins with any other key is not looked through.
 ///
 /// It tells the two apart without any knowledge of the command, so it shows at once if
 /// [`ReplyShape::body_follows`] was ever wrong.
@@ -110,8 +111,15 @@ pub(crate) fn is_header(value: &[u8]) -> bool {
     let Ok(pairs) = reader.map_len() else {
         return false;
     };
-    let is_seq = |reader: &mut Reader<'_>| reader.bytes() == Ok(b"Seq");
-    pairs == 2 && (is_seq(&mut reader) || (reader.skip().is_ok() && is_seq(&mut reader)))
+    for pair in 1..=pairs {
+        match reader.bytes() {
+            Ok(b"Seq") => return true,
+            Ok(key) if pair == 1 && key != b"Error" => return false,
+            Ok(_) if pair < pairs && reader.skip().is_ok() => {}
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// Whether a record of a query says that no more will come.

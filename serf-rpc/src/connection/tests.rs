@@ -228,7 +228,7 @@ fn read(queue: &mut Queue) -> (Vec<Bytes>, Poll<Taken>) {
     let mut records = Vec::new();
     loop {
         match queue.poll_take(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Taken::Record(record)) => records.push(record),
+            Poll::Ready(Taken::Record(record)) => records.push(record.into()),
             end => return (records, end),
         }
     }

@@ -5,8 +5,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-
 /// How much a queue holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Capacity {
@@ -38,7 +36,7 @@ pub(crate) struct Queue(Arc<Mutex<Shared>>);
 /// What the reader takes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    Record(Bytes),
+    Record(Box<[u8]>),
     /// So many records were left out here.
     Lagged(u64),
     /// There will be no more, as it should be.
@@ -59,7 +57,7 @@ struct Shared {
 
 #[derive(Debug)]
 enum Item {
-    Record(Bytes),
+    Record(Box<[u8]>),
     Gap(u64),
 }
 
@@ -76,9 +74,7 @@ impl Sink {
             || (shared.bytes > 0 && shared.bytes + record.len() > shared.capacity.bytes);
         if !full {
             shared.bytes += record.len();
-            shared
-                .items
-                .push_back(Item::Record(Bytes::copy_from_slice(record)));
+            shared.items.push_back(Item::Record(record.into()));
         } else if let Some(Item::Gap(count)) = shared.items.back_mut() {
             *count += 1;
         } else {
@@ -163,11 +159,11 @@ mod tests {
         for record in [b"a", b"b", b"c", b"d"] {
             sink.push(record);
         }
-        assert_eq!(take(&mut queue), Some(Taken::Record(Bytes::from("a"))));
-        assert_eq!(take(&mut queue), Some(Taken::Record(Bytes::from("b"))));
+        assert_eq!(take(&mut queue), Some(Taken::Record((*b"a").into())));
+        assert_eq!(take(&mut queue), Some(Taken::Record((*b"b").into())));
         sink.push(b"e");
         assert_eq!(take(&mut queue), Some(Taken::Lagged(2)));
-        assert_eq!(take(&mut queue), Some(Taken::Record(Bytes::from("e"))));
+        assert_eq!(take(&mut queue), Some(Taken::Record((*b"e").into())));
         assert_eq!(take(&mut queue), None);
         drop(sink);
         assert_eq!(take(&mut queue), Some(Taken::Closed));
@@ -182,7 +178,7 @@ mod tests {
         sink.push(b"a");
         sink.push(b"b");
         sink.finish();
-        assert_eq!(take(&mut queue), Some(Taken::Record(Bytes::from("a"))));
+        assert_eq!(take(&mut queue), Some(Taken::Record((*b"a").into())));
         assert_eq!(take(&mut queue), Some(Taken::Lagged(1)));
         assert_eq!(take(&mut queue), Some(Taken::Finished));
         assert_eq!(take(&mut queue), Some(Taken::Finished));
@@ -199,7 +195,7 @@ mod tests {
         assert!(matches!(take(&mut queue), Some(Taken::Record(_))));
         assert_eq!(take(&mut queue), Some(Taken::Lagged(1)));
         sink.push(b"1234");
-        assert_eq!(take(&mut queue), Some(Taken::Record(Bytes::from("1234"))));
+        assert_eq!(take(&mut queue), Some(Taken::Record((*b"1234").into())));
     }
 
     #[test]
