@@ -17,15 +17,18 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::config::CheckMode;
-use crate::guard::{Probed, Target};
+use crate::guard::{Probed, Target, Urgency};
 use crate::model::{BackendName, Key};
 
 /// How long one probe may take.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// The same where the server may be dead and has traffic, and how often such a one is asked, answered or not.
+const SUSPECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(200));
 /// Probes under way at once.
 const AT_ONCE: usize = 64;
 /// The pause between two probes of a server that waits for traffic: from the first to the last.
-const URGENT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(200));
+const ADMISSION_PAUSE: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_millis(200));
 /// The pause between two probes of a server that is only watched.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// Results that wait to be read; beyond them the probes wait.
@@ -111,24 +114,29 @@ async fn probe_for_ever(
     permits: Arc<Semaphore>,
     found: mpsc::Sender<Found>,
 ) {
-    let (first, last) = if target.urgent {
-        URGENT_PAUSE
-    } else {
-        (WATCH_PAUSE, WATCH_PAUSE)
+    let addr = target.addr;
+    let (deadline, first, last) = match target.urgency {
+        Urgency::Admission => (DEADLINE, ADMISSION_PAUSE.0, ADMISSION_PAUSE.1),
+        Urgency::Watch => (DEADLINE, WATCH_PAUSE, WATCH_PAUSE),
+        Urgency::Suspect => (SUSPECT.0, SUSPECT.1, SUSPECT.1),
+    };
+    let once = || {
+        let (key, mode) = (key.clone(), Arc::clone(&mode));
+        let (permits, found) = (Arc::clone(&permits), found.clone());
+        async move {
+            let _permit = permits.acquire().await.ok()?;
+            let probed = probe(addr, &mode, deadline).await;
+            found.send(Found { key, addr, probed }).await.ok()
+        }
     };
     let mut pause = first;
+    let mut under_way = JoinSet::new();
     loop {
-        let Ok(permit) = permits.acquire().await else {
-            return;
-        };
-        let probed = probe(target.addr, &mode).await;
-        drop(permit);
-        let result = Found {
-            key: key.clone(),
-            addr: target.addr,
-            probed,
-        };
-        if found.send(result).await.is_err() {
+        if target.urgency == Urgency::Suspect {
+            // None waits for the one before: three that run out of time have to do so within a second.
+            under_way.spawn(once());
+            while under_way.try_join_next().is_some() {}
+        } else if once().await.is_none() {
             return;
         }
         sleep(pause).await;
@@ -136,9 +144,9 @@ async fn probe_for_ever(
     }
 }
 
-/// Asks once, within a second.
-pub async fn probe(addr: SocketAddr, mode: &CheckMode) -> Probed {
-    match timeout(DEADLINE, ask(addr, mode)).await {
+/// Asks once.
+async fn probe(addr: SocketAddr, mode: &CheckMode, deadline: Duration) -> Probed {
+    match timeout(deadline, ask(addr, mode)).await {
         Ok(Ok(true)) => Probed::Good,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Probed::Refused,
         _ => Probed::Failed,

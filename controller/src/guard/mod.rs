@@ -4,24 +4,29 @@
 //! Nobody is taken out on the word of one witness. Gossip says `failed` when an agent is gone, which says nothing of
 //! the web server beside it; a check says DOWN, which says nothing of where the server went. A server that announces
 //! its leave drains; one that gossip gives up is cut once a second witness says that it is dead, and kept while it
-//! answers; a new one gets traffic when it has answered a probe.
+//! answers; a new one gets traffic when it has answered a probe. What one witness may do alone is bounded by a budget.
 
+mod budget;
+mod damping;
+mod decision;
+mod pool;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config;
-use crate::haproxy::{Admin, RunningServers};
-use crate::model::{BackendName, Gossip, Key, Model, Place, ServerName, Weight};
-use crate::plan::{WantedAdmin, WantedAdmins};
-use crate::render::{Server, Servers};
+use crate::haproxy::RunningServers;
+use crate::model::{BackendName, Key, Model, Place, ServerName};
 
-use slot::{Phase, Slot};
-pub use slot::{Standing, Why};
+pub use budget::Removal;
+pub use decision::{BudgetView, Decision, Decisions, Held, Line, Origin, Standing, Why, Witnesses};
+use pool::Pool;
+use slot::Phase;
 
 /// What the guard needs to know of a backend.
 #[derive(Clone, Debug)]
@@ -30,10 +35,14 @@ pub struct Rules {
     pub checked: bool,
     /// The controller's own probe admits; otherwise HAProxy's check does.
     pub probed: bool,
+    /// A suspected server without a check is probed, and taken out when it is dead.
+    pub suspicion: bool,
     /// The backend's `[guard]`.
     pub guard: config::Guard,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// The longest that a member that comes and goes is kept out.
+    pub max_penalty: Duration,
 }
 
 /// What a probe of the controller found.
@@ -52,362 +61,202 @@ pub enum Probed {
 pub struct Target {
     /// Where.
     pub addr: SocketAddr,
-    /// Whether somebody waits for traffic behind it, or it only watches.
-    pub urgent: bool,
+    /// What for.
+    pub urgency: Urgency,
 }
 
-/// What is to be done about one server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Where it listens, and its weight.
-    pub place: Place,
-    /// Whether the file lists it, and if so, whether as ready for traffic.
-    pub line: Option<Line>,
-    /// The admin state it is to have.
-    pub admin: Option<WantedAdmin>,
-    /// How it stands and why.
-    pub standing: Standing,
-    /// What gossip says of it.
-    pub gossip: Gossip,
-}
-
-/// A server's line in the file.
+/// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
-    /// It takes traffic from the start.
-    Ready,
-    /// It is `disabled` at the next start.
-    Disabled,
+pub enum Urgency {
+    /// Somebody waits for traffic behind it.
+    Admission,
+    /// Its server may be dead and has traffic.
+    Suspect,
+    /// It only watches.
+    Watch,
 }
 
-/// All decisions, and when to look again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decisions {
-    /// Every server known.
-    pub servers: BTreeMap<Key, Decision>,
-    /// When time alone will change a decision.
-    pub deadline: Option<Instant>,
-    /// How soon HAProxy has to be read again, with `show stat`.
-    pub poll: Option<Duration>,
-}
-
-impl Decisions {
-    /// The servers that the file lists.
-    pub fn lines(&self) -> Servers {
-        let mut servers = Servers::new();
-        for (key, decision) in &self.servers {
-            let Some(line) = decision.line else { continue };
-            servers
-                .entry(key.backend.clone())
-                .or_default()
-                .push(Server {
-                    name: key.server.clone(),
-                    addr: decision.place.addr,
-                    weight: decision.place.weight,
-                    ready: line == Line::Ready,
-                });
-        }
-        servers
-    }
-
-    /// The admin states that the file cannot say.
-    pub fn admins(&self) -> WantedAdmins {
-        let admin = |(key, decision): (&Key, &Decision)| {
-            Some(((key.backend.clone(), key.server.clone()), decision.admin?))
-        };
-        self.servers.iter().filter_map(admin).collect()
-    }
+/// Whose removal is approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// Of everybody that is held.
+    All,
+    /// Of those held in one backend.
+    Backend(BackendName),
+    /// Of one server.
+    Server(Key),
 }
 
 /// The history of every server, and the decisions that follow from it.
 #[derive(Debug, Default)]
 pub struct Guard {
-    rules: BTreeMap<BackendName, Rules>,
-    slots: BTreeMap<Key, Slot>,
-    /// Servers taken out without intent, within the window.
-    removals: Vec<(Key, Instant)>,
+    pools: BTreeMap<BackendName, Pool>,
     adopted: bool,
 }
 
 impl Guard {
     /// Nothing known of any server.
     pub fn new(rules: BTreeMap<BackendName, Rules>) -> Self {
-        Self {
-            rules,
-            ..Self::default()
-        }
+        let mut guard = Self::default();
+        guard.set_rules(rules);
+        guard
     }
 
     /// Takes other rules; servers of backends that are gone are forgotten.
     pub fn set_rules(&mut self, rules: BTreeMap<BackendName, Rules>) {
-        self.slots.retain(|key, _| rules.contains_key(&key.backend));
-        self.rules = rules;
-    }
-
-    /// Takes a server as proven and in rotation: it was before this process started.
-    pub fn adopt(&mut self, key: Key, place: Place, now: Instant) {
-        if self.rules.contains_key(&key.backend) {
-            self.slots
-                .entry(key)
-                .or_insert_with(|| Slot::new(place, now))
-                .phase = Phase::In;
-        }
-    }
-
-    /// The servers in rotation, for the ledger.
-    pub fn in_rotation(&self) -> impl Iterator<Item = (&Key, Place)> {
-        self.slots
-            .iter()
-            .filter(|(_, slot)| slot.phase == Phase::In)
-            .map(|(key, slot)| (key, slot.place))
-    }
-
-    /// Hears gossip.
-    pub fn hear(&mut self, model: &Model, now: Instant) {
-        for (key, slot) in &mut self.slots {
-            let listed = model
-                .backends
-                .get(&key.backend)
-                .and_then(|servers| servers.get(&key.server));
-            match listed {
-                Some(candidate) => slot.hear(candidate, now),
-                None => slot.miss(model.known.contains(&key.server), now),
-            }
-        }
-        for (key, candidate) in model.candidates() {
-            let Ok(attributes) = candidate.attributes else {
-                continue;
-            };
-            let gone = matches!(candidate.gossip, Gossip::Leaving | Gossip::Left);
-            if gone || self.slots.contains_key(&key) {
-                continue;
-            }
-            let mut slot = Slot::new(attributes.place, now);
-            slot.hear(candidate, now);
-            self.slots.insert(key, slot);
-        }
-    }
-
-    /// Reads what HAProxy runs. The first time, what it has ready counts as proven.
-    pub fn read(&mut self, running: &RunningServers, now: Instant) {
-        if !self.adopted {
-            self.adopted = true;
-            self.adopt_running(running, now);
-        }
-        for (key, slot) in &mut self.slots {
-            slot.read(
-                running
-                    .get(key.backend.as_str())
-                    .and_then(|servers| servers.get(key.server.as_str())),
-            );
-        }
-        self.slots.retain(|_, slot| slot.phase != Phase::Gone);
-    }
-
-    fn adopt_running(&mut self, running: &RunningServers, now: Instant) {
-        for (backend, servers) in running {
-            let Some(backend) =
-                BackendName::new(backend).filter(|name| self.rules.contains_key(name))
-            else {
-                continue;
-            };
-            for (server, running) in servers {
-                let (Some(server), Some(addr)) = (ServerName::new(server), running.addr) else {
-                    continue;
-                };
-                let Some(weight) = Weight::new(running.weight) else {
-                    continue;
-                };
-                let key = Key {
-                    backend: backend.clone(),
-                    server,
-                };
-                let place = Place { addr, weight };
-                match running.admin {
-                    Admin::Ready => {
-                        let slot = self
-                            .slots
-                            .entry(key)
-                            .or_insert_with(|| Slot::new(place, now));
-                        slot.adopt(place);
-                    }
-                    Admin::Drain => {
-                        let slot = self
-                            .slots
-                            .entry(key)
-                            .or_insert_with(|| Slot::new(place, now));
-                        slot.adopt_draining(now);
-                    }
-                    Admin::Maint => {}
+        self.pools.retain(|backend, _| rules.contains_key(backend));
+        for (backend, rules) in rules {
+            match self.pools.get_mut(&backend) {
+                Some(pool) => pool.rules = rules,
+                None => {
+                    self.pools.insert(backend, Pool::new(rules));
                 }
             }
         }
     }
 
+    /// Takes a server as proven and in rotation: it was before this process started.
+    pub fn adopt(&mut self, key: Key, place: Place, now: Instant) {
+        if let Some(pool) = self.pools.get_mut(&key.backend) {
+            pool.adopt(key.server, place, now);
+        }
+    }
+
+    /// Takes a removal that an earlier process made: it counts, and the server may come back.
+    pub fn restore(&mut self, key: Key, removal: Removal, now: Instant) {
+        if let Some(pool) = self.pools.get_mut(&key.backend) {
+            pool.restore(key.server, removal, now);
+        }
+    }
+
+    /// The servers in rotation, for the next process.
+    pub fn in_rotation(&self) -> impl Iterator<Item = (Key, Place)> {
+        self.pools.iter().flat_map(|(backend, pool)| {
+            let slots = pool.slots.iter();
+            slots
+                .filter(|(_, slot)| slot.phase == Phase::In)
+                .map(|(server, slot)| (key(backend, server), slot.place))
+        })
+    }
+
+    /// The removals that count, for the next process.
+    pub fn removals(&self) -> impl Iterator<Item = (Key, Removal)> {
+        self.pools.iter().flat_map(|(backend, pool)| {
+            let removals = pool.ledger.iter();
+            removals.map(|(server, removal)| (key(backend, server), removal))
+        })
+    }
+
+    /// Hears gossip.
+    pub fn hear(&mut self, model: &Model, now: Instant) {
+        let none = BTreeMap::new();
+        for (backend, pool) in &mut self.pools {
+            let candidates = model.backends.get(backend).unwrap_or(&none);
+            pool.hear(candidates, &model.known, now);
+        }
+    }
+
+    /// Hears that the agent suspects a member; says whether anything may follow from it.
+    pub fn suspect(&mut self, name: &ServerName, now: Instant) -> bool {
+        let mut news = false;
+        for pool in self.pools.values_mut() {
+            if let Some(slot) = pool.slots.get_mut(name) {
+                news |= slot.suspect(&pool.rules, now);
+            }
+        }
+        news
+    }
+
+    /// Reads what HAProxy runs. The first time, what it has ready counts as proven.
+    pub fn read(&mut self, running: &RunningServers, now: Instant) {
+        let adopts = !std::mem::replace(&mut self.adopted, true);
+        for (backend, pool) in &mut self.pools {
+            let servers = running.get(backend.as_str());
+            if adopts {
+                for (name, running) in servers.into_iter().flatten() {
+                    if let Some(name) = ServerName::new(name) {
+                        pool.adopt_running(name, running, now);
+                    }
+                }
+            }
+            pool.read(servers, now);
+        }
+    }
+
     /// Hears what a probe found at an address; says whether anything may follow from it.
     pub fn probed(&mut self, key: &Key, addr: SocketAddr, found: Probed) -> bool {
-        self.slots
-            .get_mut(key)
+        self.pools
+            .get_mut(&key.backend)
+            .and_then(|pool| pool.slots.get_mut(&key.server))
             .is_some_and(|slot| slot.probed(addr, found))
+    }
+
+    /// Takes that somebody approves removals which the guard holds back; says whose.
+    pub fn approve(&mut self, approval: &Approval) -> Vec<Key> {
+        let mut approved = Vec::new();
+        for (backend, pool) in &mut self.pools {
+            let names = match approval {
+                Approval::All => pool.approve(|_| true),
+                Approval::Backend(wanted) if wanted == backend => pool.approve(|_| true),
+                Approval::Server(wanted) if wanted.backend == *backend => {
+                    pool.approve(|name| *name == wanted.server)
+                }
+                _ => continue,
+            };
+            approved.extend(names.iter().map(|name| key(backend, name)));
+        }
+        approved
     }
 
     /// Whether the next decision depends on `show stat`.
     pub fn wants_stat(&self) -> bool {
-        self.slots.iter().any(|(key, slot)| {
-            self.rules
-                .get(&key.backend)
-                .is_some_and(|rules| slot.poll(rules).is_some())
+        self.pools.values().any(|pool| {
+            let mut slots = pool.slots.values();
+            slots.any(|slot| slot.poll(&pool.rules).is_some())
         })
     }
 
     /// The probes that are to run.
     pub fn targets(&self, now: Instant) -> BTreeMap<Key, Target> {
-        self.slots
-            .iter()
-            .filter_map(|(key, slot)| {
-                let rules = self.rules.get(&key.backend)?;
-                Some((key.clone(), slot.target(rules, now)?))
-            })
-            .collect()
+        let mut targets = BTreeMap::new();
+        for (backend, pool) in &self.pools {
+            for (server, slot) in &pool.slots {
+                if let Some(target) = slot.target(&pool.rules, now) {
+                    targets.insert(key(backend, server), target);
+                }
+            }
+        }
+        targets
     }
 
     /// Decides about every server.
     pub fn decide(&mut self, now: Instant) -> Decisions {
-        self.forget_removals(now);
-        let taken = self.places_of_the_living();
-        for (key, slot) in &mut self.slots {
-            if let Some(rules) = self.rules.get(&key.backend) {
-                let taken_over = taken.contains(&(key.backend.clone(), slot.place.addr));
-                slot.step(rules, taken_over, now);
-            }
-        }
-        for (backend, rules) in &self.rules {
-            cut_the_dead(&mut self.slots, backend, rules, &mut self.removals, now);
-            end_holds(&mut self.slots, backend, rules, &mut self.removals, now);
-        }
-        self.slots.retain(|_, slot| slot.phase != Phase::Gone);
-        self.decisions(now)
-    }
-
-    /// Addresses that are an alive member's now: a server that gossip has given up is none of them.
-    fn places_of_the_living(&self) -> BTreeSet<(BackendName, SocketAddr)> {
-        self.slots
-            .iter()
-            .filter(|(_, slot)| slot.is_wanted())
-            .map(|(key, slot)| (key.backend.clone(), slot.place.addr))
-            .collect()
-    }
-
-    /// A removal counts against the budget until its window ends or the server is back.
-    fn forget_removals(&mut self, now: Instant) {
-        let (rules, slots) = (&self.rules, &self.slots);
-        self.removals.retain(|(key, at)| {
-            let window = rules
-                .get(&key.backend)
-                .map_or(Duration::ZERO, |rules| rules.guard.window);
-            let back = slots
-                .get(key)
-                .is_some_and(|slot| slot.phase == Phase::In || slot.gossip == Gossip::Left);
-            now < *at + window && !back
-        });
-    }
-
-    fn decisions(&self, now: Instant) -> Decisions {
         let mut decisions = Decisions::default();
-        for (key, slot) in &self.slots {
-            let Some(rules) = self.rules.get(&key.backend) else {
-                continue;
-            };
-            decisions.poll = earliest(decisions.poll, slot.poll(rules));
-            let deadline = slot.deadline(rules).filter(|&deadline| deadline > now);
-            decisions.deadline = earliest(decisions.deadline, deadline);
-            decisions.servers.insert(key.clone(), slot.decision(rules));
+        for (backend, pool) in &mut self.pools {
+            pool.decide(now);
+            let aged = pool.ledger.deadline(pool.rules.guard.window);
+            decisions.deadline = earliest(decisions.deadline, aged.filter(|&at| at > now));
+            for (server, slot) in &pool.slots {
+                let deadline = slot.deadline(&pool.rules).filter(|&at| at > now);
+                decisions.deadline = earliest(decisions.deadline, deadline);
+                decisions.poll = earliest(decisions.poll, slot.poll(&pool.rules));
+                let decision = slot.decision(&pool.rules);
+                decisions.servers.insert(key(backend, server), decision);
+            }
+            let budget = pool.budget_view();
+            decisions.budgets.insert(backend.clone(), budget);
         }
         decisions
     }
 }
 
+fn key(backend: &BackendName, server: &ServerName) -> Key {
+    Key {
+        backend: backend.clone(),
+        server: server.clone(),
+    }
+}
+
 fn earliest<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     a.into_iter().chain(b).min()
-}
-
-/// Cuts who gossip has given up and another witness calls dead; the last line of a backend stays, dead or not.
-fn cut_the_dead(
-    slots: &mut BTreeMap<Key, Slot>,
-    backend: &BackendName,
-    rules: &Rules,
-    removals: &mut Vec<(Key, Instant)>,
-    now: Instant,
-) {
-    let mut remaining = in_backend(slots, backend)
-        .filter(|(_, slot)| slot.phase == Phase::In)
-        .count();
-    for (key, slot) in slots.iter_mut().filter(|(key, _)| key.backend == *backend) {
-        if remaining <= 1 {
-            return;
-        }
-        if slot.phase == Phase::In && !slot.is_listed_alive() && slot.is_dead(rules) {
-            slot.phase = Phase::Out {
-                admin: WantedAdmin::Cut,
-            };
-            removals.push((key.clone(), now));
-            remaining -= 1;
-        }
-    }
-}
-
-/// Drains who answers but has been `failed` for longer than `hold`, as far as the budget goes.
-fn end_holds(
-    slots: &mut BTreeMap<Key, Slot>,
-    backend: &BackendName,
-    rules: &Rules,
-    removals: &mut Vec<(Key, Instant)>,
-    now: Instant,
-) {
-    let Some(hold) = rules.guard.hold else { return };
-    let in_rotation: Vec<&Slot> = in_backend(slots, backend)
-        .map(|(_, slot)| slot)
-        .filter(|slot| slot.phase == Phase::In)
-        .collect();
-    let answering = in_rotation
-        .iter()
-        .filter(|slot| !slot.is_dead(rules))
-        .count();
-    let given_up = in_rotation
-        .iter()
-        .filter(|slot| !slot.is_listed_alive())
-        .count();
-    let used = removals
-        .iter()
-        .filter(|(key, _)| key.backend == *backend)
-        .count();
-    let base = in_rotation.len() + used;
-    let budget = (base * usize::from(rules.guard.max_removal_percent) / 100).max(1);
-    // More than the budget given up at once is a split of gossip, which is waited out.
-    if given_up > budget {
-        return;
-    }
-    let mut spare = budget
-        .saturating_sub(used)
-        .min(answering.saturating_sub(rules.guard.min_servers.max(1)));
-    for (key, slot) in slots.iter_mut().filter(|(key, _)| key.backend == *backend) {
-        let held_out = slot.phase == Phase::In
-            && slot.gossip == Gossip::Failed
-            && now >= slot.gossip_since + hold;
-        if held_out && spare > 0 {
-            slot.phase = Phase::Draining {
-                since: now,
-                idle: false,
-            };
-            removals.push((key.clone(), now));
-            spare -= 1;
-        }
-    }
-}
-
-fn in_backend<'a>(
-    slots: &'a BTreeMap<Key, Slot>,
-    backend: &'a BackendName,
-) -> impl Iterator<Item = (&'a Key, &'a Slot)> {
-    slots.iter().filter(move |(key, _)| key.backend == *backend)
 }

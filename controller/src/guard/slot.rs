@@ -1,37 +1,58 @@
 //! The history of one server: what the witnesses said of it in, its phase out. Pure.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::haproxy::{Admin, Check, RunningServer};
-use crate::model::{Attributes, Candidate, Gossip, Place, Quarantine, Wish};
+use crate::model::{Attributes, Candidate, Gossip, Place, Quarantine, ServerName, Wish};
 use crate::plan::WantedAdmin;
 
-use super::{Decision, Line, Probed, Rules, Target};
+use super::decision::{Held, Origin};
+use super::{Probed, Rules, Target, Urgency};
 
 /// How often a draining server is looked at: it is removed when its last request is done.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// How often the other witnesses are asked about a server that gossip has given up.
 const WITNESS_POLL: Duration = Duration::from_secs(1);
-/// More failures than the greatest `probe_fall` say nothing new.
-const MOST_FAILURES: u32 = 100;
+/// More probes in a row than the greatest `probe_fall` say nothing new.
+const MOST_IN_A_ROW: u32 = 100;
+/// How long a suspicion is shown that only HAProxy's check could settle.
+const SUSPICION: Duration = Duration::from_secs(10);
+/// Good probes in a row that clear a server of a suspicion.
+const CLEARED_BY: u32 = 2;
 
 /// One server as the guard knows it.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub(super) place: Place,
     pub(super) phase: Phase,
+    pub(super) since: Instant,
+    pub(super) origin: Origin,
     pub(super) gossip: Gossip,
-    pub(super) gossip_since: Instant,
+    /// `hold` runs from here: when the agent failed, or when a split of gossip ended.
+    pub(super) hold_from: Instant,
     /// Its new place, not proven yet.
-    moving: Option<Place>,
-    wish: Wish,
+    pub(super) moving: Option<Place>,
+    pub(super) wish: Wish,
     /// The rules pick it.
-    selected: bool,
-    quarantine: Option<Quarantine>,
-    proof: Proof,
-    check: Check,
+    pub(super) selected: bool,
+    pub(super) quarantine: Option<Quarantine>,
+    pub(super) proof: Proof,
+    pub(super) check: Check,
+    /// Since when the agent suspects it, and its probes have not cleared it.
+    suspected: Option<Instant>,
+    /// Gossip knows it, be it as absent.
+    listed: bool,
+    /// It has had traffic.
+    served: bool,
+    /// Why it was taken out although it may answer; only an alive member comes back from it.
+    pub(super) dismissed: Option<Dismissal>,
+    /// Somebody has approved its removal.
+    pub(super) approved: bool,
+    /// Why it was not taken out at the last decision.
+    pub(super) held: Option<Held>,
+    /// Why it was not let in at the last decision.
+    pub(super) barred: Option<Barred>,
 }
 
 /// Where a server is on its way through the backend.
@@ -49,82 +70,59 @@ pub(super) enum Phase {
     Gone,
 }
 
+/// Why a server was taken out although it may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dismissal {
+    /// `hold` was over.
+    Hold,
+    /// Somebody approved it.
+    Approval,
+}
+
+/// Why a server that answers is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Barred {
+    /// It comes and goes, and has to be steady for so long, until then.
+    Damped { until: Instant, penalty: Duration },
+    /// Another server in rotation has its address.
+    Taken(ServerName),
+}
+
 /// What the controller's own probes found since they were last asked for.
-#[derive(Clone, Copy, Debug, Default)]
-struct Proof {
-    good: bool,
-    refused: bool,
-    failures: u32,
-}
-
-/// How a server stands, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// In a word: `ready`, `waiting`, `drain`, `maint`, `leaving` or `out`.
-    pub state: &'static str,
-    /// The reason.
-    pub why: Why,
-}
-
-/// Why a server stands as it does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// Gossip says alive, and it answers.
-    Proven,
-    /// Gossip says alive; it has not answered a probe yet.
-    NotProven,
-    /// Gossip has given it up; it answers, or nobody says that it does not.
-    KeptWithoutAgent,
-    /// Gossip has given it up and it is dead; it is watched in case it comes back.
-    Dead,
-    /// Its tags cannot be used any more; its last good ones stay in force.
-    KeptInQuarantine(Quarantine),
-    /// It proves its new address before it is moved.
-    Moving(SocketAddr),
-    /// It leaves, or has left.
-    Leaves,
-    /// No rule picks it any more.
-    Deselected,
-    /// Its tag `state` asks for it.
-    AskedFor,
-    /// Its agent has been gone for longer than `hold`.
-    HeldLongEnough,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Proven => f.write_str("alive and answering"),
-            Self::NotProven => f.write_str("alive, but has not answered a probe yet"),
-            Self::KeptWithoutAgent => {
-                f.write_str("its agent is gone; kept, as nobody calls the server dead")
-            }
-            Self::Dead => f.write_str("its agent is gone and it does not answer; watched"),
-            Self::KeptInQuarantine(reason) => write!(f, "kept with its last good tags: {reason}"),
-            Self::Moving(addr) => write!(f, "moving to {addr} once that answers"),
-            Self::Leaves => f.write_str("it leaves the cluster"),
-            Self::Deselected => f.write_str("no rule picks it any more"),
-            Self::AskedFor => f.write_str("its tag `state` asks for it"),
-            Self::HeldLongEnough => f.write_str("its agent has been gone for longer than `hold`"),
-        }
-    }
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Proof {
+    /// Good ones in a row.
+    pub(super) good: u32,
+    /// The last one was refused.
+    pub(super) refused: bool,
+    /// Others than good ones in a row.
+    pub(super) failures: u32,
 }
 
 impl Slot {
-    pub(super) fn new(place: Place, now: Instant) -> Self {
+    pub(super) fn new(place: Place, origin: Origin, now: Instant) -> Self {
         Self {
             place,
             phase: Phase::Out {
                 admin: WantedAdmin::Maint,
             },
+            since: now,
+            origin,
             gossip: Gossip::Absent,
-            gossip_since: now,
+            hold_from: now,
             moving: None,
             wish: Wish::Ready,
             selected: true,
             quarantine: None,
             proof: Proof::default(),
             check: Check::None,
+            suspected: None,
+            listed: true,
+            served: false,
+            dismissed: None,
+            approved: false,
+            held: None,
+            barred: None,
         }
     }
 
@@ -132,6 +130,7 @@ impl Slot {
     pub(super) fn hear(&mut self, candidate: &Candidate, now: Instant) {
         self.set_gossip(candidate.gossip, now);
         self.selected = true;
+        self.listed = true;
         match &candidate.attributes {
             Ok(Attributes { place, wish }) => {
                 self.quarantine = None;
@@ -148,6 +147,7 @@ impl Slot {
     /// Takes that no rule picks it: because of its tags, or because gossip does not know it at all.
     pub(super) fn miss(&mut self, known: bool, now: Instant) {
         self.selected = !known;
+        self.listed = known;
         self.moving = None;
         if !known {
             self.set_gossip(Gossip::Absent, now);
@@ -155,10 +155,23 @@ impl Slot {
     }
 
     fn set_gossip(&mut self, gossip: Gossip, now: Instant) {
-        if self.gossip != gossip {
-            self.gossip = gossip;
-            self.gossip_since = now;
-            self.proof = Proof::default();
+        if self.gossip == gossip {
+            return;
+        }
+        self.gossip = gossip;
+        self.hold_from = now;
+        self.approved = false;
+        match gossip {
+            Gossip::Failed if self.is_suspected() => self.proof.good = 0,
+            Gossip::Alive => {
+                self.proof = Proof::default();
+                self.dismissed = None;
+                self.suspected = None;
+            }
+            _ => {
+                self.proof = Proof::default();
+                self.suspected = None;
+            }
         }
     }
 
@@ -178,14 +191,10 @@ impl Slot {
         }
     }
 
-    /// The worker that was there first has it ready.
-    pub(super) fn adopt(&mut self, place: Place) {
-        if self.phase
-            == (Phase::Out {
-                admin: WantedAdmin::Maint,
-            })
-        {
-            self.phase = Phase::In;
+    /// It had traffic when this controller was last there, or has it in the worker that was there first.
+    pub(super) fn adopt(&mut self, place: Place, now: Instant) {
+        if self.is_resting() {
+            self.enter(Phase::In, now);
             if place.addr != self.place.addr && self.gossip == Gossip::Alive {
                 self.moving = Some(self.place);
                 self.place.addr = place.addr;
@@ -193,9 +202,14 @@ impl Slot {
         }
     }
 
+    /// It was taken out without intent when this controller was last there: it may come back.
+    pub(super) fn restore(&mut self) {
+        self.served = true;
+    }
+
     /// The worker that was there first drains it.
     pub(super) fn adopt_draining(&mut self, now: Instant) {
-        self.phase = if self.is_wanted() {
+        let phase = if self.is_wanted() {
             Phase::Out {
                 admin: WantedAdmin::Drain,
             }
@@ -205,10 +219,47 @@ impl Slot {
                 idle: false,
             }
         };
+        self.enter(phase, now);
+    }
+
+    fn is_resting(&self) -> bool {
+        self.phase
+            == Phase::Out {
+                admin: WantedAdmin::Maint,
+            }
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase, now: Instant) {
+        self.phase = phase;
+        self.since = now;
+        self.held = None;
+        self.barred = None;
+        self.served |= phase == Phase::In;
+    }
+
+    /// Where it moves once the new place has answered.
+    pub(super) fn proven_move(&self) -> Option<Place> {
+        let may = self.phase == Phase::In && self.is_wanted() && self.proof.good > 0;
+        self.moving.filter(|_| may)
+    }
+
+    pub(super) fn move_to(&mut self, place: Place) {
+        self.place = place;
+        self.moving = None;
+        self.proof = Proof::default();
+    }
+
+    /// It takes traffic from now on.
+    pub(super) fn let_in(&mut self, now: Instant) {
+        self.enter(Phase::In, now);
+        self.proof = Proof::default();
+        self.suspected = None;
+        // What the check said of the server before it went out is over.
+        self.check = Check::None;
     }
 
     /// Takes how HAProxy runs it.
-    pub(super) fn read(&mut self, running: Option<&RunningServer>) {
+    pub(super) fn read(&mut self, running: Option<&RunningServer>, now: Instant) {
         let stat = running.and_then(|running| running.stat.as_ref());
         match (running, stat) {
             (None, _) => self.check = Check::None,
@@ -226,7 +277,15 @@ impl Slot {
             Phase::Leaving { .. }
                 if running.is_none_or(|running| running.admin == Admin::Maint) =>
             {
-                self.phase = Phase::Gone;
+                let stays = self.dismissed.is_some() && self.is_given_up();
+                self.phase = if stays || self.is_wanted() {
+                    Phase::Out {
+                        admin: WantedAdmin::Maint,
+                    }
+                } else {
+                    Phase::Gone
+                };
+                self.since = now;
             }
             _ => {}
         }
@@ -238,18 +297,54 @@ impl Slot {
             return false;
         }
         let before = self.proof;
-        let failures = if found == Probed::Good {
-            0
+        let more = |count: u32| (count + 1).min(MOST_IN_A_ROW);
+        self.proof = match found {
+            Probed::Good => Proof {
+                good: more(before.good),
+                ..Proof::default()
+            },
+            Probed::Refused | Probed::Failed => Proof {
+                good: 0,
+                refused: found == Probed::Refused,
+                failures: more(before.failures),
+            },
+        };
+        let matters = self.proof.good > 0 || self.is_suspected() || !self.is_wanted();
+        before != self.proof && matters
+    }
+
+    /// Takes that the agent suspects its member; says whether that matters.
+    pub(super) fn suspect(&mut self, rules: &Rules, now: Instant) -> bool {
+        let new = self.phase == Phase::In && self.is_wanted() && !self.is_suspected();
+        if new {
+            self.suspected = Some(now);
+            if self.is_judged_by_probe(rules) {
+                self.proof = Proof::default();
+            }
+        }
+        new
+    }
+
+    pub(super) fn is_suspected(&self) -> bool {
+        self.suspected.is_some()
+    }
+
+    /// Its own answers clear it; where nobody asks it, time does.
+    fn clear_suspicion(&mut self, rules: &Rules, now: Instant) {
+        let Some(since) = self.suspected else { return };
+        let cleared = if self.is_judged_by_probe(rules) {
+            self.proof.good >= CLEARED_BY
         } else {
-            before.failures.saturating_add(1)
+            now >= since + SUSPICION
         };
-        self.proof = Proof {
-            good: found == Probed::Good,
-            refused: found == Probed::Refused,
-            failures,
-        };
-        let judged = |proof: Proof| (proof.good, proof.refused, proof.failures.min(MOST_FAILURES));
-        judged(before) != judged(self.proof) && (self.proof.good || !self.is_wanted())
+        if cleared && self.phase == Phase::In {
+            self.suspected = None;
+        }
+    }
+
+    /// Its suspicion is settled by the controller's own probes: nobody else would notice that it is dead.
+    pub(super) fn is_judged_by_probe(&self, rules: &Rules) -> bool {
+        rules.suspicion && !rules.checked && self.moving.is_none()
     }
 
     /// How soon HAProxy has to be read again for this server's sake, with `show stat`.
@@ -265,94 +360,100 @@ impl Slot {
 
     /// The probe that would settle something.
     pub(super) fn target(&self, rules: &Rules, now: Instant) -> Option<Target> {
-        let watch = Some(Target {
-            addr: self.place.addr,
-            urgent: false,
-        });
+        let at = |addr, urgency| Some(Target { addr, urgency });
+        let here = self.place.addr;
         match self.phase {
-            Phase::Out { .. } if self.is_wanted() => (rules.probed && self.wish == Wish::Ready)
-                .then_some(Target {
-                    addr: self.place.addr,
-                    urgent: true,
-                }),
-            Phase::Out { .. } if self.is_given_up() => {
-                let over = rules
-                    .guard
-                    .hold
-                    .is_some_and(|hold| now >= self.gossip_since + hold);
-                (self.gossip == Gossip::Absent || !over).then_some(watch)?
+            Phase::Out { .. } if self.is_wanted() => {
+                let asked = self.wish == Wish::Ready && (rules.probed || self.is_suspected());
+                asked.then(|| at(here, Urgency::Admission))?
             }
-            Phase::In if self.is_wanted() => self.moving.map(|moving| Target {
-                addr: moving.addr,
-                urgent: true,
-            }),
-            Phase::In if self.is_given_up() && !rules.checked => watch,
+            Phase::Out { .. } if self.is_watched(rules, now) => at(here, Urgency::Watch),
+            Phase::In if self.is_wanted() => match self.moving {
+                Some(moving) => at(moving.addr, Urgency::Admission),
+                None if self.is_suspected() && self.is_judged_by_probe(rules) => {
+                    at(here, Urgency::Suspect)
+                }
+                None => None,
+            },
+            Phase::In if self.is_given_up() && !rules.checked => {
+                let urgency = if self.is_suspected() {
+                    Urgency::Suspect
+                } else {
+                    Urgency::Watch
+                };
+                at(here, urgency)
+            }
             _ => None,
         }
     }
 
+    /// Out, and it may come back although gossip has given it up, or its death is still to be witnessed.
+    fn is_watched(&self, rules: &Rules, now: Instant) -> bool {
+        let over = rules
+            .guard
+            .hold
+            .is_some_and(|hold| now >= self.hold_from + hold);
+        let waited_for = self.gossip == Gossip::Absent || !over || self.dismissed.is_some();
+        self.is_given_up() && waited_for
+    }
+
     /// Takes the steps that concern this server alone.
     pub(super) fn step(&mut self, rules: &Rules, taken_over: bool, now: Instant) {
+        self.clear_suspicion(rules, now);
         match self.phase {
             Phase::Out { .. } => self.step_out(rules, taken_over, now),
             Phase::In => self.step_in(taken_over, now),
             Phase::Draining { since, idle } => {
                 if self.is_wanted() && self.wish == Wish::Ready {
-                    self.phase = Phase::Out {
-                        admin: WantedAdmin::Drain,
-                    };
+                    let admin = WantedAdmin::Drain;
+                    self.enter(Phase::Out { admin }, now);
                     self.proof = Proof::default();
                 } else if idle || now >= since + rules.drain_timeout {
-                    self.end_drain(since, idle);
+                    self.end_drain(since, idle, now);
                 }
             }
             Phase::Leaving { .. } | Phase::Gone => {
                 if self.is_wanted() {
-                    self.phase = Phase::Out {
-                        admin: WantedAdmin::Maint,
-                    };
+                    let admin = WantedAdmin::Maint;
+                    self.enter(Phase::Out { admin }, now);
                 }
             }
         }
     }
 
     /// Whose tag asked for the drain stays, out of use; everybody else goes.
-    fn end_drain(&mut self, since: Instant, idle: bool) {
-        self.phase = if self.is_asked_for() {
-            Phase::Draining { since, idle: true }
+    fn end_drain(&mut self, since: Instant, idle: bool, now: Instant) {
+        if self.is_asked_for() {
+            self.phase = Phase::Draining { since, idle: true };
         } else {
-            Phase::Leaving { shut: !idle }
-        };
+            self.enter(Phase::Leaving { shut: !idle }, now);
+        }
     }
 
     fn step_out(&mut self, rules: &Rules, taken_over: bool, now: Instant) {
         let unusable = self.is_wanted() && self.quarantine.is_some();
-        let given_up = self.is_given_up();
-        let watched = given_up && self.target(rules, now).is_some() && !taken_over;
-        if unusable || self.is_going() || (given_up && !watched) {
-            self.phase = Phase::Leaving { shut: false };
-        } else if self.wish == Wish::Ready && self.is_proven(rules) {
-            self.phase = Phase::In;
-            self.proof = Proof::default();
-            // What the check said of the server before it went out is over.
-            self.check = Check::None;
+        let watched = self.is_watched(rules, now) && self.served && !taken_over;
+        let given_up = self.is_given_up() && self.gossip != Gossip::Absent;
+        let over = taken_over || self.dismissed.is_some() || !self.listed;
+        let forgotten = self.gossip == Gossip::Absent && over;
+        if unusable || self.is_going() || forgotten || (given_up && !watched) {
+            self.dismissed = None;
+            self.enter(Phase::Leaving { shut: false }, now);
         }
     }
 
     fn step_in(&mut self, taken_over: bool, now: Instant) {
         if self.is_going() || self.is_asked_for() {
-            self.phase = Phase::Draining {
-                since: now,
-                idle: false,
-            };
+            self.drain(now);
         } else if self.is_given_up() && taken_over {
-            self.phase = Phase::Leaving { shut: true };
-        } else if self.proof.good
-            && let Some(place) = self.moving.take()
-        {
-            self.place = place;
-            self.proof = Proof::default();
+            self.enter(Phase::Leaving { shut: true }, now);
         }
+    }
+
+    /// Its running requests may finish.
+    pub(super) fn drain(&mut self, now: Instant) {
+        let idle = false;
+        self.enter(Phase::Draining { since: now, idle }, now);
     }
 
     /// Alive and picked: somebody wants it in the backend.
@@ -360,12 +461,8 @@ impl Slot {
         self.gossip == Gossip::Alive && self.selected
     }
 
-    /// Gossip lists it and calls it alive, picked or not.
-    pub(super) fn is_listed_alive(&self) -> bool {
-        self.gossip == Gossip::Alive
-    }
-
-    fn is_given_up(&self) -> bool {
+    /// Picked, and gossip says that its agent is gone, or nothing.
+    pub(super) fn is_given_up(&self) -> bool {
         self.selected && matches!(self.gossip, Gossip::Failed | Gossip::Absent)
     }
 
@@ -375,102 +472,49 @@ impl Slot {
     }
 
     /// Its tag asks for drain or maint.
-    fn is_asked_for(&self) -> bool {
+    pub(super) fn is_asked_for(&self) -> bool {
         self.is_wanted() && self.wish != Wish::Ready
     }
 
-    fn is_proven(&self, rules: &Rules) -> bool {
-        self.proof.good || (!rules.probed && self.is_wanted() && self.check == Check::Up)
+    /// It is out, answers, and somebody wants it in: the member itself, or what it was before its agent went.
+    pub(super) fn may_come_in(&self, rules: &Rules) -> bool {
+        let out = matches!(self.phase, Phase::Out { .. });
+        let welcome = if self.is_wanted() {
+            self.quarantine.is_none()
+        } else {
+            self.is_given_up() && self.served && self.dismissed.is_none()
+        };
+        out && welcome && self.wish == Wish::Ready && self.is_proven(rules)
     }
 
-    /// A second witness calls it dead: HAProxy's check, or without one the controller's own probe.
+    fn is_proven(&self, rules: &Rules) -> bool {
+        let needed = if self.is_suspected() { CLEARED_BY } else { 1 };
+        let by_check = !rules.probed && self.is_wanted() && !self.is_suspected();
+        self.proof.good >= needed || (by_check && self.check == Check::Up)
+    }
+
+    /// A witness beside gossip calls it dead: HAProxy's check, or without one the controller's own probe.
     pub(super) fn is_dead(&self, rules: &Rules) -> bool {
-        if rules.checked {
+        if rules.checked && self.phase == Phase::In {
             self.check == Check::Down
         } else {
-            self.proof.refused || self.proof.failures >= rules.guard.probe_fall
+            self.moving.is_none() && self.fails_probes(rules)
         }
+    }
+
+    fn fails_probes(&self, rules: &Rules) -> bool {
+        self.proof.refused || self.proof.failures >= rules.guard.probe_fall
     }
 
     /// When time alone will change its phase.
     pub(super) fn deadline(&self, rules: &Rules) -> Option<Instant> {
-        match self.phase {
-            Phase::Draining { since, .. } => Some(since + rules.drain_timeout),
-            Phase::In | Phase::Out { .. } if self.gossip == Gossip::Failed => {
-                rules.guard.hold.map(|hold| self.gossip_since + hold)
+        match (&self.phase, &self.barred) {
+            (Phase::Draining { since, .. }, _) => Some(*since + rules.drain_timeout),
+            (_, Some(Barred::Damped { until, .. })) => Some(*until),
+            (Phase::In | Phase::Out { .. }, _) if self.gossip == Gossip::Failed => {
+                rules.guard.hold.map(|hold| self.hold_from + hold)
             }
             _ => None,
-        }
-    }
-
-    pub(super) fn decision(&self, rules: &Rules) -> Decision {
-        let (line, admin, state, why) = match self.phase {
-            Phase::In => (
-                Some(Line::Ready),
-                Some(WantedAdmin::Ready),
-                "ready",
-                self.why_in(),
-            ),
-            Phase::Out { admin } if self.is_wanted() => {
-                let (admin, state, why) = self.waiting(rules, admin);
-                (Some(Line::Disabled), Some(admin), state, why)
-            }
-            Phase::Out { admin } => (None, Some(admin), "out", Why::Dead),
-            Phase::Draining { idle, .. } if self.is_asked_for() => {
-                let maint = idle && self.wish == Wish::Maint;
-                let (admin, state) = if maint {
-                    (WantedAdmin::Maint, "maint")
-                } else {
-                    (WantedAdmin::Drain, "drain")
-                };
-                (Some(Line::Disabled), Some(admin), state, Why::AskedFor)
-            }
-            Phase::Draining { .. } => (None, Some(WantedAdmin::Drain), "drain", self.why_going()),
-            Phase::Leaving { shut } => (
-                None,
-                shut.then_some(WantedAdmin::Cut),
-                "leaving",
-                self.why_going(),
-            ),
-            Phase::Gone => (None, None, "leaving", self.why_going()),
-        };
-        Decision {
-            place: self.place,
-            line,
-            admin,
-            standing: Standing { state, why },
-            gossip: self.gossip,
-        }
-    }
-
-    /// Alive and not in rotation: unproven, or asked to stay out.
-    fn waiting(&self, rules: &Rules, resting: WantedAdmin) -> (WantedAdmin, &'static str, Why) {
-        match self.wish {
-            Wish::Drain => (WantedAdmin::Drain, "drain", Why::AskedFor),
-            Wish::Maint => (WantedAdmin::Maint, "maint", Why::AskedFor),
-            Wish::Ready if !rules.probed => (WantedAdmin::Waiting, "waiting", Why::NotProven),
-            Wish::Ready if resting == WantedAdmin::Drain => {
-                (WantedAdmin::Drain, "waiting", Why::NotProven)
-            }
-            Wish::Ready => (WantedAdmin::Maint, "waiting", Why::NotProven),
-        }
-    }
-
-    fn why_in(&self) -> Why {
-        match (&self.quarantine, self.moving) {
-            _ if self.is_given_up() => Why::KeptWithoutAgent,
-            (Some(quarantine), _) => Why::KeptInQuarantine(quarantine.clone()),
-            (None, Some(moving)) => Why::Moving(moving.addr),
-            (None, None) => Why::Proven,
-        }
-    }
-
-    fn why_going(&self) -> Why {
-        match self.gossip {
-            _ if !self.selected => Why::Deselected,
-            Gossip::Leaving | Gossip::Left => Why::Leaves,
-            Gossip::Failed => Why::HeldLongEnough,
-            Gossip::Alive | Gossip::Absent => Why::Dead,
         }
     }
 }

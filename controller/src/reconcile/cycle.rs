@@ -167,11 +167,7 @@ impl Reconciler {
                 .filter(|e| is_remembered(e))
                 .map(|e| e.member.clone())
                 .collect(),
-            in_rotation: self
-                .guard
-                .in_rotation()
-                .map(|(key, place)| (key.clone(), place))
-                .collect(),
+            in_rotation: self.guard.in_rotation().collect(),
         };
         if memory == self.saved {
             return;

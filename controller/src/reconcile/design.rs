@@ -54,6 +54,8 @@ impl Design {
         let rules = |backend: &crate::config::Backend| Rules {
             checked: backend.check != CheckMode::Off,
             probed: backend.probe,
+            suspicion: self.config.suspicion.enabled,
+            max_penalty: self.config.damping.max_penalty,
             guard: backend.guard.clone(),
             drain_timeout: backend.drain.timeout,
         };

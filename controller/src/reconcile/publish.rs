@@ -124,7 +124,7 @@ impl Reconciler {
                 why: decision.standing.why.to_string(),
                 address: decision.place.addr,
                 weight: decision.place.weight.get(),
-                gossip: gossip_word(decision.gossip).to_owned(),
+                gossip: gossip_word(decision.witnesses.gossip).to_owned(),
             };
             let backend = backends.entry(key.backend.to_string()).or_default();
             backend.servers.insert(key.server.to_string(), server);

@@ -1,6 +1,10 @@
+mod laws;
+mod one_witness;
+
 use super::*;
-use crate::haproxy::{Check, RunningServer, ServerStat};
-use crate::model::{Attributes, Candidate, Quarantine, Weight, Wish};
+use crate::haproxy::{Admin, Check, RunningServer, ServerStat};
+use crate::model::{Attributes, Candidate, Gossip, Quarantine, Weight, Wish};
+use crate::plan::WantedAdmin;
 
 const HOLD: Duration = Duration::from_secs(600);
 const DRAIN: Duration = Duration::from_secs(30);
@@ -9,6 +13,8 @@ fn rules(checked: bool) -> Rules {
     Rules {
         checked,
         probed: true,
+        suspicion: true,
+        max_penalty: Duration::from_secs(30),
         guard: config::Guard {
             min_servers: 1,
             max_removal_percent: 50,
@@ -119,6 +125,14 @@ impl Scene {
             .map(|target| target.addr);
         self.guard
             .probed(&key(name), at.expect("a probe is wanted"), found);
+    }
+
+    fn approve(&mut self, name: &str) -> usize {
+        self.guard.approve(&Approval::Server(key(name))).len()
+    }
+
+    fn gone_from_haproxy(&mut self, name: &str) {
+        self.running.get_mut("b").unwrap().remove(name);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -419,6 +433,21 @@ fn a_server_moves_when_its_new_address_answers_and_not_before() {
     assert_eq!(scene.decision("s1").unwrap().place.addr, addr("s1"));
     scene.probe("s1", Probed::Good);
     assert_eq!(scene.decision("s1").unwrap().place.addr, new);
+}
+
+#[test]
+fn two_servers_may_change_places_and_none_moves_to_where_one_stays() {
+    let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
+    let at = |scene: &mut Scene, name| scene.decision(name).unwrap().place.addr;
+    scene.gossip_at("s1", Gossip::Alive, addr("s2"), Wish::Ready);
+    scene.decide();
+    scene.probe("s1", Probed::Good);
+    assert_eq!(at(&mut scene, "s1"), addr("s1"));
+    scene.gossip_at("s2", Gossip::Alive, addr("s1"), Wish::Ready);
+    scene.decide();
+    scene.probe("s2", Probed::Good);
+    assert_eq!(at(&mut scene, "s1"), addr("s2"));
+    assert_eq!(at(&mut scene, "s2"), addr("s1"));
 }
 
 #[test]

@@ -1,0 +1,255 @@
+//! What the guard decides about a server, and why, as data and in words.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::haproxy::Check;
+use crate::model::{Gossip, Key, Place, Quarantine, ServerName};
+use crate::plan::{WantedAdmin, WantedAdmins};
+use crate::render::{Server, Servers};
+
+/// What is to be done about one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Where it listens, and its weight.
+    pub place: Place,
+    /// Whether the file lists it, and if so, whether as ready for traffic.
+    pub line: Option<Line>,
+    /// The admin state it is to have.
+    pub admin: Option<WantedAdmin>,
+    /// How it stands and why.
+    pub standing: Standing,
+    /// What each witness says of it.
+    pub witnesses: Witnesses,
+    /// How the controller came to know it.
+    pub origin: Origin,
+    /// Since when it has stood so.
+    pub since: Instant,
+}
+
+/// A server's line in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// It takes traffic from the start.
+    Ready,
+    /// It is `disabled` at the next start.
+    Disabled,
+}
+
+/// What each witness says of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witnesses {
+    /// Serf.
+    pub gossip: Gossip,
+    /// HAProxy's check.
+    pub check: Check,
+    /// The controller's own probe; none where none was wanted lately.
+    pub probe: Option<super::Probed>,
+    /// The agent, or its neighbours, could not reach the member just now.
+    pub suspected: bool,
+}
+
+/// How the controller came to know a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A member of the cluster announced it.
+    Member,
+    /// It was in rotation before this controller started, by its own book or its file.
+    Before,
+    /// The running worker had it.
+    Worker,
+}
+
+impl Origin {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Before => "before",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// How a server stands, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// In a word: `ready`, `waiting`, `drain`, `maint`, `leaving` or `out`.
+    pub state: &'static str,
+    /// The reason.
+    pub why: Why,
+}
+
+/// Why a server stands as it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Gossip says alive, and it answers.
+    Proven,
+    /// Gossip says alive; it has not answered a probe yet.
+    NotProven,
+    /// Gossip says alive and its address is another server's, which is alive too.
+    AddressTaken(ServerName),
+    /// It comes and goes; it is let in again once it has been steady for so long.
+    Damped(Duration),
+    /// Gossip has given it up; it answers, or nobody says that it does not.
+    KeptWithoutAgent,
+    /// One witness would have it out; it stays.
+    Held(Held),
+    /// Gossip has given it up and it is dead; it is watched in case it comes back.
+    Dead,
+    /// The agent suspects it and it does not answer, though gossip still says alive.
+    Suspected,
+    /// Its tags cannot be used any more; its last good ones stay in force.
+    KeptInQuarantine(Quarantine),
+    /// It proves its new address before it is moved.
+    Moving(SocketAddr),
+    /// It leaves, or has left.
+    Leaves,
+    /// No rule picks it any more.
+    Deselected,
+    /// Its tag `state` asks for it.
+    AskedFor,
+    /// Its address is another member's now, which is alive.
+    Replaced,
+    /// Its agent has been gone for longer than `hold`.
+    HeldLongEnough,
+    /// Its removal was approved.
+    Approved,
+}
+
+/// Why a server stays that one witness, or two, would have out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// More may not go within `window`.
+    Budget {
+        /// Servers that went already.
+        used: usize,
+        /// Servers that may go.
+        limit: usize,
+    },
+    /// So many were given up together that it looks like a split of gossip.
+    Split {
+        /// Servers given up that answer.
+        given_up: usize,
+        /// Servers that may go.
+        limit: usize,
+    },
+    /// Fewer than `min_servers` would be left, or none.
+    Floor,
+    /// So many fail the controller's own probes together that the fault is likely its own.
+    OwnProbes {
+        /// Servers that fail them.
+        dead: usize,
+        /// Servers that may go.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Budget { used, limit } => write!(
+                f,
+                "{used} of the {limit} that may go within `window` have gone"
+            ),
+            Self::Split { given_up, limit } => write!(
+                f,
+                "{given_up} answer whose agents are gone, more than the {limit} that may go: \
+                 it looks like a split of gossip"
+            ),
+            Self::Floor => f.write_str("fewer than `min_servers` would be left"),
+            Self::OwnProbes { dead, limit } => write!(
+                f,
+                "{dead} fail this controller's probes at once, more than the {limit} that may go: \
+                 the fault is likely here"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Proven => f.write_str("alive and answering"),
+            Self::NotProven => f.write_str("alive, but has not answered a probe yet"),
+            Self::AddressTaken(other) => write!(f, "alive, but its address is that of {other}"),
+            Self::Damped(penalty) => write!(
+                f,
+                "it comes and goes: let in after {} s of being steady",
+                penalty.as_secs()
+            ),
+            Self::KeptWithoutAgent => {
+                f.write_str("its agent is gone; kept, as nobody calls the server dead")
+            }
+            Self::Held(held) => write!(f, "held: {held}"),
+            Self::Dead => f.write_str("its agent is gone and it does not answer; watched"),
+            Self::Suspected => {
+                f.write_str("the agent cannot reach it and it does not answer; watched")
+            }
+            Self::KeptInQuarantine(reason) => write!(f, "kept with its last good tags: {reason}"),
+            Self::Moving(addr) => write!(f, "moving to {addr} once that answers"),
+            Self::Leaves => f.write_str("it leaves the cluster"),
+            Self::Deselected => f.write_str("no rule picks it any more"),
+            Self::AskedFor => f.write_str("its tag `state` asks for it"),
+            Self::Replaced => f.write_str("its address is another member's now"),
+            Self::HeldLongEnough => f.write_str("its agent has been gone for longer than `hold`"),
+            Self::Approved => f.write_str("its removal was approved"),
+        }
+    }
+}
+
+/// How much of a backend may go on the word of one witness, and how much has gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetView {
+    /// Servers in rotation.
+    pub in_rotation: usize,
+    /// Those of them that answer, as far as anybody knows.
+    pub answering: usize,
+    /// Servers that went without intent and count still.
+    pub used: usize,
+    /// Servers that may go.
+    pub limit: usize,
+}
+
+/// All decisions, and when to look again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Every server known.
+    pub servers: BTreeMap<Key, Decision>,
+    /// Every backend's budget.
+    pub budgets: BTreeMap<crate::model::BackendName, BudgetView>,
+    /// When time alone will change a decision.
+    pub deadline: Option<Instant>,
+    /// How soon HAProxy has to be read again, with `show stat`.
+    pub poll: Option<Duration>,
+}
+
+impl Decisions {
+    /// The servers that the file lists.
+    pub fn lines(&self) -> Servers {
+        let mut servers = Servers::new();
+        for (key, decision) in &self.servers {
+            let Some(line) = decision.line else { continue };
+            servers
+                .entry(key.backend.clone())
+                .or_default()
+                .push(Server {
+                    name: key.server.clone(),
+                    addr: decision.place.addr,
+                    weight: decision.place.weight,
+                    ready: line == Line::Ready,
+                });
+        }
+        servers
+    }
+
+    /// The admin states that the file cannot say.
+    pub fn admins(&self) -> WantedAdmins {
+        let admin = |(key, decision): (&Key, &Decision)| {
+            Some(((key.backend.clone(), key.server.clone()), decision.admin?))
+        };
+        self.servers.iter().filter_map(admin).collect()
+    }
+}

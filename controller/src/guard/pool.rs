@@ -1,0 +1,423 @@
+//! The servers of one backend: what is decided about each with regard to the others. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::haproxy::{Admin, RunningServer};
+use crate::model::{Candidate, Gossip, Place, ServerName, Weight};
+use crate::plan::WantedAdmin;
+
+use super::Rules;
+use super::budget::{Budget, Ledger, Removal};
+use super::damping::{Damper, Times};
+use super::decision::{BudgetView, Held, Origin};
+use super::slot::{Barred, Dismissal, Phase, Slot};
+
+/// What is decided settles after two or three passes; more would be a fault, and no reason to hang.
+const MOST_PASSES: usize = 8;
+
+/// A backend as the guard knows it.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) rules: Rules,
+    pub(super) slots: BTreeMap<ServerName, Slot>,
+    pub(super) ledger: Ledger,
+    damper: Damper,
+}
+
+impl Pool {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            slots: BTreeMap::new(),
+            ledger: Ledger::default(),
+            damper: Damper::default(),
+        }
+    }
+
+    fn slot(&mut self, name: ServerName, place: Place, origin: Origin, now: Instant) -> &mut Slot {
+        self.slots
+            .entry(name)
+            .or_insert_with(|| Slot::new(place, origin, now))
+    }
+
+    pub(super) fn adopt(&mut self, name: ServerName, place: Place, now: Instant) {
+        let slot = self.slot(name, place, Origin::Before, now);
+        slot.enter(Phase::In, now);
+    }
+
+    pub(super) fn restore(&mut self, name: ServerName, removal: Removal, now: Instant) {
+        self.slot(name.clone(), removal.place, Origin::Before, now)
+            .restore();
+        self.ledger.insert(name, removal);
+    }
+
+    pub(super) fn adopt_running(
+        &mut self,
+        name: ServerName,
+        running: &RunningServer,
+        now: Instant,
+    ) {
+        let (Some(addr), Some(weight)) = (running.addr, Weight::new(running.weight)) else {
+            return;
+        };
+        let place = Place { addr, weight };
+        match running.admin {
+            Admin::Ready => self
+                .slot(name, place, Origin::Worker, now)
+                .adopt(place, now),
+            Admin::Drain => self
+                .slot(name, place, Origin::Worker, now)
+                .adopt_draining(now),
+            Admin::Maint => {}
+        }
+    }
+
+    pub(super) fn hear(
+        &mut self,
+        candidates: &BTreeMap<ServerName, Candidate>,
+        known: &BTreeSet<ServerName>,
+        now: Instant,
+    ) {
+        for (name, slot) in &mut self.slots {
+            match candidates.get(name) {
+                Some(candidate) => slot.hear(candidate, now),
+                None => slot.miss(known.contains(name), now),
+            }
+        }
+        for (name, candidate) in candidates {
+            let Ok(attributes) = &candidate.attributes else {
+                continue;
+            };
+            if candidate.gossip == Gossip::Alive && !self.slots.contains_key(name) {
+                self.slot(name.clone(), attributes.place, Origin::Member, now)
+                    .hear(candidate, now);
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, running: Option<&BTreeMap<String, RunningServer>>, now: Instant) {
+        for (name, slot) in &mut self.slots {
+            slot.read(running.and_then(|servers| servers.get(name.as_str())), now);
+        }
+        self.forget_the_gone();
+    }
+
+    /// Takes that somebody wants these out who are held; says who was.
+    pub(super) fn approve(&mut self, wanted: impl Fn(&ServerName) -> bool) -> Vec<ServerName> {
+        let mut approved = Vec::new();
+        for (name, slot) in self.slots.iter_mut().filter(|(name, _)| wanted(name)) {
+            let suspect = slot.is_suspected() && slot.is_dead(&self.rules);
+            if slot.phase == Phase::In && (slot.is_given_up() || suspect) {
+                slot.approved = true;
+                approved.push(name.clone());
+            }
+        }
+        approved
+    }
+
+    /// Decides about every server, until nothing follows any more: what is decided about one changes what the others
+    /// may do.
+    pub(super) fn decide(&mut self, now: Instant) {
+        for _ in 0..MOST_PASSES {
+            let before: Vec<Phase> = self.slots.values().map(|slot| slot.phase).collect();
+            self.pass(now);
+            if self.slots.values().map(|slot| slot.phase).eq(before) {
+                break;
+            }
+        }
+        let slots = &self.slots;
+        self.damper
+            .forget(|name| slots.contains_key(name), self.times(), now);
+    }
+
+    fn pass(&mut self, now: Instant) {
+        self.observe(now);
+        self.revise_ledger(now);
+        self.move_the_proven();
+        self.step_each(now);
+        self.observe(now);
+        self.release_the_approved(now);
+        self.cut_the_dead(now);
+        self.take_out_suspects(now);
+        self.end_holds(now);
+        self.let_in(now);
+        self.revise_ledger(now);
+        self.forget_the_gone();
+    }
+
+    fn forget_the_gone(&mut self) {
+        self.slots.retain(|_, slot| slot.phase != Phase::Gone);
+    }
+
+    fn times(&self) -> Times {
+        Times {
+            window: self.rules.guard.window,
+            max_penalty: self.rules.max_penalty,
+        }
+    }
+
+    fn observe(&mut self, now: Instant) {
+        let times = self.times();
+        for (name, slot) in &self.slots {
+            let present = slot.is_wanted() || slot.may_come_in(&self.rules);
+            self.damper
+                .observe(name, present, slot.phase == Phase::In, times, now);
+        }
+    }
+
+    /// A removal counts until the server is back or has left, or `window` after a second witness agreed.
+    fn revise_ledger(&mut self, now: Instant) {
+        let (slots, rules) = (&self.slots, &self.rules);
+        self.ledger.revise(|name, removal| {
+            let slot = slots.get(name);
+            removal.agreed |= slot.is_none_or(|slot| slot.is_given_up() && slot.is_dead(rules));
+            let back = slot.is_some_and(|slot| slot.phase == Phase::In);
+            let left = slot.is_some_and(|slot| slot.gossip == Gossip::Left);
+            let old = removal.agreed && now >= removal.at + rules.guard.window;
+            !(back || left || old)
+        });
+    }
+
+    /// Moves the servers whose new place has answered, but for those whose new place is that of one that stays. Two
+    /// may change places.
+    fn move_the_proven(&mut self) {
+        let mut movers: BTreeMap<SocketAddr, (ServerName, Place)> = BTreeMap::new();
+        for (name, slot) in &self.slots {
+            if let Some(place) = slot.proven_move() {
+                movers.entry(place.addr).or_insert((name.clone(), place));
+            }
+        }
+        loop {
+            let moves = |name: &ServerName| movers.values().any(|(mover, _)| mover == name);
+            let stays = |(name, slot): &(&ServerName, &Slot)| {
+                slot.phase == Phase::In && slot.is_wanted() && !moves(name)
+            };
+            let staying = self.slots.iter().filter(stays);
+            let stay: BTreeSet<SocketAddr> = staying.map(|(_, slot)| slot.place.addr).collect();
+            let before = movers.len();
+            movers.retain(|addr, _| !stay.contains(addr));
+            if movers.len() == before {
+                break;
+            }
+        }
+        for (name, place) in movers.into_values() {
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.move_to(place);
+            }
+        }
+    }
+
+    fn step_each(&mut self, now: Instant) {
+        let wanted = self.slots.values().filter(|slot| slot.is_wanted());
+        let living: BTreeSet<SocketAddr> = wanted.map(|slot| slot.place.addr).collect();
+        for slot in self.slots.values_mut() {
+            slot.held = None;
+            let taken_over = living.contains(&slot.place.addr);
+            slot.step(&self.rules, taken_over, now);
+        }
+    }
+
+    /// The addresses in rotation, and whose they are.
+    fn addresses(&self) -> BTreeMap<SocketAddr, ServerName> {
+        self.slots
+            .iter()
+            .filter(|(_, slot)| slot.phase == Phase::In)
+            .map(|(name, slot)| (slot.place.addr, name.clone()))
+            .collect()
+    }
+
+    /// Takes out whoever was held and approved: first, so that the rest is decided without them.
+    fn release_the_approved(&mut self, now: Instant) {
+        for slot in self.slots.values_mut() {
+            if slot.phase != Phase::In || !slot.approved {
+                continue;
+            }
+            let dead = slot.is_dead(&self.rules);
+            if slot.is_given_up() && !dead {
+                slot.dismissed = Some(Dismissal::Approval);
+                slot.drain(now);
+            } else if slot.is_given_up() {
+                let admin = WantedAdmin::Cut;
+                slot.enter(Phase::Out { admin }, now);
+            } else if slot.is_suspected() && dead {
+                let admin = WantedAdmin::Maint;
+                slot.enter(Phase::Out { admin }, now);
+            }
+        }
+    }
+
+    /// Cuts who gossip has given up and another witness calls dead, down to the floor: the last line of a backend
+    /// stays, dead or not. Where HAProxy checks, dead lines up to `min_servers` stay too, as they take no traffic.
+    fn cut_the_dead(&mut self, now: Instant) {
+        let floor = if self.rules.checked { self.floor() } else { 1 };
+        let mut lines = self.in_rotation().count();
+        for (name, slot) in &mut self.slots {
+            if slot.phase != Phase::In || !slot.is_given_up() || !slot.is_dead(&self.rules) {
+                continue;
+            }
+            if lines <= floor {
+                slot.held = Some(Held::Floor);
+                continue;
+            }
+            lines -= 1;
+            let (place, at, agreed) = (slot.place, now, true);
+            self.ledger
+                .insert(name.clone(), Removal { place, at, agreed });
+            let admin = WantedAdmin::Cut;
+            slot.enter(Phase::Out { admin }, now);
+        }
+    }
+
+    /// Takes out who is suspected and fails the controller's probes, while gossip still says alive: one witness and a
+    /// half, so within the budget. If too many fail at once, the fault is likely the controller's own.
+    fn take_out_suspects(&mut self, now: Instant) {
+        let rules = &self.rules;
+        let is_dead_suspect = |slot: &Slot| {
+            slot.is_wanted()
+                && slot.is_suspected()
+                && slot.is_judged_by_probe(rules)
+                && slot.is_dead(rules)
+        };
+        // Those that are out already count too: a fault of the controller's own does not end with them.
+        let suspects = self.slots.values().filter(|slot| is_dead_suspect(slot));
+        let dead = suspects.count();
+        if dead == 0 {
+            return;
+        }
+        let (budget, floor, answering) = (self.budget(), self.floor(), self.answering());
+        let mut spare = budget.spare();
+        let (used, limit) = (budget.used, budget.limit);
+        for (name, slot) in &mut self.slots {
+            if slot.phase != Phase::In || !is_dead_suspect(slot) {
+                continue;
+            }
+            slot.held = if dead > limit {
+                Some(Held::OwnProbes { dead, limit })
+            } else if spare == 0 {
+                Some(Held::Budget { used, limit })
+            } else if answering < floor {
+                Some(Held::Floor)
+            } else {
+                None
+            };
+            if slot.held.is_none() {
+                spare -= 1;
+                let (place, at, agreed) = (slot.place, now, false);
+                self.ledger
+                    .insert(name.clone(), Removal { place, at, agreed });
+                let admin = WantedAdmin::Maint;
+                slot.enter(Phase::Out { admin }, now);
+            }
+        }
+    }
+
+    /// Drains who answers but has been `failed` for longer than `hold`, as far as the budget goes. More than the budget
+    /// given up together is a split of gossip, which is waited out: `hold` does not run meanwhile.
+    fn end_holds(&mut self, now: Instant) {
+        let (budget, floor) = (self.budget(), self.floor());
+        let mut answering = self.answering();
+        let mut spare = budget.spare();
+        let (used, limit) = (budget.used, budget.limit);
+        let rules = &self.rules;
+        let answers = |slot: &Slot| slot.is_given_up() && !slot.is_dead(rules);
+        let is_kept = |slot: &Slot| slot.phase == Phase::In && answers(slot);
+        let is_drained = |slot: &Slot| slot.dismissed.is_some() && answers(slot);
+        let given_up = self.slots.values();
+        let given_up = given_up.filter(|slot| is_kept(slot) || is_drained(slot));
+        let given_up = given_up.count();
+        for (name, slot) in self.slots.iter_mut().filter(|(_, slot)| is_kept(slot)) {
+            if given_up > limit {
+                slot.hold_from = now;
+                slot.held = Some(Held::Split { given_up, limit });
+                continue;
+            }
+            let over = |hold| slot.gossip == Gossip::Failed && now >= slot.hold_from + hold;
+            if !rules.guard.hold.is_some_and(over) {
+                continue;
+            }
+            if spare == 0 {
+                slot.held = Some(Held::Budget { used, limit });
+            } else if answering <= floor {
+                slot.held = Some(Held::Floor);
+            } else {
+                spare -= 1;
+                answering -= 1;
+                let (place, at, agreed) = (slot.place, now, false);
+                self.ledger
+                    .insert(name.clone(), Removal { place, at, agreed });
+                slot.dismissed = Some(Dismissal::Hold);
+                slot.drain(now);
+            }
+        }
+    }
+
+    /// Lets in who answers and is wanted. Who comes and goes has to wait, but never so that `min_servers` or the
+    /// budget would be broken.
+    fn let_in(&mut self, now: Instant) {
+        let mut held = self.addresses();
+        let mut damped = BTreeSet::new();
+        for (name, slot) in &mut self.slots {
+            if !matches!(slot.phase, Phase::Out { .. }) {
+                continue;
+            }
+            slot.barred = held
+                .get(&slot.place.addr)
+                .map(|other| Barred::Taken(other.clone()));
+            if slot.barred.is_some() || !slot.may_come_in(&self.rules) {
+                continue;
+            }
+            match self.damper.until(name) {
+                Some((until, penalty)) if now < until => {
+                    slot.barred = Some(Barred::Damped { until, penalty });
+                    damped.insert((until, name.clone()));
+                }
+                _ => {
+                    slot.let_in(now);
+                    held.insert(slot.place.addr, name.clone());
+                }
+            }
+        }
+        while let Some((_, name)) = damped.pop_first() {
+            let waiting = damped.len() + 1;
+            let base = self.in_rotation().count() + waiting;
+            let budget = Budget::new(base, self.ledger.used(), &self.rules.guard);
+            if self.answering() >= self.floor() && waiting <= budget.spare() {
+                break;
+            }
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.let_in(now);
+            }
+        }
+    }
+
+    fn in_rotation(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.values().filter(|slot| slot.phase == Phase::In)
+    }
+
+    /// Servers in rotation that nobody calls dead.
+    fn answering(&self) -> usize {
+        let answering = self.in_rotation().filter(|slot| !slot.is_dead(&self.rules));
+        answering.count()
+    }
+
+    fn floor(&self) -> usize {
+        self.rules.guard.min_servers.max(1)
+    }
+
+    fn budget(&self) -> Budget {
+        let in_rotation = self.in_rotation().count();
+        Budget::new(in_rotation, self.ledger.used(), &self.rules.guard)
+    }
+
+    pub(super) fn budget_view(&self) -> BudgetView {
+        let budget = self.budget();
+        BudgetView {
+            in_rotation: self.in_rotation().count(),
+            answering: self.answering(),
+            used: budget.used,
+            limit: budget.limit,
+        }
+    }
+}

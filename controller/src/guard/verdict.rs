@@ -1,0 +1,124 @@
+//! From a server's history to what is done about it, with the reason. Pure.
+
+use crate::model::{Gossip, Wish};
+use crate::plan::WantedAdmin;
+
+use super::decision::{Decision, Line, Standing, Why, Witnesses};
+use super::slot::{Barred, Dismissal, Phase, Slot};
+use super::{Probed, Rules};
+
+impl Slot {
+    pub(super) fn decision(&self, rules: &Rules) -> Decision {
+        let (line, admin, state, why) = match self.phase {
+            Phase::In => (
+                Some(Line::Ready),
+                Some(WantedAdmin::Ready),
+                "ready",
+                self.why_in(),
+            ),
+            Phase::Out { admin } if self.is_wanted() => {
+                let (admin, state, why) = self.waiting(rules, admin);
+                let doubled = matches!(self.barred, Some(Barred::Taken(_)));
+                let line = (!doubled).then_some(Line::Disabled);
+                (line, Some(admin), state, why)
+            }
+            Phase::Out { admin } => (None, Some(admin), "out", self.why_out()),
+            Phase::Draining { idle, .. } if self.is_asked_for() => {
+                let maint = idle && self.wish == Wish::Maint;
+                let (admin, state) = if maint {
+                    (WantedAdmin::Maint, "maint")
+                } else {
+                    (WantedAdmin::Drain, "drain")
+                };
+                (Some(Line::Disabled), Some(admin), state, Why::AskedFor)
+            }
+            Phase::Draining { .. } => (None, Some(WantedAdmin::Drain), "drain", self.why_going()),
+            Phase::Leaving { shut } => (
+                None,
+                shut.then_some(WantedAdmin::Cut),
+                "leaving",
+                self.why_going(),
+            ),
+            Phase::Gone => (None, None, "leaving", self.why_going()),
+        };
+        Decision {
+            place: self.place,
+            line,
+            admin,
+            standing: Standing { state, why },
+            witnesses: self.witnesses(),
+            origin: self.origin,
+            since: self.since,
+        }
+    }
+
+    fn witnesses(&self) -> Witnesses {
+        let probe = if self.proof.good > 0 {
+            Some(Probed::Good)
+        } else if self.proof.refused {
+            Some(Probed::Refused)
+        } else if self.proof.failures > 0 {
+            Some(Probed::Failed)
+        } else {
+            None
+        };
+        Witnesses {
+            gossip: self.gossip,
+            check: self.check,
+            probe,
+            suspected: self.is_suspected(),
+        }
+    }
+
+    /// Alive and not in rotation: unproven, or asked to stay out.
+    fn waiting(&self, rules: &Rules, resting: WantedAdmin) -> (WantedAdmin, &'static str, Why) {
+        match self.wish {
+            Wish::Drain => (WantedAdmin::Drain, "drain", Why::AskedFor),
+            Wish::Maint => (WantedAdmin::Maint, "maint", Why::AskedFor),
+            Wish::Ready if self.is_suspected() => (WantedAdmin::Maint, "out", Why::Suspected),
+            Wish::Ready if !rules.probed => (WantedAdmin::Waiting, "waiting", self.why_waiting()),
+            Wish::Ready if resting == WantedAdmin::Drain => {
+                (WantedAdmin::Drain, "waiting", self.why_waiting())
+            }
+            Wish::Ready => (WantedAdmin::Maint, "waiting", self.why_waiting()),
+        }
+    }
+
+    fn why_waiting(&self) -> Why {
+        match &self.barred {
+            None => Why::NotProven,
+            Some(Barred::Taken(by)) => Why::AddressTaken(by.clone()),
+            Some(Barred::Damped { penalty, .. }) => Why::Damped(*penalty),
+        }
+    }
+
+    fn why_in(&self) -> Why {
+        match (&self.quarantine, self.moving) {
+            _ if self.held.is_some() => self.held.map_or(Why::Proven, Why::Held),
+            _ if self.is_given_up() => Why::KeptWithoutAgent,
+            (Some(quarantine), _) => Why::KeptInQuarantine(quarantine.clone()),
+            (None, Some(moving)) => Why::Moving(moving.addr),
+            (None, None) => Why::Proven,
+        }
+    }
+
+    fn why_out(&self) -> Why {
+        match self.dismissed {
+            Some(Dismissal::Hold) => Why::HeldLongEnough,
+            Some(Dismissal::Approval) => Why::Approved,
+            None => Why::Dead,
+        }
+    }
+
+    fn why_going(&self) -> Why {
+        match self.gossip {
+            _ if !self.selected => Why::Deselected,
+            Gossip::Leaving | Gossip::Left => Why::Leaves,
+            Gossip::Failed | Gossip::Absent if self.dismissed.is_some() => self.why_out(),
+            Gossip::Failed | Gossip::Absent if self.phase == (Phase::Leaving { shut: true }) => {
+                Why::Replaced
+            }
+            Gossip::Alive | Gossip::Failed | Gossip::Absent => Why::Dead,
+        }
+    }
+}
