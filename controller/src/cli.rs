@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use controller::config::Config;
-use controller::control::{Answer, ControlError, Request, ask};
+use controller::control::{Answer, Approve, ControlError, Request, ask};
 use controller::preview::preview;
 use controller::reconcile::{self, RunOptions};
 use controller::render::BUILT_IN;
@@ -94,6 +94,15 @@ enum Command {
     ///
     /// Asks the running controller through its control socket.
     Status(FormatArgs),
+    /// Say what was done, why, how, and how long it took; the latest last
+    ///
+    /// Asks the running controller through its control socket. The book is bounded and survives a restart.
+    History(HistoryArgs),
+    /// Let servers go that are held in rotation
+    ///
+    /// A server whose agent is gone stays while it answers, and so does one that only one witness calls dead once too
+    /// many have gone. `status` shows whom the guard holds and why. Exits 0 if somebody goes, 1 if not.
+    Approve(ApproveArgs),
     /// Say what would be done, with a diff of the file
     ///
     /// Asks the running controller; without one, asks agent and HAProxy itself and changes nothing. Exits 0 where there
@@ -133,6 +142,34 @@ struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+struct HistoryArgs {
+    /// Only the last so many entries
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    last: Option<usize>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serf-haproxy approve nodes/web-3
+      one server
+  serf-haproxy approve nodes --revision 17
+      all that are held in a backend, if nothing has changed since that status")]
+struct ApproveArgs {
+    /// A backend, or one server of it
+    #[arg(value_name = "BACKEND[/SERVER]", required_unless_present = "all")]
+    targets: Vec<String>,
+    /// All that are held, in all backends
+    #[arg(long, conflicts_with = "targets")]
+    all: bool,
+    /// Only if nothing has changed since this revision of the status
+    #[arg(long, value_name = "N")]
+    revision: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 struct FormatArgs {
     /// For people or for programs
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
@@ -169,6 +206,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Run(args) => follow(&cli.config, args.adopt),
         Command::Status(args) => status(&cli.config, args.format),
+        Command::History(args) => history(&cli.config, args),
+        Command::Approve(args) => approve(&cli.config, args),
         Command::Plan(args) => plan(&cli.config, args.format),
         Command::Check => check(&cli.config),
         Command::Render(RenderArgs {
@@ -247,6 +286,38 @@ fn status(path: &Path, format: Format) -> anyhow::Result<Exit> {
     match format {
         Format::Text => print(&status.to_string()),
         Format::Json => print_json(&*status),
+    }
+}
+
+fn history(path: &Path, args: &HistoryArgs) -> anyhow::Result<Exit> {
+    let config = Config::load(path, environment())?;
+    let answer = runtime()?.block_on(ask(&config.control.socket, Request::History))?;
+    let Answer::History(entries) = answer else {
+        anyhow::bail!("the controller answered something else")
+    };
+    let skipped = entries
+        .len()
+        .saturating_sub(args.last.unwrap_or(usize::MAX));
+    let entries: Vec<_> = entries.into_iter().skip(skipped).collect();
+    match args.format.format {
+        Format::Text => {
+            let lines: String = entries.iter().map(ToString::to_string).collect();
+            print(&lines)
+        }
+        Format::Json => print_json(&entries),
+    }
+}
+
+fn approve(path: &Path, args: &ApproveArgs) -> anyhow::Result<Exit> {
+    let config = Config::load(path, environment())?;
+    let request = Request::Approve(Approve {
+        targets: args.targets.clone(),
+        revision: args.revision,
+    });
+    match runtime()?.block_on(ask(&config.control.socket, request))? {
+        Answer::Approved(servers) => print(&(servers.join("\n") + "\n")),
+        Answer::Refused(why) => anyhow::bail!(why),
+        _ => anyhow::bail!("the controller answered something else"),
     }
 }
 

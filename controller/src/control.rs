@@ -1,7 +1,7 @@
 //! The control socket: what the running controller last published, for `status`, `plan` and `render`.
 //!
 //! One line of JSON each way over a unix socket with mode 0600. Answers come from what the last cycle published, so
-//! that a client never waits for a cycle and a cycle never for a client.
+//! that a client never waits for a cycle and a cycle never for a client; only an approval goes to the loop itself.
 
 use std::fmt;
 use std::io;
@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::history::Entry;
 use crate::status::Status;
 
 /// How long a client may take, and how long one waits.
@@ -30,7 +31,7 @@ const REQUEST_BYTES: u64 = 4096;
 const ANSWER_BYTES: u64 = 64 << 20;
 
 /// What a client may ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
     /// How everything stands.
@@ -39,6 +40,28 @@ pub enum Request {
     Plan,
     /// The file as it is to be.
     Render,
+    /// What was done.
+    History,
+    /// Let servers go that the guard holds.
+    Approve(Approve),
+}
+
+/// Which held servers may go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approve {
+    /// `BACKEND` or `BACKEND/SERVER`; all that are held if there is none.
+    pub targets: Vec<String>,
+    /// Only if nothing has changed since this revision of the status.
+    pub revision: Option<u64>,
+}
+
+/// An approval on its way to the loop.
+#[derive(Debug)]
+pub struct Approving {
+    /// What may go.
+    pub approve: Approve,
+    /// Who went, as `BACKEND/SERVER`, or why nobody did.
+    pub answer: oneshot::Sender<Result<Vec<String>, String>>,
 }
 
 /// What a cycle leaves for clients.
@@ -50,6 +73,8 @@ pub struct Published {
     pub plan: PendingPlan,
     /// The file as it is to be.
     pub text: Arc<str>,
+    /// What was done, the oldest first.
+    pub history: Arc<[Arc<Entry>]>,
 }
 
 /// What is left to be done, as lines for people.
@@ -92,7 +117,7 @@ impl fmt::Display for PendingPlan {
 }
 
 /// What a client gets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// To [`Request::Status`].
@@ -101,6 +126,12 @@ pub enum Answer {
     Plan(PendingPlan),
     /// To [`Request::Render`].
     Render(String),
+    /// To [`Request::History`], the oldest first.
+    History(Vec<Entry>),
+    /// To [`Request::Approve`]: who goes.
+    Approved(Vec<String>),
+    /// To [`Request::Approve`]: why nobody goes.
+    Refused(String),
     /// The request was not understood.
     Error(String),
 }
@@ -207,7 +238,11 @@ impl Control {
     }
 
     /// Answers clients, until it is dropped.
-    pub async fn serve(self, published: watch::Receiver<Arc<Published>>) {
+    pub async fn serve(
+        self,
+        published: watch::Receiver<Arc<Published>>,
+        approvals: mpsc::Sender<Approving>,
+    ) {
         let permits = Arc::new(Semaphore::new(CLIENTS));
         let mut clients = JoinSet::new();
         loop {
@@ -217,9 +252,11 @@ impl Control {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let published = published.borrow().clone();
+                    let approvals = approvals.clone();
                     clients.spawn(async move {
                         let _permit = permit;
-                        if let Ok(Err(error)) = timeout(DEADLINE, answer(stream, &published)).await
+                        if let Ok(Err(error)) =
+                            timeout(DEADLINE, answer(stream, &published, &approvals)).await
                         {
                             tracing::debug!(%error, "a control client went away");
                         }
@@ -243,7 +280,11 @@ impl Drop for Control {
     }
 }
 
-async fn answer(mut stream: UnixStream, published: &Published) -> io::Result<()> {
+async fn answer(
+    mut stream: UnixStream,
+    published: &Published,
+    approvals: &mpsc::Sender<Approving>,
+) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut request = String::new();
     BufReader::new(read.take(REQUEST_BYTES))
@@ -253,9 +294,28 @@ async fn answer(mut stream: UnixStream, published: &Published) -> io::Result<()>
         Ok(Request::Status) => Answer::Status(Box::new(published.status.clone())),
         Ok(Request::Plan) => Answer::Plan(published.plan.clone()),
         Ok(Request::Render) => Answer::Render(published.text.to_string()),
+        Ok(Request::History) => {
+            let entries = published.history.iter();
+            Answer::History(entries.map(|entry| Entry::clone(entry)).collect())
+        }
+        Ok(Request::Approve(approve)) => pass_on(approve, approvals).await,
         Err(error) => Answer::Error(error.to_string()),
     };
     write.write_all(&line(&answer)?).await
+}
+
+/// An approval is the one thing that a client changes: the loop takes it and says what came of it.
+async fn pass_on(approve: Approve, approvals: &mpsc::Sender<Approving>) -> Answer {
+    let (answer, answered) = oneshot::channel();
+    let gone = || Answer::Refused("the controller is stopping".to_owned());
+    if approvals.send(Approving { approve, answer }).await.is_err() {
+        return gone();
+    }
+    match answered.await {
+        Ok(Ok(approved)) => Answer::Approved(approved),
+        Ok(Err(refusal)) => Answer::Refused(refusal),
+        Err(_) => gone(),
+    }
 }
 
 fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {

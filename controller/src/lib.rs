@@ -7,8 +7,10 @@
 pub mod check;
 pub mod config;
 pub mod control;
+pub mod epoch;
 pub mod guard;
 pub mod haproxy;
+pub mod history;
 pub mod model;
 pub mod pace;
 pub mod plan;

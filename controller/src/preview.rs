@@ -7,11 +7,12 @@ use serf_rpc::{Client, Continuity, Snapshot};
 
 use crate::config::Config;
 use crate::control::PendingPlan;
+use crate::epoch::Epoch;
 use crate::guard::Guard;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::{RuntimeApi, State};
 use crate::plan::{ConfigText, Input, Plan, WantedAdmins, plan};
-use crate::reconcile::{Design, RunError, agents, servers_before};
+use crate::reconcile::{Design, RunError, agents, restore_removals, servers_before};
 use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
 use crate::select::select;
 use crate::state::StateDir;
@@ -77,7 +78,7 @@ impl View {
         let on_disk = ConfigFile::new(&config.haproxy.config, FIRST_LINE)
             .read()
             .await?;
-        let known = Snapshot::restored(memory.members, SystemTime::now());
+        let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
         let snapshot = ask_agents(config, known).await?;
         let model = select(&snapshot, &config.backends, &design.defaults(&snapshot));
         let now = Instant::now();
@@ -88,6 +89,7 @@ impl View {
         ) {
             guard.adopt(key, place, now);
         }
+        restore_removals(&mut guard, &memory, &Epoch::now());
         guard.hear(&model, now);
         let running = RuntimeApi::new(&config.haproxy.stats_socket)
             .read(true)

@@ -1,6 +1,7 @@
 //! What has to survive a restart of the controller: the state directory.
 //!
-//! It holds the lock (one controller a directory), the members last seen and the servers in rotation, the texts that
+//! It holds the lock (one controller a directory), the members last seen, the servers in rotation and those that were
+//! taken out without intent, the history, the texts that
 //! a worker may have started with, by stamp, and the options of the servers that were added to the running worker.
 //! Everything in it can be lost without harm to traffic: what is missing costs a reload or a probe, never a server.
 
@@ -59,6 +60,19 @@ pub struct Memory {
     pub members: Vec<Member>,
     /// The servers that had traffic.
     pub in_rotation: BTreeMap<Key, Place>,
+    /// The servers that were taken out without intent.
+    pub removals: BTreeMap<Key, Removed>,
+}
+
+/// A server that was taken out without intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Where it was.
+    pub place: Place,
+    /// When it went, in seconds since 1970.
+    pub at: u64,
+    /// A second witness has said that it is dead.
+    pub agreed: bool,
 }
 
 impl StateDir {
@@ -107,6 +121,11 @@ impl StateDir {
                 .into_iter()
                 .filter_map(SavedServer::into_place)
                 .collect(),
+            removals: saved
+                .removals
+                .into_iter()
+                .filter_map(SavedRemoval::into_removed)
+                .collect(),
         }
     }
 
@@ -125,6 +144,15 @@ impl StateDir {
                 .in_rotation
                 .iter()
                 .map(|(key, place)| SavedServer::from_place(key, *place))
+                .collect(),
+            removals: memory
+                .removals
+                .iter()
+                .map(|(key, removed)| SavedRemoval {
+                    server: SavedServer::from_place(key, removed.place),
+                    at: removed.at,
+                    agreed: removed.agreed,
+                })
                 .collect(),
         };
         self.save("members.json", &saved)
@@ -176,6 +204,11 @@ impl StateDir {
                 servers,
             },
         )
+    }
+
+    /// Where the history is kept.
+    pub fn history_path(&self) -> PathBuf {
+        self.dir.join("history.jsonl")
     }
 
     /// The text with that stamp, if it was saved.
@@ -271,6 +304,8 @@ pub fn is_remembered(entry: &Entry) -> bool {
 struct SavedMemory {
     members: Vec<SavedMember>,
     in_rotation: Vec<SavedServer>,
+    #[serde(default)]
+    removals: Vec<SavedRemoval>,
 }
 
 /// Names and tags are any bytes: escaped as `\xff` they fit into JSON, and come back as they were.
@@ -299,6 +334,14 @@ struct SavedServer {
     server: String,
     addr: SocketAddr,
     weight: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedRemoval {
+    #[serde(flatten)]
+    server: SavedServer,
+    at: u64,
+    agreed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -356,6 +399,14 @@ impl SavedMember {
             member = member.tag(Vec::unescape_bytes(key), Vec::unescape_bytes(value));
         }
         member.build()
+    }
+}
+
+impl SavedRemoval {
+    fn into_removed(self) -> Option<(Key, Removed)> {
+        let (key, place) = self.server.into_place()?;
+        let (at, agreed) = (self.at, self.agreed);
+        Some((key, Removed { place, at, agreed }))
     }
 }
 

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 /// How everything stands after a cycle. Its JSON form is an interface: names are stable, values are added only.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// When it was so, in seconds since 1970.
+    pub time: u64,
+    /// Counts up whenever a server stands otherwise than before; `approve --revision` takes it.
+    pub revision: u64,
     /// Whether anything is wrong, in sentences; empty when all is well.
     pub problems: Vec<String>,
     /// The Serf agent.
@@ -84,6 +88,14 @@ pub struct Counters {
 /// A backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
+    /// Servers in rotation.
+    pub in_rotation: usize,
+    /// Those of them that nobody calls dead.
+    pub answering: usize,
+    /// Servers that went without intent and count still.
+    pub removed: usize,
+    /// So many may go on the word of one witness.
+    pub may_go: usize,
     /// Its servers, by name.
     pub servers: BTreeMap<String, Server>,
 }
@@ -101,6 +113,76 @@ pub struct Server {
     pub weight: u16,
     /// What gossip says of it: `alive`, `leaving`, `left`, `failed` or `absent`.
     pub gossip: String,
+    /// What HAProxy's check says: `up`, `falling`, `down`, `pending` or `none`.
+    pub check: String,
+    /// What the controller's own probe says: `good`, `refused`, `failed` or `none`.
+    pub probe: String,
+    /// The agent, or its neighbours, could not reach the member just now.
+    pub suspected: bool,
+    /// One witness would have it out, and the guard keeps it: `approve` lets it go.
+    pub held: bool,
+    /// How the controller came to know it: `member`, `before` (by its own book or file) or `worker`.
+    pub origin: String,
+    /// Since when it has stood so, in seconds since 1970.
+    pub since: u64,
+}
+
+impl Backend {
+    fn write(&self, f: &mut fmt::Formatter<'_>, name: &str, now: u64) -> fmt::Result {
+        writeln!(
+            f,
+            "\nbackend {name}: {} in rotation, {} answering; {} removed of {} that may go on one witness's word",
+            self.in_rotation, self.answering, self.removed, self.may_go
+        )?;
+        if self.servers.is_empty() {
+            return writeln!(f, "  no servers");
+        }
+        let width = |text: fn(&Server) -> String| {
+            let widths = self.servers.values().map(|server| text(server).len());
+            widths.max().unwrap_or(0)
+        };
+        let names = self
+            .servers
+            .keys()
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+            .max(4);
+        let addresses = width(|server| server.address.to_string()).max(7);
+        writeln!(
+            f,
+            "  {:names$}  {:8}{:>5}  {:addresses$} {:>6}  {:8} {:8} {:8} why",
+            "name", "state", "for", "address", "weight", "gossip", "check", "probe"
+        )?;
+        for (name, server) in &self.servers {
+            let (address, mark) = (
+                server.address.to_string(),
+                if server.suspected { " (suspected)" } else { "" },
+            );
+            writeln!(
+                f,
+                "  {name:names$}  {:8}{:>5}  {address:addresses$} {:>6}  {:8} {:8} {:8} {}{mark}",
+                server.state,
+                ago(now.saturating_sub(server.since)),
+                server.weight,
+                server.gossip,
+                server.check,
+                server.probe,
+                server.why
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A time in its greatest unit: `12s`, `3m`, `5h`, `2d`.
+fn ago(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
 }
 
 impl fmt::Display for Status {
@@ -116,7 +198,7 @@ impl fmt::Display for Status {
         let addr = self.agent.addr.clone().unwrap_or_else(none);
         writeln!(
             f,
-            "agent    {} {addr}, {} members, {age}",
+            "agent    {} {addr}, {} members, list {age}",
             self.agent.state, self.agent.members
         )?;
         let pid = self.haproxy.pid.map_or_else(none, |pid| pid.to_string());
@@ -143,21 +225,9 @@ impl fmt::Display for Status {
             counters.reloads,
             counters.failures
         )?;
+        writeln!(f, "revision {}", self.revision)?;
         for (name, backend) in &self.backends {
-            writeln!(f, "\nbackend {name}")?;
-            if backend.servers.is_empty() {
-                writeln!(f, "  no servers")?;
-            }
-            let width = backend.servers.keys().map(String::len).max().unwrap_or(0);
-            for (name, server) in &backend.servers {
-                let (state, gossip, weight) = (&server.state, &server.gossip, server.weight);
-                let address = server.address.to_string();
-                writeln!(
-                    f,
-                    "  {name:width$}  {state:8} {address:21} weight {weight:<3} {gossip:8} {}",
-                    server.why
-                )?;
-            }
+            backend.write(f, name, self.time)?;
         }
         if !self.quarantined.is_empty() {
             writeln!(f, "\nquarantined")?;

@@ -116,7 +116,9 @@ impl Reconciler {
     async fn apply(&mut self, worker: &Worker) {
         let steps = std::mem::take(&mut self.plan.steps);
         let started = Instant::now();
-        match self.runtime.execute(worker, &steps).await {
+        let executed = self.runtime.execute(worker, &steps).await;
+        self.record_steps(&steps, started, &executed);
+        match executed {
             Ok(executed) => {
                 let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
                 for step in &steps {

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bstr::BStr;
 use serf_rpc::Snapshot;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use crate::guard::Decisions;
-use crate::model::{Key, Place};
+use crate::model::{Key, Place, ServerName};
 use crate::plan::{ConfigText, Plan};
 use crate::probe::Found;
 use crate::render::Servers;
 use crate::select::select;
-use crate::state::{Memory, is_remembered};
+use crate::state::{Memory, Removed, is_remembered};
 
 use super::{Reconciler, Text, UNREACHABLE_RETRY, Wanted, chain};
 
@@ -36,6 +37,11 @@ impl Reconciler {
         let defaults = self.design.defaults(&self.snapshot);
         self.model = select(&self.snapshot, &self.design.config.backends, &defaults);
         self.guard.hear(&self.model, Instant::now());
+    }
+
+    /// Hears that the agent suspects a member; says whether anything may follow from it.
+    pub(super) fn hear_suspicion(&mut self, name: &BStr) -> bool {
+        ServerName::new(name).is_some_and(|name| self.guard.suspect(&name, Instant::now()))
     }
 
     /// Hears a probe; says whether anything may follow from it.
@@ -84,7 +90,8 @@ impl Reconciler {
         }
         let running = self.take_reading(read);
         let now = Instant::now();
-        self.decisions = self.guard.decide(now);
+        let decisions = self.guard.decide(now);
+        self.take_decisions(decisions);
         self.run_probes();
         let in_force = self.in_force(now);
         self.render(in_force.lines());
@@ -168,6 +175,18 @@ impl Reconciler {
                 .map(|e| e.member.clone())
                 .collect(),
             in_rotation: self.guard.in_rotation().collect(),
+            removals: self
+                .guard
+                .removals()
+                .map(|(key, removal)| {
+                    let removed = Removed {
+                        place: removal.place,
+                        at: self.epoch.unix_secs(removal.at),
+                        agreed: removal.agreed,
+                    };
+                    (key, removed)
+                })
+                .collect(),
         };
         if memory == self.saved {
             return;

@@ -3,7 +3,7 @@
 //! `haproxy -c` takes tens of milliseconds and a reload may hang for its whole timeout; joins and leaves go on being
 //! applied meanwhile. One job runs at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config;
 use crate::haproxy::Worker;
@@ -38,6 +38,7 @@ pub(super) struct ReloadJob {
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) job: Job,
+    pub(super) started: Instant,
     /// Whether the text is on the disk now.
     pub(super) written: bool,
     pub(super) result: Result<(), JobError>,
@@ -93,9 +94,11 @@ pub(super) async fn run(
     check_command: Vec<String>,
     timeout: Duration,
 ) -> Done {
+    let started = Instant::now();
     if let Err(error) = install(&job.text, &file, &check_command, timeout).await {
         return Done {
             job,
+            started,
             written: false,
             result: Err(error),
         };
@@ -106,6 +109,7 @@ pub(super) async fn run(
     };
     Done {
         job,
+        started,
         written: true,
         result,
     }

@@ -1,10 +1,11 @@
-//! The loop: gossip, probes, HAProxy's own state and time in; changes of HAProxy and of its file out.
+//! The loop: gossip, probes, approvals, HAProxy's own state and time in; changes of HAProxy and of its file out.
 //!
 //! One task owns everything here. Each turn of the loop waits for news, then runs one cycle: it reads what
 //! HAProxy runs, decides, renders, plans and applies. Nothing is believed about HAProxy beyond what was just read.
 //! Files are checked and written, and workers reloaded, in a job beside the loop.
 
 mod apply;
+mod book;
 mod cycle;
 mod design;
 mod job;
@@ -17,17 +18,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serf_rpc::{Snapshot, Watcher};
+use futures_util::StreamExt;
+use serf_rpc::{Snapshot, SuspicionStream, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, ConfigError};
-use crate::control::Published;
+use crate::control::{Approving, Published};
+use crate::epoch::Epoch;
 use crate::guard::{Decisions, Guard};
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::{AddedOptions, Stamp, Worker};
+use crate::history::History;
 use crate::model::{BackendName, Key, Model, Place, ServerName};
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan};
@@ -38,7 +42,7 @@ use crate::status::Counters;
 
 pub(crate) use design::Design;
 use job::Done;
-pub(crate) use startup::{agents, servers_before};
+pub(crate) use startup::{agents, restore_removals, servers_before};
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -106,10 +110,16 @@ pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
     loop {
         let wake = tokio::time::Instant::from_std(reconciler.next_wake());
         tokio::select! {
-            changed = inputs.snapshots.changed() => match changed {
-                Ok(()) => reconciler.hear(&inputs.snapshots.borrow_and_update().clone()),
+            changed = inputs.gossip.snapshots.changed() => match changed {
+                Ok(()) => reconciler.hear(&inputs.gossip.snapshots.borrow_and_update().clone()),
                 Err(_) => break,
             },
+            Some(name) = inputs.gossip.suspicions.next() => {
+                if !reconciler.hear_suspicion(name.as_ref()) {
+                    continue;
+                }
+            }
+            Some(approving) = inputs.approvals.recv() => reconciler.approve(approving),
             Some(found) = inputs.found.recv() => {
                 if !reconciler.hear_probe(&found) {
                     continue;
@@ -118,8 +128,8 @@ pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
             Some(done) = reconciler.jobs.join_next() => reconciler.finish(done),
             () = tokio::time::sleep_until(wake) => {}
             _ = signals.hangup.recv() => {
-                if let Some(snapshots) = reconciler.reload_design() {
-                    inputs.snapshots = snapshots;
+                if let Some(gossip) = reconciler.reload_design() {
+                    inputs.gossip = gossip;
                 }
             }
             _ = signals.terminate.recv() => break,
@@ -159,8 +169,24 @@ impl Signals {
 
 /// What the loop waits for.
 struct Inputs {
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    gossip: Gossip,
     found: mpsc::Receiver<Found>,
+    approvals: mpsc::Receiver<Approving>,
+}
+
+/// What comes from the agents.
+struct Gossip {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    suspicions: SuspicionStream,
+}
+
+impl Gossip {
+    fn of(watcher: &Watcher) -> Self {
+        Self {
+            snapshots: watcher.snapshots(),
+            suspicions: watcher.suspicions(),
+        }
+    }
 }
 
 /// Everything the loop owns.
@@ -182,6 +208,10 @@ struct Reconciler {
     file: ConfigFile,
     state: StateDir,
     saved: Memory,
+    history: History,
+    /// Counts up whenever a server stands otherwise than before.
+    revision: u64,
+    epoch: Epoch,
     /// The text as it is to be, with what it was rendered from.
     wanted: Option<Wanted>,
     /// The text on the disk, if it is ours.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use serf_rpc::AgentState;
 
 use crate::control::{PendingPlan, Published};
+use crate::guard::{Decision, Probed, Why, Witnesses};
+use crate::haproxy::Check;
 use crate::model::Gossip;
 use crate::status::{Agent, Backend, File, Haproxy, Server, Status};
 
@@ -40,8 +42,12 @@ impl Reconciler {
             .as_ref()
             .map(|wanted| Arc::clone(&wanted.text.text))
             .unwrap_or_default();
-        self.published
-            .send_replace(Arc::new(Published { status, plan, text }));
+        self.published.send_replace(Arc::new(Published {
+            status,
+            plan,
+            text,
+            history: self.history.entries(),
+        }));
     }
 
     /// Whether HAProxy was read, nothing is left to do, and the file is what it should be.
@@ -58,6 +64,8 @@ impl Reconciler {
 
     fn status(&self) -> Status {
         Status {
+            time: self.epoch.unix_secs(Instant::now()),
+            revision: self.revision,
             problems: self.problems.0.values().cloned().collect(),
             agent: self.agent_status(),
             haproxy: self.haproxy_status(),
@@ -111,25 +119,45 @@ impl Reconciler {
     }
 
     fn backend_statuses(&self) -> BTreeMap<String, Backend> {
-        let names = self
-            .design
-            .config
-            .backends
-            .iter()
-            .map(|backend| backend.name.to_string());
-        let mut backends: BTreeMap<_, _> = names.map(|name| (name, Backend::default())).collect();
+        let configured = self.design.config.backends.iter();
+        let mut backends: BTreeMap<_, _> = configured
+            .map(|backend| (backend.name.to_string(), Backend::default()))
+            .collect();
+        for (name, budget) in &self.decisions.budgets {
+            let backend = backends.entry(name.to_string()).or_default();
+            backend.in_rotation = budget.in_rotation;
+            backend.answering = budget.answering;
+            backend.removed = budget.used;
+            backend.may_go = budget.limit;
+        }
         for (key, decision) in &self.decisions.servers {
-            let server = Server {
-                state: decision.standing.state.to_owned(),
-                why: decision.standing.why.to_string(),
-                address: decision.place.addr,
-                weight: decision.place.weight.get(),
-                gossip: gossip_word(decision.witnesses.gossip).to_owned(),
-            };
             let backend = backends.entry(key.backend.to_string()).or_default();
+            let server = self.server_status(decision);
             backend.servers.insert(key.server.to_string(), server);
         }
         backends
+    }
+
+    fn server_status(&self, decision: &Decision) -> Server {
+        let Witnesses {
+            gossip,
+            check,
+            probe,
+            suspected,
+        } = decision.witnesses;
+        Server {
+            state: decision.standing.state.to_owned(),
+            why: decision.standing.why.to_string(),
+            address: decision.place.addr,
+            weight: decision.place.weight.get(),
+            gossip: gossip_word(gossip).to_owned(),
+            check: check_word(check).to_owned(),
+            probe: probe_word(probe).to_owned(),
+            suspected,
+            held: matches!(decision.standing.why, Why::Held(_) | Why::KeptWithoutAgent),
+            origin: decision.origin.as_str().to_owned(),
+            since: self.epoch.unix_secs(decision.since),
+        }
     }
 
     fn quarantined(&self) -> BTreeMap<String, String> {
@@ -155,5 +183,24 @@ fn gossip_word(gossip: Gossip) -> &'static str {
         Gossip::Left => "left",
         Gossip::Failed => "failed",
         Gossip::Absent => "absent",
+    }
+}
+
+fn check_word(check: Check) -> &'static str {
+    match check {
+        Check::None => "none",
+        Check::Pending => "pending",
+        Check::Up => "up",
+        Check::Falling => "falling",
+        Check::Down => "down",
+    }
+}
+
+fn probe_word(probe: Option<Probed>) -> &'static str {
+    match probe {
+        None => "none",
+        Some(Probed::Good) => "good",
+        Some(Probed::Refused) => "refused",
+        Some(Probed::Failed) => "failed",
     }
 }

@@ -6,24 +6,31 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use serf_rpc::{ConnectOptions, Snapshot, WatchOptions, Watcher};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::control::{Control, Published};
-use crate::guard::Guard;
+use crate::control::{Approving, Control, Published};
+use crate::epoch::Epoch;
+use crate::guard::{Guard, Removal};
 use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::runtime::RuntimeApi;
+use crate::history::History;
 use crate::model::{Key, Model, Place};
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan};
 use crate::probe::Prober;
 use crate::render::FIRST_LINE;
-use crate::state::StateDir;
+use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
-use super::{Design, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text, chain};
+use super::{
+    Design, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text, chain,
+};
+
+/// Approvals that wait for the loop.
+const APPROVALS: usize = 4;
 
 /// Takes the state directory and the file, and starts everything that runs beside the loop.
 pub(super) async fn start(
@@ -47,12 +54,16 @@ pub(super) async fn start(
     ) {
         guard.adopt(key, place, now);
     }
+    let epoch = Epoch::now();
+    restore_removals(&mut guard, &saved, &epoch);
     let (prober, found) = Prober::new();
     let (published, seen) = watch::channel(Arc::new(Published::default()));
-    let tasks = serve_control(&config, seen);
+    let (approvals, approving) = mpsc::channel(APPROVALS);
+    let tasks = serve_control(&config, seen, approvals);
     let inputs = Inputs {
-        snapshots: watcher.snapshots(),
+        gossip: Gossip::of(&watcher),
         found,
+        approvals: approving,
     };
     let mut reconciler = Reconciler {
         guard,
@@ -69,8 +80,11 @@ pub(super) async fn start(
         model: Model::default(),
         decisions: Default::default(),
         file,
+        history: History::load(&state.history_path()),
         state,
         saved,
+        revision: 0,
+        epoch,
         wanted: None,
         on_disk,
         texts: BTreeMap::new(),
@@ -94,12 +108,29 @@ pub(super) async fn start(
     Ok((reconciler, inputs))
 }
 
+/// Takes the removals that an earlier process made: they count, and the servers may come back.
+pub(crate) fn restore_removals(guard: &mut Guard, saved: &Memory, epoch: &Epoch) {
+    let now = Instant::now();
+    for (key, removed) in &saved.removals {
+        let removal = Removal {
+            place: removed.place,
+            at: epoch.instant(removed.at),
+            agreed: removed.agreed,
+        };
+        guard.restore(key.clone(), removal, now);
+    }
+}
+
 /// Answers on the control socket; without one the controller works all the same.
-fn serve_control(config: &Config, seen: watch::Receiver<Arc<Published>>) -> JoinSet<()> {
+fn serve_control(
+    config: &Config,
+    seen: watch::Receiver<Arc<Published>>,
+    approvals: mpsc::Sender<Approving>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     match Control::bind(&config.control.socket) {
         Ok(control) => {
-            tasks.spawn(control.serve(seen));
+            tasks.spawn(control.serve(seen, approvals));
         }
         Err(error) => tracing::warn!(error = %chain(&error), "going on without a control socket"),
     }

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::watch;
 use tokio::task::JoinError;
-
-use serf_rpc::Snapshot;
 
 use crate::config::Config;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::plan::ReloadReason;
 
 use super::job::{self, Done, Job, JobError, ReloadJob};
-use super::{Design, Reconciler, chain, startup};
+use super::{Design, Gossip, Reconciler, chain, startup};
 
 impl Reconciler {
     /// Starts a job where the disk or the worker is behind, nothing else runs, and the time has come.
@@ -89,6 +86,7 @@ impl Reconciler {
     pub(super) fn finish(&mut self, done: Result<Done, JoinError>) {
         let Ok(Done {
             job,
+            started,
             written,
             result,
         }) = done
@@ -104,6 +102,7 @@ impl Reconciler {
             self.counters.writes += 1;
             self.on_disk = Some(job.text.clone());
         }
+        self.record_job(&job, started, result.as_ref().err());
         if job.reload.is_some() {
             self.last_reload = Some(Instant::now());
         }
@@ -186,8 +185,8 @@ impl Reconciler {
 
     /// Reads config and template again. What does not load leaves everything as it is.
     ///
-    /// Gives the new source of snapshots where the agent is another.
-    pub(super) fn reload_design(&mut self) -> Option<watch::Receiver<Arc<Snapshot>>> {
+    /// Gives the new source of gossip where the agent is another.
+    pub(super) fn reload_design(&mut self) -> Option<Gossip> {
         tracing::info!(path = %self.options.config_path.display(), "reading config and template again");
         let config = match Config::load(&self.options.config_path, self.options.env.clone()) {
             Ok(config) => config,
@@ -224,9 +223,9 @@ impl Reconciler {
         }
         match startup::watch(&self.design.config, (*self.snapshot).clone()) {
             Ok(watcher) => {
-                let snapshots = watcher.snapshots();
+                let gossip = Gossip::of(&watcher);
                 self.watcher = watcher;
-                Some(snapshots)
+                Some(gossip)
             }
             Err(error) => {
                 self.problems.set("config", chain(&error));

@@ -350,7 +350,7 @@ fn histories() -> u32 {
     wanted
         .ok()
         .and_then(|count| count.parse().ok())
-        .unwrap_or(2_000)
+        .unwrap_or(400)
 }
 
 proptest! {

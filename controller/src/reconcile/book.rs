@@ -1,0 +1,163 @@
+//! What the loop writes down and answers for: the history, the revision, and approvals.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::control::{Approve, Approving};
+use crate::guard::{Approval, Decisions};
+use crate::haproxy::runtime::{Executed, RuntimeError};
+use crate::history::Entry;
+use crate::model::{BackendName, Key, ServerName};
+use crate::plan::Step;
+
+use super::job::{Job, JobError};
+use super::{Reconciler, chain};
+
+impl Reconciler {
+    /// Puts new decisions in the place of the old ones, and counts and logs what has changed.
+    pub(super) fn take_decisions(&mut self, decisions: Decisions) {
+        let before = std::mem::replace(&mut self.decisions, decisions);
+        let mut changed = before.servers.len() != self.decisions.servers.len();
+        for (key, decision) in &self.decisions.servers {
+            let standing = &decision.standing;
+            let earlier = before.servers.get(key).map(|before| &before.standing);
+            if earlier != Some(standing) {
+                changed = true;
+                tracing::info!(backend = %key.backend, server = %key.server, "{}: {}", standing.state, standing.why);
+            }
+        }
+        self.revision += u64::from(changed);
+    }
+
+    /// Lets go who is held, as somebody asks.
+    pub(super) fn approve(&mut self, approving: Approving) {
+        let outcome = self.approved(&approving.approve);
+        if let Ok(keys) = &outcome {
+            tracing::info!(servers = keys.join(" "), "removals were approved");
+        }
+        // Whoever asked may have gone away; what was approved stays so.
+        let _ = approving.answer.send(outcome);
+    }
+
+    fn approved(&mut self, approve: &Approve) -> Result<Vec<String>, String> {
+        if let Some(revision) = approve.revision
+            && revision != self.revision
+        {
+            return Err(format!(
+                "things have changed: revision {}, not {revision}; look at `status` again",
+                self.revision
+            ));
+        }
+        let approvals = if approve.targets.is_empty() {
+            vec![Approval::All]
+        } else {
+            let targets = approve.targets.iter();
+            targets
+                .map(|target| self.approval(target))
+                .collect::<Result<_, _>>()?
+        };
+        let keys: BTreeSet<Key> = approvals
+            .iter()
+            .flat_map(|approval| self.guard.approve(approval))
+            .collect();
+        if keys.is_empty() {
+            return Err("none of these servers is held".to_owned());
+        }
+        Ok(keys.iter().map(ToString::to_string).collect())
+    }
+
+    fn approval(&self, target: &str) -> Result<Approval, String> {
+        let (backend, server) = match target.split_once('/') {
+            None => (target, None),
+            Some((backend, server)) => (backend, Some(server)),
+        };
+        let backend = BackendName::new(backend)
+            .filter(|name| self.decisions.budgets.contains_key(name))
+            .ok_or_else(|| format!("there is no backend {}", target.escape_debug()))?;
+        let Some(server) = server else {
+            return Ok(Approval::Backend(backend));
+        };
+        ServerName::new(server)
+            .map(|server| Key { backend, server })
+            .filter(|key| self.decisions.servers.contains_key(key))
+            .map(Approval::Server)
+            .ok_or_else(|| format!("there is no server {}", target.escape_debug()))
+    }
+
+    /// Writes down what was done through the Runtime API.
+    pub(super) fn record_steps(
+        &mut self,
+        steps: &[Step],
+        started: Instant,
+        executed: &Result<Executed, RuntimeError>,
+    ) {
+        let error = match executed {
+            Ok(executed) if executed.refused.is_empty() => None,
+            Ok(executed) => {
+                let refused = executed.refused.iter();
+                let refused = refused.map(|(step, refusal)| format!("`{step}`: {refusal}"));
+                Some(format!(
+                    "HAProxy refused {}",
+                    refused.collect::<Vec<_>>().join(", ")
+                ))
+            }
+            Err(error) => Some(chain(error)),
+        };
+        let servers: BTreeSet<Key> = steps
+            .iter()
+            .map(|step| Key {
+                backend: step.backend.clone(),
+                server: step.server.clone(),
+            })
+            .collect();
+        let reason = |key: &Key| {
+            let why = &self.decisions.servers.get(key)?.standing.why;
+            Some(format!("{key}: {why}"))
+        };
+        let entry = Entry {
+            at_ms: self.epoch.unix_millis(started),
+            how: "runtime".to_owned(),
+            changes: steps.iter().map(ToString::to_string).collect(),
+            reasons: servers.iter().filter_map(reason).collect(),
+            took_ms: millis(started),
+            error,
+        };
+        self.record(entry);
+    }
+
+    /// Writes down that the file was written, or HAProxy reloaded, or that it failed.
+    pub(super) fn record_job(&mut self, job: &Job, started: Instant, error: Option<&JobError>) {
+        let reasons = job.reload.iter().flat_map(|reload| &reload.reasons);
+        let how = if job.reload.is_some() {
+            "reload"
+        } else {
+            "write"
+        };
+        let entry = Entry {
+            at_ms: self.epoch.unix_millis(started),
+            how: how.to_owned(),
+            changes: vec![format!(
+                "{} with stamp {}",
+                self.file.path().display(),
+                job.text.stamp
+            )],
+            reasons: reasons.map(ToString::to_string).collect(),
+            took_ms: millis(started),
+            error: error.map(|error| chain(error)),
+        };
+        self.record(entry);
+    }
+
+    fn record(&mut self, entry: Entry) {
+        match self.history.add(entry) {
+            Ok(()) => self.problems.clear("history"),
+            Err(error) => self
+                .problems
+                .set("history", format!("cannot write the history: {error}")),
+        }
+    }
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
