@@ -30,7 +30,7 @@ const AT_ONCE: usize = 64;
 const ADMISSION_PAUSE: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_millis(200));
 /// The pause between two probes of a server that is only watched.
-const WATCH_PAUSE: Duration = Duration::from_secs(1);
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
 /// Results that wait to be read; beyond them the probes wait.
 const RESULTS: usize = 256;
 /// The status line is within these bytes of an answer.
@@ -132,8 +132,9 @@ async fn probe_for_ever(
     let mut pause = first;
     let mut under_way = JoinSet::new();
     loop {
-        if target.urgency == Urgency::Suspect {
-            // None waits for the one before: three that run out of time have to do so within a second.
+        if target.urgency != Urgency::Admission {
+            // None waits for the one before: three that run out of time have to do so within a second, and a network
+            // that heals is noticed at the next one.
             under_way.spawn(once());
             while under_way.try_join_next().is_some() {}
         } else if once().await.is_none() {

@@ -33,6 +33,7 @@ pub struct ControllerOptions {
     backend: String,
     sections: String,
     args: Vec<String>,
+    group: Option<u32>,
 }
 
 impl ControllerOptions {
@@ -53,6 +54,7 @@ impl ControllerOptions {
             backend: String::new(),
             sections: String::new(),
             args: Vec::new(),
+            group: None,
         }
     }
 
@@ -88,6 +90,13 @@ impl ControllerOptions {
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Runs it with this group id, by which a firewall can tell its packets.
+    #[must_use]
+    pub fn group(mut self, group: u32) -> Self {
+        self.group = Some(group);
         self
     }
 
@@ -137,6 +146,13 @@ impl ControllerOptions {
 
     fn spawn(&self) -> Result<Process> {
         let mut command = self.command("run")?;
+        if let Some(group) = self.group {
+            let mut other = Command::new("setpriv");
+            other.arg(format!("--regid={group}")).arg("--clear-groups");
+            other.arg("--").arg(command.get_program());
+            other.args(command.get_args());
+            command = other;
+        }
         command.args(&self.args).env("NO_COLOR", "1");
         Process::start("serf-haproxy", &command, self.dir.join("controller.log"))
     }
@@ -328,7 +344,13 @@ impl Status {
     /// The state of a server of the backend `nodes`; empty where there is no such server.
     #[must_use]
     pub fn server(&self, name: &str) -> &str {
-        self.0["backends"]["nodes"]["servers"][name]["state"]
+        self.of_server(name, "state")
+    }
+
+    /// Anything that the status says in a word or sentence of a server of the backend `nodes`.
+    #[must_use]
+    pub fn of_server(&self, name: &str, field: &str) -> &str {
+        self.0["backends"]["nodes"]["servers"][name][field]
             .as_str()
             .unwrap_or_default()
     }

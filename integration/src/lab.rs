@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
+use crate::firewall::Firewall;
 use crate::haproxy::HaproxyKind;
 use crate::net::{Net, shared_file};
 use crate::process::{find_program, read_lossy};
@@ -26,6 +27,8 @@ pub enum Need {
     Haproxy(HaproxyKind),
     /// The load generator `wrk`.
     Wrk,
+    /// The right to lose packets.
+    Firewall,
 }
 
 impl Need {
@@ -39,6 +42,7 @@ impl Need {
                 .is_none()
                 .then(|| "wrk not found".to_owned()),
             Self::Haproxy(kind) => kind.missing(),
+            Self::Firewall => Firewall::missing(),
         }
     }
 }

@@ -140,8 +140,8 @@ pub enum Held {
     Floor,
     /// So many fail the controller's own probes together that the fault is likely its own.
     OwnProbes {
-        /// Servers that fail them.
-        dead: usize,
+        /// Suspects that do not answer them.
+        silent: usize,
         /// Servers that may go.
         limit: usize,
     },
@@ -160,9 +160,9 @@ impl fmt::Display for Held {
                  it looks like a split of gossip"
             ),
             Self::Floor => f.write_str("fewer than `min_servers` would be left"),
-            Self::OwnProbes { dead, limit } => write!(
+            Self::OwnProbes { silent, limit } => write!(
                 f,
-                "{dead} fail this controller's probes at once, more than the {limit} that may go: \
+                "{silent} do not answer this controller at once, more than the {limit} that may go: \
                  the fault is likely here"
             ),
         }

@@ -274,27 +274,25 @@ impl Pool {
     /// half, so within the budget. If too many fail at once, the fault is likely the controller's own.
     fn take_out_suspects(&mut self, now: Instant) {
         let rules = &self.rules;
-        let is_dead_suspect = |slot: &Slot| {
-            slot.is_wanted()
-                && slot.is_suspected()
-                && slot.is_judged_by_probe(rules)
-                && slot.is_dead(rules)
-        };
-        // Those that are out already count too: a fault of the controller's own does not end with them.
-        let suspects = self.slots.values().filter(|slot| is_dead_suspect(slot));
-        let dead = suspects.count();
-        if dead == 0 {
+        let is_suspect =
+            |slot: &Slot| slot.is_wanted() && slot.is_suspected() && slot.is_judged_by_probe(rules);
+        let is_dead_suspect =
+            |slot: &Slot| slot.phase == Phase::In && is_suspect(slot) && slot.is_dead(rules);
+        if !self.slots.values().any(is_dead_suspect) {
             return;
         }
+        // Those that are out already count too, and so do those whose probes have not come back yet.
+        let silent = |slot: &&Slot| is_suspect(slot) && slot.proof.good == 0;
+        let silent = self.slots.values().filter(silent).count();
         let (budget, floor, answering) = (self.budget(), self.floor(), self.answering());
         let mut spare = budget.spare();
         let (used, limit) = (budget.used, budget.limit);
         for (name, slot) in &mut self.slots {
-            if slot.phase != Phase::In || !is_dead_suspect(slot) {
+            if !is_dead_suspect(slot) {
                 continue;
             }
-            slot.held = if dead > limit {
-                Some(Held::OwnProbes { dead, limit })
+            slot.held = if silent > limit {
+                Some(Held::OwnProbes { silent, limit })
             } else if spare == 0 {
                 Some(Held::Budget { used, limit })
             } else if answering < floor {

@@ -228,11 +228,15 @@ fn too_many_failing_probes_at_once_are_the_controllers_own_fault() {
     }
     for name in ["s1", "s2", "s3"] {
         scene.guard.probed(&key(name), addr(name), Probed::Refused);
+        assert_eq!(scene.states("ready"), 4, "the others have not answered yet");
     }
     assert_eq!(scene.states("ready"), 4);
     assert_eq!(
         scene.why("s1"),
-        Why::Held(Held::OwnProbes { dead: 3, limit: 2 })
+        Why::Held(Held::OwnProbes {
+            silent: 3,
+            limit: 2
+        })
     );
 }
 

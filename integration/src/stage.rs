@@ -1,0 +1,163 @@
+//! A balancer whose agent is a fake: gossip says what the test wants, everything else is real.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use serf_rpc::{MemberBuilder, MemberStatus};
+
+use crate::controller::{Controller, ControllerOptions};
+use crate::fake_agent::{FakeAgent, node};
+use crate::fleet::{SOON, WEB_PORT, first_file};
+use crate::haproxy::{Haproxy, HaproxyKind};
+use crate::lab::Lab;
+use crate::web::Web;
+use crate::wrk::{Connections, Wrk, WrkReport};
+
+/// The last octet of the balancer's address.
+const BALANCER: u8 = 1;
+/// The last octet of the first web server's address is one more.
+const WEBS: u8 = 100;
+/// Connections of each of two loads: little enough to leave the others their turn.
+const CLIENTS: usize = 2;
+
+/// A fake agent, the real HAProxy and controller, and web servers `s1` and on, whose members are alive.
+#[derive(Debug)]
+pub struct Stage {
+    /// What gossip says.
+    pub agent: FakeAgent,
+    /// The balancer.
+    pub haproxy: Haproxy,
+    /// Between the two.
+    pub controller: Controller,
+    /// The web servers, all listening.
+    pub webs: Vec<Web>,
+}
+
+impl Stage {
+    /// Starts everything and waits until all web servers are served.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start(
+        lab: &Lab,
+        webs: u8,
+        configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
+    ) -> Result<Self> {
+        let agent = FakeAgent::on(lab, "balancer", BALANCER).start()?;
+        let mut haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?;
+        let options = configure(Controller::on(lab, agent.rpc_addr(), &haproxy));
+        let controller = options.start()?;
+        first_file(&haproxy).await?;
+        haproxy.start().await?;
+        let mut stage = Self {
+            agent,
+            haproxy,
+            controller,
+            webs: Vec::new(),
+        };
+        for number in 1..=webs {
+            stage.add(lab, number)?;
+        }
+        stage.serves_all().await?;
+        Ok(stage)
+    }
+
+    /// Starts another web server and lets its member join.
+    ///
+    /// # Errors
+    /// When its address is taken.
+    pub fn add(&mut self, lab: &Lab, number: u8) -> Result<()> {
+        let name = format!("s{number}");
+        let ip = lab.net().ip(WEBS + number);
+        self.webs
+            .push(Web::start(name.clone(), (ip, WEB_PORT).into())?);
+        self.agent.put(backend(&name, ip).build());
+        Ok(())
+    }
+
+    /// Waits until all web servers, and nobody else, get requests.
+    ///
+    /// # Errors
+    /// When they do not soon.
+    pub async fn serves_all(&self) -> Result<()> {
+        let names: Vec<&str> = self.webs.iter().map(Web::name).collect();
+        self.haproxy.serves("nodes", &names, SOON).await
+    }
+
+    /// The address of a web server.
+    #[must_use]
+    pub fn ip(&self, lab: &Lab, number: u8) -> Ipv4Addr {
+        lab.net().ip(WEBS + number)
+    }
+
+    /// What gossip says of a member from now on.
+    pub fn gossip(&self, name: &str, status: MemberStatus) {
+        self.agent.set_status(name, status);
+    }
+
+    /// Two loads at once: a connection for every request, and keep-alive.
+    ///
+    /// # Errors
+    /// When wrk cannot be started.
+    pub fn load(&self, lab: &Lab) -> Result<Loads> {
+        Loads::start(lab, &self.controller)
+    }
+}
+
+/// A member that the controller selects.
+pub fn backend(name: impl AsRef<[u8]>, ip: Ipv4Addr) -> MemberBuilder {
+    node(name, ip).tag("role", "backend")
+}
+
+/// Two loads on one front end.
+#[derive(Debug)]
+pub struct Loads([Wrk; 2]);
+
+impl Loads {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// When wrk cannot be started.
+    pub fn start(lab: &Lab, controller: &Controller) -> Result<Self> {
+        let load = |connections| {
+            Wrk::on(lab, controller.front(), connections)
+                .count(CLIENTS)
+                .start()
+        };
+        Ok(Self([
+            load(Connections::PerRequest)?,
+            load(Connections::KeepAlive)?,
+        ]))
+    }
+
+    /// Ends them: a connection for every request, and keep-alive.
+    ///
+    /// # Errors
+    /// When a report cannot be read.
+    pub async fn stop(self) -> Result<[WrkReport; 2]> {
+        let [per_request, keep_alive] = self.0;
+        Ok([per_request.stop().await?, keep_alive.stop().await?])
+    }
+
+    /// Ends them, says how many requests there were, and fails if one of them did.
+    ///
+    /// # Errors
+    /// When a report cannot be read.
+    ///
+    /// # Panics
+    /// When a request has failed.
+    pub async fn nothing_failed(self, what: &str) -> Result<()> {
+        let [per_request, keep_alive] = self.stop().await?;
+        println!(
+            "{what}: {} requests connection per request, {} keep-alive; {} and {} failed",
+            per_request.requests,
+            keep_alive.requests,
+            per_request.failed(),
+            keep_alive.failed()
+        );
+        assert!(per_request.requests > 0 && keep_alive.requests > 0);
+        assert_eq!(per_request.failed(), 0, "{per_request:?}");
+        assert_eq!(keep_alive.failed(), 0, "{keep_alive:?}");
+        Ok(())
+    }
+}

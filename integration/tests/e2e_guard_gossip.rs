@@ -1,0 +1,235 @@
+//! When gossip is wrong: under load, nobody is taken out who answers, and no request fails.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use integration::controller::Status;
+use integration::fake_agent::MembersAnswer;
+use integration::fleet::{SOON, names};
+use integration::stage::{Loads, Stage};
+use integration::{Balancer, Firewall, HaproxyKind, Lab, Need, Node, test_alone};
+use serf_rpc::MemberStatus;
+use tokio::time::{Instant, sleep};
+
+const NEEDS: [Need; 3] = [Need::Serf, Need::Haproxy(HaproxyKind::Host), Need::Wrk];
+const WITH_FIREWALL: [Need; 3] = [Need::Firewall, Need::Haproxy(HaproxyKind::Host), Need::Wrk];
+/// A group that no user has.
+const GROUP: u32 = 59_173;
+
+/// Looks at the status for so long: so many servers take traffic all the time.
+async fn all_stay(stage: &Stage, time: Duration) -> Result<Status> {
+    let end = Instant::now() + time;
+    loop {
+        let status = stage.controller.status().await?;
+        assert_eq!(status.servers("ready"), stage.webs.len(), "{}", status.0);
+        if Instant::now() >= end {
+            return Ok(status);
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[test]
+fn an_agent_that_is_killed_and_restarted_without_a_snapshot() {
+    test_alone(&NEEDS, async |lab| {
+        let mut balancer = Balancer::start(lab, HaproxyKind::Host).await?;
+        let nodes = Node::start_all(lab, 1..=3).await?;
+        for node in &nodes {
+            node.join(&balancer.agent).await?;
+        }
+        balancer.serves(&names(&nodes)).await?;
+        let load = Loads::start(lab, &balancer.controller)?;
+        balancer.agent.kill();
+        balancer.agent.restart().await?;
+        let what = "the agent that knows only itself";
+        let status = balancer.controller.settles(what, SOON, |status| {
+            status.of_server("s1", "gossip") == "absent"
+        });
+        assert_eq!(status.await?.servers("ready"), 3);
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(balancer.controller.status().await?.servers("ready"), 3);
+        for node in &nodes {
+            node.join(&balancer.agent).await?;
+        }
+        let known = balancer
+            .controller
+            .settles("the nodes again", SOON, |status| {
+                ["s1", "s2", "s3"]
+                    .iter()
+                    .all(|name| status.of_server(name, "gossip") == "alive")
+            });
+        assert_eq!(known.await?.servers("ready"), 3);
+        load.nothing_failed("agent restarted without a snapshot")
+            .await
+    });
+}
+
+#[test]
+fn an_agent_that_is_away_while_two_servers_join() {
+    test_alone(&NEEDS, async |lab| {
+        let mut balancer = Balancer::start(lab, HaproxyKind::Host).await?;
+        let mut nodes = Node::start_all(lab, 1..=2).await?;
+        for node in &nodes {
+            node.join(&balancer.agent).await?;
+        }
+        balancer.serves(&names(&nodes)).await?;
+        let load = Loads::start(lab, &balancer.controller)?;
+        balancer.agent.kill();
+        for number in 3..=4 {
+            let node = Node::start(lab, number).await?;
+            node.join(&nodes[0].agent).await?;
+            nodes.push(node);
+        }
+        for _ in 0..20 {
+            sleep(Duration::from_millis(500)).await;
+            let status = balancer.controller.status().await?;
+            assert_eq!(status.servers("ready"), 2);
+            assert_eq!(status.0["agent"]["state"], "lost");
+        }
+        balancer.agent.restart().await?;
+        nodes[0].join(&balancer.agent).await?;
+        balancer.serves(&names(&nodes)).await?;
+        load.nothing_failed("agent away while two join").await
+    });
+}
+
+#[test]
+fn three_of_four_reported_failed_at_once() {
+    test_alone(&NEEDS, async |lab| {
+        let stage = Stage::start(lab, 4, |options| options).await?;
+        let load = stage.load(lab)?;
+        for name in ["s1", "s2", "s3"] {
+            stage.gossip(name, MemberStatus::Failed);
+        }
+        let status = all_stay(&stage, Duration::from_secs(8)).await?;
+        let why = status.of_server("s1", "why");
+        assert!(why.contains("split of gossip"), "{why}");
+        load.nothing_failed("three of four failed at once").await
+    });
+}
+
+#[test]
+fn one_reported_failed_after_the_other() {
+    test_alone(&NEEDS, async |lab| {
+        let stage = Stage::start(lab, 4, |options| options).await?;
+        let load = stage.load(lab)?;
+        for name in ["s1", "s2", "s3"] {
+            stage.gossip(name, MemberStatus::Failed);
+            all_stay(&stage, Duration::from_secs(5)).await?;
+        }
+        load.nothing_failed("one failed every 5 s").await
+    });
+}
+
+#[test]
+fn gossip_that_is_cut_for_many_times_hold_and_healed() {
+    test_alone(&NEEDS, async |lab| {
+        let short = |options: integration::controller::ControllerOptions| {
+            options.sections("[guard]\nhold = \"1s\"\nwindow = \"1s\"\n")
+        };
+        let stage = Stage::start(lab, 4, short).await?;
+        let load = stage.load(lab)?;
+        let all = ["s1", "s2", "s3", "s4"];
+        for name in all {
+            stage.gossip(name, MemberStatus::Failed);
+        }
+        all_stay(&stage, Duration::from_secs(15)).await?;
+        for name in all {
+            stage.gossip(name, MemberStatus::Alive);
+        }
+        all_stay(&stage, Duration::from_secs(3)).await?;
+        load.nothing_failed("gossip cut for 15 times hold").await
+    });
+}
+
+#[test]
+fn an_answer_without_members() {
+    test_alone(&NEEDS, async |lab| {
+        let stage = Stage::start(lab, 3, |options| options).await?;
+        let load = stage.load(lab)?;
+        stage
+            .agent
+            .behave(|behaviour| behaviour.members = MembersAnswer::Empty);
+        stage.agent.say("INFO", "serf: EventMemberUpdate: s1");
+        stage.agent.strike(integration::fake_agent::Fault::Close);
+        all_stay(&stage, Duration::from_secs(5)).await?;
+        stage.agent.calm();
+        all_stay(&stage, Duration::from_secs(1)).await?;
+        load.nothing_failed("an empty answer").await
+    });
+}
+
+#[test]
+fn own_probes_that_all_fail_while_haproxy_reaches_the_servers() {
+    test_alone(&WITH_FIREWALL, async |lab| {
+        let firewall = Firewall::new(lab)?;
+        let configure = |options: integration::controller::ControllerOptions| {
+            options.group(GROUP).backend("check = \"off\"")
+        };
+        let stage = Stage::start(lab, 5, configure).await?;
+        let load = stage.load(lab)?;
+        firewall.silence_group(GROUP, integration::fleet::WEB_PORT)?;
+        for _ in 0..10 {
+            for name in ["s1", "s2", "s3"] {
+                let line = format!("memberlist: Failed ping: {name} (timeout reached)");
+                stage.agent.say("DEBUG", line);
+            }
+            all_stay(&stage, Duration::from_secs(1)).await?;
+        }
+        let status = stage.controller.status().await?;
+        let why = status.of_server("s1", "why");
+        assert!(why.contains("the fault is likely here"), "{why}");
+        firewall.heal()?;
+        let cleared = stage
+            .controller
+            .settles("the suspects cleared", SOON, |status| {
+                status.of_server("s1", "why") == "alive and answering"
+            });
+        cleared.await?;
+        load.nothing_failed("all own probes fail").await
+    });
+}
+
+/// The balancer alone: neither gossip nor probes nor checks reach anybody.
+#[test]
+fn a_balancer_that_is_cut_off_from_everything_and_healed() {
+    test_alone(&WITH_FIREWALL, cut_off);
+}
+
+async fn cut_off(lab: &Lab) -> Result<()> {
+    let firewall = Firewall::new(lab)?;
+    let stage = Stage::start(lab, 4, |options| options).await?;
+    let nodes: Vec<_> = (1..=4).map(|number| stage.ip(lab, number)).collect();
+    firewall.isolate(&nodes)?;
+    sleep(Duration::from_secs(3)).await;
+    for web in &stage.webs {
+        stage.gossip(web.name(), MemberStatus::Failed);
+    }
+    let what = "all but the last line to be out";
+    let out = |status: &Status| status.servers("out") == 3 && status.servers("ready") == 1;
+    stage.controller.settles(what, SOON, out).await?;
+    sleep(Duration::from_secs(10)).await;
+    assert!(out(&stage.controller.status().await?));
+    for web in &stage.webs {
+        web.forget_first_request();
+    }
+    firewall.heal()?;
+    let healed = std::time::Instant::now();
+    let load =
+        integration::Load::start(stage.controller.front(), integration::fleet::WITHOUT_PAUSE);
+    integration::wait_for("all web servers to be asked", SOON, async || {
+        stage.webs.iter().all(|web| web.first_request().is_some())
+    })
+    .await?;
+    let asked = stage
+        .webs
+        .iter()
+        .filter_map(integration::Web::first_request);
+    let last = asked.map(|at| at - healed).max().unwrap_or_default();
+    println!("healed: every server asked within {last:?}, while gossip says failed");
+    let status = stage.controller.status().await?;
+    assert_eq!(status.of_server("s1", "gossip"), "failed");
+    assert!(last < Duration::from_secs(4), "asked after {last:?}");
+    let _ = load.stop();
+    Ok(())
+}
