@@ -90,6 +90,11 @@ enum Command {
     ///
     /// SIGHUP reads config and template again. HAProxy goes on as it is when this ends.
     Run(RunArgs),
+    /// Bring HAProxy and the files up to date, and end
+    ///
+    /// Does what `run` would do now, waits for drains, and leaves servers that do not answer out. Refuses beside a
+    /// running controller. Exits 1 if something does not work; what could be done is done all the same.
+    Once(RunArgs),
     /// Say how everything stands
     ///
     /// Asks the running controller through its control socket.
@@ -204,7 +209,8 @@ struct RenderArgs {
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
     logging::init(cli.log_format, &cli.log_level)?;
     match &cli.command {
-        Command::Run(args) => follow(&cli.config, args.adopt),
+        Command::Run(args) => follow(&cli.config, args.adopt, false),
+        Command::Once(args) => follow(&cli.config, args.adopt, true),
         Command::Status(args) => status(&cli.config, args.format),
         Command::History(args) => history(&cli.config, args),
         Command::Approve(args) => approve(&cli.config, args),
@@ -265,7 +271,7 @@ fn check(path: &Path) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn follow(path: &Path, adopt: bool) -> anyhow::Result<Exit> {
+fn follow(path: &Path, adopt: bool, once: bool) -> anyhow::Result<Exit> {
     let env: Vec<_> = environment().collect();
     let config = Config::load(path, env.clone())?;
     let options = RunOptions {
@@ -273,7 +279,12 @@ fn follow(path: &Path, adopt: bool) -> anyhow::Result<Exit> {
         env,
         adopt,
     };
-    runtime()?.block_on(reconcile::run(config, options))?;
+    let runtime = runtime()?;
+    if once {
+        runtime.block_on(reconcile::once(config, options))?;
+    } else {
+        runtime.block_on(reconcile::run(config, options))?;
+    }
     Ok(Exit::Done)
 }
 

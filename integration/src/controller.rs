@@ -34,6 +34,7 @@ pub struct ControllerOptions {
     sections: String,
     args: Vec<String>,
     group: Option<u32>,
+    reload_command: Option<Vec<String>>,
 }
 
 impl ControllerOptions {
@@ -55,6 +56,7 @@ impl ControllerOptions {
             sections: String::new(),
             args: Vec::new(),
             group: None,
+            reload_command: None,
         }
     }
 
@@ -90,6 +92,20 @@ impl ControllerOptions {
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Another command than `haproxy -c` to judge a file.
+    #[must_use]
+    pub fn check_command(mut self, command: &[&str]) -> Self {
+        self.check_command = command.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// A command to reload with, instead of the master's socket.
+    #[must_use]
+    pub fn reload_command(mut self, command: &[&str]) -> Self {
+        self.reload_command = Some(command.iter().map(ToString::to_string).collect());
         self
     }
 
@@ -167,7 +183,14 @@ impl ControllerOptions {
             let _ = writeln!(text, "template = {template:?}");
         }
         let _ = writeln!(text, "stats_socket = {:?}", self.stats_socket);
-        let _ = writeln!(text, "master_socket = {:?}", self.master_socket);
+        match &self.reload_command {
+            Some(command) => {
+                let _ = writeln!(text, "reload_command = {command:?}");
+            }
+            None => {
+                let _ = writeln!(text, "master_socket = {:?}", self.master_socket);
+            }
+        }
         let _ = writeln!(text, "check_command = {:?}\n", self.check_command);
         let bind = self.bind.to_string();
         let _ = writeln!(

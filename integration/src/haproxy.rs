@@ -305,6 +305,17 @@ impl Haproxy {
         one_shot(&self.master_socket(), &format!("{line}; quit")).await
     }
 
+    /// Reloads as a person would through the master's socket, which refuses connections for a moment after a reload.
+    ///
+    /// # Errors
+    /// When the master does not take it in time.
+    pub async fn reload(&self) -> Result<()> {
+        wait_for("the master to reload", START, async || {
+            self.master_command("reload").await.is_ok()
+        })
+        .await
+    }
+
     /// The master and every worker, old ones too: the processes that have the master for a parent.
     fn all_pids(&self) -> Vec<u32> {
         let Ok(master) = self.master_pid() else {

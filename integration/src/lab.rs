@@ -29,6 +29,10 @@ pub enum Need {
     Wrk,
     /// The right to lose packets.
     Firewall,
+    /// The right to mount file systems.
+    Mounts,
+    /// Any program.
+    Program(&'static str),
 }
 
 impl Need {
@@ -43,6 +47,12 @@ impl Need {
                 .then(|| "wrk not found".to_owned()),
             Self::Haproxy(kind) => kind.missing(),
             Self::Firewall => Firewall::missing(),
+            Self::Mounts => {
+                (!rustix::process::geteuid().is_root()).then(|| "only root mounts".to_owned())
+            }
+            Self::Program(name) => find_program(name)
+                .is_none()
+                .then(|| format!("{name} not found")),
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod haproxy;
 pub mod lab;
 pub mod load;
 pub mod measure;
+pub mod mount;
 pub mod net;
 pub mod process;
 pub mod serf;

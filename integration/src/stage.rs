@@ -1,6 +1,7 @@
 //! A balancer whose agent is a fake: gossip says what the test wants, everything else is real.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use anyhow::Result;
 use serf_rpc::{MemberBuilder, MemberStatus};
@@ -43,8 +44,26 @@ impl Stage {
         webs: u8,
         configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
     ) -> Result<Self> {
+        let haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?;
+        Self::start_with(lab, haproxy, webs, configure).await
+    }
+
+    /// The same with HAProxy's file in another directory.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start_in(lab: &Lab, dir: &Path, webs: u8) -> Result<Self> {
+        let haproxy = Haproxy::prepare_in(dir, HaproxyKind::Host).await?;
+        Self::start_with(lab, haproxy, webs, |options| options).await
+    }
+
+    async fn start_with(
+        lab: &Lab,
+        mut haproxy: Haproxy,
+        webs: u8,
+        configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
+    ) -> Result<Self> {
         let agent = FakeAgent::on(lab, "balancer", BALANCER).start()?;
-        let mut haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?;
         let options = configure(Controller::on(lab, agent.rpc_addr(), &haproxy));
         let controller = options.start()?;
         first_file(&haproxy).await?;

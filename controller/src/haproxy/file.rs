@@ -155,6 +155,15 @@ impl ConfigFile {
         }
     }
 
+    /// A file of ours by the word of the config alone: its format has no place for a first line.
+    pub fn unmarked(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            first_line: String::new(),
+            adopted: true,
+        }
+    }
+
     /// Its path as given.
     pub fn path(&self) -> &Path {
         &self.path

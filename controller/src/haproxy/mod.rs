@@ -3,6 +3,7 @@
 pub mod command;
 pub mod complaint;
 pub mod file;
+pub mod listen;
 pub mod process;
 pub mod refusal;
 pub mod reload;

@@ -148,7 +148,7 @@ impl Reconciler {
         self.record(entry);
     }
 
-    fn record(&mut self, entry: Entry) {
+    pub(super) fn record(&mut self, entry: Entry) {
         match self.history.add(entry) {
             Ok(()) => self.problems.clear("history"),
             Err(error) => self

@@ -63,7 +63,11 @@ impl Reconciler {
             self.reload_allowed_at()
                 .filter(|_| !self.plan.reload.is_empty()),
         ];
-        let due_later = due_later.into_iter().flatten().filter(|&at| at > now);
+        let due_later = due_later
+            .into_iter()
+            .flatten()
+            .chain(self.files.retry_at())
+            .filter(|&at| at > now);
         [
             self.decisions.deadline,
             self.additions.deadline(),
@@ -158,8 +162,12 @@ impl Reconciler {
                 });
             }
             Err(error) => {
-                self.problems.set("template", chain(&error));
-                self.give_up_design();
+                let problem = chain(&error);
+                if self.fallback.is_some() {
+                    self.give_up_design(&problem);
+                } else {
+                    self.problems.set("template", problem);
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serf_rpc::Snapshot;
 
-use crate::config::{CheckMode, Config};
+use crate::config::{CheckMode, Config, OutputFile};
 use crate::guard::Rules;
 use crate::model::BackendName;
 use crate::pace::Quiet;
@@ -20,15 +20,22 @@ const SERF_GOSSIP_PORT: u16 = 7946;
 pub(crate) struct Design {
     pub(crate) config: Arc<Config>,
     pub(crate) renderer: Arc<Renderer>,
+    /// The other files, with their templates.
+    pub(crate) files: Vec<(OutputFile, Arc<Renderer>)>,
 }
 
 impl Design {
-    /// Reads the template that the config names.
+    /// Reads the templates that the config names.
     pub(crate) fn load(config: Config) -> Result<Self, TemplateError> {
         let renderer = Arc::new(Renderer::load(&config)?);
+        let files = config.files.iter();
+        let files = files
+            .map(|file| Ok((file.clone(), Arc::new(Renderer::read(&file.template)?))))
+            .collect::<Result<_, TemplateError>>()?;
         Ok(Self {
             config: Arc::new(config),
             renderer,
+            files,
         })
     }
 
@@ -36,9 +43,6 @@ impl Design {
     pub(crate) fn warn(&self) {
         if self.config.http.is_some() {
             tracing::warn!("[http] has no effect: this version has no HTTP listener yet");
-        }
-        if !self.config.files.is_empty() {
-            tracing::warn!("[[file]] has no effect: this version renders no other files yet");
         }
         match self.renderer.audit(&self.config) {
             Ok(findings) => {

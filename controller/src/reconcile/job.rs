@@ -9,6 +9,7 @@ use crate::config;
 use crate::haproxy::Worker;
 use crate::haproxy::complaint::{Complaint, Level};
 use crate::haproxy::file::{Checked, ConfigFile, FileError};
+use crate::haproxy::listen::{self, Taken};
 use crate::haproxy::process::ProcessError;
 use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
 use crate::haproxy::runtime::RuntimeApi;
@@ -31,6 +32,8 @@ pub(super) struct ReloadJob {
     pub(super) way: config::ReloadWay,
     pub(super) runtime: RuntimeApi,
     pub(super) before: Worker,
+    /// What that worker was started with, where it is known.
+    pub(super) running: Option<String>,
     pub(super) timeout: Duration,
 }
 
@@ -61,14 +64,26 @@ pub(super) enum JobError {
         output: String,
     },
     #[error(transparent)]
+    Listen(#[from] Taken),
+    #[error(transparent)]
     Reload(#[from] ReloadError),
 }
 
 impl JobError {
-    /// The line of the text that is wrong, where the check command names one.
+    /// Whether another text might do better: nothing is wrong with the disk or the commands.
+    pub(super) fn is_of_the_text(&self) -> bool {
+        matches!(
+            self,
+            Self::Invalid { .. } | Self::Listen(_) | Self::Reload(_)
+        )
+    }
+
+    /// The line of the text that is wrong, where one is known.
     pub(super) fn line(&self) -> Option<usize> {
-        let Self::Invalid { complaints, .. } = self else {
-            return None;
+        let complaints = match self {
+            Self::Invalid { complaints, .. } => complaints,
+            Self::Listen(taken) => return Some(taken.line),
+            _ => return None,
         };
         let alerts = complaints
             .iter()
@@ -95,7 +110,7 @@ pub(super) async fn run(
     timeout: Duration,
 ) -> Done {
     let started = Instant::now();
-    if let Err(error) = install(&job.text, &file, &check_command, timeout).await {
+    if let Err(error) = install(&job, &file, &check_command, timeout).await {
         return Done {
             job,
             started,
@@ -116,12 +131,12 @@ pub(super) async fn run(
 }
 
 async fn install(
-    text: &Text,
+    job: &Job,
     file: &ConfigFile,
     check_command: &[String],
     timeout: Duration,
 ) -> Result<(), JobError> {
-    let staged = file.stage(&*text.text).await?;
+    let staged = file.stage(&*job.text.text).await?;
     let checked = staged.check(check_command, timeout).await?;
     if !checked.valid {
         let Checked {
@@ -135,6 +150,10 @@ async fn install(
             complaints,
             output,
         });
+    }
+    let running = job.reload.as_ref().and_then(|how| how.running.as_ref());
+    if let Some(running) = running {
+        listen::try_new(&job.text.text, running)?;
     }
     staged.commit().await?;
     Ok(())

@@ -8,6 +8,7 @@ mod apply;
 mod book;
 mod cycle;
 mod design;
+mod files;
 mod job;
 mod publish;
 mod startup;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use serf_rpc::{Snapshot, SuspicionStream, Watcher};
+use serf_rpc::{AgentState, Snapshot, SuspicionStream, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -41,11 +42,14 @@ use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
 
 pub(crate) use design::Design;
+use files::Files;
 use job::Done;
 pub(crate) use startup::{agents, restore_removals, servers_before};
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How long `once` waits for servers that have not answered a probe yet, and for an agent and HAProxy.
+const ONCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 /// How often a HAProxy that does not answer is tried.
 const UNREACHABLE_RETRY: Duration = Duration::from_millis(200);
 
@@ -96,6 +100,12 @@ pub enum RunError {
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
+    /// Not everything could be brought up to date.
+    #[error("{}", problems.join("; "))]
+    NotDone {
+        /// What is in the way.
+        problems: Vec<String>,
+    },
 }
 
 /// Runs until SIGTERM or SIGINT; HAProxy is left as it is.
@@ -108,27 +118,14 @@ pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
     let (mut reconciler, mut inputs) = startup::start(config, options).await?;
     reconciler.cycle(&mut inputs.found).await;
     loop {
-        let wake = tokio::time::Instant::from_std(reconciler.next_wake());
         tokio::select! {
-            changed = inputs.gossip.snapshots.changed() => match changed {
-                Ok(()) => reconciler.hear(&inputs.gossip.snapshots.borrow_and_update().clone()),
-                Err(_) => break,
+            heard = reconciler.listen(&mut inputs) => match heard {
+                Heard::News => {}
+                Heard::NothingNew => continue,
+                Heard::End => break,
             },
-            Some(name) = inputs.gossip.suspicions.next() => {
-                if !reconciler.hear_suspicion(name.as_ref()) {
-                    continue;
-                }
-            }
-            Some(approving) = inputs.approvals.recv() => reconciler.approve(approving),
-            Some(found) = inputs.found.recv() => {
-                if !reconciler.hear_probe(&found) {
-                    continue;
-                }
-            }
-            Some(done) = reconciler.jobs.join_next() => reconciler.finish(done),
-            () = tokio::time::sleep_until(wake) => {}
             _ = signals.hangup.recv() => {
-                if let Some(gossip) = reconciler.reload_design() {
+                if let Some(gossip) = reconciler.reload_design().await {
                     inputs.gossip = gossip;
                 }
             }
@@ -141,7 +138,113 @@ pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Brings HAProxy and the files up to date once, and ends; HAProxy is left as it is then.
+///
+/// Servers that have not answered a probe soon are left waiting.
+///
+/// # Errors
+/// What makes a start impossible, another controller on the same state directory among it; and
+/// [`RunError::NotDone`] when the agent or HAProxy does not answer in time, or something does not work.
+pub async fn once(config: Config, options: RunOptions) -> Result<(), RunError> {
+    let drains = config.backends.iter().map(|backend| backend.drain.timeout);
+    let patience = ONCE.1 + drains.max().unwrap_or_default();
+    let (mut reconciler, mut inputs) = startup::start(config, options).await?;
+    let started = Instant::now();
+    let outcome = loop {
+        reconciler.cycle(&mut inputs.found).await;
+        if reconciler.is_done(started.elapsed() >= ONCE.0) {
+            break Ok(());
+        }
+        let connected = matches!(reconciler.snapshot.agent(), AgentState::Connected { .. });
+        let limit = if connected && reconciler.worker.is_some() {
+            patience
+        } else {
+            ONCE.1
+        };
+        if started.elapsed() >= limit {
+            break Err(reconciler.not_done());
+        }
+        let heard = tokio::time::timeout(ONCE.0 / 4, reconciler.listen(&mut inputs));
+        if let Ok(Heard::End) = heard.await {
+            break Err(reconciler.not_done());
+        }
+    };
+    reconciler.stop().await;
+    outcome
+}
+
+/// What came of listening.
+enum Heard {
+    /// Something that a cycle has to look at.
+    News,
+    /// Nothing may follow from it.
+    NothingNew,
+    /// Nothing will come any more.
+    End,
+}
+
 impl Reconciler {
+    /// Waits for something to happen, and takes it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    async fn listen(&mut self, inputs: &mut Inputs) -> Heard {
+        let wake = tokio::time::Instant::from_std(self.next_wake());
+        let gossip = &mut inputs.gossip;
+        let matters = tokio::select! {
+            changed = gossip.snapshots.changed() => {
+                if changed.is_err() {
+                    return Heard::End;
+                }
+                let snapshot = gossip.snapshots.borrow_and_update().clone();
+                self.hear(&snapshot);
+                true
+            }
+            Some(name) = gossip.suspicions.next() => self.hear_suspicion(name.as_ref()),
+            Some(approving) = inputs.approvals.recv() => {
+                self.approve(approving);
+                true
+            }
+            Some(found) = inputs.found.recv() => self.hear_probe(&found),
+            Some(done) = self.jobs.join_next() => {
+                self.finish(done);
+                true
+            }
+            done = self.files.next_done() => {
+                self.finish_file(done);
+                true
+            }
+            () = tokio::time::sleep_until(wake) => true,
+        };
+        if matters {
+            Heard::News
+        } else {
+            Heard::NothingNew
+        }
+    }
+
+    /// Whether everything is in place; where servers that wait for a probe do not count any more, without them.
+    fn is_done(&self, waited: bool) -> bool {
+        let connected = matches!(self.snapshot.agent(), AgentState::Connected { .. });
+        let mut standings = self.decisions.servers.values();
+        let waiting = standings.any(|decision| decision.standing.state == "waiting");
+        let gathering = self.additions.deadline().is_some() || self.writes.deadline().is_some();
+        let quiet = self.decisions.poll.is_none() && !gathering && self.jobs.is_empty();
+        let in_place = connected && self.is_current() && self.files.are_idle();
+        in_place && quiet && (waited || !waiting)
+    }
+
+    fn not_done(&self) -> RunError {
+        let mut problems: Vec<String> = self.problems.0.values().cloned().collect();
+        if !matches!(self.snapshot.agent(), AgentState::Connected { .. }) {
+            problems.push("no agent answers; see `[serf] addr`".to_owned());
+        }
+        if problems.is_empty() {
+            problems.push("not everything came into force in time".to_owned());
+        }
+        RunError::NotDone { problems }
+    }
+
     /// Ends what runs beside the loop. HAProxy is left as it is.
     async fn stop(mut self) {
         tracing::info!("stopping; HAProxy goes on as it is");
@@ -224,6 +327,7 @@ struct Reconciler {
     /// What is left to be done.
     plan: Plan,
     jobs: JoinSet<Done>,
+    files: Files,
     /// When the Runtime API is worth another try.
     retry: Retry,
     /// When the file is.
@@ -287,17 +391,17 @@ impl Retry {
 
 /// What is wrong now, each said once when it begins and once when it is over.
 #[derive(Clone, Debug, Default)]
-struct Problems(BTreeMap<&'static str, String>);
+struct Problems(BTreeMap<String, String>);
 
 impl Problems {
-    fn set(&mut self, what: &'static str, problem: String) {
+    fn set(&mut self, what: &str, problem: String) {
         if self.0.get(what) != Some(&problem) {
             tracing::warn!(what, "{problem}");
-            self.0.insert(what, problem);
+            self.0.insert(what.to_owned(), problem);
         }
     }
 
-    fn clear(&mut self, what: &'static str) {
+    fn clear(&mut self, what: &str) {
         if self.0.remove(what).is_some() {
             tracing::info!(what, "works again");
         }

@@ -51,7 +51,7 @@ impl Reconciler {
     }
 
     /// Whether HAProxy was read, nothing is left to do, and the file is what it should be.
-    fn is_current(&self) -> bool {
+    pub(super) fn is_current(&self) -> bool {
         self.worker.is_some() && self.plan.is_empty() && self.is_file_current()
     }
 

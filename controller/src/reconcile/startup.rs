@@ -26,7 +26,7 @@ use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
 use super::{
-    Design, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text, chain,
+    Design, Files, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text, chain,
 };
 
 /// Approvals that wait for the loop.
@@ -93,6 +93,7 @@ pub(super) async fn start(
         accepts_add: BTreeMap::new(),
         plan: Plan::default(),
         jobs: JoinSet::new(),
+        files: Files::default(),
         retry: Retry::default(),
         write_retry: Retry::default(),
         refusals: 0,
@@ -104,6 +105,7 @@ pub(super) async fn start(
         tasks,
         ready: false,
     };
+    reconciler.files.take(&reconciler.design).await;
     reconciler.select();
     Ok((reconciler, inputs))
 }

@@ -28,11 +28,18 @@ impl Reconciler {
             .update(&[((), wanted.stamp.clone())].into(), now)
             .contains_key(&());
         let settled = settled && self.writes.deadline().is_none();
+        if settled && let Some(wanted) = &self.wanted {
+            let servers = wanted.servers.clone();
+            self.write_files(&servers);
+        }
         if !self.jobs.is_empty() || !self.write_retry.is_due(now) || !settled {
             return;
         }
         let reload = self.reload_job(now);
         if on_disk && reload.is_none() {
+            if self.plan.reload.is_empty() {
+                self.problems.clear("file");
+            }
             return;
         }
         if let Err(error) = self
@@ -60,6 +67,10 @@ impl Reconciler {
             reasons: self.plan.reload.clone(),
             way: config.haproxy.reload.clone(),
             runtime: self.runtime.clone(),
+            running: before
+                .stamp
+                .as_ref()
+                .and_then(|stamp| self.state.load_text(stamp)),
             before,
             timeout: config.reload.timeout,
         })
@@ -129,10 +140,13 @@ impl Reconciler {
                     "the file is behind"
                 };
                 let place = self.template_line(&job, &error);
-                self.problems
-                    .set("file", format!("{what}: {}{place}", chain(&error)));
+                let problem = format!("{what}: {}{place}", chain(&error));
                 self.write_retry.failed(Instant::now());
-                self.give_up_design();
+                if error.is_of_the_text() && self.fallback.is_some() {
+                    self.give_up_design(&problem);
+                } else {
+                    self.problems.set("file", problem);
+                }
             }
         }
     }
@@ -174,19 +188,20 @@ impl Reconciler {
             return;
         }
         match self.file.read().await {
-            Ok(Some(text)) if *text == *on_disk.text => {}
+            Ok(Some(text)) if *text == *on_disk.text => self.problems.clear("reading the file"),
             Ok(_) => {
+                self.problems.clear("reading the file");
                 tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
                 self.on_disk = None;
             }
-            Err(error) => self.problems.set("file", chain(&error)),
+            Err(error) => self.problems.set("reading the file", chain(&error)),
         }
     }
 
     /// Reads config and template again. What does not load leaves everything as it is.
     ///
     /// Gives the new source of gossip where the agent is another.
-    pub(super) fn reload_design(&mut self) -> Option<Gossip> {
+    pub(super) async fn reload_design(&mut self) -> Option<Gossip> {
         tracing::info!(path = %self.options.config_path.display(), "reading config and template again");
         let config = match Config::load(&self.options.config_path, self.options.env.clone()) {
             Ok(config) => config,
@@ -205,6 +220,7 @@ impl Reconciler {
         design.warn();
         self.problems.clear("config");
         self.problems.clear("template");
+        self.problems.clear("design");
         let fallback = std::mem::replace(&mut self.design, design);
         let other_agent = fallback.config.serf != self.design.config.serf;
         let fixed = |config: &Config| {
@@ -218,6 +234,7 @@ impl Reconciler {
         }
         self.fallback.get_or_insert(fallback);
         self.take_design();
+        self.files.take(&self.design).await;
         if !other_agent {
             return None;
         }
@@ -235,9 +252,10 @@ impl Reconciler {
     }
 
     /// Goes back to the design before, if the one in force has not proven itself yet.
-    pub(super) fn give_up_design(&mut self) {
+    pub(super) fn give_up_design(&mut self, why: &str) {
         if let Some(fallback) = self.fallback.take() {
-            tracing::warn!("going back to the config and template before");
+            let problem = format!("the config and template before are in force: {why}");
+            self.problems.set("design", problem);
             self.design = fallback;
             self.take_design();
         }

@@ -1,4 +1,4 @@
-//! Settings, servers and a template in, HAProxy's configuration with its stamp out. Pure but for [`Renderer::load`].
+//! Settings, servers and a template in, HAProxy's configuration with its stamp out. Pure but for [`Renderer::read`].
 //!
 //! Equal input gives equal text. A template reaches no file, clock or environment, prints strings and numbers
 //! only, and its work is bounded.
@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
@@ -143,11 +143,19 @@ impl Renderer {
     /// # Errors
     /// When the file cannot be read or is no template.
     pub fn load(config: &Config) -> Result<Self, TemplateError> {
-        let Some(path) = &config.haproxy.template else {
-            return Ok(Self::built_in()?);
-        };
+        match &config.haproxy.template {
+            None => Ok(Self::built_in()?),
+            Some(path) => Self::read(path),
+        }
+    }
+
+    /// Takes the template in this file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no template.
+    pub fn read(path: &Path) -> Result<Self, TemplateError> {
         let source = std::fs::read_to_string(path).map_err(|source| TemplateError::Read {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         })?;
         Ok(Self::new(&path.display().to_string(), source)?)
@@ -220,6 +228,18 @@ impl Renderer {
             stamp,
             origins,
         })
+    }
+
+    /// Renders a file that is not HAProxy's: as the template has it, with an empty stamp.
+    ///
+    /// # Errors
+    /// Those of [`Renderer::render`].
+    pub fn render_plain(&self, config: &Config, servers: &Servers) -> Result<String, RenderError> {
+        let context = context::context(config, servers);
+        let context = minijinja::context! { stamp => "", ..context };
+        let template = self.env.get_template(&self.name);
+        let rendered = template.and_then(|template| template.render(context));
+        rendered.map_err(|error| self.failed(&error))
     }
 
     fn once(

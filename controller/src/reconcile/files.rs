@@ -1,0 +1,241 @@
+//! Other files rendered from the same data (`[[file]]`): servers in, files on the disk and reloaded programs out.
+//!
+//! Each is on its own: one whose template, check or reload fails leaves the others, and HAProxy, as they are.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinError, JoinSet};
+
+use crate::config::OutputFile;
+use crate::haproxy::file::{ConfigFile, FileError};
+use crate::haproxy::process::{self, ProcessError};
+use crate::history::Entry;
+use crate::render::{Renderer, Servers};
+
+use super::{Design, Reconciler, Retry, chain};
+
+/// The files, and what is under way for them.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    outputs: Vec<Output>,
+    jobs: JoinSet<FileDone>,
+}
+
+#[derive(Debug)]
+struct Output {
+    settings: OutputFile,
+    renderer: Arc<Renderer>,
+    /// What is there, as far as is known.
+    on_disk: Option<Arc<str>>,
+    /// It has changed, and the program that reads it does not know yet.
+    unread: bool,
+    under_way: bool,
+    retry: Retry,
+}
+
+/// What is to be done for one file.
+#[derive(Debug)]
+struct FileJob {
+    settings: OutputFile,
+    text: Arc<str>,
+    /// The text is there already; only the program has to be told.
+    written: bool,
+    timeout: Duration,
+}
+
+/// How that ended.
+#[derive(Debug)]
+pub(super) struct FileDone {
+    path: PathBuf,
+    text: Arc<str>,
+    started: Instant,
+    /// The text is on the disk.
+    written: bool,
+    result: Result<(), FileJobError>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FileJobError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("the command did not come to an end")]
+    Process(#[from] ProcessError),
+    #[error("the check command refuses it ({status}): {output}")]
+    Invalid { status: String, output: String },
+    #[error("it is written, but the reload command failed ({status}): {output}")]
+    Reload { status: String, output: String },
+}
+
+impl Files {
+    /// Takes the files of a design. What is on the disk counts as known to its reader.
+    pub(super) async fn take(&mut self, design: &Design) {
+        let mut outputs = Vec::new();
+        for (settings, renderer) in &design.files {
+            let before = self
+                .outputs
+                .iter_mut()
+                .find(|output| output.settings == *settings);
+            let (on_disk, unread, under_way) = match before {
+                Some(before) => (before.on_disk.take(), before.unread, before.under_way),
+                None => {
+                    let text = ConfigFile::unmarked(&settings.path).read().await;
+                    (text.ok().flatten().map(Into::into), false, false)
+                }
+            };
+            outputs.push(Output {
+                settings: settings.clone(),
+                renderer: Arc::clone(renderer),
+                on_disk,
+                unread,
+                under_way,
+                retry: Retry::default(),
+            });
+        }
+        self.outputs = outputs;
+    }
+
+    /// The end of a job; waits for ever while there is none.
+    pub(super) async fn next_done(&mut self) -> Result<FileDone, JoinError> {
+        match self.jobs.join_next().await {
+            Some(done) => done,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// When a file that failed is due again.
+    pub(super) fn retry_at(&self) -> impl Iterator<Item = Instant> {
+        self.outputs.iter().filter_map(|output| output.retry.at())
+    }
+
+    /// Whether nothing is under way or left to be done.
+    pub(super) fn are_idle(&self) -> bool {
+        let idle = |output: &Output| !output.under_way && output.retry.at().is_none();
+        self.outputs.iter().all(idle)
+    }
+
+    fn output(&mut self, path: &Path) -> Option<&mut Output> {
+        let mut outputs = self.outputs.iter_mut();
+        outputs.find(|output| output.settings.path == path)
+    }
+}
+
+impl Reconciler {
+    /// Starts what has to be done for the other files.
+    pub(super) fn write_files(&mut self, servers: &Servers) {
+        let now = Instant::now();
+        let config = Arc::clone(&self.design.config);
+        let timeout = config.reload.timeout;
+        for output in &mut self.files.outputs {
+            if output.under_way || !output.retry.is_due(now) {
+                continue;
+            }
+            let path = output.settings.path.display().to_string();
+            let text: Arc<str> = match output.renderer.render_plain(&config, servers) {
+                Ok(text) => text.into(),
+                Err(error) => {
+                    self.problems
+                        .set(&path, format!("{path} is behind: {error}"));
+                    output.retry.failed(now);
+                    continue;
+                }
+            };
+            let written = output.on_disk.as_ref() == Some(&text);
+            if written && !output.unread {
+                self.problems.clear(&path);
+                output.retry.succeeded();
+                continue;
+            }
+            output.under_way = true;
+            let settings = output.settings.clone();
+            self.files.jobs.spawn(run(FileJob {
+                settings,
+                text,
+                written,
+                timeout,
+            }));
+        }
+    }
+
+    /// Takes the end of a job.
+    pub(super) fn finish_file(&mut self, done: Result<FileDone, JoinError>) {
+        let Ok(done) = done else {
+            tracing::warn!("writing a file ended unexpectedly");
+            for output in &mut self.files.outputs {
+                output.under_way = false;
+            }
+            return;
+        };
+        let path = done.path.display().to_string();
+        let error = done.result.as_ref().err().map(|error| chain(error));
+        if let Some(output) = self.files.output(&done.path) {
+            output.under_way = false;
+            if done.written {
+                output.on_disk = Some(Arc::clone(&done.text));
+                output.unread = done.result.is_err();
+            }
+            match &error {
+                None => output.retry.succeeded(),
+                Some(_) => output.retry.failed(Instant::now()),
+            }
+        }
+        match &error {
+            None => self.problems.clear(&path),
+            Some(error) => {
+                self.counters.failures += 1;
+                self.problems.set(&path, format!("{path}: {error}"));
+            }
+        }
+        self.record(Entry {
+            at_ms: self.epoch.unix_millis(done.started),
+            how: "file".to_owned(),
+            changes: vec![path],
+            reasons: Vec::new(),
+            took_ms: done.started.elapsed().as_secs_f64() * 1e3,
+            error,
+        });
+    }
+}
+
+async fn run(job: FileJob) -> FileDone {
+    let started = Instant::now();
+    let mut written = job.written;
+    let result = perform(&job, &mut written).await;
+    FileDone {
+        path: job.settings.path,
+        text: job.text,
+        started,
+        written,
+        result,
+    }
+}
+
+async fn perform(job: &FileJob, written: &mut bool) -> Result<(), FileJobError> {
+    let settings = &job.settings;
+    if !*written {
+        let file = ConfigFile::unmarked(&settings.path);
+        let staged = file.stage(&*job.text).await?;
+        if let Some(check) = &settings.check_command {
+            let checked = staged.check(check, job.timeout).await?;
+            if !checked.valid {
+                return Err(FileJobError::Invalid {
+                    status: checked.status,
+                    output: checked.output.trim().to_owned(),
+                });
+            }
+        }
+        staged.commit().await?;
+        *written = true;
+    }
+    if let Some(reload) = &settings.reload_command {
+        let finished = process::run(reload, job.timeout).await?;
+        if !finished.status.success() {
+            return Err(FileJobError::Reload {
+                status: process::describe(finished.status),
+                output: finished.output.trim().to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
