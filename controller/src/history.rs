@@ -24,7 +24,7 @@ const LINE_BYTES: usize = 1 << 20;
 pub struct Entry {
     /// When it began, in milliseconds since 1970.
     pub at_ms: u64,
-    /// `runtime`, `write`, `reload` or `file`.
+    /// `runtime`, `write`, `reload`, `file`; or `found` for what somebody else did.
     pub how: String,
     /// What was changed.
     pub changes: Vec<String>,

@@ -75,6 +75,8 @@ pub struct Counters {
     pub admissions: u64,
     /// Steps that HAProxy refused.
     pub refused: u64,
+    /// Executions that put back what somebody else had changed.
+    pub repairs: u64,
     /// Files written.
     pub writes: u64,
     /// Reloads that took effect.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use serf_rpc::{MemberBuilder, MemberStatus};
 
-use crate::controller::{Controller, ControllerOptions};
+use crate::controller::{Controller, ControllerOptions, Status};
 use crate::fake_agent::{FakeAgent, node};
 use crate::fleet::{SOON, WEB_PORT, first_file};
 use crate::haproxy::{Haproxy, HaproxyKind};
@@ -99,8 +99,24 @@ impl Stage {
     /// # Errors
     /// When they do not soon.
     pub async fn serves_all(&self) -> Result<()> {
-        let names: Vec<&str> = self.webs.iter().map(Web::name).collect();
+        let names: Vec<&str> = self.names().collect();
         self.haproxy.serves("nodes", &names, SOON).await
+    }
+
+    /// Waits until HAProxy and its file are as they should be, and nothing is wrong.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn settled(&self) -> Result<()> {
+        let well =
+            |status: &Status| status.0["problems"] == serde_json::json!([]) && status.is_whole();
+        let settles = self.controller.settles("everything well", SOON * 3, well);
+        settles.await.map(drop)
+    }
+
+    /// The names of all web servers.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.webs.iter().map(Web::name)
     }
 
     /// The address of a web server.

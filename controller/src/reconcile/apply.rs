@@ -5,14 +5,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::haproxy::runtime::{Executed, RuntimeError, State};
 use crate::haproxy::{Stamp, Worker};
+use crate::model::Key;
 use crate::plan::{
     Action, ConfigText, Input, ReloadReason, Step, WantedAdmins, plan, wants_probe, wants_stat,
 };
 
-use super::{Reconciler, chain};
-
-/// So many refusals in a row lead to a reload.
-const REPAIRS: u32 = 3;
+use super::drift::{REPAIRS, Verdict};
+use super::{Reconciler, Text, chain};
 
 impl Reconciler {
     /// Takes what HAProxy was read to run, and lets the guard see it.
@@ -39,10 +38,10 @@ impl Reconciler {
             .as_ref()
             .is_some_and(|before| before.is_same(worker));
         if !same {
+            self.record_worker(worker);
             self.added = self.state.load_added(worker, unix_secs());
             self.accepts_add.clear();
             self.refusals = 0;
-            tracing::info!(pid = worker.pid, "found {worker}");
         }
         self.worker = Some(worker.clone());
     }
@@ -51,9 +50,11 @@ impl Reconciler {
     pub(super) async fn plan_and_apply(
         &mut self,
         mut running: State,
-        wanted: &ConfigText,
+        wanted: &Text,
         admins: &WantedAdmins,
     ) {
+        let stamp = &wanted.stamp;
+        let wanted = &*wanted.parsed;
         let texts = Texts {
             started_with: running
                 .worker
@@ -81,12 +82,36 @@ impl Reconciler {
             }
         }
         self.plan = plan(&self.input(&running, &texts, wanted, admins));
-        if !self.plan.steps.is_empty() && self.retry.is_due(Instant::now()) {
-            self.apply(&running.worker).await;
-        }
-        if self.refusals >= REPAIRS
-            && let Some((backend, server)) = self.refused.clone()
+        let now = Instant::now();
+        let verdict = self.drift.judge(
+            (stamp, admins),
+            (&running.worker, &running.servers),
+            &self.plan.steps,
+            self.design.config.drift.interval,
+            now,
+        );
+        let drift = match verdict {
+            Verdict::Ours => Some(Vec::new()),
+            Verdict::Repair(found) => Some(found),
+            Verdict::Wait => None,
+        };
+        if let Some(drift) = drift
+            && !self.plan.steps.is_empty()
+            && self.retry.is_due(now)
         {
+            for found in &drift {
+                tracing::warn!("somebody else changed HAProxy: {found}; changing it back");
+            }
+            self.counters.repairs += u64::from(!drift.is_empty());
+            let whole = self.apply(&running.worker, &drift).await;
+            if whole && drift.is_empty() {
+                self.drift
+                    .settle((stamp, admins), (&running.worker, &running.servers));
+            }
+        }
+        let refused = self.refused.clone().filter(|_| self.refusals >= REPAIRS);
+        let undone = self.drift.wants_reload().cloned();
+        if let Some(Key { backend, server }) = refused.or(undone) {
             self.plan
                 .reload
                 .push(ReloadReason::RepairFailed { backend, server });
@@ -113,11 +138,12 @@ impl Reconciler {
         }
     }
 
-    async fn apply(&mut self, worker: &Worker) {
+    /// Executes the steps; says whether each of them was carried out.
+    async fn apply(&mut self, worker: &Worker, drift: &[String]) -> bool {
         let steps = std::mem::take(&mut self.plan.steps);
         let started = Instant::now();
         let executed = self.runtime.execute(worker, &steps).await;
-        self.record_steps(&steps, started, &executed);
+        self.record_steps(&steps, drift, started, &executed);
         match executed {
             Ok(executed) => {
                 let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
@@ -135,7 +161,8 @@ impl Reconciler {
                 let done =
                     |step: &&Step| !executed.refused.iter().any(|(refused, _)| refused == *step);
                 self.record_added(worker, steps.iter().filter(done));
-                self.judge(executed);
+                self.judge(&executed);
+                executed.refused.is_empty()
             }
             Err(error) => {
                 self.counters.failures += 1;
@@ -145,12 +172,13 @@ impl Reconciler {
                 );
                 tracing::warn!(error = %chain(&error), "the changes may not have reached HAProxy; planning again");
                 self.retry.failed(Instant::now());
+                false
             }
         }
     }
 
     /// A server that cannot be deleted yet has connections left, which is no fault; any other refusal is.
-    fn judge(&mut self, executed: Executed) {
+    fn judge(&mut self, executed: &Executed) {
         for (step, refusal) in &executed.refused {
             self.counters.refused += 1;
             tracing::warn!(backend = %step.backend, server = %step.server, "HAProxy refused `{step}`: {refusal}");
@@ -159,7 +187,10 @@ impl Reconciler {
             .refused
             .iter()
             .find(|(step, _)| step.action != Action::Delete);
-        self.refused = fault.map(|(step, _)| (step.backend.clone(), step.server.clone()));
+        self.refused = fault.map(|(step, _)| Key {
+            backend: step.backend.clone(),
+            server: step.server.clone(),
+        });
         if executed.refused.is_empty() {
             self.refusals = 0;
             self.retry.succeeded();

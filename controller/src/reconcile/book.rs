@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::control::{Approve, Approving};
 use crate::guard::{Approval, Decisions};
+use crate::haproxy::Worker;
 use crate::haproxy::runtime::{Executed, RuntimeError};
 use crate::history::Entry;
 use crate::model::{BackendName, Key, ServerName};
@@ -88,6 +89,7 @@ impl Reconciler {
     pub(super) fn record_steps(
         &mut self,
         steps: &[Step],
+        drift: &[String],
         started: Instant,
         executed: &Result<Executed, RuntimeError>,
     ) {
@@ -118,11 +120,43 @@ impl Reconciler {
             at_ms: self.epoch.unix_millis(started),
             how: "runtime".to_owned(),
             changes: steps.iter().map(ToString::to_string).collect(),
-            reasons: servers.iter().filter_map(reason).collect(),
+            reasons: if drift.is_empty() {
+                servers.iter().filter_map(reason).collect()
+            } else {
+                let found = drift.iter();
+                found
+                    .map(|found| format!("somebody else: {found}"))
+                    .collect()
+            },
             took_ms: millis(started),
             error,
         };
         self.record(entry);
+    }
+
+    /// Writes down that another worker is there, if no reload of ours has put it there.
+    pub(super) fn record_worker(&mut self, worker: &Worker) {
+        tracing::info!(pid = worker.pid, "found {worker}");
+        let ours = std::mem::take(&mut self.reloading);
+        let Some(before) = self.last_worker.replace(worker.clone()) else {
+            return;
+        };
+        if ours || before.is_same(worker) {
+            return;
+        }
+        tracing::warn!(
+            pid = worker.pid,
+            before = before.pid,
+            "somebody else reloaded or restarted HAProxy"
+        );
+        self.record(Entry {
+            at_ms: self.epoch.unix_millis(Instant::now()),
+            how: "found".to_owned(),
+            changes: vec![format!("{worker} in the place of worker {}", before.pid)],
+            reasons: vec!["somebody else reloaded or restarted HAProxy".to_owned()],
+            took_ms: 0.0,
+            error: None,
+        });
     }
 
     /// Writes down that the file was written, or HAProxy reloaded, or that it failed.

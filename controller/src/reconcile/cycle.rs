@@ -60,6 +60,7 @@ impl Reconciler {
         let due_later = [
             self.retry.at(),
             self.write_retry.at(),
+            self.drift.retry_at(),
             self.reload_allowed_at()
                 .filter(|_| !self.plan.reload.is_empty()),
         ];
@@ -101,7 +102,7 @@ impl Reconciler {
         self.render(in_force.lines());
         self.plan = Plan::default();
         if let (Some(running), Some(wanted)) = (running, &self.wanted) {
-            let wanted = Arc::clone(&wanted.text.parsed);
+            let wanted = wanted.text.clone();
             self.plan_and_apply(running, &wanted, &in_force.admins())
                 .await;
         }

@@ -8,6 +8,7 @@ mod apply;
 mod book;
 mod cycle;
 mod design;
+mod drift;
 mod files;
 mod job;
 mod publish;
@@ -33,7 +34,7 @@ use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::{AddedOptions, Stamp, Worker};
 use crate::history::History;
-use crate::model::{BackendName, Key, Model, Place, ServerName};
+use crate::model::{BackendName, Key, Model, Place};
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan};
 use crate::probe::{Found, Prober};
@@ -42,6 +43,7 @@ use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
 
 pub(crate) use design::Design;
+use drift::Drift;
 use files::Files;
 use job::Done;
 pub(crate) use startup::{agents, restore_removals, servers_before};
@@ -322,6 +324,8 @@ struct Reconciler {
     /// Texts that a worker may have started with.
     texts: BTreeMap<Stamp, Arc<ConfigText>>,
     worker: Option<Worker>,
+    /// The one that was there last, whether it still answers or not.
+    last_worker: Option<Worker>,
     added: AddedOptions,
     accepts_add: BTreeMap<BackendName, bool>,
     /// What is left to be done.
@@ -334,7 +338,10 @@ struct Reconciler {
     write_retry: Retry,
     /// Refusals in a row, and the server of the last one.
     refusals: u32,
-    refused: Option<(BackendName, ServerName)>,
+    refused: Option<Key>,
+    drift: Drift,
+    /// A reload of ours is under way, or its worker has not been seen yet.
+    reloading: bool,
     last_reload: Option<Instant>,
     next_drift: Instant,
     problems: Problems,

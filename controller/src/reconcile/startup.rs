@@ -26,7 +26,8 @@ use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
 use super::{
-    Design, Files, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text, chain,
+    Design, Drift, Files, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text,
+    chain,
 };
 
 /// Approvals that wait for the loop.
@@ -98,6 +99,9 @@ pub(super) async fn start(
         write_retry: Retry::default(),
         refusals: 0,
         refused: None,
+        drift: Drift::default(),
+        reloading: false,
+        last_worker: None,
         last_reload: None,
         problems: Problems::default(),
         counters: Counters::default(),

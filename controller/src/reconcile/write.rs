@@ -48,6 +48,7 @@ impl Reconciler {
         {
             self.problems.set("state", chain(&error));
         }
+        self.reloading |= reload.is_some();
         let config = &self.design.config;
         let job = Job {
             text: wanted,
@@ -116,6 +117,7 @@ impl Reconciler {
         self.record_job(&job, started, result.as_ref().err());
         if job.reload.is_some() {
             self.last_reload = Some(Instant::now());
+            self.reloading &= result.is_ok();
         }
         match result {
             Ok(()) => {
@@ -169,6 +171,7 @@ impl Reconciler {
         self.counters.reloads += 1;
         self.refusals = 0;
         self.refused = None;
+        self.drift.reloaded();
         for reason in reasons {
             tracing::info!(reason = reason.label(), "reloaded HAProxy: {reason}");
         }

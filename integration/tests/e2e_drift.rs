@@ -1,0 +1,158 @@
+//! Another hand on HAProxy: what it changes is changed back, said and written down, and no request fails.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use integration::controller::Status;
+use integration::fleet::SOON;
+use integration::stage::Stage;
+use integration::{HaproxyKind, Need, test_alone, wait_for};
+
+const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
+const OFTEN: &str = "[drift]\ninterval = \"1s\"\n";
+
+/// The history's entries, oldest first.
+async fn history(stage: &mut Stage) -> Result<Vec<serde_json::Value>> {
+    let options = stage.controller.options();
+    let output = options.run("history", &["--format", "json"]).await?;
+    let text = String::from_utf8(output.stdout)?;
+    let parsed: serde_json::Value = serde_json::from_str(&text)?;
+    Ok(parsed.as_array().cloned().unwrap_or_default())
+}
+
+async fn value(stage: &Stage, server: &str, column: &str) -> Result<String> {
+    let stat = stage.haproxy.stat().await?;
+    let line = stat
+        .iter()
+        .find(|line| line.get("pxname") == "nodes" && line.get("svname") == server);
+    Ok(line.map_or_else(String::new, |line| line.get(column).to_owned()))
+}
+
+/// Takes s4 away, which HAProxy refuses while it has connections.
+async fn deleted(stage: &Stage) -> Result<()> {
+    wait_for("s4 to be deleted and put back", SOON, async || {
+        let command = "set server nodes/s4 state maint; del server nodes/s4";
+        let reply = stage.haproxy.command(command).await;
+        reply.is_ok_and(|reply| reply.contains("deleted"))
+    })
+    .await?;
+    wait_for("s4 to be missed", SOON, async || {
+        stage.controller.log().contains("nodes/s4 was deleted")
+    })
+    .await?;
+    stage.serves_all().await
+}
+
+#[test]
+fn what_another_hand_changes_is_changed_back() {
+    test_alone(&NEEDS, async |lab| {
+        let mut stage = Stage::start(lab, 4, |options| options.sections(OFTEN)).await?;
+        stage.settled().await?;
+        let load = stage.load(lab)?;
+        let addr = |number| format!("{}:3000", stage.ip(lab, number));
+        let (first, second) = (addr(1), addr(2));
+        let hands = [
+            ("set server nodes/s1 weight 7", "nodes/s1 got weight 7"),
+            (
+                "set server nodes/s2 state maint",
+                "nodes/s2 was set to maint",
+            ),
+            (
+                "set server nodes/s3 state drain",
+                "nodes/s3 was set to drain",
+            ),
+            (
+                &format!("set server nodes/s2 addr {} port 3000", stage.ip(lab, 1)),
+                &format!("nodes/s2 was moved to {first}"),
+            ),
+            (
+                &format!(
+                    "add server nodes/stranger {second}; set server nodes/stranger state ready"
+                ),
+                "nodes/stranger was added",
+            ),
+        ];
+        for (number, (command, found)) in (1..).zip(hands) {
+            let repairs = format!("repair {number} after {command:?}");
+            println!("{command}: {}", stage.haproxy.command(command).await?);
+            stage
+                .controller
+                .settles(&repairs, SOON, |status| status.counter("repairs") >= number)
+                .await?;
+            stage.serves_all().await?;
+            assert!(stage.controller.log().contains(found), "{found}");
+            let entries = history(&mut stage).await?;
+            let written = serde_json::to_string(&entries)?;
+            assert!(
+                written.contains(&format!("somebody else: {found}")),
+                "{written}"
+            );
+        }
+        deleted(&stage).await?;
+        assert_eq!(value(&stage, "s1", "weight").await?, "1");
+        assert_eq!(value(&stage, "s2", "addr").await?, second);
+        let status = stage.controller.status().await?;
+        assert_eq!(status.counter("reloads"), 0);
+        load.nothing_failed("another hand on HAProxy").await
+    });
+}
+
+#[test]
+fn repairs_that_do_not_hold_end_in_one_reload_and_then_come_seldom() {
+    test_alone(&NEEDS, async |lab| {
+        let stage = Stage::start(lab, 3, |options| options.sections(OFTEN)).await?;
+        stage.settled().await?;
+        let load = stage.load(lab)?;
+        let until = tokio::time::Instant::now() + Duration::from_secs(25);
+        while tokio::time::Instant::now() < until {
+            stage
+                .haproxy
+                .command("set server nodes/s1 weight 7")
+                .await
+                .ok();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let status = stage.controller.status().await?;
+        let repairs = status.counter("repairs");
+        assert_eq!(status.counter("reloads"), 1, "{status:?}");
+        assert!((4..=15).contains(&repairs), "{repairs} repairs");
+        let recovered = |status: &Status| status.is_whole();
+        stage
+            .controller
+            .settles("the last repair", SOON * 3, recovered)
+            .await?;
+        wait_for("the weight", SOON * 3, async || {
+            value(&stage, "s1", "weight")
+                .await
+                .is_ok_and(|weight| weight == "1")
+        })
+        .await?;
+        println!(
+            "{repairs} repairs and {} reload in 25 s",
+            status.counter("reloads")
+        );
+        load.nothing_failed("a hand that does not rest").await
+    });
+}
+
+#[test]
+fn a_worker_of_somebody_elses_making_is_written_down() {
+    test_alone(&NEEDS, async |lab| {
+        let mut stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        stage.settled().await?;
+        let load = stage.load(lab)?;
+        stage.haproxy.reload().await?;
+        wait_for("an entry", SOON, async || {
+            stage
+                .controller
+                .log()
+                .contains("somebody else reloaded or restarted HAProxy")
+        })
+        .await?;
+        let entries = serde_json::to_string(&history(&mut stage).await?)?;
+        assert!(entries.contains("\"found\""), "{entries}");
+        assert_eq!(stage.controller.status().await?.counter("reloads"), 0);
+        load.nothing_failed("HAProxy reloaded by somebody else")
+            .await
+    });
+}
