@@ -206,6 +206,16 @@ impl StateDir {
         )
     }
 
+    /// Where the master of a HAProxy of our own listens.
+    pub fn master_socket(&self) -> PathBuf {
+        self.dir.join("master.sock")
+    }
+
+    /// Where the process id of a HAProxy of our own is kept.
+    pub fn pid_file(&self) -> PathBuf {
+        self.dir.join("haproxy.pid")
+    }
+
     /// Where the history is kept.
     pub fn history_path(&self) -> PathBuf {
         self.dir.join("history.jsonl")

@@ -53,6 +53,8 @@ pub struct Haproxy {
     pub version: Option<String>,
     /// The stamp of the text it started with.
     pub stamp: Option<String>,
+    /// Workers of earlier reloads that still finish what they had begun; unknown without a master socket.
+    pub old_workers: Option<usize>,
 }
 
 /// The configuration file that the controller owns.

@@ -35,6 +35,7 @@ pub struct ControllerOptions {
     args: Vec<String>,
     group: Option<u32>,
     reload_command: Option<Vec<String>>,
+    spawns: bool,
 }
 
 impl ControllerOptions {
@@ -57,6 +58,7 @@ impl ControllerOptions {
             args: Vec::new(),
             group: None,
             reload_command: None,
+            spawns: false,
         }
     }
 
@@ -107,6 +109,35 @@ impl ControllerOptions {
     pub fn reload_command(mut self, command: &[&str]) -> Self {
         self.reload_command = Some(command.iter().map(ToString::to_string).collect());
         self
+    }
+
+    /// HAProxy as its child.
+    #[must_use]
+    pub fn spawn_haproxy(mut self) -> Self {
+        self.spawns = true;
+        self
+    }
+
+    /// Whether HAProxy is its child.
+    #[must_use]
+    pub fn spawns(&self) -> bool {
+        self.spawns
+    }
+
+    /// Where a HAProxy of its own has its master's socket and its process id.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// The process id of a HAProxy of its own.
+    ///
+    /// # Errors
+    /// When there was none.
+    pub fn own_haproxy(&self) -> Result<u32> {
+        let path = self.state_dir().join("haproxy.pid");
+        let text = fs::read_to_string(path).context("no HAProxy of its own")?;
+        Ok(text.trim().parse()?)
     }
 
     /// Runs it with this group id, by which a firewall can tell its packets.
@@ -184,6 +215,9 @@ impl ControllerOptions {
         }
         let _ = writeln!(text, "stats_socket = {:?}", self.stats_socket);
         match &self.reload_command {
+            _ if self.spawns => {
+                let _ = writeln!(text, "spawn = true");
+            }
             Some(command) => {
                 let _ = writeln!(text, "reload_command = {command:?}");
             }
@@ -205,7 +239,7 @@ impl ControllerOptions {
             "\n[[backend]]\nname = \"nodes\"\ntags = {{ role = \"backend\" }}\nport = 3000\n{}\n",
             self.backend
         );
-        let _ = writeln!(text, "[state]\ndir = {:?}\n", self.dir.join("state"));
+        let _ = writeln!(text, "[state]\ndir = {:?}\n", self.state_dir());
         let _ = writeln!(
             text,
             "[control]\nsocket = {:?}\n\n{}",
@@ -213,6 +247,21 @@ impl ControllerOptions {
             self.sections
         );
         text
+    }
+}
+
+/// A HAProxy that is its child goes with it: master and workers are one process group.
+impl Drop for Controller {
+    fn drop(&mut self) {
+        if self.options.spawns
+            && let Ok(pid) = self.options.own_haproxy()
+            && let Some(pid) = i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+        {
+            self.process.kill();
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        }
     }
 }
 

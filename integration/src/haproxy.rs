@@ -198,7 +198,10 @@ impl Haproxy {
     /// # Errors
     /// When it does not run.
     pub fn master_pid(&self) -> Result<u32> {
-        let text = std::fs::read_to_string(self.pid_file()).context("haproxy was not started")?;
+        let by_controller = self.dir.join("state").join("haproxy.pid");
+        let text = std::fs::read_to_string(self.pid_file())
+            .or_else(|_| std::fs::read_to_string(by_controller))
+            .context("haproxy was not started")?;
         Ok(text.trim().parse()?)
     }
 
@@ -314,6 +317,15 @@ impl Haproxy {
             self.master_command("reload").await.is_ok()
         })
         .await
+    }
+
+    /// How many workers of earlier reloads are left.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn old_workers(&self) -> Result<usize> {
+        self.master_pid()?;
+        Ok(self.all_pids().len().saturating_sub(2))
     }
 
     /// The master and every worker, old ones too: the processes that have the master for a parent.

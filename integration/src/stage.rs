@@ -65,9 +65,12 @@ impl Stage {
     ) -> Result<Self> {
         let agent = FakeAgent::on(lab, "balancer", BALANCER).start()?;
         let options = configure(Controller::on(lab, agent.rpc_addr(), &haproxy));
+        let own = options.spawns();
         let controller = options.start()?;
         first_file(&haproxy).await?;
-        haproxy.start().await?;
+        if !own {
+            haproxy.start().await?;
+        }
         let mut stage = Self {
             agent,
             haproxy,

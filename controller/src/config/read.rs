@@ -103,13 +103,15 @@ fn reload_way(section: &Section<'_>) -> ReloadWay {
     let command = section
         .get("reload_command", value::command)
         .map(ReloadWay::Command);
-    if section.get("spawn", |value| value.boolean()) == Some(true) {
-        section.complain(
-            "spawn",
-            "this version runs no HAProxy of its own; give master_socket or reload_command",
-        );
-    }
-    let given = [("master_socket", socket), ("reload_command", command)];
+    let spawn = section
+        .get("spawn", |value| value.boolean())
+        .filter(|spawn| *spawn)
+        .map(|_| ReloadWay::Spawn);
+    let given = [
+        ("master_socket", socket),
+        ("reload_command", command),
+        ("spawn", spawn),
+    ];
     let mut given = given.into_iter().filter_map(|(key, way)| Some((key, way?)));
     let Some((first, way)) = given.next() else {
         return ReloadWay::default();

@@ -81,6 +81,8 @@ pub enum ReloadWay {
     MasterSocket(PathBuf),
     /// A program and its arguments.
     Command(Vec<String>),
+    /// HAProxy is a child, and its master listens in the state directory.
+    Spawn,
 }
 
 /// `[frontend]`: what the built-in template listens on.

@@ -185,12 +185,13 @@ fn one_way_to_reload_is_enough() {
         complaints(&text),
         ["3:18: haproxy.reload_command: there is master_socket already; keep one way to reload"]
     );
+    let text = format!("[haproxy]\nmaster_socket = \"/m\"\nspawn = true\n{SMALL}");
     assert_eq!(
-        complaints(&format!("[haproxy]\nspawn = true\n{SMALL}")),
-        [
-            "2:9: haproxy.spawn: this version runs no HAProxy of its own; give master_socket or reload_command"
-        ]
+        complaints(&text),
+        ["3:9: haproxy.spawn: there is master_socket already; keep one way to reload"]
     );
+    let child = load(&format!("[haproxy]\nspawn = true\n{SMALL}")).unwrap();
+    assert_eq!(child.haproxy.reload, ReloadWay::Spawn);
     assert_eq!(
         load(&format!("[haproxy]\nspawn = false\n{SMALL}")),
         load(SMALL)

@@ -10,6 +10,7 @@ pub mod reload;
 pub mod reply;
 pub mod runtime;
 mod session;
+pub mod supervise;
 
 use std::collections::BTreeMap;
 use std::fmt;

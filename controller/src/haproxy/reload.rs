@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::complaint::{Complaint, complaints};
 use super::process::{self, ProcessError};
+use super::reply::Master;
 use super::runtime::{RuntimeApi, RuntimeError};
 use super::session::ask_once;
 use super::{Stamp, Worker, reply};
@@ -140,17 +141,17 @@ async fn failed_reloads(master: &RuntimeApi) -> Result<u32, RuntimeError> {
     let master = master.clone().timeout(MASTER_WAIT / 4);
     loop {
         match show_proc(&master).await {
-            Ok(failed) => return Ok(failed),
+            Ok(found) => return Ok(found.failed),
             Err(error) if Instant::now() >= ends => return Err(error),
             Err(_) => sleep(PAUSE.end).await,
         }
     }
 }
 
-/// Without `quit` the master keeps the connection open.
-async fn show_proc(master: &RuntimeApi) -> Result<u32, RuntimeError> {
+/// What the master says of itself and its workers; without `quit` it keeps the connection open.
+pub async fn show_proc(master: &RuntimeApi) -> Result<Master, RuntimeError> {
     let reply = ask_once(master, "show proc;quit\n").await?;
-    Ok(reply::failed_reloads(&reply)?)
+    Ok(reply::master(&reply)?)
 }
 
 /// HAProxy 2.6 closes the connection without a word, later versions answer `Success=1` or `Success=0` when they are done,
@@ -194,7 +195,7 @@ impl Watch<'_> {
             if let Some((master, failed)) = master.filter(|_| pause == PAUSE.end)
                 && show_proc(&master.clone().timeout(PAUSE.end * 5))
                     .await
-                    .is_ok_and(|now| now > failed)
+                    .is_ok_and(|now| now.failed > failed)
             {
                 return Err(ReloadError::Failed {
                     complaints: Vec::new(),

@@ -229,25 +229,44 @@ fn check_of(status: &str, check_status: &str) -> Check {
     }
 }
 
-/// Reads how many reloads the master has failed in a row, `[failed: 1]` in `show proc`.
+/// HAProxy's master, as `show proc` on its socket tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Master {
+    /// Its process id.
+    pub pid: u32,
+    /// How many reloads failed in a row.
+    pub failed: u32,
+    /// Workers of earlier reloads that still finish what they had begun.
+    pub old_workers: usize,
+}
+
+/// Reads `show proc`.
 ///
 /// # Errors
-/// [`ReplyError`] when there is no line of the master or no number in it.
-pub fn failed_reloads(proc: &str) -> Result<u32, ReplyError> {
+/// [`ReplyError`] when there is no line of the master or not what it should have.
+pub fn master(proc: &str) -> Result<Master, ReplyError> {
     let (command, field) = ("show proc", "failed");
-    let master = proc
-        .lines()
-        .find(|line| line.split_ascii_whitespace().nth(1) == Some("master"));
+    let is = |line: &&str, kind| line.split_ascii_whitespace().nth(1) == Some(kind);
+    let master = proc.lines().find(|line| is(line, "master"));
+    let missing = ReplyError::Missing { command, field };
     let (_, rest) = master
         .and_then(|line| line.split_once("[failed: "))
-        .ok_or(ReplyError::Missing { command, field })?;
-    number(
-        command,
-        field,
-        rest.split_once(']')
-            .ok_or(ReplyError::Truncated { command })?
-            .0,
-    )
+        .ok_or(missing)?;
+    let (failed, _) = rest
+        .split_once(']')
+        .ok_or(ReplyError::Truncated { command })?;
+    let pid = master.and_then(|line| line.split_ascii_whitespace().next());
+    let old = proc
+        .split_once("# old workers")
+        .map_or("", |(_, old)| old)
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.starts_with('#'));
+    Ok(Master {
+        pid: number(command, "PID", pid.unwrap_or_default())?,
+        failed: number(command, field, failed)?,
+        old_workers: old.filter(|line| is(line, "worker")).count(),
+    })
 }
 
 /// The records of HAProxy's CSV: fields with a quote, comma or line end in them are quoted, `"` is doubled.

@@ -85,6 +85,7 @@ impl Reconciler {
         if Instant::now() >= self.next_drift {
             self.next_drift = Instant::now() + self.design.config.drift.interval;
             self.look_at_file().await;
+            self.count_old_workers().await;
         }
         let new_probes = self.run_probes();
         let with_stat = self.worker.is_none() || self.guard.wants_stat();

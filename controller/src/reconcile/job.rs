@@ -3,6 +3,7 @@
 //! `haproxy -c` takes tens of milliseconds and a reload may hang for its whole timeout; joins and leaves go on being
 //! applied meanwhile. One job runs at a time.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::config;
@@ -30,6 +31,8 @@ pub(super) struct Job {
 pub(super) struct ReloadJob {
     pub(super) reasons: Vec<ReloadReason>,
     pub(super) way: config::ReloadWay,
+    /// Where the master of a HAProxy of ours listens.
+    pub(super) own_master: PathBuf,
     pub(super) runtime: RuntimeApi,
     pub(super) before: Worker,
     /// What that worker was started with, where it is known.
@@ -164,6 +167,7 @@ impl ReloadJob {
         let way = match &self.way {
             config::ReloadWay::MasterSocket(socket) => ReloadWay::MasterSocket(socket),
             config::ReloadWay::Command(command) => ReloadWay::Command(command),
+            config::ReloadWay::Spawn => ReloadWay::MasterSocket(&self.own_master),
         };
         reload(
             way,

@@ -32,6 +32,7 @@ use crate::epoch::Epoch;
 use crate::guard::{Decisions, Guard};
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::RuntimeApi;
+use crate::haproxy::supervise::Supervisor;
 use crate::haproxy::{AddedOptions, Stamp, Worker};
 use crate::history::History;
 use crate::model::{BackendName, Key, Model, Place};
@@ -110,7 +111,7 @@ pub enum RunError {
     },
 }
 
-/// Runs until SIGTERM or SIGINT; HAProxy is left as it is.
+/// Runs until SIGTERM or SIGINT; HAProxy is left as it is, unless it is a child, which finishes softly.
 ///
 /// # Errors
 /// Only what makes a start impossible. Once it runs, it never ends for a lost agent, a lost HAProxy, a failing command
@@ -118,6 +119,7 @@ pub enum RunError {
 pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let (mut reconciler, mut inputs) = startup::start(config, options).await?;
+    reconciler.supervise();
     reconciler.cycle(&mut inputs.found).await;
     loop {
         tokio::select! {
@@ -247,12 +249,17 @@ impl Reconciler {
         RunError::NotDone { problems }
     }
 
-    /// Ends what runs beside the loop. HAProxy is left as it is.
+    /// Ends what runs beside the loop. HAProxy is left as it is, unless it is a child.
     async fn stop(mut self) {
-        tracing::info!("stopping; HAProxy goes on as it is");
+        if self.supervisor.is_none() {
+            tracing::info!("stopping; HAProxy goes on as it is");
+        }
         self.tasks.shutdown().await;
         self.jobs.shutdown().await;
         self.watcher.stop().await;
+        if let Some(supervisor) = self.supervisor {
+            supervisor.stop().await;
+        }
     }
 }
 
@@ -340,6 +347,9 @@ struct Reconciler {
     refusals: u32,
     refused: Option<Key>,
     drift: Drift,
+    old_workers: Option<usize>,
+    /// HAProxy as a child, where it is one.
+    supervisor: Option<Supervisor>,
     /// A reload of ours is under way, or its worker has not been seen yet.
     reloading: bool,
     last_reload: Option<Instant>,

@@ -110,6 +110,7 @@ impl Reconciler {
                 pid: Some(worker.pid),
                 version: Some(worker.version.to_string()),
                 stamp: worker.stamp.as_ref().map(ToString::to_string),
+                old_workers: self.old_workers,
             },
             None => Haproxy {
                 state: "unreachable".to_owned(),

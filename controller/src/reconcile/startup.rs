@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -9,13 +10,14 @@ use serf_rpc::{ConnectOptions, Snapshot, WatchOptions, Watcher};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, HARD_STOP_AFTER, ReloadWay};
 use crate::control::{Approving, Control, Published};
 use crate::epoch::Epoch;
 use crate::guard::{Guard, Removal};
 use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::runtime::RuntimeApi;
+use crate::haproxy::supervise::{Supervised, Supervisor};
 use crate::history::History;
 use crate::model::{Key, Model, Place};
 use crate::pace::Pace;
@@ -100,6 +102,8 @@ pub(super) async fn start(
         refusals: 0,
         refused: None,
         drift: Drift::default(),
+        old_workers: None,
+        supervisor: None,
         reloading: false,
         last_worker: None,
         last_reload: None,
@@ -112,6 +116,25 @@ pub(super) async fn start(
     reconciler.files.take(&reconciler.design).await;
     reconciler.select();
     Ok((reconciler, inputs))
+}
+
+impl Reconciler {
+    /// Starts HAProxy, where it is to be a child.
+    pub(super) fn supervise(&mut self) {
+        let settings = &self.design.config.haproxy;
+        if settings.reload != ReloadWay::Spawn {
+            return;
+        }
+        let check = settings.check_command.first().map(PathBuf::from);
+        let program = check.filter(|program| program.ends_with("haproxy"));
+        self.supervisor = Some(Supervisor::start(Supervised {
+            program: program.unwrap_or_else(|| "haproxy".into()),
+            config: settings.config.clone(),
+            master_socket: self.state.master_socket(),
+            pid_file: self.state.pid_file(),
+            soft_stop: HARD_STOP_AFTER,
+        }));
+    }
 }
 
 /// Takes the removals that an earlier process made: they count, and the servers may come back.

@@ -1,16 +1,20 @@
 //! The file on the disk and the reload: when a job starts, what its end means, and which design holds.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinError;
 
-use crate::config::Config;
+use crate::config::{Config, ReloadWay};
+use crate::haproxy::reload::show_proc;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::plan::ReloadReason;
 
 use super::job::{self, Done, Job, JobError, ReloadJob};
 use super::{Design, Gossip, Reconciler, chain, startup};
+
+/// How long the loop waits for HAProxy's master to count its workers.
+const MASTER_WAIT: Duration = Duration::from_millis(50);
 
 impl Reconciler {
     /// Starts a job where the disk or the worker is behind, nothing else runs, and the time has come.
@@ -67,6 +71,7 @@ impl Reconciler {
         due.then(|| ReloadJob {
             reasons: self.plan.reload.clone(),
             way: config.haproxy.reload.clone(),
+            own_master: self.state.master_socket(),
             runtime: self.runtime.clone(),
             running: before
                 .stamp
@@ -184,6 +189,22 @@ impl Reconciler {
         }
     }
 
+    /// The socket of HAProxy's master, where there is one that we know of.
+    fn master(&self) -> Option<RuntimeApi> {
+        match &self.design.config.haproxy.reload {
+            ReloadWay::MasterSocket(socket) => Some(RuntimeApi::new(socket)),
+            ReloadWay::Spawn => Some(RuntimeApi::new(self.state.master_socket())),
+            ReloadWay::Command(_) => None,
+        }
+    }
+
+    /// Counts the workers that earlier reloads have left behind.
+    pub(super) async fn count_old_workers(&mut self) {
+        let Some(master) = self.master() else { return };
+        let answer = show_proc(&master.timeout(MASTER_WAIT)).await;
+        self.old_workers = answer.ok().map(|master| master.old_workers);
+    }
+
     /// Looks whether somebody else has changed the file.
     pub(super) async fn look_at_file(&mut self) {
         let Some(on_disk) = &self.on_disk else { return };
@@ -228,11 +249,12 @@ impl Reconciler {
         let other_agent = fallback.config.serf != self.design.config.serf;
         let fixed = |config: &Config| {
             let haproxy = config.haproxy.config.clone();
-            (haproxy, config.state.clone(), config.control.clone())
+            let spawn = config.haproxy.reload == ReloadWay::Spawn;
+            (haproxy, spawn, config.state.clone(), config.control.clone())
         };
         if fixed(&fallback.config) != fixed(&self.design.config) {
             tracing::warn!(
-                "[haproxy] config, [state] and [control] stay as they were until the next start"
+                "[haproxy] config and spawn, [state] and [control] stay as they were until the next start"
             );
         }
         self.fallback.get_or_insert(fallback);

@@ -170,20 +170,31 @@ fn the_master_counts_the_reloads_it_failed() {
     let proc = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n\
         18755           master          2 [failed: 1]   0d00h01m28s     2.6.12-1+deb12u4\n\
         # workers\n24027           worker          1               0d00h00m03s     2.6.12-1+deb12u4\n# programs\n\n";
-    assert_eq!(failed_reloads(proc), Ok(1));
     assert_eq!(
-        failed_reloads(""),
+        master(proc),
+        Ok(Master {
+            pid: 18755,
+            failed: 1,
+            old_workers: 0
+        })
+    );
+    assert_eq!(
+        master(""),
         Err(ReplyError::Missing {
             command: "show proc",
             field: "failed"
         })
     );
+    let reloaded = "#<PID> <type> <reloads> <uptime> <version>\n7 master 3 [failed: 0] 0d00h01m28s 3.0.11\n\
+        # workers\n10 worker 0 0d00h00m03s 3.0.11\n# old workers\n8 worker 2 0d00h00m03s 3.0.11\n\
+        9 worker 1 0d00h00m03s 3.0.11\n# programs\n11 program 1 0d00h00m03s\n\n";
+    assert_eq!(master(reloaded).map(|master| master.old_workers), Ok(2));
 }
 
 proptest! {
     #[test]
     fn any_text_is_read_without_a_panic(text in "(1\n|# |be_name |srv_name |pxname,|svname,|type,|\"|,|\n|0|nodes|.){0,60}") {
-        let _ = (info(&text), servers(&text), stat(&text), state(&text, true), failed_reloads(&text));
+        let _ = (info(&text), servers(&text), stat(&text), state(&text, true), master(&text));
     }
 
     #[test]

@@ -1,0 +1,277 @@
+//! HAProxy as a child (`spawn = true`): a configuration file in, a running master out, for as long as it is wanted.
+//!
+//! The master is started once its file is there, started again whenever it ends, and told to finish softly at the end.
+//! It outlives a killed controller: the next one finds it by its process id, and starts none beside it.
+//!
+//! Source: HAProxy's Management Guide, section 4 "Stopping and restarting HAProxy".
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval, sleep, timeout};
+
+use super::process::describe;
+
+/// The first pause before HAProxy is started again, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// HAProxy that has run this long ended for a new reason.
+const SOUND: Duration = Duration::from_secs(10);
+/// Between two looks at what is waited for.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a master that is asked to end at once may take before it is killed.
+const LAST: Duration = Duration::from_secs(2);
+
+/// What is supervised.
+#[derive(Clone, Debug)]
+pub struct Supervised {
+    /// The program.
+    pub program: PathBuf,
+    /// Its configuration file; nothing starts before it is there.
+    pub config: PathBuf,
+    /// Where its master listens, for reloads.
+    pub master_socket: PathBuf,
+    /// Where its process id is kept for a later controller.
+    pub pid_file: PathBuf,
+    /// How long running requests have to finish at the end.
+    pub soft_stop: Duration,
+}
+
+/// A supervised HAProxy; dropped, it goes on without supervision.
+#[derive(Debug)]
+pub struct Supervisor {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Supervisor {
+    /// Starts HAProxy as soon as its file is there, or takes over the one that an earlier controller has started.
+    pub fn start(what: Supervised) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(what.run(stopped));
+        Self { stop, task }
+    }
+
+    /// Ends HAProxy when its running requests are finished, or at the end of their time.
+    pub async fn stop(self) {
+        let _ = self.stop.send(());
+        // A panic in the task is all that could go wrong here, and it has been reported.
+        let _ = self.task.await;
+    }
+}
+
+/// The master, ours or an earlier controller's.
+enum Master {
+    Child(Child),
+    Found(Pid),
+}
+
+impl Supervised {
+    async fn run(self, mut stop: oneshot::Receiver<()>) {
+        let reaper = tokio::spawn(reap());
+        let mut pause = BACKOFF.0;
+        loop {
+            let mut master = tokio::select! {
+                master = self.master() => master,
+                _ = &mut stop => break,
+            };
+            let started = Instant::now();
+            let ended = match &mut master {
+                Ok(master) => tokio::select! {
+                    ended = master.ended() => ended,
+                    _ = &mut stop => {
+                        self.end(master).await;
+                        break;
+                    }
+                },
+                Err(error) => format!("cannot run {}: {error}", self.program.display()),
+            };
+            if started.elapsed() >= SOUND {
+                pause = BACKOFF.0;
+            }
+            tracing::warn!(
+                "HAProxy ended: {ended}; starting it again in {} ms",
+                pause.as_millis()
+            );
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = &mut stop => break,
+            }
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+        reaper.abort();
+    }
+
+    /// The one that runs, or a new one.
+    async fn master(&self) -> std::io::Result<Master> {
+        if let Some(pid) = self.running() {
+            tracing::info!(
+                pid = pid.as_raw_nonzero(),
+                "taking over the HAProxy of an earlier controller"
+            );
+            return Ok(Master::Found(pid));
+        }
+        while !self.config.exists() {
+            sleep(LOOK).await;
+        }
+        let socket = self.socket_argument();
+        let mut command = Command::new(&self.program);
+        command
+            .args(["-W", "-S", &socket, "-f"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .process_group(0);
+        let child = command.spawn()?;
+        let pid = child.id().unwrap_or_default();
+        tracing::info!(pid, "started HAProxy");
+        if let Err(error) = fs::write(&self.pid_file, pid.to_string()) {
+            tracing::warn!(%error, path = %self.pid_file.display(), "a later controller will not find this HAProxy");
+        }
+        Ok(Master::Child(child))
+    }
+
+    /// The master that an earlier controller has started; a process that only has its number is none.
+    fn running(&self) -> Option<Pid> {
+        let pid = fs::read_to_string(&self.pid_file).ok()?;
+        let pid = to_pid(pid.trim().parse().ok()?)?;
+        let words = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
+        let socket = self.socket_argument();
+        let is_ours = words
+            .split(|byte| *byte == 0)
+            .any(|word| word == socket.as_bytes());
+        (is_ours && is_running(pid)).then_some(pid)
+    }
+
+    fn socket_argument(&self) -> String {
+        format!("{},mode,600", self.master_socket.display())
+    }
+
+    /// Lets running requests finish, then ends what is left.
+    async fn end(&self, master: &mut Master) {
+        tracing::info!(
+            "HAProxy finishes its running requests, for at most {} s",
+            self.soft_stop.as_secs()
+        );
+        for (signal, wait) in [
+            (Signal::USR1, self.soft_stop),
+            (Signal::TERM, LAST),
+            (Signal::KILL, LAST),
+        ] {
+            if let Some(pid) = master.pid() {
+                // It may have ended this moment.
+                let _ = kill_process(pid, signal);
+            }
+            if let Ok(ended) = timeout(wait, master.ended()).await {
+                tracing::info!("HAProxy ended: {ended}");
+                return;
+            }
+        }
+    }
+}
+
+impl Master {
+    fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Child(child) => child.id().and_then(to_pid),
+            Self::Found(pid) => Some(*pid),
+        }
+    }
+
+    /// Waits for its end, and says what it was.
+    async fn ended(&mut self) -> String {
+        match self {
+            Self::Child(child) => match child.wait().await {
+                Ok(status) => describe(status),
+                Err(error) => error.to_string(),
+            },
+            Self::Found(pid) => {
+                while is_running(*pid) {
+                    sleep(LOOK).await;
+                }
+                "it was not a child of this process".to_owned()
+            }
+        }
+    }
+}
+
+fn to_pid(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+/// Whether there is such a process, other than a zombie.
+fn is_running(pid: Pid) -> bool {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    fs::read_to_string(Path::new(&path)).is_ok_and(|stat| stat_fields(&stat).0 != Some("Z"))
+}
+
+/// The state and the process group in `/proc/<pid>/stat`; the name before them may hold anything.
+fn stat_fields(stat: &str) -> (Option<&str>, Option<i32>) {
+    let mut fields = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_ascii_whitespace();
+    let state = fields.next();
+    let group = fields.nth(1).and_then(|group| group.parse().ok());
+    (state, group)
+}
+
+/// Collects what is left to this process by others: as process 1 of a container it is the parent of every orphan.
+///
+/// Commands of our own lead their process groups, which is how they are told apart; they are waited for elsewhere.
+async fn reap() {
+    let Ok(mut children) = signal(SignalKind::child()) else {
+        return;
+    };
+    let mut regularly = interval(SOUND);
+    loop {
+        for pid in orphans() {
+            // Somebody else may have been quicker.
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+        tokio::select! {
+            _ = children.recv() => {}
+            _ = regularly.tick() => {}
+        }
+    }
+}
+
+fn orphans() -> Vec<Pid> {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    let children = tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<i32> = children
+        .flat_map(|text| {
+            let pids = text.split_ascii_whitespace();
+            pids.filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
+        })
+        .collect();
+    let is_orphan = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+            let (state, group) = stat_fields(&stat);
+            state == Some("Z") && group != Some(*pid)
+        })
+    };
+    let orphans = children.into_iter().filter(is_orphan);
+    orphans.filter_map(Pid::from_raw).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_proc_forges_no_field() {
+        let stat = "12 (a) Z 1 ) S 7 99 12 0 -1";
+        assert_eq!(stat_fields(stat), (Some("S"), Some(99)));
+        assert_eq!(stat_fields(""), (None, None));
+    }
+}
