@@ -195,6 +195,14 @@ pub fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
+/// How many file descriptors a process has open.
+///
+/// # Errors
+/// When it is gone, or is somebody else's.
+pub fn descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
 /// Time all threads of a process have spent on a CPU.
 ///
 /// # Errors

@@ -44,7 +44,20 @@ impl Stage {
         webs: u8,
         configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
     ) -> Result<Self> {
-        let haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?;
+        Self::start_on(lab, HaproxyKind::Host, webs, configure).await
+    }
+
+    /// The same with either HAProxy.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start_on(
+        lab: &Lab,
+        kind: HaproxyKind,
+        webs: u8,
+        configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
+    ) -> Result<Self> {
+        let haproxy = Haproxy::prepare(lab, kind).await?;
         Self::start_with(lab, haproxy, webs, configure).await
     }
 
