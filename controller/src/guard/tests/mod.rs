@@ -1,3 +1,4 @@
+mod details;
 mod laws;
 mod one_witness;
 
