@@ -131,6 +131,55 @@ fn a_template_that_renders_an_invalid_file() {
     });
 }
 
+/// The template chokes on one member: it is left out and named, and everybody else comes and goes.
+#[test]
+fn a_member_that_makes_the_file_invalid() {
+    test_alone(&NEEDS, async |lab| {
+        let path = own_template(lab)?;
+        append(
+            &path,
+            "{% for backend in backends %}{% for server in backend.servers if server.name == \"s4\" %}\n\
+             backend bad\n    no-such-keyword\n{% endfor %}{% endfor %}",
+        )?;
+        let mut stage = Stage::start(lab, 3, |options| options.template(path.clone())).await?;
+        stage.settled().await?;
+        let load = stage.load(lab)?;
+        stage.add(lab, 4)?;
+        stage.add(lab, 5)?;
+        let named = |status: &Status| {
+            let reason = status.0["quarantined"]["nodes/s4"].as_str();
+            reason.is_some_and(|reason| reason.contains("no-such-keyword"))
+        };
+        stage
+            .controller
+            .settles("s4 in quarantine", SOON, named)
+            .await?;
+        let others = ["s1", "s2", "s3", "s5"];
+        stage.haproxy.serves("nodes", &others, SOON).await?;
+        stage.settled().await?;
+        let text = std::fs::read_to_string(stage.haproxy.config())?;
+        assert!(
+            text.contains("server s5 ") && !text.contains("server s4 "),
+            "{text}"
+        );
+        stage.gossip("s3", MemberStatus::Left);
+        stage
+            .haproxy
+            .serves("nodes", &["s1", "s2", "s5"], SOON)
+            .await?;
+        stage.gossip("s3", MemberStatus::Alive);
+        stage.haproxy.serves("nodes", &others, SOON).await?;
+        stage.gossip("s4", MemberStatus::Left);
+        let free = |status: &Status| status.0["quarantined"] == serde_json::json!({});
+        stage
+            .controller
+            .settles("nobody in quarantine", SOON, free)
+            .await?;
+        load.nothing_failed("a member that makes the file invalid")
+            .await
+    });
+}
+
 #[test]
 fn a_file_that_passes_the_check_and_cannot_bind() {
     test_alone(&NEEDS, async |lab| {

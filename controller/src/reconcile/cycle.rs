@@ -100,6 +100,7 @@ impl Reconciler {
         self.take_decisions(decisions);
         self.run_probes();
         let in_force = self.in_force(now);
+        let in_force = self.without_culprits(in_force);
         self.render(in_force.lines());
         self.plan = Plan::default();
         if let (Some(running), Some(wanted)) = (running, &self.wanted) {

@@ -14,9 +14,11 @@ use crate::haproxy::listen::{self, Taken};
 use crate::haproxy::process::ProcessError;
 use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
 use crate::haproxy::runtime::RuntimeApi;
+use crate::model::Key;
 use crate::plan::ReloadReason;
 
 use super::Text;
+use super::culprit::{Culprit, Search};
 
 /// A text on its way to the disk.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Job {
     pub(super) text: Text,
     /// What for, if the worker has to be reloaded; nothing for a mere write.
     pub(super) reload: Option<ReloadJob>,
+    /// Who is to blame, should the text be refused.
+    pub(super) search: Search,
 }
 
 /// The reload that follows the write.
@@ -48,6 +52,8 @@ pub(super) struct Done {
     /// Whether the text is on the disk now.
     pub(super) written: bool,
     pub(super) result: Result<(), JobError>,
+    /// Who makes the text invalid.
+    pub(super) culprits: Vec<(Key, Culprit)>,
 }
 
 /// Why a text did not come into force.
@@ -114,11 +120,16 @@ pub(super) async fn run(
 ) -> Done {
     let started = Instant::now();
     if let Err(error) = install(&job, &file, &check_command, timeout).await {
+        let culprits = match &error {
+            JobError::Invalid { .. } => job.search.run(&file, timeout).await,
+            _ => Vec::new(),
+        };
         return Done {
             job,
             started,
             written: false,
             result: Err(error),
+            culprits,
         };
     }
     let result = match &job.reload {
@@ -130,6 +141,7 @@ pub(super) async fn run(
         started,
         written: true,
         result,
+        culprits: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod apply;
 mod book;
+mod culprit;
 mod cycle;
 mod design;
 mod drift;
@@ -43,6 +44,7 @@ use crate::render::{Rendered, Servers, TemplateError};
 use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
 
+use culprit::Culprit;
 pub(crate) use design::Design;
 use drift::Drift;
 use files::Files;
@@ -328,6 +330,10 @@ struct Reconciler {
     wanted: Option<Wanted>,
     /// The text on the disk, if it is ours.
     on_disk: Option<Text>,
+    /// The servers of the last file that was valid.
+    valid: Servers,
+    /// Servers that a file is invalid with.
+    culprits: BTreeMap<Key, Culprit>,
     /// Texts that a worker may have started with.
     texts: BTreeMap<Stamp, Arc<ConfigText>>,
     worker: Option<Worker>,

@@ -173,7 +173,11 @@ impl Reconciler {
             .unnameable
             .iter()
             .map(|(name, reason)| (name.clone(), reason.to_string()));
-        unusable.chain(unnameable).collect()
+        let culprits = self.culprits.iter().map(|(key, culprit)| {
+            let reason = format!("the file is invalid with it: {}", culprit.reason);
+            (key.to_string(), reason)
+        });
+        unusable.chain(unnameable).chain(culprits).collect()
     }
 }
 

@@ -50,15 +50,8 @@ pub(super) async fn start(
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
     let watcher = watch(&config, snapshot.clone())?;
     let now = Instant::now();
-    let mut guard = Guard::new(design.rules());
-    for (key, place) in servers_before(
-        &saved.in_rotation,
-        on_disk.as_ref().map(|text| &*text.parsed),
-    ) {
-        guard.adopt(key, place, now);
-    }
     let epoch = Epoch::now();
-    restore_removals(&mut guard, &saved, &epoch);
+    let guard = guard_before(&design, &saved, on_disk.as_ref(), &epoch);
     let (prober, found) = Prober::new();
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (approvals, approving) = mpsc::channel(APPROVALS);
@@ -90,6 +83,8 @@ pub(super) async fn start(
         epoch,
         wanted: None,
         on_disk,
+        valid: BTreeMap::new(),
+        culprits: BTreeMap::new(),
         texts: BTreeMap::new(),
         worker: None,
         added: Default::default(),
@@ -116,6 +111,18 @@ pub(super) async fn start(
     reconciler.files.take(&reconciler.design).await;
     reconciler.select();
     Ok((reconciler, inputs))
+}
+
+/// A guard that knows what an earlier process knew.
+fn guard_before(design: &Design, saved: &Memory, on_disk: Option<&Text>, epoch: &Epoch) -> Guard {
+    let now = Instant::now();
+    let mut guard = Guard::new(design.rules());
+    let on_disk = on_disk.map(|text| &*text.parsed);
+    for (key, place) in servers_before(&saved.in_rotation, on_disk) {
+        guard.adopt(key, place, now);
+    }
+    restore_removals(&mut guard, saved, epoch);
+    guard
 }
 
 impl Reconciler {

@@ -10,6 +10,7 @@ use crate::haproxy::reload::show_proc;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::plan::ReloadReason;
 
+use super::culprit::Search;
 use super::job::{self, Done, Job, JobError, ReloadJob};
 use super::{Design, Gossip, Reconciler, chain, startup};
 
@@ -54,9 +55,16 @@ impl Reconciler {
         }
         self.reloading |= reload.is_some();
         let config = &self.design.config;
+        let servers = self.wanted.as_ref().map(|wanted| wanted.servers.clone());
         let job = Job {
             text: wanted,
             reload,
+            search: Search {
+                config: Arc::clone(config),
+                renderer: Arc::clone(&self.design.renderer),
+                valid: self.valid.clone(),
+                wanted: servers.unwrap_or_default(),
+            },
         };
         let (check, timeout) = (config.haproxy.check_command.clone(), config.reload.timeout);
         self.jobs
@@ -106,6 +114,7 @@ impl Reconciler {
             started,
             written,
             result,
+            culprits,
         }) = done
         else {
             self.problems.set(
@@ -118,6 +127,7 @@ impl Reconciler {
         if written {
             self.counters.writes += 1;
             self.on_disk = Some(job.text.clone());
+            self.valid = job.search.wanted.clone();
         }
         self.record_job(&job, started, result.as_ref().err());
         if job.reload.is_some() {
@@ -149,7 +159,9 @@ impl Reconciler {
                 let place = self.template_line(&job, &error);
                 let problem = format!("{what}: {}{place}", chain(&error));
                 self.write_retry.failed(Instant::now());
-                if error.is_of_the_text() && self.fallback.is_some() {
+                if self.fallback.is_none() && self.quarantine(culprits) {
+                    self.write_retry.succeeded();
+                } else if error.is_of_the_text() && self.fallback.is_some() {
                     self.give_up_design(&problem);
                 } else {
                     self.problems.set("file", problem);
@@ -293,6 +305,7 @@ impl Reconciler {
         self.writes.set_quiet(self.design.quiet());
         self.runtime = RuntimeApi::new(config.haproxy.stats_socket.clone());
         self.wanted = None;
+        self.culprits.clear();
         self.write_retry.succeeded();
         self.select();
     }
