@@ -8,6 +8,16 @@ use std::{ffi::OsString, time::Duration};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::command::{
+    cluster::{EventArgs, ForceLeaveArgs, JoinArgs, TagsArgs},
+    info::InfoArgs,
+    keys::KeysArgs,
+    query::QueryArgs,
+    reachability::ReachabilityArgs,
+    rtt::RttArgs,
+    wait::WaitArgs,
+};
+
 /// Where an agent listens unless told otherwise.
 const DEFAULT_ADDR: &str = "127.0.0.1:7373";
 
@@ -73,6 +83,25 @@ impl AgentArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Members(MembersArgs),
+    Info(InfoArgs),
+    Event(EventArgs),
+    Query(QueryArgs),
+    Join(JoinArgs),
+
+    /// Let the agent leave the cluster and end
+    Leave,
+    ForceLeave(ForceLeaveArgs),
+    Tags(TagsArgs),
+    Keys(KeysArgs),
+
+    /// Print a new key for encryption (32 random bytes in base64)
+    Keygen,
+    Rtt(RttArgs),
+    Reachability(ReachabilityArgs),
+    Wait(WaitArgs),
+
+    /// Print the version
+    Version,
 
     /// Print the completions for a shell
     Completions {
@@ -124,7 +153,7 @@ pub(crate) struct MembersArgs {
     tags: Vec<(String, String)>,
 }
 
-/// How members are printed.
+/// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Aligned columns, as `serf` prints them
@@ -237,7 +266,7 @@ fn takes_next(command: &clap::Command, name: &str) -> bool {
 }
 
 /// The values Go's `flag` package takes for a switch.
-fn go_bool(text: &str) -> Result<bool, &'static str> {
+pub(crate) fn go_bool(text: &str) -> Result<bool, &'static str> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -245,7 +274,7 @@ fn go_bool(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-fn key_value(text: &str) -> Result<(String, String), &'static str> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("KEY=REGEXP is wanted, as in role=web"),

@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, fmt::Write as _, io, process::ExitCode};
 
-use serf_rpc::{CallError, ConnectError};
+use serf_rpc::{CallError, ConnectError, StreamError};
 
 use crate::terminal::escape;
 
@@ -39,6 +39,9 @@ pub(crate) enum Failure {
     /// The agent was asked and gave no result.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The answers to a query stopped coming.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// The agent cannot read a regular expression. It says so by closing the connection.
     #[error("the agent cannot read the regular expression {pattern:?} of {flag}")]
     Expression {
@@ -53,6 +56,28 @@ pub(crate) enum Failure {
     /// The system lets no connection be waited for.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
+    /// A member has no network coordinate, or is not known.
+    #[error("Could not find a coordinate for node {0:?}")]
+    NoCoordinate(String),
+    /// Members did not do with the keys what they were told.
+    #[error("{0}")]
+    Keys(String),
+    /// Live members that did not answer.
+    #[error("{0} of the live nodes did not answer")]
+    Unreachable(usize),
+    /// Not so many members in time.
+    #[error("waited {waited} for {wanted} members, there are {found}")]
+    TooFew {
+        /// How long.
+        waited: humantime::FormattedDuration,
+        /// How many are wanted.
+        wanted: usize,
+        /// How many match.
+        found: usize,
+    },
+    /// The reader of stdout has seen enough.
+    #[error("nobody reads on")]
+    Closed,
     /// Stdout cannot be written.
     #[error("cannot write to stdout")]
     Output(#[source] io::Error),
@@ -64,7 +89,14 @@ impl Failure {
             Self::Connect(error) => exit_of_connect(error),
             Self::Call(error) => exit_of_call(error),
             Self::Expression { .. } | Self::NoSuchCommand(_) => Exit::Usage,
-            Self::Runtime(_) | Self::Output(_) => Exit::Failed,
+            Self::TooFew { .. } => Exit::TimedOut,
+            Self::Closed => Exit::Ok,
+            Self::Stream(_)
+            | Self::NoCoordinate(_)
+            | Self::Keys(_)
+            | Self::Unreachable(_)
+            | Self::Runtime(_)
+            | Self::Output(_) => Exit::Failed,
         }
     }
 
@@ -95,7 +127,22 @@ impl Failure {
                  with `\\(` and `\\{` for the brackets themselves",
             ),
             Self::NoSuchCommand(_) => Some("`serfctl --help` lists the commands"),
-            Self::Call(_) | Self::Runtime(_) | Self::Output(_) => None,
+            Self::NoCoordinate(_) => Some(
+                "`serfctl members` lists the names; a new member has a coordinate after its first pings",
+            ),
+            Self::Unreachable(_) => Some(
+                "their bind address and port (7946, TCP and UDP) must be reachable from every node: \
+                 look at firewalls, NAT and `-advertise`",
+            ),
+            Self::TooFew { .. } => {
+                Some("`serfctl members` shows who is there; --timeout waits longer")
+            }
+            Self::Stream(_)
+            | Self::Keys(_)
+            | Self::Closed
+            | Self::Call(_)
+            | Self::Runtime(_)
+            | Self::Output(_) => None,
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Command line for looking into a Serf cluster: arguments in, data on stdout and an exit code out.
 
 mod cli;
+mod command;
 mod connect;
 mod exit;
+mod json;
 mod members;
+mod output;
 mod reference;
 mod terminal;
 
@@ -20,8 +23,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => usage.exit(),
     };
-    let exit = match run(&cli).and_then(|output| print(&output)) {
-        Ok(()) => Exit::Ok,
+    let exit = match run(&cli).and_then(|output| output::write(&output)) {
+        Ok(()) | Err(Failure::Closed) => Exit::Ok,
         Err(failure) => {
             // Nobody is left to tell if stderr is closed too.
             io::stderr()
@@ -36,6 +39,19 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<Vec<u8>, Failure> {
     match &cli.command {
         Command::Members(args) => block_on(members::run(&cli.agent, args)),
+        Command::Info(args) => block_on(command::info::run(&cli.agent, args)),
+        Command::Event(args) => block_on(command::cluster::event(&cli.agent, args)),
+        Command::Join(args) => block_on(command::cluster::join(&cli.agent, args)),
+        Command::Leave => block_on(command::cluster::leave(&cli.agent)),
+        Command::ForceLeave(args) => block_on(command::cluster::force_leave(&cli.agent, args)),
+        Command::Tags(args) => block_on(command::cluster::tags(&cli.agent, args)),
+        Command::Query(args) => block_on(command::query::run(&cli.agent, args)),
+        Command::Reachability(args) => block_on(command::reachability::run(&cli.agent, args)),
+        Command::Rtt(args) => block_on(command::rtt::run(&cli.agent, args)),
+        Command::Keys(args) => block_on(command::keys::run(&cli.agent, args)),
+        Command::Keygen => command::keys::generate(),
+        Command::Wait(args) => block_on(command::wait::run(&cli.agent, args)),
+        Command::Version => Ok(command::info::version()),
         Command::Completions { shell } => Ok(reference::completions(*shell)),
         Command::Man { command } => reference::man(command.as_deref()),
     }
@@ -47,13 +63,4 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
         .build()
         .map_err(Failure::Runtime)?
         .block_on(work)
-}
-
-/// Writes the whole output. A reader that has seen enough (`| head`) is no failure.
-fn print(output: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(output).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
-        _ => Ok(()),
-    }
 }

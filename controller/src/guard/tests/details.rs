@@ -389,3 +389,52 @@ fn holds_that_end_together_end_within_the_budget_and_above_the_floor() {
     let ready = ready.filter(|decision| decision.standing.state == "ready");
     assert_eq!(ready.count(), 3, "min_servers");
 }
+
+fn states(scene: &mut Scene, state: &str) -> usize {
+    let decisions = scene.decide();
+    let mut servers: Vec<_> = decisions.servers.into_values().collect();
+    servers.retain(|decision| decision.standing.state == state);
+    servers.len()
+}
+
+/// What gossip and a second witness took out has used the budget up for those that only one witness calls dead.
+#[test]
+fn suspects_share_the_budget_with_the_dead() {
+    let mut scene = Scene::in_rotation(false, &["s1", "s2", "s3", "s4", "s5", "s6"]);
+    scene.gossip("s1", Gossip::Failed);
+    scene.decide();
+    scene.probe("s1", Probed::Refused);
+    assert_eq!(scene.state("s1"), "out");
+    for name in ["s2", "s3", "s4"] {
+        suspect(&mut scene, name);
+    }
+    for name in ["s2", "s3", "s4"] {
+        scene.probe(name, Probed::Refused);
+    }
+    assert_eq!(
+        states(&mut scene, "out"),
+        3,
+        "the dead one and two of three"
+    );
+    assert_eq!(states(&mut scene, "ready"), 3);
+}
+
+#[test]
+fn ended_holds_share_the_budget_with_the_dead() {
+    let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3", "s4", "s5", "s6"]);
+    for name in ["s2", "s3", "s4"] {
+        scene.gossip(name, Gossip::Failed);
+    }
+    scene.decide();
+    scene.pass(HOLD - Duration::from_secs(1));
+    scene.gossip("s1", Gossip::Failed);
+    scene.runs("s1", Admin::Ready, Check::Down, 0);
+    assert_eq!(states(&mut scene, "out"), 1);
+    scene.pass(Duration::from_secs(1));
+    assert_eq!(
+        states(&mut scene, "drain"),
+        2,
+        "the dead one and two of three"
+    );
+    assert_eq!(states(&mut scene, "ready"), 3);
+}

@@ -1,0 +1,10 @@
+//! The commands: arguments and an agent in, what goes to stdout out.
+
+pub(crate) mod cluster;
+mod duration;
+pub(crate) mod info;
+pub(crate) mod keys;
+pub(crate) mod query;
+pub(crate) mod reachability;
+pub(crate) mod rtt;
+pub(crate) mod wait;
