@@ -13,6 +13,7 @@ use crate::model::{Key, Place};
 use crate::render::{Renderer, Server, Servers};
 
 use super::Reconciler;
+use super::job::first_alert;
 
 /// So many checks, at most, for one refused file.
 const CHECKS: usize = 64;
@@ -114,8 +115,7 @@ impl Search {
         let staged = file.stage(&rendered.text).await.ok()?;
         let command = &self.config.haproxy.check_command;
         let checked = staged.check(command, timeout).await.ok()?;
-        let complaint = checked.complaints.first().map(ToString::to_string);
-        (!checked.valid).then(|| complaint.unwrap_or(checked.status))
+        (!checked.valid).then(|| first_alert(&checked.complaints, &checked.output))
     }
 }
 

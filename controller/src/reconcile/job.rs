@@ -104,7 +104,7 @@ impl JobError {
     }
 }
 
-fn first_alert(complaints: &[Complaint], output: &str) -> String {
+pub(super) fn first_alert(complaints: &[Complaint], output: &str) -> String {
     let alert = complaints
         .iter()
         .find(|complaint| complaint.level == Level::Alert);

@@ -86,13 +86,16 @@ pub(crate) async fn run(agent: &AgentArgs, args: &KeysArgs) -> Result<Vec<u8>, F
         Ok(reply) if args.list => Ok(listed(&reply).into_bytes()),
         Ok(_) => Ok(done.as_bytes().to_vec()),
         Err(CallError::Keys { message, reply, .. }) => {
-            output::write(complaints(&reply).as_bytes())?;
+            output::line(&complaints(&reply))?;
             Err(Failure::Keys(format!("{failed}: {}", escape(&message))))
         }
-        Err(CallError::Agent { message, .. }) => Err(Failure::Keys(format!(
-            "{failed}: {}",
-            escape(message.as_ref())
-        ))),
+        Err(CallError::Agent { message, .. }) => {
+            output::line("")?;
+            Err(Failure::Keys(format!(
+                "{failed}: {}",
+                escape(message.as_ref())
+            )))
+        }
         Err(error) => Err(error.into()),
     }
 }

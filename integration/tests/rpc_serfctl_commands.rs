@@ -1,0 +1,284 @@
+//! `serfctl X` beside `serf X`, asked of the same real agent: every command, flag and format that both have.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use integration::controller::binary;
+use integration::{Agent, Lab, Need, test};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// What prints data of one document or of lines in any order.
+const SAME: &[&[&str]] = &[
+    &["info"],
+    &["info", "-format", "text"],
+    &["info", "--format=json"],
+    &["event", "hi"],
+    &["event", "hi", "payload"],
+    &["event", "-coalesce=false", "hi", "payload"],
+    &["event", "-coalesce", "with blank"],
+    &["tags", "-set", "a=b", "-set=c=d=e"],
+    &["tags", "-delete", "a", "-delete=c", "-delete", "never"],
+    &["tags", "--set", "x=y", "--delete", "z"],
+    &["rtt", "a", "a"],
+    &["rtt", "a"],
+    &["query", "-timeout=300ms", "ask"],
+    &["query", "-timeout", "300ms", "ask", "payload"],
+    &["query", "-format=json", "-timeout=300ms", "ask"],
+    &["query", "-no-ack", "-timeout=300ms", "ask"],
+    &[
+        "query",
+        "-format",
+        "json",
+        "-no-ack",
+        "-timeout=300ms",
+        "ask",
+    ],
+    &["query", "-node=b", "-timeout=300ms", "ask"],
+    &[
+        "query",
+        "-node",
+        "a",
+        "-node=b",
+        "-relay-factor=1",
+        "-timeout=300ms",
+        "ask",
+    ],
+    &["query", "-tag", "role=lb", "-timeout=300ms", "ask"],
+    &["query", "-tag=role=nobody", "-timeout=300ms", "ask"],
+    &["reachability"],
+    &["join", "-replay", "ANOTHER"],
+    &["join", "ANOTHER"],
+    &["force-leave", "nobody"],
+    &["force-leave", "-prune", "nobody"],
+];
+
+/// What fails in both, whatever the words.
+const FAIL: &[&[&str]] = &[
+    &["event"],
+    &["event", "a", "b", "c"],
+    &["tags"],
+    &["tags", "-set", "nothing"],
+    &["rtt"],
+    &["rtt", "nobody"],
+    &["rtt", "a", "nobody"],
+    &["join"],
+    &["join", "127.0.0.1:1"],
+    &["force-leave"],
+    &["keys"],
+    &["keys", "-list", "-install=x"],
+    &["query"],
+    &["nosuch"],
+];
+
+async fn cluster(lab: &Lab) -> Result<[Agent; 2]> {
+    let a = Agent::on(lab, "a", 1).tag("role", "web").start().await?;
+    let b = Agent::on(lab, "b", 2)
+        .tag("role", "lb")
+        .join(a.ip())
+        .start()
+        .await?;
+    a.knows(2, "alive", SOON).await?;
+    Ok([a, b])
+}
+
+fn run(program: &str, agent: &Agent, args: &[String]) -> Result<Output> {
+    let output = Command::new(program)
+        .args(args)
+        .env("SERF_RPC_ADDR", agent.rpc_addr().to_string())
+        .env_remove("SERF_RPC_AUTH")
+        .output();
+    output.with_context(|| format!("{program} {args:?}"))
+}
+
+/// Both, in a moment when nothing else happens; serf first.
+fn both(agent: &Agent, args: &[String]) -> Result<[Output; 2]> {
+    let ours = binary("serfctl")?;
+    let ours = ours.to_string_lossy();
+    Ok([run("serf", agent, args)?, run(&ours, agent, args)?])
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines: Vec<String> = text.lines().map(moving).collect();
+    lines.sort();
+    lines
+}
+
+/// Figures that change between two calls count as there or not.
+fn moving(line: &str) -> String {
+    let figures = ["goroutines", "_queue", "_time", "health_score"];
+    match line.split_once(" = ") {
+        Some((key, _)) if figures.iter().any(|figure| key.contains(figure)) => key.to_owned(),
+        _ => line.to_owned(),
+    }
+}
+
+fn data(output: &Output) -> Result<Value> {
+    let mut data: Value = serde_json::from_slice(&output.stdout)?;
+    for group in ["serf", "runtime"] {
+        if let Some(Value::Object(figures)) = data.get_mut(group) {
+            for (key, value) in figures {
+                if moving(&format!("{key} = {value}")) == *key {
+                    *value = Value::Null;
+                }
+            }
+        }
+    }
+    if let Some(Value::Array(acks)) = data.get_mut("Acks") {
+        acks.sort_by_key(ToString::to_string);
+    }
+    Ok(data)
+}
+
+#[test]
+fn every_command_flag_and_format_gives_what_serf_gives() {
+    test(&[Need::Serf], async |lab| {
+        let [a, b] = cluster(lab).await?;
+        for args in SAME {
+            let another = b.ip().to_string();
+            let args: Vec<String> = args
+                .iter()
+                .map(|arg| {
+                    if *arg == "ANOTHER" {
+                        another.clone()
+                    } else {
+                        (*arg).to_owned()
+                    }
+                })
+                .collect();
+            let [serf, ours] = both(&a, &args)?;
+            ensure!(serf.status.success(), "{args:?}: {serf:?}");
+            ensure!(ours.status.success(), "{args:?}: {ours:?}");
+            if args.iter().any(|arg| arg.contains("json")) {
+                assert_eq!(data(&ours)?, data(&serf)?, "{args:?}");
+            } else {
+                assert_eq!(lines(&ours), lines(&serf), "{args:?}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_fails_with_serf_fails_and_says_nothing_on_stdout() {
+    test(&[Need::Serf], async |lab| {
+        let [a, _b] = cluster(lab).await?;
+        for args in FAIL {
+            let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+            let [serf, ours] = both(&a, &args)?;
+            ensure!(!serf.status.success(), "{args:?}: {serf:?}");
+            ensure!(!ours.status.success(), "{args:?}: {ours:?}");
+            ensure!(
+                ours.stdout.is_empty() && !ours.stderr.is_empty(),
+                "{args:?}: {ours:?}"
+            );
+        }
+        Ok(())
+    });
+}
+
+/// The keys of a cluster, changed by one and looked at by both.
+#[test]
+fn keys_are_changed_and_listed_as_by_serf() {
+    test(&[Need::Serf], async |lab| {
+        let [first, second] = [
+            "iHjMOBX39mTRN/XzzKCMRYMsPEOAqCJb5yU6KdwzqVI=",
+            "itFyTpkih2T2lUP+Egok5e/C787NnpU9X9/oWo3WwJk=",
+        ];
+        let a = Agent::on(lab, "a", 1)
+            .arg(format!("-encrypt={first}"))
+            .start()
+            .await?;
+        let b = Agent::on(lab, "b", 2)
+            .arg(format!("-encrypt={first}"))
+            .join(a.ip())
+            .start()
+            .await?;
+        a.knows(2, "alive", SOON).await?;
+        for args in [
+            format!("-install={second}"),
+            format!("-use={second}"),
+            "-list".to_owned(),
+            format!("-remove={second}"),
+            format!("-use={first}"),
+            format!("-remove={second}"),
+            "-list".to_owned(),
+            format!("-use={second}"),
+            "-install=x".to_owned(),
+        ] {
+            let [serf, ours] = both(&a, &["keys".to_owned(), args.clone()])?;
+            let mut expected = lines(&serf);
+            // Serf has its verdict on stdout; here it is on stderr, where errors are.
+            expected.retain(|line| !line.starts_with("Error "));
+            assert_eq!(lines(&ours), expected, "{args}");
+            assert_eq!(ours.status.success(), serf.status.success(), "{args}");
+        }
+        drop(b);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_new_key_is_one_that_serf_takes_and_leave_ends_the_agent() {
+    test(&[Need::Serf], async |lab| {
+        let none = Agent::on(lab, "none", 9).start().await?;
+        let [serf, ours] = both(&none, &["keygen".to_owned()])?;
+        assert_eq!(ours.stdout.len(), serf.stdout.len());
+        let key = String::from_utf8(ours.stdout)?;
+        let mut a = Agent::on(lab, "a", 1)
+            .arg(format!("-encrypt={}", key.trim()))
+            .start()
+            .await?;
+        let left = run(
+            &binary("serfctl")?.to_string_lossy(),
+            &a,
+            &["leave".to_owned()],
+        )?;
+        assert_eq!(String::from_utf8(left.stdout)?, "Graceful leave complete\n");
+        a.process().exited(SOON).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn waiting_ends_when_they_are_there_or_the_time_is_up() {
+    test(&[Need::Serf], async |lab| {
+        let ours = binary("serfctl")?;
+        let [a, _b] = cluster(lab).await?;
+        let wait = |args: &[&str]| {
+            let args: Vec<String> = ["wait"]
+                .iter()
+                .chain(args)
+                .map(ToString::to_string)
+                .collect();
+            run(&ours.to_string_lossy(), &a, &args)
+        };
+        let there = wait(&["--count", "1", "--role", "lb"])?;
+        assert_eq!(
+            (there.status.code(), &*there.stdout),
+            (Some(0), &b"1\n"[..])
+        );
+        let late = wait(&["--count=2", "--role=lb", "--timeout=500ms"])?;
+        assert_eq!(late.status.code(), Some(5), "{late:?}");
+        assert!(String::from_utf8(late.stderr)?.contains("there are 1"));
+        let third = Agent::on(lab, "c", 3).tag("role", "lb").join(a.ip());
+        let (waited, third) = tokio::join!(
+            tokio::task::spawn_blocking({
+                let (ours, addr) = (ours.clone(), a.rpc_addr());
+                move || {
+                    Command::new(ours)
+                        .args(["wait", "--count=2", "--role=lb"])
+                        .env("SERF_RPC_ADDR", addr.to_string())
+                        .output()
+                }
+            }),
+            third.start()
+        );
+        assert_eq!(waited??.status.code(), Some(0));
+        drop(third?);
+        Ok(())
+    });
+}
