@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::controller::binary;
-use integration::{Agent, Lab, Need, test};
+use integration::{Agent, Lab, Need, Process, test, wait_for};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -279,6 +279,64 @@ fn waiting_ends_when_they_are_there_or_the_time_is_up() {
         );
         assert_eq!(waited??.status.code(), Some(0));
         drop(third?);
+        Ok(())
+    });
+}
+
+/// Follows an agent that is killed and comes back: the gap is shown, and nobody is lost or invented.
+#[test]
+fn watching_goes_on_over_a_restart_of_the_agent() {
+    test(&[Need::Serf], async |lab| {
+        let [mut a, b] = cluster(lab).await?;
+        let mut command = Command::new(binary("serfctl")?);
+        command
+            .args(["watch", "--format", "ndjson"])
+            .env("SERF_RPC_ADDR", a.rpc_addr().to_string());
+        let watch = Process::start("serfctl", &command, lab.path("watch.log"))?;
+        let events = || -> Vec<(String, String)> {
+            let log = watch.log();
+            let lines = log
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let event = |line: Value| {
+                let name = line["member"]["name"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned();
+                (line["event"].as_str().unwrap_or_default().to_owned(), name)
+            };
+            lines.map(event).collect()
+        };
+        let has = |event: &str, name: &str| {
+            let wanted = (event.to_owned(), name.to_owned());
+            events().contains(&wanted)
+        };
+        wait_for("the first members", SOON, async || has("member", "b")).await?;
+        a.kill();
+        wait_for("the gap", SOON, async || has("agent-lost", "")).await?;
+        a.restart().await?;
+        let replied = run("serf", &a, &["join".to_owned(), b.ip().to_string()])?;
+        ensure!(replied.status.success(), "{replied:?}");
+        wait_for("b again", SOON, async || has("returned", "b")).await?;
+        let known = ["a", "b", ""];
+        let events = events();
+        ensure!(
+            events
+                .iter()
+                .all(|(_, name)| known.contains(&name.as_str())),
+            "{events:?}"
+        );
+        let gone = ["failed", "left", "reaped", "forgotten"];
+        ensure!(
+            !events
+                .iter()
+                .any(|(event, _)| gone.contains(&event.as_str())),
+            "{events:?}"
+        );
+        let connected = events
+            .iter()
+            .filter(|(event, _)| event == "agent-connected");
+        assert_eq!(connected.count(), 2, "{events:?}");
         Ok(())
     });
 }

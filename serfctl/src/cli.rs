@@ -12,10 +12,12 @@ use crate::command::{
     cluster::{EventArgs, ForceLeaveArgs, JoinArgs, TagsArgs},
     info::InfoArgs,
     keys::KeysArgs,
+    monitor::MonitorArgs,
     query::QueryArgs,
     reachability::ReachabilityArgs,
     rtt::RttArgs,
     wait::WaitArgs,
+    watch::WatchArgs,
 };
 
 /// Where an agent listens unless told otherwise.
@@ -98,6 +100,8 @@ pub(crate) enum Command {
     Keygen,
     Rtt(RttArgs),
     Reachability(ReachabilityArgs),
+    Monitor(MonitorArgs),
+    Watch(WatchArgs),
     Wait(WaitArgs),
 
     /// Print the version

@@ -9,9 +9,17 @@ use crate::terminal::is_unsafe;
 
 /// One document, its last newline included.
 pub(crate) fn document_of(value: &impl Serialize) -> Vec<u8> {
+    written(value, SafeFormatter(PrettyFormatter::new()))
+}
+
+/// One document on one line, its newline included.
+pub(crate) fn line_of(value: &impl Serialize) -> Vec<u8> {
+    written(value, SafeLine)
+}
+
+fn written(value: &impl Serialize, formatter: impl Formatter) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut serializer =
-        serde_json::Serializer::with_formatter(&mut out, SafeFormatter(PrettyFormatter::new()));
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
     #[expect(
         clippy::expect_used,
         reason = "writing strings and numbers to memory cannot fail"
@@ -23,6 +31,30 @@ pub(crate) fn document_of(value: &impl Serialize) -> Vec<u8> {
     out
 }
 
+/// Writes a string's characters, those that a terminal may obey as `\u`.
+fn safe_fragment<W: ?Sized + io::Write>(writer: &mut W, fragment: &str) -> io::Result<()> {
+    let mut rest = fragment;
+    while let Some((at, c)) = rest.char_indices().find(|&(_, c)| is_unsafe(c)) {
+        let (before, after) = rest.split_at(at);
+        write!(writer, "{before}\\u{:04x}", u32::from(c))?;
+        rest = after.strip_prefix(c).unwrap_or_default();
+    }
+    writer.write_all(rest.as_bytes())
+}
+
+/// Everything on one line.
+struct SafeLine;
+
+impl Formatter for SafeLine {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        safe_fragment(writer, fragment)
+    }
+}
+
 /// Indented JSON in which what a terminal might obey is written as `\u009b`; those below U+0020 always are.
 struct SafeFormatter(PrettyFormatter<'static>);
 
@@ -32,13 +64,7 @@ impl Formatter for SafeFormatter {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some((at, c)) = rest.char_indices().find(|&(_, c)| is_unsafe(c)) {
-            let (before, after) = rest.split_at(at);
-            write!(writer, "{before}\\u{:04x}", u32::from(c))?;
-            rest = after.strip_prefix(c).unwrap_or_default();
-        }
-        writer.write_all(rest.as_bytes())
+        safe_fragment(writer, fragment)
     }
 
     fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {

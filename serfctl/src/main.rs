@@ -50,6 +50,8 @@ fn run(cli: &Cli) -> Result<Vec<u8>, Failure> {
         Command::Rtt(args) => block_on(command::rtt::run(&cli.agent, args)),
         Command::Keys(args) => block_on(command::keys::run(&cli.agent, args)),
         Command::Keygen => command::keys::generate(),
+        Command::Monitor(args) => block_on(command::monitor::run(&cli.agent, args)),
+        Command::Watch(args) => block_on(command::watch::run(&cli.agent, args)),
         Command::Wait(args) => block_on(command::wait::run(&cli.agent, args)),
         Command::Version => Ok(command::info::version()),
         Command::Completions { shell } => Ok(reference::completions(*shell)),

@@ -116,7 +116,7 @@ fn row(member: &Member, detailed: bool) -> Vec<String> {
 }
 
 /// `addr:port` as Go writes it, IPv6 in brackets; `:port` without an address.
-fn socket_addr(member: &Member) -> String {
+pub(crate) fn socket_addr(member: &Member) -> String {
     match member.addr() {
         Some(addr) => std::net::SocketAddr::new(addr.to_canonical(), member.port()).to_string(),
         None => format!(":{}", member.port()),
@@ -124,7 +124,7 @@ fn socket_addr(member: &Member) -> String {
 }
 
 /// `key=value,key=value`, in the order of the keys (Serf's is random).
-fn tags(member: &Member) -> String {
+pub(crate) fn tags(member: &Member) -> String {
     let mut out = String::new();
     for (key, value) in member.tags() {
         let comma = if out.is_empty() { "" } else { "," };
@@ -171,8 +171,9 @@ struct Document<'a> {
     members: Option<Vec<Row<'a>>>,
 }
 
+/// A member in JSON.
 #[derive(Serialize)]
-struct Row<'a> {
+pub(crate) struct Row<'a> {
     name: Cow<'a, str>,
     addr: String,
     port: u16,
@@ -191,7 +192,7 @@ struct Protocol {
 }
 
 impl<'a> Row<'a> {
-    fn new(member: &'a Member) -> Self {
+    pub(crate) fn new(member: &'a Member) -> Self {
         let versions = member.delegate();
         Self {
             name: lossy(member.name()),

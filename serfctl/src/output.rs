@@ -24,7 +24,7 @@ pub(crate) fn write(output: &[u8]) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub(crate) fn line(line: &str) -> Result<(), Failure> {
     write(format!("{line}\n").as_bytes())
 }

@@ -1,0 +1,190 @@
+//! The agent's log and its events, as they come.
+
+use std::fmt::Write as _;
+
+use clap::{Args, ValueEnum};
+use serf_rpc::{Event, EventFilter, EventKind, EventName, LogLevel, MemberEventKind};
+
+use crate::{
+    cli::AgentArgs,
+    connect::connect,
+    exit::Failure,
+    members::{socket_addr, tags},
+    output,
+    terminal::escape,
+};
+
+/// Follow the agent's log and its events
+///
+/// Ends with Ctrl-C, or when the agent goes. Examples: serfctl monitor --log-level debug,
+/// serfctl monitor --events member,user:deploy
+#[derive(Debug, Args)]
+pub(crate) struct MonitorArgs {
+    /// From which level up log lines are shown
+    #[arg(long, value_enum, default_value_t = Level::Info, ignore_case = true)]
+    log_level: Level,
+
+    /// Only these events and no log lines, with commas between: member, member-join, member-leave, member-failed,
+    /// member-update, member-reap, user, user:NAME, query, query:NAME
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = kinds)]
+    events: Vec<Kinds>,
+}
+
+/// The levels as `serf` has them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Err,
+}
+
+#[derive(Clone, Debug)]
+struct Kinds(Vec<EventKind>);
+
+const MEMBER: [MemberEventKind; 5] = [
+    MemberEventKind::Join,
+    MemberEventKind::Leave,
+    MemberEventKind::Failed,
+    MemberEventKind::Update,
+    MemberEventKind::Reap,
+];
+
+fn kinds(text: &str) -> Result<Kinds, String> {
+    let named = |name: &str| EventName::new(name).ok_or("a name is wanted after the colon");
+    let one = |kind| Ok(Kinds(vec![kind]));
+    match text.split_once(':') {
+        Some(("user", name)) => one(EventKind::UserNamed(named(name)?)),
+        Some(("query", name)) => one(EventKind::QueryNamed(named(name)?)),
+        None if text == "user" => one(EventKind::User),
+        None if text == "query" => one(EventKind::Query),
+        None if text == "member" => Ok(Kinds(MEMBER.map(EventKind::Member).to_vec())),
+        _ => MEMBER
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .map(|kind| Kinds(vec![EventKind::Member(kind)]))
+            .ok_or_else(|| {
+                "member, member-join, user, user:NAME, query or query:NAME is wanted".to_owned()
+            }),
+    }
+}
+
+/// Prints until the agent goes or nobody reads on.
+///
+/// # Errors
+///
+/// No connection, or the agent is lost.
+pub(crate) async fn run(agent: &AgentArgs, args: &MonitorArgs) -> Result<Vec<u8>, Failure> {
+    let client = connect(agent).await?;
+    if !args.events.is_empty() {
+        let kinds = args.events.iter().flat_map(|kinds| kinds.0.clone());
+        let mut events = client.stream(EventFilter::of(kinds)).await?;
+        while let Some(event) = events.next().await {
+            output::write(block(&event?).as_bytes())?;
+        }
+        return Ok(Vec::new());
+    }
+    let mut events = client.stream(EventFilter::all()).await?;
+    let mut log = client.monitor(args.log_level.into()).await?;
+    loop {
+        tokio::select! {
+            Some(event) = events.next() => output::write(block(&event?).as_bytes())?,
+            Some(line) = log.next() => output::line(escape(&line?.0).trim_end())?,
+            else => return Ok(Vec::new()),
+        }
+    }
+}
+
+/// What `serf monitor` prints of an event, its lines in a fixed order; of members it has a line each.
+fn block(event: &Event) -> String {
+    let mut out = String::from("Event Info:\n");
+    let mut figure = |key: &str, value: String| {
+        writeln!(out, "\t{key}: {value}").unwrap_or_default();
+    };
+    match event {
+        Event::Member { kind, members } => {
+            figure("Event", format!("{:?}", kind.as_str()));
+            for member in members {
+                let (name, addr) = (escape(member.name()), socket_addr(member));
+                figure(
+                    "Member",
+                    format!("{name} {addr} {} {}", member.status(), tags(member))
+                        .trim_end()
+                        .to_owned(),
+                );
+            }
+        }
+        Event::User {
+            ltime,
+            name,
+            payload,
+            coalesce,
+        } => {
+            figure("Event", "\"user\"".to_owned());
+            figure("LTime", ltime.to_string());
+            figure("Name", format!("\"{}\"", escape(name)));
+            figure("Payload", bytes(payload));
+            figure("Coalesce", coalesce.to_string());
+        }
+        Event::Query {
+            ltime,
+            name,
+            payload,
+            ..
+        } => {
+            figure("Event", "\"query\"".to_owned());
+            figure("LTime", ltime.to_string());
+            figure("Name", format!("\"{}\"", escape(name)));
+            figure("Payload", bytes(payload));
+        }
+        Event::Unknown { kind } => figure("Event", format!("\"{}\"", escape(kind))),
+        _ => {}
+    }
+    out
+}
+
+/// Bytes as Go prints them.
+fn bytes(payload: &[u8]) -> String {
+    let bytes: Vec<String> = payload.iter().map(|byte| format!("0x{byte:x}")).collect();
+    format!("[]byte{{{}}}", bytes.join(", "))
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Trace => Self::Trace,
+            Level::Debug => Self::Debug,
+            Level::Info => Self::Info,
+            Level::Warn => Self::Warn,
+            Level::Err => Self::Err,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_read_as_serf_writes_them() {
+        for (text, count) in [
+            ("member", 5),
+            ("member-join", 1),
+            ("user", 1),
+            ("user:deploy", 1),
+            ("query:x", 1),
+        ] {
+            assert_eq!(kinds(text).map(|kinds| kinds.0.len()), Ok(count), "{text}");
+        }
+        for text in ["", "members", "user:", "member:x", "deploy"] {
+            assert!(kinds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn payloads_are_printed_as_go_does() {
+        assert_eq!(bytes(b"v1"), "[]byte{0x76, 0x31}");
+        assert_eq!(bytes(b""), "[]byte{}");
+    }
+}

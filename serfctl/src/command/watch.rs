@@ -1,0 +1,181 @@
+//! The membership as it changes: who is there first, then each change and each gap, a line each.
+
+use std::time::SystemTime;
+
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use serf_rpc::{AgentState, Change, Member, Snapshot, WatchEvent, WatchOptions, Watcher};
+
+use crate::{
+    cli::AgentArgs,
+    connect,
+    exit::Failure,
+    members::{Row, socket_addr, tags},
+    output,
+    terminal::escape,
+};
+
+/// Follow the members as they come and go
+///
+/// First a line for each member, then one for each change. It goes on over restarts of the agent: a line says that the
+/// agent is lost, another that it answers again, and between them the changes that were missed. Ends with Ctrl-C.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// How lines are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Time, what happened, and to whom
+    Text,
+    /// A JSON document on each line: `time`, `event`, and `member` or `agent`
+    Ndjson,
+}
+
+#[derive(Default, Serialize)]
+struct Line<'a> {
+    time: String,
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<Row<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<u64>,
+}
+
+/// Prints until nobody reads on.
+///
+/// # Errors
+///
+/// Only of stdout: a lost agent is waited for.
+pub(crate) async fn run(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> {
+    let watcher = Watcher::spawn(WatchOptions::new(vec![connect::options(agent)]));
+    let mut events = watcher.changes();
+    let mut seen = None;
+    let mut reachable = true;
+    while let Some(event) = events.next().await {
+        match event {
+            WatchEvent::Connected { addr } => {
+                reachable = true;
+                args.gap("agent-connected", &addr, None)?;
+                if seen.is_none() {
+                    let mut snapshots = watcher.snapshots();
+                    let read = |snapshot: &std::sync::Arc<Snapshot>| is_read(snapshot);
+                    let Ok(snapshot) = snapshots.wait_for(read).await.map(|found| found.clone())
+                    else {
+                        break;
+                    };
+                    for entry in snapshot.entries() {
+                        args.member("member", &entry.member)?;
+                    }
+                    seen = Some(snapshot.revision());
+                }
+            }
+            // It is tried again and again; once is enough to be said.
+            WatchEvent::Unreachable { addr, error } if reachable => {
+                reachable = false;
+                args.gap("agent-lost", &addr, Some(chain(&*error)))?;
+            }
+            WatchEvent::Changed { revision, change }
+                if seen.is_some_and(|seen| revision > seen) =>
+            {
+                args.member(word(&change), change.member())?;
+            }
+            WatchEvent::Lagged(missed) => args.lagged(missed)?,
+            _ => {}
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn is_read(snapshot: &Snapshot) -> bool {
+    matches!(snapshot.agent(), AgentState::Connected { .. }) && snapshot.read_at().is_some()
+}
+
+fn word(change: &Change) -> &'static str {
+    match change {
+        Change::Joined(_) => "joined",
+        Change::Leaving(_) => "leaving",
+        Change::Left(_) => "left",
+        Change::Failed(_) => "failed",
+        Change::Updated { .. } => "updated",
+        Change::Absent(_) => "absent",
+        Change::Returned { .. } => "returned",
+        Change::Reaped(_) => "reaped",
+        Change::Forgotten(_) => "forgotten",
+        _ => "changed",
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl WatchArgs {
+    fn member(&self, event: &'static str, member: &Member) -> Result<(), Failure> {
+        if self.format == Format::Ndjson {
+            return ndjson(&Line {
+                member: Some(Row::new(member)),
+                ..line(event)
+            });
+        }
+        let (name, addr) = (escape(member.name()), socket_addr(member));
+        let text = format!("{event} {name} {addr} {} {}", member.status(), tags(member));
+        say(text.trim_end())
+    }
+
+    fn gap(&self, event: &'static str, addr: &str, reason: Option<String>) -> Result<(), Failure> {
+        if self.format == Format::Ndjson {
+            return ndjson(&Line {
+                agent: Some(addr),
+                reason,
+                ..line(event)
+            });
+        }
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        say(&escape(format!("{event} {addr}{reason}").as_bytes()))
+    }
+
+    fn lagged(&self, missed: u64) -> Result<(), Failure> {
+        if self.format == Format::Ndjson {
+            return ndjson(&Line {
+                missed: Some(missed),
+                ..line("lagged")
+            });
+        }
+        say(&format!("lagged {missed} changes were left out"))
+    }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+fn line(event: &'static str) -> Line<'static> {
+    Line {
+        time: now(),
+        event,
+        ..Line::default()
+    }
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    output::line(&format!("{} {text}", now()))
+}
+
+fn ndjson(line: &Line<'_>) -> Result<(), Failure> {
+    output::write(&crate::json::line_of(line))
+}
