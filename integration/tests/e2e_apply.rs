@@ -265,6 +265,29 @@ fn a_file_that_cannot_be_replaced() {
 }
 
 #[test]
+fn a_directory_that_nobody_may_write_to() {
+    test_alone(&WITH_MOUNTS, async |lab| {
+        let dir = lab.path("locked");
+        std::fs::create_dir(&dir)?;
+        let stage = Stage::start_in(lab, &dir, 3).await?;
+        stage.settled().await?;
+        let load = stage.load(lab)?;
+        let locked = Mount::read_only(&dir)?;
+        stage.gossip("s3", MemberStatus::Left);
+        let status = complains(&stage, "Read-only").await?;
+        assert_eq!(status.0["file"]["state"], "behind");
+        stage.haproxy.serves("nodes", &["s1", "s2"], SOON).await?;
+        stage.gossip("s3", MemberStatus::Alive);
+        stage.serves_all().await?;
+        leaves_and_joins(&stage, "s2").await?;
+        drop(locked);
+        stage.settled().await?;
+        load.nothing_failed("a directory that nobody may write to")
+            .await
+    });
+}
+
+#[test]
 fn a_check_command_that_hangs() {
     test_alone(&NEEDS, async |lab| {
         let gate = lab.path("hang");
