@@ -345,3 +345,89 @@ fn watching_goes_on_over_a_restart_of_the_agent() {
         Ok(())
     });
 }
+
+fn words(args: &[&str]) -> Vec<String> {
+    args.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn two_agents_are_compared() {
+    test(&[Need::Serf], async |lab| {
+        let ours = binary("serfctl")?.to_string_lossy().into_owned();
+        let [a, b] = cluster(lab).await?;
+        b.knows(2, "alive", SOON).await?;
+        let stranger = Agent::on(lab, "c", 3).start().await?;
+        let diff = |other: &Agent| {
+            run(
+                &ours,
+                &a,
+                &words(&["members", "--diff", &other.rpc_addr().to_string()]),
+            )
+        };
+        let same = diff(&b)?;
+        assert_eq!(
+            (same.status.code(), same.stdout.len()),
+            (Some(0), 0),
+            "{same:?}"
+        );
+        let other = diff(&stranger)?;
+        let text = String::from_utf8(other.stdout)?;
+        assert_eq!(
+            (other.status.code(), &*text),
+            (Some(1), "- a alive\n- b alive\n+ c alive\n")
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong_and_nothing_else() {
+    test(&[Need::Serf], async |lab| {
+        let ours = binary("serfctl")?.to_string_lossy().into_owned();
+        let [a, b] = cluster(lab).await?;
+        let doctor = || run(&ours, &a, &words(&["doctor"]));
+        let well = doctor()?;
+        let text = String::from_utf8(well.stdout)?;
+        assert_eq!(well.status.code(), Some(0), "{text}");
+        assert!(
+            text.ends_with("2 members, 2 alive\nnothing to do\n"),
+            "{text}"
+        );
+        b.set_tag("long", &"x".repeat(460)).await?;
+        wait_for("the tag", SOON, async || {
+            a.members()
+                .await
+                .is_ok_and(|members| members.iter().any(|m| m.tags.contains_key("long")))
+        })
+        .await?;
+        b.signal(rustix::process::Signal::STOP)?;
+        let ill = doctor()?;
+        b.signal(rustix::process::Signal::CONT)?;
+        let text = String::from_utf8(ill.stdout)?;
+        assert_eq!(ill.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains("the tags of b have about") && text.contains("try: "),
+            "{text}"
+        );
+        assert!(text.contains("alive, but not reached: b"), "{text}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_key_may_come_from_a_file() {
+    test(&[Need::Serf], async |lab| {
+        let ours = binary("serfctl")?.to_string_lossy().into_owned();
+        let a = Agent::on(lab, "a", 1).rpc_auth("secret").start().await?;
+        let path = lab.path("rpc.key");
+        std::fs::write(&path, "secret\n")?;
+        let args = words(&["members", "--rpc-auth-file", &path.to_string_lossy()]);
+        let with = run(&ours, &a, &args)?;
+        ensure!(with.status.success(), "{with:?}");
+        std::fs::remove_file(&path)?;
+        let without = run(&ours, &a, &args)?;
+        assert_eq!(without.status.code(), Some(1), "{without:?}");
+        assert!(String::from_utf8(without.stderr)?.contains("rpc.key: No such file"));
+        Ok(())
+    });
+}

@@ -4,7 +4,7 @@
 //! has them (`-status=alive`, `-status alive`), a flag given twice counts the last time, and a switch may carry
 //! its value (`-detailed=false`).
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -19,6 +19,7 @@ use crate::command::{
     wait::WaitArgs,
     watch::WatchArgs,
 };
+use crate::exit::Failure;
 
 /// Where an agent listens unless told otherwise.
 const DEFAULT_ADDR: &str = "127.0.0.1:7373";
@@ -62,6 +63,10 @@ pub(crate) struct AgentArgs {
     )]
     rpc_auth: Option<String>,
 
+    /// A file with the RPC auth key, which goes before the key itself
+    #[arg(long, global = true, value_name = "FILE")]
+    rpc_auth_file: Option<PathBuf>,
+
     /// How long to wait for the connection, and for each answer
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) rpc_timeout: Duration,
@@ -76,15 +81,46 @@ impl AgentArgs {
             .unwrap_or(DEFAULT_ADDR)
     }
 
-    /// The auth key; an empty one is none.
-    pub(crate) fn auth_key(&self) -> Option<&str> {
-        self.rpc_auth.as_deref().filter(|key| !key.is_empty())
+    /// The auth key, from its file where one is given; an empty one is none.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub(crate) fn auth_key(&self) -> Result<Option<String>, Failure> {
+        let key = match &self.rpc_auth_file {
+            Some(path) => {
+                let key = fs::read_to_string(path);
+                Some(key.map_err(|source| Failure::KeyFile {
+                    path: path.clone(),
+                    source,
+                })?)
+            }
+            None => self.rpc_auth.clone(),
+        };
+        Ok(key
+            .map(|key| key.trim_end().to_owned())
+            .filter(|key| !key.is_empty()))
+    }
+
+    /// The same for another agent.
+    pub(crate) fn at(&self, addr: &str) -> Self {
+        Self {
+            rpc_addr: Some(addr.to_owned()),
+            rpc_auth: self.rpc_auth.clone(),
+            rpc_auth_file: self.rpc_auth_file.clone(),
+            rpc_timeout: self.rpc_timeout,
+        }
     }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Members(MembersArgs),
+
+    /// Look for what is wrong with an agent and its view of the cluster, and say what to do
+    ///
+    /// Exits 1 if there is anything to do.
+    Doctor,
     Info(InfoArgs),
     Event(EventArgs),
     Query(QueryArgs),
@@ -139,6 +175,11 @@ pub(crate) struct MembersArgs {
     /// How to print them
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+
+    /// Compare with what another agent believes: `-` is only in this one, `+` only in that, `!` differs. Exits 1 if
+    /// anything does
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["detailed", "format"])]
+    pub(crate) diff: Option<String>,
 
     /// Only members whose name matches
     #[arg(long, value_name = "REGEXP")]
@@ -413,7 +454,7 @@ mod tests {
         ] {
             let cli = read(args).unwrap();
             assert_eq!(cli.agent.addr(), "127.0.0.9:1");
-            assert_eq!(cli.agent.auth_key(), Some("-key"));
+            assert_eq!(cli.agent.auth_key().unwrap().as_deref(), Some("-key"));
         }
     }
 
@@ -421,7 +462,7 @@ mod tests {
     fn an_empty_address_is_the_default_and_an_empty_key_is_none() {
         let cli = read(&["members", "-rpc-addr=", "-rpc-auth="]).unwrap();
         assert_eq!(
-            (cli.agent.addr(), cli.agent.auth_key()),
+            (cli.agent.addr(), cli.agent.auth_key().unwrap()),
             (DEFAULT_ADDR, None)
         );
     }

@@ -1,25 +1,29 @@
 //! Where the agent is and its key in, a connection out.
 
-use serf_rpc::{Client, ConnectError, ConnectOptions};
+use serf_rpc::{Client, ConnectOptions};
 
-use crate::cli::AgentArgs;
+use crate::{cli::AgentArgs, exit::Failure};
 
 /// How to connect to the agent that the arguments name.
-pub(crate) fn options(agent: &AgentArgs) -> ConnectOptions {
+///
+/// # Errors
+///
+/// The file with the key cannot be read.
+pub(crate) fn options(agent: &AgentArgs) -> Result<ConnectOptions, Failure> {
     let options = ConnectOptions::new(agent.addr())
         .connect_timeout(agent.rpc_timeout)
         .call_timeout(agent.rpc_timeout);
-    match agent.auth_key() {
+    Ok(match agent.auth_key()? {
         Some(key) => options.auth_key(key),
         None => options,
-    }
+    })
 }
 
 /// Connects to it.
 ///
 /// # Errors
 ///
-/// See [`ConnectError`].
-pub(crate) async fn connect(agent: &AgentArgs) -> Result<Client, ConnectError> {
-    options(agent).connect().await
+/// See [`ConnectError`](serf_rpc::ConnectError), and those of [`options`].
+pub(crate) async fn connect(agent: &AgentArgs) -> Result<Client, Failure> {
+    Ok(options(agent)?.connect().await?)
 }

@@ -1,6 +1,6 @@
 //! What went wrong in, an exit code and words that say what to try next out.
 
-use std::{error::Error as _, fmt::Write as _, io, process::ExitCode};
+use std::{error::Error as _, fmt::Write as _, io, path::PathBuf, process::ExitCode};
 
 use serf_rpc::{CallError, ConnectError, StreamError};
 
@@ -50,6 +50,18 @@ pub(crate) enum Failure {
         /// The expression as it was given.
         pattern: String,
     },
+    /// The file with the key cannot be read.
+    #[error("cannot read {}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What was looked for is there: differences, or something to do.
+    #[error("{0}")]
+    Found(String),
     /// There is no such command to show the manual page of.
     #[error("there is no command {0:?}")]
     NoSuchCommand(String),
@@ -94,6 +106,8 @@ impl Failure {
             Self::Stream(_)
             | Self::NoCoordinate(_)
             | Self::Keys(_)
+            | Self::KeyFile { .. }
+            | Self::Found(_)
             | Self::Unreachable(_)
             | Self::Runtime(_)
             | Self::Output(_) => Exit::Failed,
@@ -137,7 +151,9 @@ impl Failure {
             Self::TooFew { .. } => {
                 Some("`serfctl members` shows who is there; --timeout waits longer")
             }
-            Self::Stream(_)
+            Self::KeyFile { .. } => Some("the file has the key of `rpc_auth`, in one line"),
+            Self::Found(_)
+            | Self::Stream(_)
             | Self::Keys(_)
             | Self::Closed
             | Self::Call(_)

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<Vec<u8>, Failure> {
     match &cli.command {
         Command::Members(args) => block_on(members::run(&cli.agent, args)),
+        Command::Doctor => block_on(command::doctor::run(&cli.agent)),
         Command::Info(args) => block_on(command::info::run(&cli.agent, args)),
         Command::Event(args) => block_on(command::cluster::event(&cli.agent, args)),
         Command::Join(args) => block_on(command::cluster::join(&cli.agent, args)),

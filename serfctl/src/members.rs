@@ -11,6 +11,7 @@ use serf_rpc::{CallError, Member, MemberFilter};
 
 use crate::{
     cli::{AgentArgs, Filter, Format, MembersArgs},
+    command::diff,
     connect::connect,
     exit::Failure,
     json::document_of,
@@ -38,7 +39,14 @@ pub(crate) async fn run(agent: &AgentArgs, args: &MembersArgs) -> Result<Vec<u8>
         }
         answer => answer?,
     };
-    Ok(render(members, args.format, args.detailed))
+    match &args.diff {
+        Some(other) => {
+            let other = connect(&agent.at(other)).await?;
+            let theirs = other.members_filtered(&combine(&filters)).await?;
+            diff::compare(&members, &theirs)
+        }
+        None => Ok(render(members, args.format, args.detailed)),
+    }
 }
 
 fn combine<'a>(filters: impl IntoIterator<Item = &'a Filter>) -> MemberFilter {

@@ -1,6 +1,8 @@
 //! The commands: arguments and an agent in, what goes to stdout out.
 
 pub(crate) mod cluster;
+pub(crate) mod diff;
+pub(crate) mod doctor;
 mod duration;
 pub(crate) mod info;
 pub(crate) mod keys;

@@ -56,7 +56,7 @@ struct Line<'a> {
 ///
 /// Only of stdout: a lost agent is waited for.
 pub(crate) async fn run(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> {
-    let watcher = Watcher::spawn(WatchOptions::new(vec![connect::options(agent)]));
+    let watcher = Watcher::spawn(WatchOptions::new(vec![connect::options(agent)?]));
     let mut events = watcher.changes();
     let mut seen = None;
     let mut reachable = true;
