@@ -28,9 +28,9 @@ demo: rust ## the main job on loopback, in about a minute; KEEP=1 leaves it up
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin demo
 	@$(target)/demo $(if $(KEEP),--keep)
 
-bench: rust ## join latency, memory, idle CPU; the library beside the client in Go and a bare socket
+bench: rust ## join latency, memory, idle CPU; the library beside the client in Go and a bare socket; serfctl beside serf
 	@scripts/setup --bench
-	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin bench
+	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin serfctl --bin bench
 	@$(target)/bench
 
 # RUSTC_BOOTSTRAP lets a stable compiler take the flags that a nightly one takes anyway. No sanitizer:

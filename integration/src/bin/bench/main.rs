@@ -1,9 +1,10 @@
-//! `make bench`: what the project promises of its speed and memory, measured. `bench join` and
-//! `bench rpc` are the halves of it.
+//! `make bench`: what the project promises of its speed and memory, measured. `bench join`, `bench rpc`
+//! and `bench serfctl` are its parts.
 
 mod client;
 mod join;
 mod rpc;
+mod serfctl;
 
 use anyhow::{Result, bail};
 
@@ -16,12 +17,14 @@ fn main() -> Result<()> {
     match args[..] {
         [] => runtime.block_on(async {
             join::run().await?;
-            rpc::run()
+            rpc::run()?;
+            serfctl::run()
         }),
         ["join"] => runtime.block_on(join::run()),
         ["rpc"] => rpc::run(),
+        ["serfctl"] => serfctl::run(),
         // A process of its own for each measurement, so that what the agent spends is not counted.
         ["client", what, addr, count] => client::run(what, addr, count.parse()?),
-        _ => bail!("usage: bench [join | rpc]"),
+        _ => bail!("usage: bench [join | rpc | serfctl]"),
     }
 }

@@ -162,7 +162,8 @@ fn build_go(dir: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-fn middle(values: impl IntoIterator<Item = f64>) -> f64 {
+/// The median.
+pub(crate) fn middle(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
@@ -177,8 +178,9 @@ fn rate(rounds: &[Spent]) -> f64 {
     )
 }
 
+/// Promises, kept or not.
 #[derive(Default)]
-struct Report {
+pub(crate) struct Report {
     missed: usize,
 }
 
@@ -198,7 +200,7 @@ impl Report {
         ));
     }
 
-    fn at_most(&mut self, what: &str, found: f64, most: f64) {
+    pub(crate) fn at_most(&mut self, what: &str, found: f64, most: f64) {
         self.row(what, found, &format!("≤ {most}"), found <= most);
     }
 
@@ -209,11 +211,11 @@ impl Report {
     }
 
     /// Where the output cannot be written nobody reads it.
-    fn note(&self, line: &str) {
+    pub(crate) fn note(&self, line: &str) {
         let _ = writeln!(std::io::stdout(), "{line}");
     }
 
-    fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         ensure!(
             self.missed == 0,
             "{} of the promises are not kept",
