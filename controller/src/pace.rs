@@ -134,6 +134,16 @@ mod tests {
         assert_eq!(pace.update(&wanted(&[1]), start + QUIET.quiet).len(), 1);
     }
 
+    #[test]
+    fn other_times_hold_from_now_on_for_what_waits_too() {
+        let mut pace = Pace::patient(QUIET);
+        let start = Instant::now();
+        assert!(pace.update(&wanted(&[1]), start).is_empty());
+        let quiet = QUIET.quiet / 2;
+        pace.set_quiet(Quiet { quiet, ..QUIET });
+        assert_eq!(pace.update(&wanted(&[1]), start + quiet).len(), 1);
+    }
+
     /// What is wanted from then on, and how long after the step before, in milliseconds.
     fn histories() -> impl Strategy<Value = Vec<(u64, BTreeMap<u8, u8>)>> {
         let wanted = prop::collection::btree_map(0..6_u8, 0..3_u8, 0..6);

@@ -438,3 +438,32 @@ fn ended_holds_share_the_budget_with_the_dead() {
     );
     assert_eq!(states(&mut scene, "ready"), 3);
 }
+
+#[test]
+fn a_check_that_says_down_is_nothing_to_approve_while_its_agent_lives() {
+    let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
+    scene.runs("s1", Admin::Ready, Check::Down, 0);
+    scene.decide();
+    assert_eq!(scene.approve("s1"), 0);
+}
+
+#[test]
+fn who_goes_is_told_why() {
+    let mut scene = Scene::in_rotation(false, &["s1", "s2", "s3"]);
+    scene.deselect("s1");
+    let why = |scene: &mut Scene, name| scene.decision(name).unwrap().standing.why;
+    assert_eq!(why(&mut scene, "s1"), Why::Deselected);
+    scene.gossip("s2", Gossip::Failed);
+    scene.decide();
+    scene.probe("s2", Probed::Good);
+    let witnesses = scene.decision("s2").unwrap().witnesses;
+    assert_eq!(witnesses.probe, Some(Probed::Good));
+    scene.probe("s2", Probed::Refused);
+    assert_eq!(why(&mut scene, "s2"), Why::Dead);
+    scene.pass(HOLD);
+    let decision = scene.decision("s2").unwrap();
+    assert_eq!(
+        (decision.standing.state, decision.standing.why),
+        ("leaving", Why::Dead)
+    );
+}
