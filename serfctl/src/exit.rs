@@ -1,6 +1,6 @@
 //! What went wrong in, an exit code and words that say what to try next out.
 
-use std::{error::Error as _, fmt::Write as _, io, path::PathBuf, process::ExitCode};
+use std::{error::Error, fmt::Write as _, io, path::PathBuf, process::ExitCode};
 
 use serf_rpc::{CallError, ConnectError, StreamError};
 
@@ -116,13 +116,7 @@ impl Failure {
 
     /// The chain of causes on one line, safe for a terminal, and below it what to try, each line ended.
     pub(crate) fn report(&self) -> String {
-        let mut what = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            write!(what, ": {error}").unwrap_or_default();
-            cause = error.source();
-        }
-        let mut out = format!("serfctl: {}\n", escape(what.as_bytes()));
+        let mut out = format!("serfctl: {}\n", escape(chain(self).as_bytes()));
         if let Some(hint) = self.hint() {
             writeln!(out, "  try: {hint}").unwrap_or_default();
         }
@@ -161,6 +155,17 @@ impl Failure {
             | Self::Output(_) => None,
         }
     }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(text, ": {error}").unwrap_or_default();
+        cause = error.source();
+    }
+    text
 }
 
 fn exit_of_connect(error: &ConnectError) -> Exit {

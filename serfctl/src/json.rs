@@ -1,25 +1,25 @@
-//! Data in, the JSON that `serf` prints out: indented by two, and safe for a terminal.
+//! Data in, JSON that is safe for a terminal out: indented by two as `serf` prints it, or on one line.
 
 use std::io;
 
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter};
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use crate::terminal::is_unsafe;
 
 /// One document, its last newline included.
 pub(crate) fn document_of(value: &impl Serialize) -> Vec<u8> {
-    written(value, SafeFormatter(PrettyFormatter::new()))
+    written(value, PrettyFormatter::new())
 }
 
 /// One document on one line, its newline included.
 pub(crate) fn line_of(value: &impl Serialize) -> Vec<u8> {
-    written(value, SafeLine)
+    written(value, CompactFormatter)
 }
 
 fn written(value: &impl Serialize, formatter: impl Formatter) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Safe(formatter));
     #[expect(
         clippy::expect_used,
         reason = "writing strings and numbers to memory cannot fail"
@@ -31,40 +31,22 @@ fn written(value: &impl Serialize, formatter: impl Formatter) -> Vec<u8> {
     out
 }
 
-/// Writes a string's characters, those that a terminal may obey as `\u`.
-fn safe_fragment<W: ?Sized + io::Write>(writer: &mut W, fragment: &str) -> io::Result<()> {
-    let mut rest = fragment;
-    while let Some((at, c)) = rest.char_indices().find(|&(_, c)| is_unsafe(c)) {
-        let (before, after) = rest.split_at(at);
-        write!(writer, "{before}\\u{:04x}", u32::from(c))?;
-        rest = after.strip_prefix(c).unwrap_or_default();
-    }
-    writer.write_all(rest.as_bytes())
-}
+/// JSON in which what a terminal might obey is written as `\u009b`; those below U+0020 always are.
+struct Safe<F>(F);
 
-/// Everything on one line.
-struct SafeLine;
-
-impl Formatter for SafeLine {
+impl<F: Formatter> Formatter for Safe<F> {
     fn write_string_fragment<W: ?Sized + io::Write>(
         &mut self,
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        safe_fragment(writer, fragment)
-    }
-}
-
-/// Indented JSON in which what a terminal might obey is written as `\u009b`; those below U+0020 always are.
-struct SafeFormatter(PrettyFormatter<'static>);
-
-impl Formatter for SafeFormatter {
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        safe_fragment(writer, fragment)
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|&(_, c)| is_unsafe(c)) {
+            let (before, after) = rest.split_at(at);
+            write!(writer, "{before}\\u{:04x}", u32::from(c))?;
+            rest = after.strip_prefix(c).unwrap_or_default();
+        }
+        writer.write_all(rest.as_bytes())
     }
 
     fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {

@@ -53,51 +53,53 @@ pub(crate) fn generate() -> Result<Vec<u8>, Failure> {
 /// No connection, or members that did not do it.
 pub(crate) async fn run(agent: &AgentArgs, args: &KeysArgs) -> Result<Vec<u8>, Failure> {
     let client = connect(agent).await?;
-    let (answer, done, failed) = if let Some(key) = &args.install {
+    if let Some(key) = &args.install {
         output::line("==> Installing key on all members...")?;
-        let answer = client.install_key(key).await;
-        (
-            answer,
-            "==> Successfully installed key!\n",
+        done(
+            client.install_key(key).await,
+            "installed key",
             "Error installing key",
         )
     } else if let Some(key) = &args.use_key {
         output::line("==> Changing primary key on all members...")?;
         let answer = client.use_key(key).await;
-        (
-            answer,
-            "==> Successfully changed primary key!\n",
-            "Error changing primary key",
-        )
+        done(answer, "changed primary key", "Error changing primary key")
     } else if let Some(key) = &args.remove {
         output::line("==> Removing key on all members...")?;
-        let answer = client.remove_key(key).await;
-        (
-            answer,
-            "==> Successfully removed key!\n",
+        done(
+            client.remove_key(key).await,
+            "removed key",
             "Error removing key",
         )
     } else {
         output::line("==> Asking all members for installed keys...")?;
-        let answer = client.list_keys().await;
-        (answer, "", "Failed to gather member keys")
-    };
-    match answer {
-        Ok(reply) if args.list => Ok(listed(&reply).into_bytes()),
-        Ok(_) => Ok(done.as_bytes().to_vec()),
-        Err(CallError::Keys { message, reply, .. }) => {
-            output::line(&complaints(&reply))?;
-            Err(Failure::Keys(format!("{failed}: {}", escape(&message))))
+        match client.list_keys().await {
+            Ok(reply) => Ok(listed(&reply).into_bytes()),
+            Err(error) => Err(refused(error, "Failed to gather member keys")?),
         }
-        Err(CallError::Agent { message, .. }) => {
-            output::line("")?;
-            Err(Failure::Keys(format!(
-                "{failed}: {}",
-                escape(message.as_ref())
-            )))
-        }
-        Err(error) => Err(error.into()),
     }
+}
+
+fn done(answer: Result<KeyReply, CallError>, done: &str, failed: &str) -> Result<Vec<u8>, Failure> {
+    match answer {
+        Ok(_) => Ok(format!("==> Successfully {done}!\n").into_bytes()),
+        Err(error) => Err(refused(error, failed)?),
+    }
+}
+
+/// Prints what the members have against it, and makes a failure of the rest.
+///
+/// # Errors
+///
+/// Only of stdout.
+fn refused(error: CallError, failed: &str) -> Result<Failure, Failure> {
+    let (complaints, message) = match error {
+        CallError::Keys { message, reply, .. } => (complaints(&reply), message),
+        CallError::Agent { message, .. } => (String::new(), message),
+        error => return Ok(error.into()),
+    };
+    output::line(&complaints)?;
+    Ok(Failure::Keys(format!("{failed}: {}", escape(&message))))
 }
 
 /// Keys with how many of the members have them, aligned.

@@ -10,7 +10,7 @@ use serf_rpc::{AgentState, Change, Member, Snapshot, WatchEvent, WatchOptions, W
 use crate::{
     cli::AgentArgs,
     connect,
-    exit::Failure,
+    exit::{Failure, chain},
     members::{Row, socket_addr, tags},
     output,
     terminal::escape,
@@ -112,16 +112,6 @@ fn word(change: &Change) -> &'static str {
         Change::Forgotten(_) => "forgotten",
         _ => "changed",
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl WatchArgs {
