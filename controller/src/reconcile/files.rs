@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::config::OutputFile;
+use crate::config::{Config, OutputFile};
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::process::{self, ProcessError};
 use crate::history::Entry;
-use crate::render::{Renderer, Servers};
+use crate::render::{RenderError, Renderer, Servers};
 
-use super::{Design, Reconciler, Retry, chain};
+use super::{Design, Reconciler, Retry, Wanted, chain};
 
 /// The files, and what is under way for them.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(super) struct Files {
 struct Output {
     settings: OutputFile,
     renderer: Arc<Renderer>,
+    /// What was rendered last, and of which servers.
+    rendered: Option<(Servers, Arc<str>)>,
     /// What is there, as far as is known.
     on_disk: Option<Arc<str>>,
     /// It has changed, and the program that reads it does not know yet.
@@ -87,6 +89,7 @@ impl Files {
             outputs.push(Output {
                 settings: settings.clone(),
                 renderer: Arc::clone(renderer),
+                rendered: None,
                 on_disk,
                 unread,
                 under_way,
@@ -121,9 +124,26 @@ impl Files {
     }
 }
 
+impl Output {
+    /// Its text with these servers; it is rendered anew only where they are others.
+    fn text(&mut self, config: &Config, servers: &Servers) -> Result<Arc<str>, RenderError> {
+        if let Some((of, text)) = &self.rendered
+            && of == servers
+        {
+            return Ok(Arc::clone(text));
+        }
+        let text: Arc<str> = self.renderer.render_plain(config, servers)?.into();
+        self.rendered = Some((servers.clone(), Arc::clone(&text)));
+        Ok(text)
+    }
+}
+
 impl Reconciler {
     /// Starts what has to be done for the other files.
-    pub(super) fn write_files(&mut self, servers: &Servers) {
+    pub(super) fn write_files(&mut self) {
+        let Some(Wanted { servers, .. }) = &self.wanted else {
+            return;
+        };
         let now = Instant::now();
         let config = Arc::clone(&self.design.config);
         let timeout = config.reload.timeout;
@@ -132,8 +152,8 @@ impl Reconciler {
                 continue;
             }
             let path = output.settings.path.display().to_string();
-            let text: Arc<str> = match output.renderer.render_plain(&config, servers) {
-                Ok(text) => text.into(),
+            let text = match output.text(&config, servers) {
+                Ok(text) => text,
                 Err(error) => {
                     self.problems
                         .set(&path, format!("{path} is behind: {error}"));

@@ -161,8 +161,7 @@ pub async fn once(config: Config, options: RunOptions) -> Result<(), RunError> {
         if reconciler.is_done(started.elapsed() >= ONCE.0) {
             break Ok(());
         }
-        let connected = matches!(reconciler.snapshot.agent(), AgentState::Connected { .. });
-        let limit = if connected && reconciler.worker.is_some() {
+        let limit = if reconciler.is_connected() && reconciler.worker.is_some() {
             patience
         } else {
             ONCE.1
@@ -231,18 +230,21 @@ impl Reconciler {
 
     /// Whether everything is in place; where servers that wait for a probe do not count any more, without them.
     fn is_done(&self, waited: bool) -> bool {
-        let connected = matches!(self.snapshot.agent(), AgentState::Connected { .. });
         let mut standings = self.decisions.servers.values();
         let waiting = standings.any(|decision| decision.standing.state == "waiting");
         let gathering = self.additions.deadline().is_some() || self.writes.deadline().is_some();
         let quiet = self.decisions.poll.is_none() && !gathering && self.jobs.is_empty();
-        let in_place = connected && self.is_current() && self.files.are_idle();
+        let in_place = self.is_connected() && self.is_current() && self.files.are_idle();
         in_place && quiet && (waited || !waiting)
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.snapshot.agent(), AgentState::Connected { .. })
     }
 
     fn not_done(&self) -> RunError {
         let mut problems: Vec<String> = self.problems.0.values().cloned().collect();
-        if !matches!(self.snapshot.agent(), AgentState::Connected { .. }) {
+        if !self.is_connected() {
             problems.push("no agent answers; see `[serf] addr`".to_owned());
         }
         if problems.is_empty() {

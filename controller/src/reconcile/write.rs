@@ -33,9 +33,8 @@ impl Reconciler {
             .update(&[((), wanted.stamp.clone())].into(), now)
             .contains_key(&());
         let settled = settled && self.writes.deadline().is_none();
-        if settled && let Some(wanted) = &self.wanted {
-            let servers = wanted.servers.clone();
-            self.write_files(&servers);
+        if settled {
+            self.write_files();
         }
         if !self.jobs.is_empty() || !self.write_retry.is_due(now) || !settled {
             return;
