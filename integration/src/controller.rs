@@ -347,6 +347,15 @@ impl Controller {
         self.process.signal(Signal::HUP)
     }
 
+    /// Its history, the oldest entry first.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn history(&self) -> Result<Vec<Value>> {
+        let output = self.options.run("history", &["--format", "json"]).await?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
     /// SIGTERM, and waits for the end.
     ///
     /// # Errors

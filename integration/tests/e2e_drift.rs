@@ -7,18 +7,10 @@ use integration::controller::Status;
 use integration::fleet::SOON;
 use integration::stage::Stage;
 use integration::{HaproxyKind, Need, test_alone, wait_for};
+use tokio::time::{Instant, sleep};
 
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
 const OFTEN: &str = "[drift]\ninterval = \"1s\"\n";
-
-/// The history's entries, oldest first.
-async fn history(stage: &mut Stage) -> Result<Vec<serde_json::Value>> {
-    let options = stage.controller.options();
-    let output = options.run("history", &["--format", "json"]).await?;
-    let text = String::from_utf8(output.stdout)?;
-    let parsed: serde_json::Value = serde_json::from_str(&text)?;
-    Ok(parsed.as_array().cloned().unwrap_or_default())
-}
 
 async fn value(stage: &Stage, server: &str, column: &str) -> Result<String> {
     let stat = stage.haproxy.stat().await?;
@@ -28,12 +20,26 @@ async fn value(stage: &Stage, server: &str, column: &str) -> Result<String> {
     Ok(line.map_or_else(String::new, |line| line.get(column).to_owned()))
 }
 
-/// Takes s4 away, which HAProxy refuses while it has connections.
+/// Takes s4 away, which HAProxy refuses while it has connections. It is set to maint once and then asked
+/// for until they have ended: a hand that sets it again and again is one whose repairs do not hold.
 async fn deleted(stage: &Stage) -> Result<()> {
-    wait_for("s4 to be deleted and put back", SOON, async || {
-        let command = "set server nodes/s4 state maint; del server nodes/s4";
-        let reply = stage.haproxy.command(command).await;
+    let deleted = async || {
+        let reply = stage.haproxy.command("del server nodes/s4").await;
         reply.is_ok_and(|reply| reply.contains("deleted"))
+    };
+    wait_for("s4 to be deleted", SOON, async || {
+        let maint = stage.haproxy.command("set server nodes/s4 state maint");
+        if maint.await.is_err() {
+            return false;
+        }
+        let until = Instant::now() + Duration::from_millis(700);
+        while Instant::now() < until {
+            if deleted().await {
+                return true;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        false
     })
     .await?;
     wait_for("s4 to be missed", SOON, async || {
@@ -46,7 +52,7 @@ async fn deleted(stage: &Stage) -> Result<()> {
 #[test]
 fn what_another_hand_changes_is_changed_back() {
     test_alone(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 4, |options| options.sections(OFTEN)).await?;
+        let stage = Stage::start(lab, 4, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         let addr = |number| format!("{}:3000", stage.ip(lab, number));
@@ -81,7 +87,7 @@ fn what_another_hand_changes_is_changed_back() {
                 .await?;
             stage.serves_all().await?;
             assert!(stage.controller.log().contains(found), "{found}");
-            let entries = history(&mut stage).await?;
+            let entries = stage.controller.history().await?;
             let written = serde_json::to_string(&entries)?;
             assert!(
                 written.contains(&format!("somebody else: {found}")),
@@ -103,14 +109,14 @@ fn repairs_that_do_not_hold_end_in_one_reload_and_then_come_seldom() {
         let stage = Stage::start(lab, 3, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
-        let until = tokio::time::Instant::now() + Duration::from_secs(25);
-        while tokio::time::Instant::now() < until {
+        let until = Instant::now() + Duration::from_secs(25);
+        while Instant::now() < until {
             stage
                 .haproxy
                 .command("set server nodes/s1 weight 7")
                 .await
                 .ok();
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            sleep(Duration::from_millis(200)).await;
         }
         let status = stage.controller.status().await?;
         let repairs = status.counter("repairs");
@@ -138,7 +144,7 @@ fn repairs_that_do_not_hold_end_in_one_reload_and_then_come_seldom() {
 #[test]
 fn a_worker_of_somebody_elses_making_is_written_down() {
     test_alone(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        let stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         stage.haproxy.reload().await?;
@@ -149,7 +155,7 @@ fn a_worker_of_somebody_elses_making_is_written_down() {
                 .contains("somebody else reloaded or restarted HAProxy")
         })
         .await?;
-        let entries = serde_json::to_string(&history(&mut stage).await?)?;
+        let entries = serde_json::to_string(&stage.controller.history().await?)?;
         assert!(entries.contains("\"found\""), "{entries}");
         assert_eq!(stage.controller.status().await?.counter("reloads"), 0);
         load.nothing_failed("HAProxy reloaded by somebody else")

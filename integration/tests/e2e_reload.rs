@@ -34,10 +34,8 @@ fn write(path: &Path, version: u64) -> Result<()> {
 }
 
 /// The reloads of the history: why, and how they ended.
-async fn reloads(stage: &mut Stage) -> Result<Vec<(String, bool)>> {
-    let options = stage.controller.options();
-    let output = options.run("history", &["--format", "json"]).await?;
-    let entries: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
+async fn reloads(stage: &Stage) -> Result<Vec<(String, bool)>> {
+    let entries = stage.controller.history().await?;
     let reloads = entries.iter().filter(|entry| entry["how"] == "reload");
     let reload =
         |entry: &serde_json::Value| (entry["reasons"].to_string(), entry["error"].is_null());
@@ -50,7 +48,7 @@ async fn reload_often(
     configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
 ) -> Result<()> {
     let path = template(lab)?;
-    let mut stage = Stage::start(lab, 3, |options| {
+    let stage = Stage::start(lab, 3, |options| {
         configure(
             options
                 .template(path.clone())
@@ -76,7 +74,7 @@ async fn reload_often(
     }
     load.nothing_failed(&format!("{RELOADS} reloads by {way}"))
         .await?;
-    let entries = reloads(&mut stage).await?;
+    let entries = reloads(&stage).await?;
     assert_eq!(entries.len() as u64, RELOADS);
     let expected = "[\"defaults: changed in more than its servers\"]".to_owned();
     println!("{way}: at most {most} old workers");
