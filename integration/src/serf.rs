@@ -98,6 +98,23 @@ impl Serf {
         ConnectOptions::new(agent.rpc_addr().to_string()).auth_key(self.key.unwrap_or_default())
     }
 
+    /// The command line of this version, pointed at one of its agents; what to do is still to be added.
+    #[must_use]
+    pub fn command_line(&self, agent: &Agent) -> Command {
+        let addr = format!("SERF_RPC_ADDR={}", agent.rpc_addr());
+        let key = format!("SERF_RPC_AUTH={}", self.key.unwrap_or_default());
+        let mut command = match &self.container {
+            None => Command::new("env"),
+            Some(container) => {
+                let mut command = container.exec();
+                command.arg("env");
+                command
+            }
+        };
+        command.args([&addr, &key]).arg("serf");
+        command
+    }
+
     /// The key that its agents ask for.
     #[must_use]
     pub fn key(&self) -> Option<&'static str> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::controller::binary;
-use integration::{Agent, Lab, Need, Process, test, wait_for};
+use integration::{Agent, Lab, Need, Process, Serf, SerfKind, on_each_serf, test, wait_for};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -73,9 +73,21 @@ const FAIL: &[&[&str]] = &[
     &["nosuch"],
 ];
 
+on_each_serf! {
+    every_command_flag_and_format_gives_what_serf_gives => same;
+    what_fails_with_serf_fails_and_says_nothing_on_stdout => failing;
+    keys_are_changed_and_listed_as_by_serf => keys;
+}
+
+/// Of the host's Serf.
 async fn cluster(lab: &Lab) -> Result<[Agent; 2]> {
-    let a = Agent::on(lab, "a", 1).tag("role", "web").start().await?;
-    let b = Agent::on(lab, "b", 2)
+    cluster_of(lab, &Serf::prepare(lab, SerfKind::Host, None).await?).await
+}
+
+async fn cluster_of(lab: &Lab, serf: &Serf) -> Result<[Agent; 2]> {
+    let a = serf.agent(lab, "a", 1).tag("role", "web").start().await?;
+    let b = serf
+        .agent(lab, "b", 2)
         .tag("role", "lb")
         .join(a.ip())
         .start()
@@ -84,20 +96,31 @@ async fn cluster(lab: &Lab) -> Result<[Agent; 2]> {
     Ok([a, b])
 }
 
-fn run(program: &str, agent: &Agent, args: &[String]) -> Result<Output> {
-    let output = Command::new(program)
-        .args(args)
+/// serfctl, pointed at an agent that wants no key.
+fn run(agent: &Agent, args: &[&str]) -> Result<Output> {
+    let output = serfctl(agent)?.args(args).output();
+    output.with_context(|| format!("serfctl {args:?}"))
+}
+
+fn serfctl(agent: &Agent) -> Result<Command> {
+    let mut command = Command::new(binary("serfctl")?);
+    command
         .env("SERF_RPC_ADDR", agent.rpc_addr().to_string())
-        .env_remove("SERF_RPC_AUTH")
-        .output();
-    output.with_context(|| format!("{program} {args:?}"))
+        .env_remove("SERF_RPC_AUTH");
+    Ok(command)
 }
 
 /// Both, in a moment when nothing else happens; serf first.
-fn both(agent: &Agent, args: &[String]) -> Result<[Output; 2]> {
-    let ours = binary("serfctl")?;
-    let ours = ours.to_string_lossy();
-    Ok([run("serf", agent, args)?, run(&ours, agent, args)?])
+fn both(serf: &Serf, agent: &Agent, args: &[&str]) -> Result<[Output; 2]> {
+    let theirs = serf.command_line(agent).args(args).output();
+    let ours = serfctl(agent)?
+        .env("SERF_RPC_AUTH", serf.key().unwrap_or_default())
+        .args(args)
+        .output();
+    Ok([
+        theirs.with_context(|| format!("serf {args:?}"))?,
+        ours.with_context(|| format!("serfctl {args:?}"))?,
+    ])
 }
 
 fn lines(output: &Output) -> Vec<String> {
@@ -133,110 +156,90 @@ fn data(output: &Output) -> Result<Value> {
     Ok(data)
 }
 
-#[test]
-fn every_command_flag_and_format_gives_what_serf_gives() {
-    test(&[Need::Serf], async |lab| {
-        let [a, b] = cluster(lab).await?;
-        for args in SAME {
-            let another = b.ip().to_string();
-            let args: Vec<String> = args
-                .iter()
-                .map(|arg| {
-                    if *arg == "ANOTHER" {
-                        another.clone()
-                    } else {
-                        (*arg).to_owned()
-                    }
-                })
-                .collect();
-            let [serf, ours] = both(&a, &args)?;
-            ensure!(serf.status.success(), "{args:?}: {serf:?}");
-            ensure!(ours.status.success(), "{args:?}: {ours:?}");
-            if args.iter().any(|arg| arg.contains("json")) {
-                assert_eq!(data(&ours)?, data(&serf)?, "{args:?}");
-            } else {
-                assert_eq!(lines(&ours), lines(&serf), "{args:?}");
-            }
+async fn same(lab: &Lab, serf: &Serf) -> Result<()> {
+    let [a, b] = cluster_of(lab, serf).await?;
+    let another = b.ip().to_string();
+    for args in SAME {
+        let args: Vec<&str> = args
+            .iter()
+            .map(|arg| if *arg == "ANOTHER" { &another } else { *arg })
+            .collect();
+        let [theirs, ours] = both(serf, &a, &args)?;
+        ensure!(theirs.status.success(), "{args:?}: {theirs:?}");
+        ensure!(ours.status.success(), "{args:?}: {ours:?}");
+        if args.iter().any(|arg| arg.contains("json")) {
+            assert_eq!(data(&ours)?, data(&theirs)?, "{args:?}");
+        } else {
+            assert_eq!(lines(&ours), lines(&theirs), "{args:?}");
         }
-        Ok(())
-    });
+    }
+    Ok(())
 }
 
-#[test]
-fn what_fails_with_serf_fails_and_says_nothing_on_stdout() {
-    test(&[Need::Serf], async |lab| {
-        let [a, _b] = cluster(lab).await?;
-        for args in FAIL {
-            let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-            let [serf, ours] = both(&a, &args)?;
-            ensure!(!serf.status.success(), "{args:?}: {serf:?}");
-            ensure!(!ours.status.success(), "{args:?}: {ours:?}");
-            ensure!(
-                ours.stdout.is_empty() && !ours.stderr.is_empty(),
-                "{args:?}: {ours:?}"
-            );
-        }
-        Ok(())
-    });
+async fn failing(lab: &Lab, serf: &Serf) -> Result<()> {
+    let [a, _b] = cluster_of(lab, serf).await?;
+    for args in FAIL {
+        let [theirs, ours] = both(serf, &a, args)?;
+        ensure!(!theirs.status.success(), "{args:?}: {theirs:?}");
+        ensure!(!ours.status.success(), "{args:?}: {ours:?}");
+        ensure!(
+            ours.stdout.is_empty() && !ours.stderr.is_empty(),
+            "{args:?}: {ours:?}"
+        );
+    }
+    Ok(())
 }
 
 /// The keys of a cluster, changed by one and looked at by both.
-#[test]
-fn keys_are_changed_and_listed_as_by_serf() {
-    test(&[Need::Serf], async |lab| {
-        let [first, second] = [
-            "iHjMOBX39mTRN/XzzKCMRYMsPEOAqCJb5yU6KdwzqVI=",
-            "itFyTpkih2T2lUP+Egok5e/C787NnpU9X9/oWo3WwJk=",
-        ];
-        let a = Agent::on(lab, "a", 1)
-            .arg(format!("-encrypt={first}"))
-            .start()
-            .await?;
-        let b = Agent::on(lab, "b", 2)
-            .arg(format!("-encrypt={first}"))
-            .join(a.ip())
-            .start()
-            .await?;
-        a.knows(2, "alive", SOON).await?;
-        for args in [
-            format!("-install={second}"),
-            format!("-use={second}"),
-            "-list".to_owned(),
-            format!("-remove={second}"),
-            format!("-use={first}"),
-            format!("-remove={second}"),
-            "-list".to_owned(),
-            format!("-use={second}"),
-            "-install=x".to_owned(),
-        ] {
-            let [serf, ours] = both(&a, &["keys".to_owned(), args.clone()])?;
-            let mut expected = lines(&serf);
-            // Serf has its verdict on stdout; here it is on stderr, where errors are.
-            expected.retain(|line| !line.starts_with("Error "));
-            assert_eq!(lines(&ours), expected, "{args}");
-            assert_eq!(ours.status.success(), serf.status.success(), "{args}");
-        }
-        drop(b);
-        Ok(())
-    });
+async fn keys(lab: &Lab, serf: &Serf) -> Result<()> {
+    let [first, second] = [
+        "iHjMOBX39mTRN/XzzKCMRYMsPEOAqCJb5yU6KdwzqVI=",
+        "itFyTpkih2T2lUP+Egok5e/C787NnpU9X9/oWo3WwJk=",
+    ];
+    let encrypt = format!("-encrypt={first}");
+    let a = serf.agent(lab, "a", 1).arg(&encrypt).start().await?;
+    let b = serf
+        .agent(lab, "b", 2)
+        .arg(&encrypt)
+        .join(a.ip())
+        .start()
+        .await?;
+    a.knows(2, "alive", SOON).await?;
+    for arg in [
+        format!("-install={second}"),
+        format!("-use={second}"),
+        "-list".to_owned(),
+        format!("-remove={second}"),
+        format!("-use={first}"),
+        format!("-remove={second}"),
+        "-list".to_owned(),
+        format!("-use={second}"),
+        "-install=x".to_owned(),
+    ] {
+        let [theirs, ours] = both(serf, &a, &["keys", &arg])?;
+        let mut expected = lines(&theirs);
+        // Serf has its verdict on stdout; here it is on stderr, where errors are.
+        expected.retain(|line| !line.starts_with("Error "));
+        assert_eq!(lines(&ours), expected, "{arg}");
+        assert_eq!(ours.status.success(), theirs.status.success(), "{arg}");
+    }
+    drop(b);
+    Ok(())
 }
 
 #[test]
 fn a_new_key_is_one_that_serf_takes_and_leave_ends_the_agent() {
     test(&[Need::Serf], async |lab| {
         let none = Agent::on(lab, "none", 9).start().await?;
-        let [serf, ours] = both(&none, &["keygen".to_owned()])?;
+        let serf = Command::new("serf").arg("keygen").output()?;
+        let ours = run(&none, &["keygen"])?;
         assert_eq!(ours.stdout.len(), serf.stdout.len());
         let key = String::from_utf8(ours.stdout)?;
         let mut a = Agent::on(lab, "a", 1)
             .arg(format!("-encrypt={}", key.trim()))
             .start()
             .await?;
-        let left = run(
-            &binary("serfctl")?.to_string_lossy(),
-            &a,
-            &["leave".to_owned()],
-        )?;
+        let left = run(&a, &["leave"])?;
         assert_eq!(String::from_utf8(left.stdout)?, "Graceful leave complete\n");
         a.process().exited(SOON).await?;
         Ok(())
@@ -248,14 +251,7 @@ fn waiting_ends_when_they_are_there_or_the_time_is_up() {
     test(&[Need::Serf], async |lab| {
         let ours = binary("serfctl")?;
         let [a, _b] = cluster(lab).await?;
-        let wait = |args: &[&str]| {
-            let args: Vec<String> = ["wait"]
-                .iter()
-                .chain(args)
-                .map(ToString::to_string)
-                .collect();
-            run(&ours.to_string_lossy(), &a, &args)
-        };
+        let wait = |args: &[&str]| run(&a, &[&["wait"], args].concat());
         let there = wait(&["--count", "1", "--role", "lb"])?;
         assert_eq!(
             (there.status.code(), &*there.stdout),
@@ -315,7 +311,7 @@ fn watching_goes_on_over_a_restart_of_the_agent() {
         a.kill();
         wait_for("the gap", SOON, async || has("agent-lost", "")).await?;
         a.restart().await?;
-        let replied = run("serf", &a, &["join".to_owned(), b.ip().to_string()])?;
+        let replied = run(&a, &["join", &b.ip().to_string()])?;
         ensure!(replied.status.success(), "{replied:?}");
         a.knows(2, "alive", SOON).await?;
         let answers = || {
@@ -346,24 +342,13 @@ fn watching_goes_on_over_a_restart_of_the_agent() {
     });
 }
 
-fn words(args: &[&str]) -> Vec<String> {
-    args.iter().map(ToString::to_string).collect()
-}
-
 #[test]
 fn two_agents_are_compared() {
     test(&[Need::Serf], async |lab| {
-        let ours = binary("serfctl")?.to_string_lossy().into_owned();
         let [a, b] = cluster(lab).await?;
         b.knows(2, "alive", SOON).await?;
         let stranger = Agent::on(lab, "c", 3).start().await?;
-        let diff = |other: &Agent| {
-            run(
-                &ours,
-                &a,
-                &words(&["members", "--diff", &other.rpc_addr().to_string()]),
-            )
-        };
+        let diff = |other: &Agent| run(&a, &["members", "--diff", &other.rpc_addr().to_string()]);
         let same = diff(&b)?;
         assert_eq!(
             (same.status.code(), same.stdout.len()),
@@ -383,9 +368,8 @@ fn two_agents_are_compared() {
 #[test]
 fn the_doctor_finds_what_is_wrong_and_nothing_else() {
     test(&[Need::Serf], async |lab| {
-        let ours = binary("serfctl")?.to_string_lossy().into_owned();
         let [a, b] = cluster(lab).await?;
-        let doctor = || run(&ours, &a, &words(&["doctor"]));
+        let doctor = || run(&a, &["doctor"]);
         let well = doctor()?;
         let text = String::from_utf8(well.stdout)?;
         assert_eq!(well.status.code(), Some(0), "{text}");
@@ -417,15 +401,15 @@ fn the_doctor_finds_what_is_wrong_and_nothing_else() {
 #[test]
 fn the_key_may_come_from_a_file() {
     test(&[Need::Serf], async |lab| {
-        let ours = binary("serfctl")?.to_string_lossy().into_owned();
         let a = Agent::on(lab, "a", 1).rpc_auth("secret").start().await?;
         let path = lab.path("rpc.key");
         std::fs::write(&path, "secret\n")?;
-        let args = words(&["members", "--rpc-auth-file", &path.to_string_lossy()]);
-        let with = run(&ours, &a, &args)?;
+        let path_text = path.to_string_lossy();
+        let args = ["members", "--rpc-auth-file", &path_text];
+        let with = run(&a, &args)?;
         ensure!(with.status.success(), "{with:?}");
         std::fs::remove_file(&path)?;
-        let without = run(&ours, &a, &args)?;
+        let without = run(&a, &args)?;
         assert_eq!(without.status.code(), Some(1), "{without:?}");
         assert!(String::from_utf8(without.stderr)?.contains("rpc.key: No such file"));
         Ok(())

@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
     cluster::{EventArgs, ForceLeaveArgs, JoinArgs, TagsArgs},
+    doctor::DoctorArgs,
     info::InfoArgs,
     keys::KeysArgs,
     monitor::MonitorArgs,
@@ -19,7 +20,7 @@ use crate::command::{
     wait::WaitArgs,
     watch::WatchArgs,
 };
-use crate::exit::Failure;
+use crate::{exit::Failure, members::MembersArgs};
 
 /// Where an agent listens unless told otherwise.
 const DEFAULT_ADDR: &str = "127.0.0.1:7373";
@@ -102,6 +103,38 @@ impl AgentArgs {
             .filter(|key| !key.is_empty()))
     }
 
+    /// The agent that a command line being completed names, as far as it goes, else the environment.
+    pub(crate) fn of_completion(
+        args: impl IntoIterator<Item = OsString>,
+        patience: Duration,
+    ) -> Self {
+        let mut args = args
+            .into_iter()
+            .filter_map(|arg| arg.into_string().ok())
+            .peekable();
+        let given = |name| std::env::var(name).ok();
+        let mut agent = Self {
+            rpc_addr: given("SERF_RPC_ADDR"),
+            rpc_auth: given("SERF_RPC_AUTH"),
+            rpc_auth_file: None,
+            rpc_timeout: patience,
+        };
+        while let Some(arg) = args.next() {
+            let name = arg.trim_start_matches('-');
+            let (name, value) = match name.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (name, args.peek().cloned()),
+            };
+            match name {
+                "rpc-addr" => agent.rpc_addr = value,
+                "rpc-auth" => agent.rpc_auth = value,
+                "rpc-auth-file" => agent.rpc_auth_file = value.map(PathBuf::from),
+                _ => {}
+            }
+        }
+        agent
+    }
+
     /// The same for another agent.
     pub(crate) fn at(&self, addr: &str) -> Self {
         Self {
@@ -117,10 +150,7 @@ impl AgentArgs {
 pub(crate) enum Command {
     Members(MembersArgs),
 
-    /// Look for what is wrong with an agent and its view of the cluster, and say what to do
-    ///
-    /// Exits 1 if there is anything to do.
-    Doctor,
+    Doctor(DoctorArgs),
     Info(InfoArgs),
     Event(EventArgs),
     Query(QueryArgs),
@@ -143,7 +173,11 @@ pub(crate) enum Command {
     /// Print the version
     Version,
 
-    /// Print the completions for a shell
+    /// Print the completions for a shell, which ask the agent for the names of members
+    ///
+    /// Examples: serfctl completions bash > /etc/bash_completion.d/serfctl,
+    /// serfctl completions zsh > ~/.zfunc/_serfctl,
+    /// serfctl completions fish > ~/.config/fish/completions/serfctl.fish
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -156,90 +190,24 @@ pub(crate) enum Command {
     },
 }
 
-/// List the members of the cluster, sorted by name
-///
-/// Regular expressions are Go's (RE2), but for a literal brace (write `\{`) and `\Q…\E`, and must match the
-/// whole value. They are grouped before the agent anchors them: `alive|left` means either of the two, where
-/// `serf` has it match `alive…` or `…left`.
-///
-/// Text is what `serf members` prints, with tags in the order of their keys. Control characters and bytes that
-/// are not UTF-8 are shown escaped. JSON has them all but bytes that are not UTF-8, which become U+FFFD.
-#[derive(Debug, Args)]
-pub(crate) struct MembersArgs {
-    /// Show the protocol versions too (text only; JSON always has them)
-    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true,
-        value_parser = go_bool)]
-    pub(crate) detailed: bool,
-
-    /// How to print them
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(crate) format: Format,
-
-    /// Compare with what another agent believes: `-` is only in this one, `+` only in that, `!` differs. Exits 1 if
-    /// anything does
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["detailed", "format"])]
-    pub(crate) diff: Option<String>,
-
-    /// Only members whose name matches
-    #[arg(long, value_name = "REGEXP")]
-    name: Option<String>,
-
-    /// Deprecated: the same as --tag role=REGEXP
-    #[arg(long, value_name = "REGEXP")]
-    role: Option<String>,
-
-    /// Only members whose status matches (alive, leaving, left, failed)
-    #[arg(long, value_name = "REGEXP")]
-    status: Option<String>,
-
-    /// Only members whose tag matches; may be repeated for other keys. An empty one asks for no such tag
-    #[arg(long = "tag", value_name = "KEY=REGEXP", value_parser = key_value)]
-    tags: Vec<(String, String)>,
-}
-
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Aligned columns, as `serf` prints them
+    /// For people, as `serf` prints it
     Text,
-    /// One document, in the shape of `serf`
+    /// One document, in the shape of `serf` where it has one
     Json,
+    /// A document on each line
+    Ndjson,
 }
 
-/// A condition on members, as it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Filter {
-    /// On the name.
-    Name(String),
-    /// On the status.
-    Status(String),
-    /// On the tag of that key.
-    Tag(String, String),
-}
-
-impl MembersArgs {
-    /// What members are asked for. Of two conditions on one tag the last counts, and `--role` after them all.
-    pub(crate) fn filters(&self) -> Vec<Filter> {
-        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-        let role = given(&self.role).map(|role| ("role".to_owned(), role));
-        let tags: std::collections::BTreeMap<_, _> =
-            self.tags.iter().cloned().chain(role).collect();
-        given(&self.name)
-            .map(Filter::Name)
-            .into_iter()
-            .chain(given(&self.status).map(Filter::Status))
-            .chain(
-                tags.into_iter()
-                    .map(|(key, pattern)| Filter::Tag(key, pattern)),
-            )
-            .collect()
-    }
-
-    /// Whether a flag was used that `serf` has deprecated.
-    pub(crate) fn uses_role(&self) -> bool {
-        self.role.as_ref().is_some_and(|role| !role.is_empty())
-    }
+/// How is printed what goes on and on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LineFormat {
+    /// For people
+    Text,
+    /// A document on each line
+    Ndjson,
 }
 
 impl Cli {
@@ -329,6 +297,7 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::selection::Filter;
 
     fn read(args: &[&str]) -> Result<Cli, clap::Error> {
         Cli::read(
@@ -396,7 +365,7 @@ mod tests {
                 Filter::Status("alive".into()),
                 tag("role", "web"),
             ];
-            assert_eq!(members.filters(), expected);
+            assert_eq!(members.selection.filters(), expected);
         }
     }
 
@@ -417,7 +386,7 @@ mod tests {
             Filter::Status("--".into()),
             tag("-k", "-v"),
         ];
-        assert_eq!(members.filters(), expected);
+        assert_eq!(members.selection.filters(), expected);
     }
 
     #[test]
@@ -434,7 +403,7 @@ mod tests {
         ]);
         assert!(!members.detailed);
         assert_eq!(
-            members.filters(),
+            members.selection.filters(),
             [Filter::Name("b".into()), tag("x", "2"), tag("y", "")]
         );
     }
@@ -442,8 +411,8 @@ mod tests {
     #[test]
     fn role_is_the_tag_role_and_wins() {
         let members = members(&["members", "-role=web", "-tag", "role=lb"]);
-        assert!(members.uses_role());
-        assert_eq!(members.filters(), [tag("role", "web")]);
+        assert!(members.selection.uses_role());
+        assert_eq!(members.selection.filters(), [tag("role", "web")]);
     }
 
     #[test]

@@ -114,6 +114,11 @@ impl Failure {
         }
     }
 
+    /// Whether no time mends it.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.exit(), Exit::Usage | Exit::Refused) || matches!(self, Self::KeyFile { .. })
+    }
+
     /// The chain of causes on one line, safe for a terminal, and below it what to try, each line ended.
     pub(crate) fn report(&self) -> String {
         let mut out = format!("serfctl: {}\n", escape(chain(self).as_bytes()));

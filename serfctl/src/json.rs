@@ -2,6 +2,7 @@
 
 use std::io;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
@@ -15,6 +16,20 @@ pub(crate) fn document_of(value: &impl Serialize) -> Vec<u8> {
 /// One document on one line, its newline included.
 pub(crate) fn line_of(value: &impl Serialize) -> Vec<u8> {
     written(value, CompactFormatter)
+}
+
+/// The bytes in base64 where text cannot carry them; none where it can. JSON has the text in `name`, with U+FFFD in
+/// place of each byte that is not UTF-8 as `serf` has it, and then these in `name_base64`, so that nothing is lost.
+pub(crate) fn base64_of(bytes: &[u8]) -> Option<String> {
+    str::from_utf8(bytes)
+        .is_err()
+        .then(|| STANDARD.encode(bytes))
+}
+
+/// The same of an entry of a map: both in base64 where either is not UTF-8.
+pub(crate) fn base64_pair(key: &[u8], value: &[u8]) -> Option<(String, String)> {
+    let text = str::from_utf8(key).is_ok() && str::from_utf8(value).is_ok();
+    (!text).then(|| (STANDARD.encode(key), STANDARD.encode(value)))
 }
 
 fn written(value: &impl Serialize, formatter: impl Formatter) -> Vec<u8> {

@@ -6,8 +6,12 @@ mod connect;
 mod exit;
 mod json;
 mod members;
+mod names;
 mod output;
+mod progress;
 mod reference;
+mod selection;
+mod table;
 mod terminal;
 
 use std::{
@@ -19,6 +23,7 @@ use cli::{Cli, Command};
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
+    reference::complete();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(usage) => usage.exit(),
@@ -39,7 +44,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<Vec<u8>, Failure> {
     match &cli.command {
         Command::Members(args) => block_on(members::run(&cli.agent, args)),
-        Command::Doctor => block_on(command::doctor::run(&cli.agent)),
+        Command::Doctor(args) => block_on(command::doctor::run(&cli.agent, args)),
         Command::Info(args) => block_on(command::info::run(&cli.agent, args)),
         Command::Event(args) => block_on(command::cluster::event(&cli.agent, args)),
         Command::Join(args) => block_on(command::cluster::join(&cli.agent, args)),
@@ -55,7 +60,7 @@ fn run(cli: &Cli) -> Result<Vec<u8>, Failure> {
         Command::Watch(args) => block_on(command::watch::run(&cli.agent, args)),
         Command::Wait(args) => block_on(command::wait::run(&cli.agent, args)),
         Command::Version => Ok(command::info::version()),
-        Command::Completions { shell } => Ok(reference::completions(*shell)),
+        Command::Completions { shell } => reference::completions(*shell),
         Command::Man { command } => reference::man(command.as_deref()),
     }
 }

@@ -2,21 +2,71 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     fmt::Write as _,
     io::{self, Write as _},
+    time::Duration,
 };
 
+use clap::Args;
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use serf_rpc::{CallError, Member, MemberFilter};
+use serf_rpc::Member;
 
 use crate::{
-    cli::{AgentArgs, Filter, Format, MembersArgs},
+    cli::{AgentArgs, Format, go_bool},
     command::diff,
-    connect::connect,
-    exit::Failure,
-    json::document_of,
-    terminal::{escape, lossy},
+    exit::{Failure, chain},
+    json::{base64_of, base64_pair, document_of, line_of},
+    output,
+    selection::{self, Filter, Selection},
+    table::{self, Column, summary, table},
+    terminal::{Style, escape, lossy},
 };
+
+/// Between two looks of `--watch`.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// List the members of the cluster, sorted by name
+///
+/// Regular expressions are Go's (RE2), but for a literal brace (write `\{`) and `\Q…\E`, and must match the
+/// whole value. They are grouped before the agent anchors them: `alive|left` means either of the two, where
+/// `serf` has it match `alive…` or `…left`.
+///
+/// Text is what `serf members` prints, with tags in the order of their keys. Control characters and bytes that
+/// are not UTF-8 are shown escaped. JSON has them all; of bytes that are not UTF-8 see `serfctl/README.md`.
+///
+/// Examples: serfctl members --status alive --tag role=backend,
+/// serfctl members --columns status,name,tag:role --watch
+#[derive(Debug, Args)]
+pub(crate) struct MembersArgs {
+    /// Show the protocol versions too (text only; JSON always has them)
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true,
+        value_parser = go_bool)]
+    pub(crate) detailed: bool,
+
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+
+    /// A table with a head, of these columns only and sorted by them, with commas between: name, addr, status, tags,
+    /// protocol, tag:KEY
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', value_parser = Column::parse,
+        conflicts_with_all = ["detailed", "format", "diff"])]
+    columns: Vec<Column>,
+
+    /// The table again after each change, until Ctrl-C; a lost agent is waited for
+    #[arg(long, conflicts_with_all = ["detailed", "format", "diff"])]
+    watch: bool,
+
+    /// Compare with what another agent believes: `-` is only in this one, `+` only in that, `!` differs. Exits 1 if
+    /// anything does
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "detailed")]
+    diff: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
 
 /// Asks the agent for the members and returns what goes to stdout.
 ///
@@ -24,71 +74,65 @@ use crate::{
 ///
 /// No connection, no answer, or an expression that the agent cannot read.
 pub(crate) async fn run(agent: &AgentArgs, args: &MembersArgs) -> Result<Vec<u8>, Failure> {
-    if args.uses_role() {
+    if args.selection.uses_role() {
         let warning = b"serfctl: --role is deprecated, use --tag role=REGEXP\n";
         io::stderr().write_all(warning).unwrap_or_default();
     }
-    let filters = args.filters();
-    let members = match connect(agent)
-        .await?
-        .members_filtered(&combine(&filters))
-        .await
-    {
-        Err(lost @ CallError::Lost { .. }) => {
-            return Err(unreadable(agent, &filters).await.unwrap_or(lost.into()));
-        }
-        answer => answer?,
-    };
-    match &args.diff {
-        Some(other) => {
-            let other = connect(&agent.at(other)).await?;
-            let theirs = other.members_filtered(&combine(&filters)).await?;
-            diff::compare(&members, &theirs)
-        }
-        None => Ok(render(members, args.format, args.detailed)),
+    let filters = args.selection.filters();
+    if args.watch {
+        return output::follow(watch(agent, &filters, columns(args))).await;
+    }
+    let members = selection::members(agent, &filters).await?;
+    if let Some(other) = &args.diff {
+        let theirs = selection::members(&agent.at(other), &filters).await?;
+        return diff::compare(&members, &theirs, args.format);
+    }
+    if !args.columns.is_empty() {
+        return Ok(table(&members, columns(args), Style::of_stdout()).into_bytes());
+    }
+    Ok(render(&members, args.format, args.detailed))
+}
+
+fn columns(args: &MembersArgs) -> &[Column] {
+    if args.columns.is_empty() {
+        &table::DEFAULT
+    } else {
+        &args.columns
     }
 }
 
-fn combine<'a>(filters: impl IntoIterator<Item = &'a Filter>) -> MemberFilter {
-    filters
-        .into_iter()
-        .fold(MemberFilter::new(), |all, filter| match filter {
-            Filter::Name(pattern) => all.name(pattern),
-            Filter::Status(pattern) => all.status(pattern),
-            Filter::Tag(key, pattern) => all.tag(key, pattern),
-        })
-}
-
-/// The expression that made the agent close the connection, for it does not say which, found by trying one by one;
-/// none if it answers them all, or no longer at all.
-async fn unreadable(agent: &AgentArgs, filters: &[Filter]) -> Option<Failure> {
-    for filter in filters {
-        let answer = connect(agent)
-            .await
-            .ok()?
-            .members_filtered(&combine([filter]))
-            .await;
-        if matches!(answer, Err(CallError::Lost { .. })) {
-            let (flag, pattern) = match filter {
-                Filter::Name(pattern) => ("--name".to_owned(), pattern),
-                Filter::Status(pattern) => ("--status".to_owned(), pattern),
-                Filter::Tag(key, pattern) => (format!("--tag {key}"), pattern),
-            };
-            return Some(Failure::Expression {
-                flag,
-                pattern: pattern.clone(),
-            });
+/// Draws the table whenever it is another one: over the last on a terminal, below it anywhere else.
+async fn watch(
+    agent: &AgentArgs,
+    filters: &[Filter],
+    columns: &[Column],
+) -> Result<Vec<u8>, Failure> {
+    let style = Style::of_stdout();
+    let mut drawn = String::new();
+    loop {
+        let now = match selection::members(agent, filters).await {
+            Ok(members) => format!("{}\n{}", summary(&members), table(&members, columns, style)),
+            Err(failure) if failure.is_final() => return Err(failure),
+            Err(failure) => format!("{}\n", escape(chain(&failure).as_bytes())),
+        };
+        if now != drawn {
+            output::write(format!("{}{now}", style.clear_or_blank(drawn.is_empty())).as_bytes())?;
+            drawn = now;
         }
+        tokio::time::sleep(LOOK).await;
     }
-    None
 }
 
-/// The members, sorted by name, as they go to stdout, last newline included.
-pub(crate) fn render(mut members: Vec<Member>, format: Format, detailed: bool) -> Vec<u8> {
-    members.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+/// The members as they go to stdout, last newline included.
+fn render(members: &[Member], format: Format, detailed: bool) -> Vec<u8> {
     match format {
-        Format::Text => text(&members, detailed).into_bytes(),
-        Format::Json => json(&members),
+        Format::Text => text(members, detailed).into_bytes(),
+        Format::Json => json(members),
+        Format::Ndjson => members
+            .iter()
+            .map(Row::new)
+            .flat_map(|row| line_of(&row))
+            .collect(),
     }
 }
 
@@ -183,10 +227,14 @@ struct Document<'a> {
 #[derive(Serialize)]
 pub(crate) struct Row<'a> {
     name: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_base64: Option<String>,
     addr: String,
     port: u16,
     #[serde(serialize_with = "tag_map")]
     tags: &'a Member,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags_base64: BTreeMap<String, String>,
     status: &'static str,
     protocol: Protocol,
 }
@@ -204,9 +252,14 @@ impl<'a> Row<'a> {
         let versions = member.delegate();
         Self {
             name: lossy(member.name()),
+            name_base64: base64_of(member.name()),
             addr: socket_addr(member),
             port: member.port(),
             tags: member,
+            tags_base64: member
+                .tags()
+                .filter_map(|(key, value)| base64_pair(key, value))
+                .collect(),
             status: member.status().as_str(),
             protocol: Protocol {
                 max: versions.max,
@@ -229,6 +282,7 @@ fn tag_map<S: Serializer>(member: &Member, serializer: S) -> Result<S::Ok, S::Er
 mod tests {
     use std::net::IpAddr;
 
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
     use proptest::prelude::*;
     use serf_rpc::MemberStatus;
 
@@ -250,7 +304,9 @@ mod tests {
     }
 
     fn print(members: &[Member], format: Format, detailed: bool) -> String {
-        String::from_utf8(render(members.to_vec(), format, detailed)).unwrap()
+        let mut sorted = members.to_vec();
+        sorted.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        String::from_utf8(render(&sorted, format, detailed)).unwrap()
     }
 
     #[test]
@@ -359,6 +415,15 @@ b  127.0.0.2:7946  alive            Protocol Version: 5  Available Protocol Rang
         let read: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(read["members"][0]["name"], "a\u{9b}2J\x1b\u{202e}\"<\x7f");
         assert_eq!(read["members"][0]["tags"]["t\n"], "\u{fffd}");
+        assert_eq!(read["members"][0]["tags_base64"]["dAo="], "/w==");
+    }
+
+    /// What the README says of bytes in JSON, read back.
+    fn bytes(text: &serde_json::Value, base64: &serde_json::Value) -> Vec<u8> {
+        match base64.as_str() {
+            Some(base64) => STANDARD.decode(base64).unwrap(),
+            None => text.as_str().unwrap().as_bytes().to_vec(),
+        }
     }
 
     proptest! {
@@ -371,7 +436,15 @@ b  127.0.0.2:7946  alive            Protocol Version: 5  Available Protocol Rang
             let members: Vec<_> = names.iter().map(|name| member(name, 1, &[("t", &tag)])).collect();
             prop_assert_eq!(print(&members, Format::Text, detailed).lines().count(), members.len());
             let read: serde_json::Value = serde_json::from_str(&print(&members, Format::Json, detailed)).unwrap();
-            prop_assert_eq!(read["members"].as_array().map(Vec::len), Some(members.len()));
+            let read = read["members"].as_array().cloned().unwrap_or_default();
+            prop_assert_eq!(read.len(), members.len());
+            let mut sorted = names.clone();
+            sorted.sort();
+            for (row, name) in read.iter().zip(&sorted) {
+                prop_assert_eq!(&bytes(&row["name"], &row["name_base64"]), name);
+                prop_assert_eq!(&bytes(&row["tags"]["t"], &row["tags_base64"]["dA=="]), &tag);
+            }
+            prop_assert_eq!(print(&members, Format::Ndjson, detailed).lines().count(), members.len());
         }
     }
 }

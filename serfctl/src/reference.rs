@@ -1,14 +1,36 @@
 //! The definition of the command line in, completions and manual pages out.
 
 use clap::CommandFactory as _;
+use clap_complete::env::{CompleteEnv, Shells};
 
 use crate::{cli::Cli, exit::Failure};
 
-/// The completions for a shell, for it to source.
-pub(crate) fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+/// The environment variable by which a shell's completion asks this program.
+const COMPLETE: &str = "COMPLETE";
+
+/// The completions for a shell, for it to source: they call this program for what may come next.
+///
+/// # Errors
+///
+/// Never, for a shell that the arguments know.
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Vec<u8>, Failure> {
+    let name = shell.to_string();
     let mut out = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "serfctl", &mut out);
-    out
+    let shells = Shells::builtins();
+    let completer = shells
+        .completer(&name)
+        .ok_or_else(|| Failure::NoSuchCommand(name.clone()))?;
+    completer
+        .write_registration(COMPLETE, "serfctl", "serfctl", "serfctl", &mut out)
+        .map_err(Failure::Output)?;
+    Ok(out)
+}
+
+/// Answers a shell that completes a command line, and ends; returns where none asks.
+pub(crate) fn complete() {
+    CompleteEnv::with_factory(Cli::command)
+        .var(COMPLETE)
+        .complete();
 }
 
 /// The manual page of serfctl, or of one of its commands, in roff.
@@ -38,15 +60,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn completions_know_commands_and_flags() {
+    fn completions_ask_this_program() {
         for shell in [
             clap_complete::Shell::Bash,
             clap_complete::Shell::Zsh,
             clap_complete::Shell::Fish,
         ] {
-            let script = String::from_utf8(completions(shell)).unwrap();
+            let script = String::from_utf8(completions(shell).unwrap()).unwrap();
             assert!(
-                script.contains("members") && script.contains("detailed"),
+                script.contains(COMPLETE) && script.contains("serfctl"),
                 "{shell}"
             );
         }

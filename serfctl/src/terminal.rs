@@ -4,7 +4,14 @@
 //! forges a row, an escape sequence moves the cursor or worse. Text is escaped wherever it goes, not on a
 //! terminal alone: behind a pipe there is often a terminal again (`| head`, `ssh host serfctl members`).
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{
+    borrow::Cow,
+    env,
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+};
+
+use serf_rpc::MemberStatus;
 
 /// The bytes as text: what is printable stays, control characters become `\n`, `\t`, `\r` or `\u{1b}`, bytes
 /// that are not UTF-8 become `\xff`.
@@ -50,6 +57,77 @@ pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
 pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether output is painted: on a terminal only, and not where `NO_COLOR` is set to anything
+/// (<https://no-color.org>) or the terminal is a dumb one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    colours: bool,
+    redraws: bool,
+}
+
+impl Style {
+    pub(crate) fn of_stdout() -> Self {
+        let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let redraws = io::stdout().is_terminal() && !dumb;
+        Self {
+            colours: redraws && !set("NO_COLOR"),
+            redraws,
+        }
+    }
+
+    /// A member's status, or a text that stands for it.
+    pub(crate) fn status(self, status: MemberStatus, text: &str) -> String {
+        self.painted(
+            match status {
+                MemberStatus::Alive => "32",
+                MemberStatus::Leaving => "33",
+                MemberStatus::Failed => "31",
+                _ => "2",
+            },
+            text,
+        )
+    }
+
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.painted("1", text)
+    }
+
+    /// What stands between two drawings of one thing; nothing before the first but on a terminal.
+    pub(crate) fn clear_or_blank(self, first: bool) -> &'static str {
+        match (self.redraws, first) {
+            (true, _) => "\x1b[H\x1b[2J",
+            (false, true) => "",
+            (false, false) => "\n",
+        }
+    }
+
+    fn painted(self, code: &str, text: &str) -> String {
+        if self.colours {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+impl Style {
+    pub(crate) fn plain() -> Self {
+        Self {
+            colours: false,
+            redraws: false,
+        }
+    }
+
+    pub(crate) fn coloured() -> Self {
+        Self {
+            colours: true,
+            redraws: true,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! What changes the cluster: events, joins, leaves and tags.
 
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
+
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use serf_rpc::{TagChange, UserEvent};
 
 use crate::{
     cli::{AgentArgs, go_bool},
     connect::connect,
     exit::Failure,
+    names,
     terminal::escape,
 };
 
@@ -46,6 +50,7 @@ pub(crate) struct JoinArgs {
 /// Let a failed member count as left
 ///
 /// A member that lives refutes it, unless it is the only other one.
+/// Examples: serfctl force-leave web-3, serfctl force-leave --prune web-3
 #[derive(Debug, Args)]
 pub(crate) struct ForceLeaveArgs {
     /// Forget it altogether
@@ -55,7 +60,8 @@ pub(crate) struct ForceLeaveArgs {
     prune: bool,
 
     /// Its name
-    name: String,
+    #[arg(add = ArgValueCandidates::new(names::candidates))]
+    name: OsString,
 }
 
 /// Change the tags of the agent
@@ -134,9 +140,9 @@ pub(crate) async fn force_leave(
 ) -> Result<Vec<u8>, Failure> {
     let client = connect(agent).await?;
     if args.prune {
-        client.force_leave_and_prune(&args.name).await?;
+        client.force_leave_and_prune(args.name.as_bytes()).await?;
     } else {
-        client.force_leave(&args.name).await?;
+        client.force_leave(args.name.as_bytes()).await?;
     }
     Ok(Vec::new())
 }

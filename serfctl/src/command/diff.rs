@@ -1,26 +1,52 @@
 //! The members of two agents in, what they do not agree about out.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use bstr::BStr;
+use serde::Serialize;
 use serf_rpc::Member;
 
 use crate::{
+    cli::Format,
     exit::Failure,
+    json::{base64_of, document_of, line_of},
     members::{socket_addr, tags},
     output,
-    terminal::escape,
+    terminal::{escape, lossy},
 };
+
+/// One thing that they do not agree about.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Difference<'a> {
+    name: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_base64: Option<String>,
+    /// `member` where one of the two does not know it, else `status`, `addr` or `tags`.
+    field: &'static str,
+    here: Option<String>,
+    there: Option<String>,
+}
 
 /// Prints the differences, in the order of the names.
 ///
 /// # Errors
 ///
 /// There are some.
-pub(crate) fn compare(ours: &[Member], theirs: &[Member]) -> Result<Vec<u8>, Failure> {
-    let text = differences(ours, theirs);
-    output::write(text.as_bytes())?;
-    match text.lines().count() {
+pub(crate) fn compare(
+    ours: &[Member],
+    theirs: &[Member],
+    format: Format,
+) -> Result<Vec<u8>, Failure> {
+    let found = differences(ours, theirs);
+    output::write(&match format {
+        Format::Text => found.iter().map(line).collect::<String>().into_bytes(),
+        Format::Json => document_of(&found),
+        Format::Ndjson => found.iter().flat_map(line_of).collect(),
+    })?;
+    match found.len() {
         0 => Ok(Vec::new()),
         1 => Err(Failure::Found(
             "the agents do not agree in 1 thing".to_owned(),
@@ -31,40 +57,53 @@ pub(crate) fn compare(ours: &[Member], theirs: &[Member]) -> Result<Vec<u8>, Fai
     }
 }
 
-fn differences(ours: &[Member], theirs: &[Member]) -> String {
-    let by_name = |members| -> BTreeMap<&BStr, &Member> {
-        let members: &[Member] = members;
+fn line(difference: &Difference<'_>) -> String {
+    let name = escape(difference.name.as_bytes());
+    match (&difference.here, &difference.there) {
+        (Some(here), Some(there)) => {
+            format!("! {name} {}: {here} there {there}\n", difference.field)
+        }
+        (Some(here), None) => format!("- {name} {here}\n"),
+        (None, Some(there)) => format!("+ {name} {there}\n"),
+        (None, None) => String::new(),
+    }
+}
+
+fn differences<'a>(ours: &'a [Member], theirs: &'a [Member]) -> Vec<Difference<'a>> {
+    let by_name = |members: &'a [Member]| -> BTreeMap<&'a BStr, &'a Member> {
         members
             .iter()
             .map(|member| (member.name(), member))
             .collect()
     };
     let (ours, theirs) = (by_name(ours), by_name(theirs));
-    let mut out = String::new();
-    for name in ours
-        .keys()
-        .chain(theirs.keys().filter(|name| !ours.contains_key(*name)))
-    {
-        let shown = escape(name);
-        let written = match (ours.get(name), theirs.get(name)) {
-            (Some(ours), Some(theirs)) => {
-                let (ours, theirs) = (fields(ours), fields(theirs));
-                let differing = ours
-                    .iter()
-                    .zip(&theirs)
-                    .filter(|(ours, theirs)| ours != theirs);
-                let mut differing = differing.map(|(ours, theirs)| {
-                    writeln!(out, "! {shown} {}: {} there {}", ours.0, ours.1, theirs.1)
-                });
-                differing.try_for_each(|written| written)
-            }
-            (Some(ours), None) => writeln!(out, "- {shown} {}", ours.status()),
-            (None, Some(theirs)) => writeln!(out, "+ {shown} {}", theirs.status()),
-            (None, None) => Ok(()),
+    let names: BTreeSet<&BStr> = ours.keys().chain(theirs.keys()).copied().collect();
+    let mut found = Vec::new();
+    for name in names {
+        let difference = |field, here, there| Difference {
+            name: lossy(name),
+            name_base64: base64_of(name),
+            field,
+            here,
+            there,
         };
-        written.unwrap_or_default();
+        let status = |member: &&Member| member.status().to_string();
+        match (ours.get(name), theirs.get(name)) {
+            (Some(ours), Some(theirs)) => {
+                let both = fields(ours).into_iter().zip(fields(theirs));
+                let differing = both.filter(|(ours, theirs)| ours != theirs);
+                found.extend(
+                    differing.map(|((field, here), (_, there))| {
+                        difference(field, Some(here), Some(there))
+                    }),
+                );
+            }
+            (ours, theirs) => {
+                found.push(difference("member", ours.map(status), theirs.map(status)));
+            }
+        }
     }
-    out
+    found
 }
 
 fn fields(member: &Member) -> [(&'static str, String); 3] {
@@ -98,10 +137,11 @@ mod tests {
             member("b", MemberStatus::Alive).build(),
             member("d\n", MemberStatus::Alive).build(),
         ];
+        let text: String = differences(&ours, &theirs).iter().map(line).collect();
         assert_eq!(
-            differences(&ours, &theirs),
+            text,
             "! b status: failed there alive\n! b tags: x=1 there \n- c left\n+ d\\n alive\n"
         );
-        assert_eq!(differences(&ours, &ours), "");
+        assert_eq!(differences(&ours, &ours), []);
     }
 }

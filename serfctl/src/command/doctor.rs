@@ -1,12 +1,27 @@
 //! An agent and its view of the cluster in, what is wrong and what to do about it out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::Duration,
+};
 
 use bstr::BString;
-use serf_rpc::{Client, Member, MemberStatus, Query, QueryReply, Stats};
+use clap::Args;
+use serde::Serialize;
+use serf_rpc::{Client, LogLevel, Member, MemberStatus, Query, QueryReply, Stats};
+use tokio::time::timeout;
 
 use crate::{
-    cli::AgentArgs, connect::connect, exit::Failure, members::socket_addr, output, terminal::escape,
+    cli::{AgentArgs, Format},
+    connect::connect,
+    exit::Failure,
+    json::{document_of, line_of},
+    members::socket_addr,
+    output,
+    progress::Progress,
+    terminal::{escape, lossy},
 };
 
 /// The bytes that all tags of a node may have together (`memberlist.MetaMaxSize`).
@@ -16,43 +31,132 @@ const TAGS_NEAR: usize = 450;
 /// Messages that wait to be gossiped, from so many on.
 const QUEUE_LONG: u64 = 100;
 
+/// Beyond it no clock of events gets by counting them; whoever forges an event can set it there, and members then
+/// take real events for old ones.
+const CLOCK_ABSURD: u64 = 1 << 40;
+/// The agent's log comes at once; a pause this long is its end.
+const LOG_PAUSE: Duration = Duration::from_millis(200);
+/// More of it is not read.
+const LOG_MAX: usize = 1024;
+
+/// Look for what is wrong with an agent and its view of the cluster, and say what to do
+///
+/// Looks at the agent's health, queues and clocks, at failed members, protocol versions, tags near their limit, names
+/// and addresses in conflict, live nodes that do not answer, and an RPC that is open to the network. Exits 1 if there
+/// is anything to do.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
 /// What was found: a line and what to do.
 struct Finding(String, &'static str);
+
+#[derive(Serialize)]
+struct Report<'a> {
+    agent: Cow<'a, str>,
+    addr: &'a str,
+    members: usize,
+    alive: usize,
+    findings: Vec<Advice<'a>>,
+}
+
+#[derive(Serialize)]
+struct Advice<'a> {
+    found: &'a str,
+    r#try: &'static str,
+}
 
 /// Looks, and prints what it finds.
 ///
 /// # Errors
 ///
 /// No connection, or there is something to do.
-pub(crate) async fn run(agent: &AgentArgs) -> Result<Vec<u8>, Failure> {
+pub(crate) async fn run(agent: &AgentArgs, args: &DoctorArgs) -> Result<Vec<u8>, Failure> {
     let client = connect(agent).await?;
     let (stats, members) = (client.stats().await?, client.members().await?);
     let alive: Vec<&Member> = members
         .iter()
         .filter(|member| member.status() == MemberStatus::Alive)
         .collect();
-    let name = stats.agent_name().map(|name| escape(name).into_owned());
-    output::line(&format!(
-        "agent {} at {}: {} members, {} alive",
-        name.unwrap_or_default(),
-        escape(agent.addr().as_bytes()),
-        members.len(),
-        alive.len()
-    ))?;
+    let progress = Progress::new();
+    progress.show("asking every live member");
     let mut findings = Vec::new();
     findings.extend(clear_key(agent)?);
     findings.extend(of_stats(&stats));
     findings.extend(of_members(&members));
     findings.extend(of_tags(&alive));
+    findings.extend(conflicts(&client).await?);
     findings.extend(silent(&client, &alive).await?);
-    for Finding(what, advice) in &findings {
-        output::line(&format!("! {what}\n  try: {advice}"))?;
-    }
+    drop(progress);
+    let name = stats.agent_name().map_or(&b""[..], |name| name);
+    let report = Report {
+        agent: lossy(name),
+        addr: agent.addr(),
+        members: members.len(),
+        alive: alive.len(),
+        findings: findings.iter().map(Finding::advice).collect(),
+    };
+    output::write(&match args.format {
+        Format::Text => text(&report, name).into_bytes(),
+        Format::Json => document_of(&report),
+        Format::Ndjson => line_of(&report),
+    })?;
     match findings.len() {
-        0 => Ok(b"nothing to do\n".to_vec()),
+        0 => Ok(Vec::new()),
         1 => Err(Failure::Found("1 thing to do".to_owned())),
         count => Err(Failure::Found(format!("{count} things to do"))),
     }
+}
+
+impl Finding {
+    fn advice(&self) -> Advice<'_> {
+        Advice {
+            found: &self.0,
+            r#try: self.1,
+        }
+    }
+}
+
+fn text(report: &Report<'_>, name: &[u8]) -> String {
+    let mut out = format!(
+        "agent {} at {}: {} members, {} alive\n",
+        escape(name),
+        escape(report.addr.as_bytes()),
+        report.members,
+        report.alive
+    );
+    for Advice { found, r#try } in &report.findings {
+        writeln!(out, "! {found}\n  try: {try}").unwrap_or_default();
+    }
+    if report.findings.is_empty() {
+        out.push_str("nothing to do\n");
+    }
+    out
+}
+
+/// What the agent has logged of names that two nodes claim: nothing else tells, for one of the two is no member. A
+/// line may be any node's words; it is shown and no more.
+async fn conflicts(client: &Client) -> Result<Option<Finding>, Failure> {
+    let mut log = client.monitor(LogLevel::Warn).await?;
+    let mut last = None;
+    for _ in 0..LOG_MAX {
+        let Ok(Some(line)) = timeout(LOG_PAUSE, log.next()).await else {
+            break;
+        };
+        let line = escape(&line?.0).trim_end().to_owned();
+        if line.contains("onflict") {
+            last = Some(line);
+        }
+    }
+    Ok(last.map(|line| {
+        Finding(
+            format!("the agent's log speaks of a conflict: {line}"),
+            "two nodes claim one name: give each its own -node, and serfctl force-leave the one that is gone",
+        )
+    }))
 }
 
 /// The RPC is not encrypted: beyond this host anybody on the way reads the key.
@@ -87,6 +191,18 @@ fn of_stats(stats: &Stats) -> Vec<Finding> {
             findings.push(Finding(
                 format!("{length} {queue} wait to be gossiped"),
                 "send fewer events and queries, or find who floods the cluster: serfctl monitor",
+            ));
+        }
+    }
+    for (clock, time) in [
+        ("events", stats.event_time()),
+        ("queries", stats.query_time()),
+        ("members", stats.member_time()),
+    ] {
+        if let Some(time) = time.filter(|time| *time >= CLOCK_ABSURD) {
+            findings.push(Finding(
+                format!("the clock of {clock} stands at {time}: somebody forged a message"),
+                "encrypt the gossip (serfctl keygen, serf agent -encrypt) and restart all agents without their snapshots",
             ));
         }
     }

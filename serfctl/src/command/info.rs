@@ -9,11 +9,13 @@ use crate::{
     cli::{AgentArgs, Format},
     connect::connect,
     exit::Failure,
-    json::document_of,
+    json::{base64_pair, document_of, line_of},
     terminal::{escape, lossy},
 };
 
 /// Print the agent's figures: members, queues, clocks, runtime, tags
+///
+/// Example: serfctl info --format json
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
     /// How to print them
@@ -30,7 +32,8 @@ pub(crate) async fn run(agent: &AgentArgs, args: &InfoArgs) -> Result<Vec<u8>, F
     let stats = connect(agent).await?.stats().await?;
     Ok(match args.format {
         Format::Text => text(&stats).into_bytes(),
-        Format::Json => json(&stats),
+        Format::Json => document_of(&json(&stats)),
+        Format::Ndjson => line_of(&json(&stats)),
     })
 }
 
@@ -51,15 +54,22 @@ fn text(stats: &Stats) -> String {
     out
 }
 
-fn json(stats: &Stats) -> Vec<u8> {
-    let groups: BTreeMap<Cow<'_, str>, BTreeMap<Cow<'_, str>, Cow<'_, str>>> = stats
-        .groups()
-        .iter()
-        .map(|(group, figures)| {
-            let figures = figures.iter();
-            let figures = figures.map(|(key, value)| (lossy(key), lossy(value)));
-            (lossy(group), figures.collect())
-        })
-        .collect();
-    document_of(&groups)
+/// Groups as they are; what of one is not UTF-8 again in base64, in a group of its own.
+fn json(stats: &Stats) -> BTreeMap<String, BTreeMap<Cow<'_, str>, Cow<'_, str>>> {
+    let mut groups: BTreeMap<_, BTreeMap<Cow<'_, str>, Cow<'_, str>>> = BTreeMap::new();
+    for (group, figures) in stats.groups() {
+        let name = lossy(group);
+        let mut base64 = BTreeMap::new();
+        let texts = groups.entry(name.clone().into_owned()).or_default();
+        for (key, value) in figures {
+            texts.insert(lossy(key), lossy(value));
+            if let Some((key, value)) = base64_pair(key, value) {
+                base64.insert(Cow::Owned(key), Cow::Owned(value));
+            }
+        }
+        if !base64.is_empty() {
+            groups.insert(format!("{name}_base64"), base64);
+        }
+    }
+    groups
 }

@@ -11,7 +11,7 @@ use crate::{cli::AgentArgs, connect::connect, exit::Failure, output, terminal::e
 /// Change the encryption keys of the whole cluster
 ///
 /// A new key is installed everywhere, then used, then the old one is removed. Keys are 16, 24 or 32 bytes in base64;
-/// `serfctl keygen` prints one.
+/// `serfctl keygen` prints one. Example: serfctl keys --list
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = false)]
 pub(crate) struct KeysArgs {

@@ -1,17 +1,20 @@
 //! The agent's log and its events, as they come.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use serf_rpc::{Event, EventFilter, EventKind, EventName, LogLevel, MemberEventKind};
 
 use crate::{
-    cli::AgentArgs,
+    cli::{AgentArgs, LineFormat},
+    command::watch::now,
     connect::connect,
     exit::Failure,
-    members::{socket_addr, tags},
+    json::{base64_of, line_of},
+    members::{Row, socket_addr, tags},
     output,
-    terminal::escape,
+    terminal::{escape, lossy},
 };
 
 /// Follow the agent's log and its events
@@ -28,6 +31,10 @@ pub(crate) struct MonitorArgs {
     /// member-update, member-reap, user, user:NAME, query, query:NAME
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = kinds)]
     events: Vec<Kinds>,
+
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = LineFormat::Text)]
+    format: LineFormat,
 }
 
 /// The levels as `serf` has them.
@@ -76,12 +83,16 @@ fn kinds(text: &str) -> Result<Kinds, String> {
 ///
 /// No connection, or the agent is lost.
 pub(crate) async fn run(agent: &AgentArgs, args: &MonitorArgs) -> Result<Vec<u8>, Failure> {
+    output::follow(lines(agent, args)).await
+}
+
+async fn lines(agent: &AgentArgs, args: &MonitorArgs) -> Result<Vec<u8>, Failure> {
     let client = connect(agent).await?;
     if !args.events.is_empty() {
         let kinds = args.events.iter().flat_map(|kinds| kinds.0.clone());
         let mut events = client.stream(EventFilter::of(kinds)).await?;
         while let Some(event) = events.next().await {
-            output::write(block(&event?).as_bytes())?;
+            args.event(&event?)?;
         }
         return Ok(Vec::new());
     }
@@ -89,9 +100,98 @@ pub(crate) async fn run(agent: &AgentArgs, args: &MonitorArgs) -> Result<Vec<u8>
     let mut log = client.monitor(args.log_level.into()).await?;
     loop {
         tokio::select! {
-            Some(event) = events.next() => output::write(block(&event?).as_bytes())?,
-            Some(line) = log.next() => output::line(escape(&line?.0).trim_end())?,
+            Some(event) = events.next() => args.event(&event?)?,
+            Some(line) = log.next() => args.log(&line?.0)?,
             else => return Ok(Vec::new()),
+        }
+    }
+}
+
+impl MonitorArgs {
+    fn event(&self, event: &Event) -> Result<(), Failure> {
+        match self.format {
+            LineFormat::Text => output::write(block(event).as_bytes()),
+            LineFormat::Ndjson => output::write(&line_of(&Line::of(event))),
+        }
+    }
+
+    fn log(&self, line: &[u8]) -> Result<(), Failure> {
+        match self.format {
+            LineFormat::Text => output::line(escape(line).trim_end()),
+            LineFormat::Ndjson => output::write(&line_of(&Line {
+                line: Some(lossy(line.trim_ascii_end())),
+                line_base64: base64_of(line),
+                ..Line::new("log".into())
+            })),
+        }
+    }
+}
+
+/// One line of ndjson.
+#[derive(Default, Serialize)]
+struct Line<'a> {
+    time: String,
+    event: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<Vec<Row<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ltime: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coalesce: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line_base64: Option<String>,
+}
+
+impl<'a> Line<'a> {
+    fn new(event: Cow<'a, str>) -> Self {
+        Self {
+            time: now(),
+            event,
+            ..Self::default()
+        }
+    }
+
+    fn of(event: &'a Event) -> Self {
+        let named = |event: &'static str, ltime: u64, name: &'a [u8], payload: &'a [u8]| Self {
+            ltime: Some(ltime),
+            name: Some(lossy(name)),
+            name_base64: base64_of(name),
+            payload: Some(lossy(payload)),
+            payload_base64: base64_of(payload),
+            ..Self::new(event.into())
+        };
+        match event {
+            Event::Member { kind, members } => Self {
+                members: Some(members.iter().map(Row::new).collect()),
+                ..Self::new(kind.as_str().into())
+            },
+            Event::User {
+                ltime,
+                name,
+                payload,
+                coalesce,
+            } => Self {
+                coalesce: Some(*coalesce),
+                ..named("user", *ltime, name, payload)
+            },
+            Event::Query {
+                ltime,
+                name,
+                payload,
+                ..
+            } => named("query", *ltime, name, payload),
+            Event::Unknown { kind } => Self::new(lossy(kind)),
+            _ => Self::new("unknown".into()),
         }
     }
 }

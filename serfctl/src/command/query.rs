@@ -1,8 +1,12 @@
 //! A query to the cluster in, who got it and who answered what out, as it comes.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{
+    borrow::Cow, collections::BTreeMap, ffi::OsString, os::unix::ffi::OsStrExt as _, time::Duration,
+};
 
+use bstr::BString;
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use serde::Serialize;
 use serf_rpc::{Client, Member, MemberFilter, MemberStatus, Query, QueryReply};
 
@@ -11,8 +15,9 @@ use crate::{
     command::duration,
     connect::connect,
     exit::Failure,
-    json::document_of,
-    output,
+    json::{base64_of, base64_pair, document_of, line_of},
+    names, output,
+    progress::Progress,
     terminal::{escape, lossy},
 };
 
@@ -27,8 +32,8 @@ pub(crate) struct QueryArgs {
     format: Format,
 
     /// Only this member; may be repeated
-    #[arg(long = "node", value_name = "NAME")]
-    nodes: Vec<String>,
+    #[arg(long = "node", value_name = "NAME", add = ArgValueCandidates::new(names::candidates))]
+    nodes: Vec<OsString>,
 
     /// Only members whose tag matches; may be repeated
     #[arg(long = "tag", value_name = "KEY=REGEXP", value_parser = key_value)]
@@ -61,6 +66,35 @@ struct Answers<'a> {
     acks: Option<Vec<Cow<'a, str>>>,
     #[serde(rename = "Responses")]
     responses: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    acks_base64: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    responses_base64: BTreeMap<String, String>,
+}
+
+/// One line of ndjson.
+#[derive(Default, Serialize)]
+struct Line<'a> {
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acks: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    responses: Option<usize>,
+}
+
+/// What came so far.
+#[derive(Default)]
+struct Heard {
+    acks: Vec<BString>,
+    responses: Vec<(BString, Vec<u8>)>,
 }
 
 /// Asks, and prints what comes.
@@ -72,54 +106,107 @@ pub(crate) async fn run(agent: &AgentArgs, args: &QueryArgs) -> Result<Vec<u8>, 
     let client = connect(agent).await?;
     let asked = asked(&client, args).await?;
     let mut replies = client.query(&query(args)).await?;
-    let text = args.format == Format::Text;
-    if text {
-        output::line(&format!(
-            "Query '{}' dispatched",
-            escape(args.name.as_bytes())
-        ))?;
+    if args.format == Format::Text {
+        let name = escape(args.name.as_bytes());
+        output::line(&format!("Query '{name}' dispatched"))?;
     }
-    let (mut acks, mut responses) = (Vec::new(), Vec::new());
-    let complete = |acks: &Vec<_>, responses: &Vec<_>| {
-        (args.no_ack || acks.len() >= asked) && responses.len() >= asked
-    };
-    while !complete(&acks, &responses) {
+    let progress = Progress::new();
+    let mut heard = Heard::default();
+    loop {
+        let (acks, responses) = (heard.acks.len(), heard.responses.len());
+        if (args.no_ack || acks >= asked) && responses >= asked {
+            break;
+        }
+        progress.show(&format!(
+            "{asked} asked, {acks} have it, {responses} answered"
+        ));
         let Some(reply) = replies.next().await else {
             break;
         };
-        match reply? {
-            QueryReply::Ack { from } => {
-                if text {
-                    output::line(&format!("Ack from '{}'", escape(&from)))?;
-                }
-                acks.push(from);
-            }
+        let reply = reply?;
+        progress.clear();
+        args.say(&reply)?;
+        match reply {
+            QueryReply::Ack { from } => heard.acks.push(from),
             QueryReply::Response { from, payload } => {
-                if text {
-                    let (from, payload) = (escape(&from), escape(&payload));
-                    output::line(&format!("Response from '{from}': {payload}"))?;
-                }
-                responses.push((from, payload));
+                heard.responses.push((from, payload.to_vec()))
             }
             _ => {}
         }
     }
-    if text {
-        let total = if args.no_ack {
-            String::new()
-        } else {
-            format!("Total Acks: {}\n", acks.len())
-        };
-        return Ok(format!("{total}Total Responses: {}\n", responses.len()).into_bytes());
+    drop(progress);
+    Ok(args.total(&heard))
+}
+
+impl QueryArgs {
+    fn say(&self, reply: &QueryReply) -> Result<(), Failure> {
+        match (self.format, reply) {
+            (Format::Text, QueryReply::Ack { from }) => {
+                output::line(&format!("Ack from '{}'", escape(from)))
+            }
+            (Format::Text, QueryReply::Response { from, payload }) => output::line(&format!(
+                "Response from '{}': {}",
+                escape(from),
+                escape(payload)
+            )),
+            (Format::Ndjson, QueryReply::Ack { from }) => output::write(&line_of(&Line {
+                event: "ack",
+                from: Some(lossy(from)),
+                from_base64: base64_of(from),
+                ..Line::default()
+            })),
+            (Format::Ndjson, QueryReply::Response { from, payload }) => {
+                output::write(&line_of(&Line {
+                    event: "response",
+                    from: Some(lossy(from)),
+                    from_base64: base64_of(from),
+                    payload: Some(lossy(payload)),
+                    payload_base64: base64_of(payload),
+                    ..Line::default()
+                }))
+            }
+            _ => Ok(()),
+        }
     }
-    let names: Vec<Cow<'_, str>> = acks.iter().map(|from| lossy(from)).collect();
-    Ok(document_of(&Answers {
-        acks: (!names.is_empty()).then_some(names),
-        responses: responses
-            .iter()
-            .map(|(from, payload)| (lossy(from), lossy(payload)))
-            .collect(),
-    }))
+
+    fn total(&self, heard: &Heard) -> Vec<u8> {
+        let (acks, responses) = (heard.acks.len(), heard.responses.len());
+        match self.format {
+            Format::Text if self.no_ack => format!("Total Responses: {responses}\n").into_bytes(),
+            Format::Text => {
+                format!("Total Acks: {acks}\nTotal Responses: {responses}\n").into_bytes()
+            }
+            Format::Ndjson => line_of(&Line {
+                event: "done",
+                acks: (!self.no_ack).then_some(acks),
+                responses: Some(responses),
+                ..Line::default()
+            }),
+            Format::Json => document_of(&Answers::of(heard)),
+        }
+    }
+}
+
+impl<'a> Answers<'a> {
+    fn of(heard: &'a Heard) -> Self {
+        let names: Vec<_> = heard.acks.iter().map(|from| lossy(from)).collect();
+        let responses = heard.responses.iter();
+        Self {
+            acks: (!names.is_empty()).then_some(names),
+            responses: responses
+                .clone()
+                .map(|(from, payload)| (lossy(from), lossy(payload)))
+                .collect(),
+            acks_base64: heard
+                .acks
+                .iter()
+                .filter_map(|from| base64_of(from))
+                .collect(),
+            responses_base64: responses
+                .filter_map(|(from, payload)| base64_pair(from, payload))
+                .collect(),
+        }
+    }
 }
 
 fn query(args: &QueryArgs) -> Query {
@@ -135,7 +222,7 @@ fn query(args: &QueryArgs) -> Query {
     let query = args
         .nodes
         .iter()
-        .fold(query, |query, node| query.node(node));
+        .fold(query, |query, node| query.node(node.as_bytes()));
     let tags = args.tags.iter();
     tags.fold(query, |query, (key, pattern)| query.tag(key, pattern))
 }

@@ -1,19 +1,45 @@
 //! Two members in, the round-trip time between them that Serf's network coordinates estimate out.
 
+use std::{borrow::Cow, ffi::OsString, os::unix::ffi::OsStrExt as _};
+
 use bstr::BString;
 use clap::Args;
+use clap_complete::ArgValueCandidates;
+use serde::Serialize;
 use serf_rpc::{Client, Coordinate};
 
-use crate::{cli::AgentArgs, connect::connect, exit::Failure, terminal::escape};
+use crate::{
+    cli::{AgentArgs, Format},
+    connect::connect,
+    exit::Failure,
+    json::{document_of, line_of},
+    names,
+    terminal::{escape, lossy},
+};
 
 /// Estimate the round-trip time between two members
+///
+/// From Serf's network coordinates, without a packet. Examples: serfctl rtt web-1, serfctl rtt web-1 web-2
 #[derive(Debug, Args)]
 pub(crate) struct RttArgs {
     /// A member's name
-    node1: String,
+    #[arg(add = ArgValueCandidates::new(names::candidates))]
+    node1: OsString,
 
     /// Another's; left out, the agent's own
-    node2: Option<String>,
+    #[arg(add = ArgValueCandidates::new(names::candidates))]
+    node2: Option<OsString>,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct Estimate<'a> {
+    node1: Cow<'a, str>,
+    node2: Cow<'a, str>,
+    rtt_ms: f64,
 }
 
 /// Asks the agent for both coordinates.
@@ -23,9 +49,9 @@ pub(crate) struct RttArgs {
 /// No connection, no answer, or no coordinate of one of them.
 pub(crate) async fn run(agent: &AgentArgs, args: &RttArgs) -> Result<Vec<u8>, Failure> {
     let client = connect(agent).await?;
-    let first = BString::from(args.node1.as_str());
+    let first = BString::from(args.node1.as_bytes());
     let second = match &args.node2 {
-        Some(name) => BString::from(name.as_str()),
+        Some(name) => BString::from(name.as_bytes()),
         None => client
             .stats()
             .await?
@@ -39,8 +65,19 @@ pub(crate) async fn run(agent: &AgentArgs, args: &RttArgs) -> Result<Vec<u8>, Fa
     );
     let rtt = a.rtt(&b).ok_or_else(|| unknown(&second))?;
     let millis = rtt.as_secs_f64() * 1e3;
-    let (first, second) = (escape(&first), escape(&second));
-    Ok(format!("Estimated {first} <-> {second} rtt: {millis:.3} ms\n").into_bytes())
+    let estimate = Estimate {
+        node1: lossy(&first),
+        node2: lossy(&second),
+        rtt_ms: millis,
+    };
+    Ok(match args.format {
+        Format::Text => {
+            let (first, second) = (escape(&first), escape(&second));
+            format!("Estimated {first} <-> {second} rtt: {millis:.3} ms\n").into_bytes()
+        }
+        Format::Json => document_of(&estimate),
+        Format::Ndjson => line_of(&estimate),
+    })
 }
 
 async fn coordinate(client: &Client, name: &BString) -> Result<Coordinate, Failure> {

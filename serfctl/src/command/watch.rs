@@ -2,38 +2,30 @@
 
 use std::time::SystemTime;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use serf_rpc::{AgentState, Change, Member, Snapshot, WatchEvent, WatchOptions, Watcher};
 
 use crate::{
-    cli::AgentArgs,
+    cli::{AgentArgs, LineFormat},
     connect,
     exit::{Failure, chain},
     members::{Row, socket_addr, tags},
     output,
-    terminal::escape,
+    terminal::{Style, escape},
 };
 
 /// Follow the members as they come and go
 ///
 /// First a line for each member, then one for each change. It goes on over restarts of the agent: a line says that the
 /// agent is lost, another that it answers again, and between them the changes that were missed. Ends with Ctrl-C.
+/// Example: serfctl watch --format ndjson
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// How to print them
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-/// How lines are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Time, what happened, and to whom
-    Text,
-    /// A JSON document on each line: `time`, `event`, and `member` or `agent`
-    Ndjson,
+    #[arg(long, value_enum, default_value_t = LineFormat::Text)]
+    format: LineFormat,
 }
 
 #[derive(Default, Serialize)]
@@ -56,6 +48,10 @@ struct Line<'a> {
 ///
 /// Only of stdout: a lost agent is waited for.
 pub(crate) async fn run(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> {
+    output::follow(lines(agent, args)).await
+}
+
+async fn lines(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> {
     let watcher = Watcher::spawn(WatchOptions::new(vec![connect::options(agent)?]));
     let mut events = watcher.changes();
     let mut seen = None;
@@ -116,19 +112,20 @@ fn word(change: &Change) -> &'static str {
 
 impl WatchArgs {
     fn member(&self, event: &'static str, member: &Member) -> Result<(), Failure> {
-        if self.format == Format::Ndjson {
+        if self.format == LineFormat::Ndjson {
             return ndjson(&Line {
                 member: Some(Row::new(member)),
                 ..line(event)
             });
         }
         let (name, addr) = (escape(member.name()), socket_addr(member));
-        let text = format!("{event} {name} {addr} {} {}", member.status(), tags(member));
+        let status = Style::of_stdout().status(member.status(), member.status().as_str());
+        let text = format!("{event} {name} {addr} {status} {}", tags(member));
         say(text.trim_end())
     }
 
     fn gap(&self, event: &'static str, addr: &str, reason: Option<String>) -> Result<(), Failure> {
-        if self.format == Format::Ndjson {
+        if self.format == LineFormat::Ndjson {
             return ndjson(&Line {
                 agent: Some(addr),
                 reason,
@@ -140,7 +137,7 @@ impl WatchArgs {
     }
 
     fn lagged(&self, missed: u64) -> Result<(), Failure> {
-        if self.format == Format::Ndjson {
+        if self.format == LineFormat::Ndjson {
             return ndjson(&Line {
                 missed: Some(missed),
                 ..line("lagged")
@@ -150,7 +147,8 @@ impl WatchArgs {
     }
 }
 
-fn now() -> String {
+/// The time as lines have it.
+pub(crate) fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 

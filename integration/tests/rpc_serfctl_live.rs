@@ -1,0 +1,164 @@
+//! What `serf` has not: tables, documents a line, completions, and an end when nobody reads on.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use integration::controller::binary;
+use integration::{Agent, Lab, Need, Process, test, wait_for};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn cluster(lab: &Lab) -> Result<[Agent; 2]> {
+    let a = Agent::on(lab, "a", 1).tag("role", "web").start().await?;
+    let b = Agent::on(lab, "b\n\u{1b}[2J", 2)
+        .tag("role", "lb")
+        .join(a.ip())
+        .start()
+        .await?;
+    a.knows(2, "alive", SOON).await?;
+    Ok([a, b])
+}
+
+fn serfctl(agent: &Agent, args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binary("serfctl")?);
+    command
+        .args(args)
+        .env("SERF_RPC_ADDR", agent.rpc_addr().to_string())
+        .env_remove("SERF_RPC_AUTH");
+    Ok(command)
+}
+
+/// The documents of its lines, none of which may hold what a terminal obeys.
+fn documents(output: &Output) -> Result<Vec<Value>> {
+    let text = str::from_utf8(&output.stdout)?;
+    ensure!(
+        !text.replace('\n', "").contains(char::is_control),
+        "{text:?}"
+    );
+    text.lines()
+        .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_table_has_the_columns_asked_for_and_follows_the_members() {
+    test(&[Need::Serf], async |lab| {
+        let [a, b] = cluster(lab).await?;
+        let columns = ["members", "--columns", "tag:role,name,status"];
+        let once = serfctl(&a, &columns)?.output()?;
+        let first =
+            "ROLE  NAME          STATUS\nlb    b\\n\\u{1b}[2J  alive\nweb   a             alive\n";
+        assert_eq!(str::from_utf8(&once.stdout)?, first);
+
+        let live = [&columns[..], &["--watch"]].concat();
+        let watch = Process::start("serfctl", &serfctl(&a, &live)?, lab.path("table.log"))?;
+        let summary = "2 members: 2 alive\n";
+        let begins = format!("{summary}{first}");
+        wait_for("the table", SOON, async || watch.log().contains(&begins)).await?;
+        b.set_tag("role", "db").await?;
+        let second = begins.replace("lb  ", "db  ");
+        wait_for("the next", SOON, async || watch.log().contains(&second)).await?;
+        ensure!(!watch.log().contains('\u{1b}'), "no colour in a file");
+        Ok(())
+    });
+}
+
+#[test]
+fn each_line_of_ndjson_is_a_document() {
+    test(&[Need::Serf], async |lab| {
+        let [a, b] = cluster(lab).await?;
+        let other = Agent::on(lab, "c", 3).start().await?;
+        let hostile = "b\n\u{1b}[2J";
+        let ask = |args: &[&str]| -> Result<Vec<Value>> {
+            documents(&serfctl(&a, args)?.arg("--format=ndjson").output()?)
+        };
+        let members = ask(&["members"])?;
+        assert_eq!(members.len(), 2);
+        assert_eq!(members[1]["name"], hostile);
+        assert_eq!(ask(&["info"])?[0]["agent"]["name"], "a");
+        let query = ask(&["query", "-timeout=300ms", "ask"])?;
+        let acks = query.iter().filter(|line| line["event"] == "ack");
+        assert_eq!(acks.count(), 2, "{query:?}");
+        assert_eq!(query.last().map(|line| &line["acks"]), Some(&2.into()));
+        assert!(ask(&["rtt", "a"])?[0]["rtt_ms"].is_number());
+        let reached = ask(&["reachability"])?;
+        assert_eq!(reached[0]["missing"], Value::Array(Vec::new()));
+        assert_eq!(ask(&["doctor"])?[0]["findings"], Value::Array(Vec::new()));
+        let differing = ask(&["members", "--diff", &other.rpc_addr().to_string()])?;
+        assert_eq!(differing.len(), 3, "{differing:?}");
+        assert_eq!(differing[2]["there"], "alive");
+
+        let monitor = serfctl(&a, &["monitor", "--format=ndjson", "--events=user,member"])?;
+        let monitor = Process::start("serfctl", &monitor, lab.path("monitor.log"))?;
+        let seen = |event: &str| {
+            let lines = monitor.log();
+            let mut documents = lines
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            documents.any(|line| line["event"] == event)
+        };
+        wait_for("a user event", SOON, async || {
+            let sent = serfctl(&a, &["event", "deploy\n", "v1"]).and_then(|mut c| Ok(c.output()?));
+            sent.is_ok() && seen("user")
+        })
+        .await?;
+        b.set_tag("canary", "1").await?;
+        wait_for("the change", SOON, async || seen("member-update")).await
+    });
+}
+
+#[test]
+fn completions_know_the_members_of_the_agent_named() {
+    test(&[Need::Serf], async |lab| {
+        let [a, _b] = cluster(lab).await?;
+        let complete = |before: &[&str]| -> Result<String> {
+            let output = Command::new(binary("serfctl")?)
+                .env("COMPLETE", "fish")
+                .env_remove("SERF_RPC_ADDR")
+                .args(["--", "serfctl"])
+                .args(before)
+                .output()?;
+            Ok(String::from_utf8(output.stdout)?)
+        };
+        let agent = a.rpc_addr().to_string();
+        let names = complete(&["--rpc-addr", &agent, "force-leave", ""])?;
+        // The name that a shell could not take is left out.
+        assert_eq!(
+            names.lines().filter(|line| *line == "a").count(),
+            1,
+            "{names}"
+        );
+        ensure!(!names.contains("[2J"), "{names}");
+        assert!(complete(&["members", "--col"])?.contains("--columns"));
+        Ok(())
+    });
+}
+
+#[test]
+fn who_follows_ends_when_nobody_reads_on() {
+    test(&[Need::Serf], async |lab| {
+        let [a, _b] = cluster(lab).await?;
+        for args in [&["watch"][..], &["members", "--watch"], &["monitor"]] {
+            let mut follower = serfctl(&a, args)?
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            let mut reader = BufReader::new(follower.stdout.take().context("a pipe")?);
+            reader.read_line(&mut String::new())?;
+            drop(reader);
+            wait_for("its end", SOON, async || {
+                matches!(follower.try_wait(), Ok(Some(_)))
+            })
+            .await?;
+            let ended = follower.wait_with_output()?;
+            ensure!(
+                ended.status.success() && ended.stderr.is_empty(),
+                "{args:?}: {ended:?}"
+            );
+        }
+        Ok(())
+    });
+}

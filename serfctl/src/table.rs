@@ -1,0 +1,201 @@
+//! Members and the columns wanted in, a table with a head out: aligned, sorted by its first column, coloured on a
+//! terminal.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serf_rpc::{Member, MemberStatus};
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::{
+    members::{socket_addr, tags},
+    terminal::{Style, escape},
+};
+
+/// What a column shows of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    /// Its name.
+    Name,
+    /// Address and port of its gossip.
+    Addr,
+    /// alive, leaving, left or failed.
+    Status,
+    /// All tags.
+    Tags,
+    /// The version of Serf's protocol that it speaks, and the range that it could.
+    Protocol,
+    /// One tag.
+    Tag(String),
+}
+
+/// What a table shows unless told otherwise.
+pub(crate) const DEFAULT: [Column; 4] = [Column::Name, Column::Addr, Column::Status, Column::Tags];
+
+impl Column {
+    /// Reads one.
+    ///
+    /// # Errors
+    ///
+    /// There is no such column.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        Ok(match text {
+            "name" => Self::Name,
+            "addr" => Self::Addr,
+            "status" => Self::Status,
+            "tags" => Self::Tags,
+            "protocol" => Self::Protocol,
+            _ => match text.strip_prefix("tag:") {
+                Some(key) if !key.is_empty() => Self::Tag(key.to_owned()),
+                _ => return Err("name, addr, status, tags, protocol or tag:KEY is wanted"),
+            },
+        })
+    }
+
+    fn head(&self) -> String {
+        match self {
+            Self::Name => "NAME".to_owned(),
+            Self::Addr => "ADDR".to_owned(),
+            Self::Status => "STATUS".to_owned(),
+            Self::Tags => "TAGS".to_owned(),
+            Self::Protocol => "PROTOCOL".to_owned(),
+            Self::Tag(key) => escape(key.as_bytes()).to_uppercase(),
+        }
+    }
+
+    fn of(&self, member: &Member) -> String {
+        match self {
+            Self::Name => escape(member.name()).into_owned(),
+            Self::Addr => socket_addr(member),
+            Self::Status => member.status().to_string(),
+            Self::Tags => tags(member),
+            Self::Protocol => {
+                let versions = member.delegate();
+                format!("{} [{}-{}]", versions.current, versions.min, versions.max)
+            }
+            Self::Tag(key) => {
+                let value = member.tag(key).map(|value| escape(value).into_owned());
+                value.unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// The table, every line ended. Rows are in the order of their fields, from the first column on.
+pub(crate) fn table(members: &[Member], columns: &[Column], style: Style) -> String {
+    let mut rows: Vec<(Vec<String>, MemberStatus)> = members
+        .iter()
+        .map(|member| {
+            let fields = columns.iter().map(|column| column.of(member)).collect();
+            (fields, member.status())
+        })
+        .collect();
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let head: Vec<String> = columns.iter().map(Column::head).collect();
+    let widths: Vec<usize> = (0..columns.len())
+        .map(|at| {
+            let fields = rows
+                .iter()
+                .filter_map(|(fields, _)| fields.get(at))
+                .chain(head.get(at));
+            fields.map(|field| field.width()).max().unwrap_or_default()
+        })
+        .collect();
+    let mut out = String::new();
+    write_row(&mut out, &head, &widths, |_, field| style.bold(field));
+    for (fields, status) in &rows {
+        write_row(&mut out, fields, &widths, |at, field| {
+            match columns.get(at) {
+                Some(Column::Status) => style.status(*status, field),
+                _ => field.to_owned(),
+            }
+        });
+    }
+    out
+}
+
+fn write_row(
+    out: &mut String,
+    fields: &[String],
+    widths: &[usize],
+    painted: impl Fn(usize, &str) -> String,
+) {
+    let last = fields.iter().rposition(|field| !field.is_empty());
+    for (at, (field, width)) in fields.iter().zip(widths).enumerate() {
+        if last.is_none_or(|last| at > last) {
+            break;
+        }
+        let gap = if Some(at) == last {
+            0
+        } else {
+            width - field.width() + 2
+        };
+        write!(out, "{}{:gap$}", painted(at, field), "").unwrap_or_default();
+    }
+    out.push('\n');
+}
+
+/// How many members have each status, in words.
+pub(crate) fn summary(members: &[Member]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for member in members {
+        *counts.entry(member.status().as_str()).or_default() += 1;
+    }
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(status, count)| format!("{count} {status}"))
+        .collect();
+    format!("{} members: {}", members.len(), counts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn member(name: &str, status: MemberStatus, role: Option<&str>) -> Member {
+        let builder = Member::builder(name)
+            .addr(IpAddr::from([127, 0, 0, 1]), 7946)
+            .status(status);
+        match role {
+            Some(role) => builder.tag("role", role).build(),
+            None => builder.build(),
+        }
+    }
+
+    #[test]
+    fn rows_are_sorted_by_the_columns_in_their_order() {
+        let members = [
+            member("b", MemberStatus::Failed, Some("web")),
+            member("日本", MemberStatus::Alive, None),
+            member("a", MemberStatus::Failed, Some("lb")),
+        ];
+        let columns = [Column::Status, Column::Name, Column::Tag("role".into())];
+        let expected = "\
+STATUS  NAME  ROLE
+alive   日本
+failed  a     lb
+failed  b     web
+";
+        assert_eq!(table(&members, &columns, Style::plain()), expected);
+        assert_eq!(summary(&members), "3 members: 1 alive, 2 failed");
+    }
+
+    #[test]
+    fn colour_changes_no_width_and_a_name_cannot_bring_its_own() {
+        let members = [member("a\x1b[31m", MemberStatus::Failed, None)];
+        let columns = [Column::Name, Column::Status];
+        let painted = table(&members, &columns, Style::coloured());
+        assert_eq!(
+            painted,
+            "\x1b[1mNAME\x1b[0m         \x1b[1mSTATUS\x1b[0m\na\\u{1b}[31m  \x1b[31mfailed\x1b[0m\n"
+        );
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_named() {
+        assert_eq!(Column::parse("tag:role"), Ok(Column::Tag("role".into())));
+        assert!(Column::parse("tag:").is_err());
+        assert!(Column::parse("Name").is_err());
+    }
+}
