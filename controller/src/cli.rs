@@ -89,7 +89,7 @@ enum Command {
     /// Follow the cluster and keep HAProxy up to date, until SIGTERM
     ///
     /// SIGHUP reads config and template again. HAProxy goes on as it is when this ends.
-    Run(RunArgs),
+    Run(DaemonArgs),
     /// Bring HAProxy and the files up to date, and end
     ///
     /// Does what `run` would do now, waits for drains, and leaves servers that do not answer out. Refuses beside a
@@ -137,6 +137,17 @@ enum Command {
         /// The page of this command alone
         command: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+struct DaemonArgs {
+    #[command(flatten)]
+    run: RunArgs,
+
+    /// Write a newline to this file descriptor once HAProxy and its file are as they should be, as s6 wants it
+    /// (`notification-fd`). systemd is told through NOTIFY_SOCKET, where it is set
+    #[arg(long, value_name = "NUMBER")]
+    notification_fd: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -209,8 +220,8 @@ struct RenderArgs {
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
     logging::init(cli.log_format, &cli.log_level)?;
     match &cli.command {
-        Command::Run(args) => follow(&cli.config, args.adopt, false),
-        Command::Once(args) => follow(&cli.config, args.adopt, true),
+        Command::Run(args) => follow(&cli.config, args.run.adopt, args.notification_fd, false),
+        Command::Once(args) => follow(&cli.config, args.adopt, None, true),
         Command::Status(args) => status(&cli.config, args.format),
         Command::History(args) => history(&cli.config, args),
         Command::Approve(args) => approve(&cli.config, args),
@@ -271,13 +282,19 @@ fn check(path: &Path) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn follow(path: &Path, adopt: bool, once: bool) -> anyhow::Result<Exit> {
+fn follow(
+    path: &Path,
+    adopt: bool,
+    notification_fd: Option<u32>,
+    once: bool,
+) -> anyhow::Result<Exit> {
     let env: Vec<_> = environment().collect();
     let config = Config::load(path, env.clone())?;
     let options = RunOptions {
         config_path: path.to_owned(),
         env,
         adopt,
+        notification_fd,
     };
     let runtime = runtime()?;
     if once {

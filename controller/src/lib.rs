@@ -16,6 +16,7 @@ pub mod pace;
 pub mod plan;
 pub mod preview;
 pub mod probe;
+pub mod readiness;
 pub mod reconcile;
 pub mod render;
 pub mod select;

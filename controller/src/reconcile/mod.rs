@@ -40,6 +40,7 @@ use crate::model::{BackendName, Key, Model, Place};
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan};
 use crate::probe::{Found, Prober};
+use crate::readiness::Readiness;
 use crate::render::{Rendered, Servers, TemplateError};
 use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
@@ -67,6 +68,8 @@ pub struct RunOptions {
     pub env: Vec<(String, String)>,
     /// Whether a configuration file of somebody else's may be replaced; a copy is kept.
     pub adopt: bool,
+    /// Where s6 waits for a newline once everything is in place.
+    pub notification_fd: Option<u32>,
 }
 
 /// Why the controller cannot start.
@@ -102,6 +105,9 @@ pub enum RunError {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Nothing is open under the number that the supervisor gave.
+    #[error("cannot write to the file descriptor of --notification-fd")]
+    NotificationFd(#[source] std::io::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
@@ -366,7 +372,7 @@ struct Reconciler {
     counters: Counters,
     published: watch::Sender<Arc<Published>>,
     tasks: JoinSet<()>,
-    ready: bool,
+    readiness: Readiness,
 }
 
 /// A text and its stamp.

@@ -18,13 +18,8 @@ impl Reconciler {
     /// Publishes how everything stands, and tells the supervisor once when everything is in place.
     pub(super) fn publish(&mut self) {
         let current = self.is_current();
-        if current && !self.ready {
-            self.ready = true;
-            tracing::info!("HAProxy and its file are as they should be");
-            // Without NOTIFY_SOCKET this does nothing; a supervisor that went away is no reason to stop.
-            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-                tracing::debug!(%error, "cannot notify the supervisor");
-            }
+        if current {
+            self.readiness.tell();
         }
         let status = self.status();
         let plan = PendingPlan {

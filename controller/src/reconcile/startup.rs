@@ -27,6 +27,8 @@ use crate::render::FIRST_LINE;
 use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
+use crate::readiness::Readiness;
+
 use super::{
     Design, Drift, Files, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text,
     chain,
@@ -40,6 +42,7 @@ pub(super) async fn start(
     config: Config,
     options: RunOptions,
 ) -> Result<(Reconciler, Inputs), RunError> {
+    let readiness = Readiness::new(options.notification_fd).map_err(RunError::NotificationFd)?;
     let design = Design::load(config)?;
     design.warn();
     let config = Arc::clone(&design.config);
@@ -106,7 +109,7 @@ pub(super) async fn start(
         counters: Counters::default(),
         published,
         tasks,
-        ready: false,
+        readiness,
     };
     reconciler.files.take(&reconciler.design).await;
     reconciler.select();
