@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 1800
 FUZZ_TARGETS ?= object session replies
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench fuzz fuzz-smoke lint semver fmt tools clean rust
+.PHONY: help setup build test demo lab lab-down bench fuzz fuzz-smoke lint semver fmt tools clean rust
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +27,13 @@ demo: rust ## the main job on loopback, in about a minute; KEEP=1 leaves it up
 	@scripts/setup
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin demo
 	@$(target)/demo $(if $(KEEP),--keep)
+
+lab: rust setup ## the tour of the container lab (docs/lab.md); KEEP=1 leaves it up
+	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin serfctl --bin webapp
+	@KEEP=$(KEEP) lab/tour $(abspath $(target))
+
+lab-down: ## take down what KEEP=1 left
+	@lab/tour --down
 
 bench: rust ## join latency, memory, idle CPU; the library beside the client in Go and a bare socket; serfctl beside serf
 	@scripts/setup --bench
@@ -49,7 +56,7 @@ lint: rust ## formatting, clippy, docs, shell syntax, licenses
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
-	@for script in scripts/*; do sh -n $$script; done
+	@for script in scripts/* lab/tour lab/stage lab/bin/*; do sh -n $$script; done
 	@bash -n .ci/run
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo 'lint: cargo-deny is not here (make tools), licenses not checked'; fi

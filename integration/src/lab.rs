@@ -31,6 +31,8 @@ pub enum Need {
     Firewall,
     /// The right to mount file systems.
     Mounts,
+    /// Docker, and compose for it.
+    Compose,
     /// Any program.
     Program(&'static str),
 }
@@ -50,6 +52,7 @@ impl Need {
             Self::Mounts => {
                 (!rustix::process::geteuid().is_root()).then(|| "only root mounts".to_owned())
             }
+            Self::Compose => crate::compose::missing(),
             Self::Program(name) => find_program(name)
                 .is_none()
                 .then(|| format!("{name} not found")),

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod agent;
+pub mod compose;
 pub mod container;
 pub mod controller;
 pub mod fake_agent;
