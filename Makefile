@@ -28,7 +28,8 @@ demo: rust ## the main job on loopback, in about a minute; KEEP=1 leaves it up
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin demo
 	@$(target)/demo $(if $(KEEP),--keep)
 
-lab: rust setup ## the tour of the container lab (docs/lab.md); KEEP=1 leaves it up
+lab: rust ## the tour of the container lab (docs/lab.md); KEEP=1 leaves it up
+	@scripts/setup --lab
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin serfctl --bin webapp
 	@KEEP=$(KEEP) lab/tour $(abspath $(target))
 

@@ -1,23 +1,28 @@
 //! The container lab of `lab/`, as a project of its own: how many of what goes in, running containers come out.
 //!
 //! Its images are built from the binaries beside this one, its keys are new, its network is not that of `make lab`,
-//! and it is gone when this goes.
+//! and it is gone when this goes; the containers' logs stay for whoever asks why a test failed.
 
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::controller::{Status, binary};
 use crate::process::{find_program, output};
-use crate::wait::wait_some;
+use crate::wait::wait_for;
 
 /// The first three numbers of the network: not those of `make lab`.
 pub const NET: &str = "192.168.43";
+/// Where the application listens.
+const WEB_PORT: u16 = 3000;
 /// Images are built and containers started within this.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// The images: not those of `make lab`, which are of a release build.
+const IMAGE: &str = "serf-haproxy-lab-test";
 
 /// Why there can be no container lab here; none where there can.
 #[must_use]
@@ -44,12 +49,11 @@ fn program() -> Option<Vec<&'static str>> {
 /// The lab, up.
 #[derive(Debug)]
 pub struct Compose {
+    logs: PathBuf,
     dir: PathBuf,
     project: String,
     http: u16,
     stats: u16,
-    balancers2: usize,
-    webapps: usize,
 }
 
 impl Compose {
@@ -58,27 +62,40 @@ impl Compose {
     /// # Errors
     /// When a binary is missing, or docker refuses.
     pub async fn up(dir: &Path, webapps: usize) -> Result<Self> {
+        let lab = Self::prepare(dir).await?;
+        lab.compose(&["build"]).await?;
+        lab.scale(webapps).await?;
+        Ok(lab)
+    }
+
+    async fn prepare(dir: &Path) -> Result<Self> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab");
         let copy = dir.join("lab");
-        let mut cp = Command::new("cp");
-        output(cp.arg("-r").arg(source).arg(&copy)).await?;
+        output(Command::new("cp").arg("-r").arg(source).arg(&copy)).await?;
         for leftover in ["build", "secrets"] {
-            std::fs::remove_dir_all(copy.join(leftover)).ok();
+            fs::remove_dir_all(copy.join(leftover)).ok();
         }
-        let binaries = binary("webapp")?;
-        let binaries = binaries.parent().context("a program lies in a directory")?;
-        output(Command::new(copy.join("stage")).arg(binaries)).await?;
-        let mut lab = Self {
+        let lab = Self {
+            logs: dir.to_owned(),
             dir: copy,
             project: format!("lab{}", std::process::id()),
             http: free_port()?,
             stats: free_port()?,
-            balancers2: 0,
-            webapps,
         };
-        lab.compose(&["build"]).await?;
-        lab.scale(webapps).await?;
+        let mut stage = Command::new(lab.dir.join("stage"));
+        output(stage.arg(binaries()?)).await?;
         Ok(lab)
+    }
+
+    /// The tour of `make lab` in a project of its own, not started yet.
+    ///
+    /// # Errors
+    /// When a binary is missing, or docker refuses.
+    pub async fn tour(dir: &Path) -> Result<(Self, Command)> {
+        let lab = Self::prepare(dir).await?;
+        let mut tour = Command::new(lab.dir.join("tour"));
+        tour.arg(binaries()?).envs(lab.environment());
+        Ok((lab, tour))
     }
 
     /// Where requests go.
@@ -91,29 +108,34 @@ impl Compose {
     ///
     /// # Errors
     /// When docker refuses.
-    pub async fn scale(&mut self, webapps: usize) -> Result<()> {
-        self.webapps = webapps;
+    pub async fn scale(&self, webapps: usize) -> Result<()> {
         let webapps = format!("webapp={webapps}");
-        let balancers2 = format!("balancer2={}", self.balancers2);
-        self.compose(&[
-            "up",
-            "--detach",
-            "--no-recreate",
-            "--scale",
-            &webapps,
-            "--scale",
-            &balancers2,
-        ])
-        .await
+        self.compose(&["up", "--detach", "--no-recreate", "--scale", &webapps])
+            .await
     }
 
-    /// Starts the second balancer.
+    /// Starts the second balancer, and gives its container.
     ///
     /// # Errors
     /// When docker refuses.
-    pub async fn start_balancer2(&mut self) -> Result<()> {
-        self.balancers2 = 1;
-        self.scale(self.webapps).await
+    pub async fn start_balancer2(&self) -> Result<String> {
+        let up = ["--profile", "second", "up", "--detach", "--no-recreate"];
+        self.compose(&[&up[..], &["--no-deps", "balancer2"]].concat())
+            .await?;
+        self.container("balancer2").await
+    }
+
+    /// Starts a web server whose member has this name, and gives its container.
+    ///
+    /// # Errors
+    /// When docker refuses.
+    pub async fn start_named(&self, name: &str) -> Result<String> {
+        let node = format!("SERF_NODE={name}");
+        let container = format!("{}_{name}", self.project);
+        let run = ["run", "--detach", "--use-aliases", "-e", &node, "--name"];
+        self.compose(&[&run[..], &[&container, "webapp"]].concat())
+            .await?;
+        Ok(container)
     }
 
     /// The containers of a service, those that were stopped or killed too.
@@ -121,23 +143,20 @@ impl Compose {
     /// # Errors
     /// When docker refuses.
     pub async fn containers(&self, service: &str) -> Result<Vec<String>> {
-        let project = format!("label=com.docker.compose.project={}", self.project);
         let service = format!("label=com.docker.compose.service={service}");
-        let names = self
-            .docker(&[
-                "ps",
-                "--all",
-                "--filter",
-                &project,
-                "--filter",
-                &service,
-                "--format",
-                "{{.Names}}",
-            ])
-            .await?;
+        let names = run(self.listing(&["--filter", &service])).await?;
         let mut names: Vec<String> = names.lines().map(ToOwned::to_owned).collect();
         names.sort();
         Ok(names)
+    }
+
+    fn listing(&self, filter: &[&str]) -> Command {
+        let project = format!("label=com.docker.compose.project={}", self.project);
+        let mut list = Command::new("docker");
+        list.args(["ps", "--all", "--format", "{{.Names}}"])
+            .args(["--filter", &project])
+            .args(filter);
+        list
     }
 
     /// The only container of a service.
@@ -162,12 +181,84 @@ impl Compose {
     /// # Errors
     /// When it fails.
     pub async fn docker(&self, args: &[&str]) -> Result<String> {
-        output(Command::new("docker").args(args)).await
+        let mut docker = Command::new("docker");
+        docker.args(args);
+        run(docker).await
     }
 
-    /// The name of the network that all containers share.
-    #[must_use]
-    pub fn network(&self) -> String {
+    /// One thing that docker knows of a container, by a template of Go.
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub async fn inspect(&self, container: &str, what: &str) -> Result<String> {
+        let said = self
+            .docker(&["inspect", "--format", what, container])
+            .await?;
+        Ok(said.trim().to_owned())
+    }
+
+    /// When the container was started last.
+    ///
+    /// # Errors
+    /// When docker refuses.
+    pub async fn started(&self, container: &str) -> Result<SystemTime> {
+        let started = self.inspect(container, "{{.State.StartedAt}}").await?;
+        Ok(humantime::parse_rfc3339(&started)?)
+    }
+
+    /// When a line with these words first came out of the container since its last start.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn said(&self, container: &str, words: &str) -> Result<SystemTime> {
+        let since = self.inspect(container, "{{.State.StartedAt}}").await?;
+        let logs = ["logs", "--timestamps", "--since", &since, container];
+        let log = self.docker(&logs).await?;
+        let line = log.lines().find(|line| line.contains(words));
+        let line = line.with_context(|| format!("{container} never said {words:?}"))?;
+        let time = line.split(' ').next().unwrap_or_default();
+        Ok(humantime::parse_rfc3339(time)?)
+    }
+
+    /// Where the application of a container listens.
+    ///
+    /// # Errors
+    /// When it has no network.
+    pub async fn web(&self, container: &str) -> Result<SocketAddr> {
+        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let addr: Ipv4Addr = self.inspect(container, template).await?.parse()?;
+        Ok((addr, WEB_PORT).into())
+    }
+
+    /// Takes a container out of the network.
+    ///
+    /// # Errors
+    /// When docker refuses.
+    pub async fn disconnect(&self, container: &str) -> Result<()> {
+        let disconnect = ["network", "disconnect", &self.network(), container];
+        self.docker(&disconnect).await?;
+        Ok(())
+    }
+
+    /// Puts it back, at this address.
+    ///
+    /// # Errors
+    /// When docker refuses.
+    pub async fn connect(&self, container: &str, addr: &str) -> Result<()> {
+        let at = [
+            "network",
+            "connect",
+            "--alias",
+            "serf-cluster",
+            "--ip",
+            addr,
+        ];
+        self.docker(&[&at[..], &[&self.network(), container]].concat())
+            .await?;
+        Ok(())
+    }
+
+    fn network(&self) -> String {
         format!("{}_lab", self.project)
     }
 
@@ -176,10 +267,9 @@ impl Compose {
     /// # Errors
     /// When it is refused.
     pub async fn firewall(&self, container: &str, rules: &str) -> Result<()> {
-        let pid = ["inspect", "--format", "{{.State.Pid}}", container];
-        let pid = self.docker(&pid).await?;
+        let pid = self.inspect(container, "{{.State.Pid}}").await?;
         let mut nft = Command::new("nsenter");
-        nft.args(["--target", pid.trim(), "--net", "nft", rules]);
+        nft.args(["--target", &pid, "--net", "nft", rules]);
         output(&mut nft).await?;
         Ok(())
     }
@@ -201,27 +291,27 @@ impl Compose {
     /// When it has not in time.
     pub async fn settled(&self, balancer: &str, servers: usize, within: Duration) -> Result<()> {
         let what = format!("{servers} servers in {balancer}");
-        wait_some(&what, within, async || {
-            let status = self.status(balancer).await.ok()?;
-            (status.servers("ready") == servers && status.is_whole()).then_some(())
+        wait_for(&what, within, async || {
+            let status = self.status(balancer).await;
+            status.is_ok_and(|status| status.servers("ready") == servers && status.is_whole())
         })
         .await
     }
 
+    /// Fails if a balancer has reloaded HAProxy since its controller started.
+    ///
+    /// # Errors
+    /// When it has, or does not answer.
+    pub async fn never_reloaded(&self, balancer: &str) -> Result<()> {
+        let reloads = self.status(balancer).await?.counter("reloads");
+        ensure!(reloads == 0, "{reloads} reloads");
+        Ok(())
+    }
+
     async fn compose(&self, args: &[&str]) -> Result<()> {
         let mut command = self.command()?;
-        let mut run = tokio::process::Command::from({
-            command.args(args);
-            command
-        });
-        let done = tokio::time::timeout(PATIENCE, run.kill_on_drop(true).output()).await;
-        let done = done.with_context(|| format!("compose {args:?} takes too long"))??;
-        ensure!(
-            done.status.success(),
-            "compose {args:?}: {}{}",
-            String::from_utf8_lossy(&done.stdout),
-            String::from_utf8_lossy(&done.stderr)
-        );
+        command.args(args);
+        run(command).await?;
         Ok(())
     }
 
@@ -233,23 +323,74 @@ impl Compose {
             .args(words)
             .arg("-f")
             .arg(self.dir.join("compose.yaml"))
-            .args(["-p", &self.project])
-            .env("LAB_NET", NET)
-            .env("LAB_HTTP_PORT", self.http.to_string())
-            .env("LAB_STATS_PORT", self.stats.to_string());
+            .envs(self.environment());
         Ok(command)
+    }
+
+    fn environment(&self) -> [(&'static str, String); 5] {
+        [
+            ("COMPOSE_PROJECT_NAME", self.project.clone()),
+            ("LAB_IMAGE", IMAGE.to_owned()),
+            ("LAB_NET", NET.to_owned()),
+            ("LAB_HTTP_PORT", self.http.to_string()),
+            ("LAB_STATS_PORT", self.stats.to_string()),
+        ]
+    }
+
+    /// What the containers said, each in a file of its own.
+    fn keep_logs(&self) -> Result<()> {
+        let names = self.listing(&[]).output()?.stdout;
+        for container in String::from_utf8_lossy(&names).lines() {
+            let file = File::create(self.logs.join(format!("{container}.log")))?;
+            let mut logs = Command::new("docker");
+            logs.args(["logs", container])
+                .stderr(file.try_clone()?)
+                .stdout(file);
+            logs.status()?;
+        }
+        Ok(())
+    }
+
+    fn take_down(&self) -> Result<()> {
+        let mut down = self.command()?;
+        down.args(["--profile", "second", "down", "--volumes"])
+            .args(["--remove-orphans", "--timeout", "1"]);
+        let output = down.output()?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(())
     }
 }
 
 impl Drop for Compose {
     fn drop(&mut self) {
-        if let Ok(mut command) = self.command() {
-            // Nothing of it is worth a word any more.
-            let _ = command
-                .args(["down", "--volumes", "--timeout", "1"])
-                .output();
+        for done in [self.keep_logs(), self.take_down()] {
+            if let Err(error) = done {
+                eprintln!("{}: {error:#}", self.project);
+            }
         }
     }
+}
+
+/// Runs a command of docker to its end and gives what it printed on standard output.
+async fn run(command: Command) -> Result<String> {
+    let shown = format!("{command:?}");
+    let mut command = tokio::process::Command::from(command);
+    let done = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
+    let done = done.with_context(|| format!("{shown} takes too long"))??;
+    let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    ensure!(
+        done.status.success(),
+        "{shown}: {}\n{stdout}{stderr}",
+        done.status
+    );
+    Ok(stdout)
+}
+
+fn binaries() -> Result<PathBuf> {
+    let webapp = binary("webapp")?;
+    let dir = webapp.parent().context("a program lies in a directory")?;
+    Ok(dir.to_owned())
 }
 
 fn free_port() -> Result<u16> {

@@ -12,14 +12,12 @@ use crate::fleet::{SOON, WEB_PORT, first_file};
 use crate::haproxy::{Haproxy, HaproxyKind};
 use crate::lab::Lab;
 use crate::web::Web;
-use crate::wrk::{Connections, Wrk, WrkReport};
+use crate::wrk::Loads;
 
 /// The last octet of the balancer's address.
 const BALANCER: u8 = 1;
 /// The last octet of the first web server's address is one more.
 const WEBS: u8 = 100;
-/// Connections of each of two loads: little enough to leave the others their turn.
-const CLIENTS: usize = 2;
 
 /// A fake agent, the real HAProxy and controller, and web servers `s1` and on, whose members are alive.
 #[derive(Debug)]
@@ -151,64 +149,11 @@ impl Stage {
     /// # Errors
     /// When wrk cannot be started.
     pub fn load(&self, lab: &Lab) -> Result<Loads> {
-        Loads::start(lab, &self.controller)
+        Loads::start(lab, self.controller.front())
     }
 }
 
 /// A member that the controller selects.
 pub fn backend(name: impl AsRef<[u8]>, ip: Ipv4Addr) -> MemberBuilder {
     node(name, ip).tag("role", "backend")
-}
-
-/// Two loads on one front end.
-#[derive(Debug)]
-pub struct Loads([Wrk; 2]);
-
-impl Loads {
-    /// Starts them.
-    ///
-    /// # Errors
-    /// When wrk cannot be started.
-    pub fn start(lab: &Lab, controller: &Controller) -> Result<Self> {
-        let load = |connections| {
-            Wrk::on(lab, controller.front(), connections)
-                .count(CLIENTS)
-                .start()
-        };
-        Ok(Self([
-            load(Connections::PerRequest)?,
-            load(Connections::KeepAlive)?,
-        ]))
-    }
-
-    /// Ends them: a connection for every request, and keep-alive.
-    ///
-    /// # Errors
-    /// When a report cannot be read.
-    pub async fn stop(self) -> Result<[WrkReport; 2]> {
-        let [per_request, keep_alive] = self.0;
-        Ok([per_request.stop().await?, keep_alive.stop().await?])
-    }
-
-    /// Ends them, says how many requests there were, and fails if one of them did.
-    ///
-    /// # Errors
-    /// When a report cannot be read.
-    ///
-    /// # Panics
-    /// When a request has failed.
-    pub async fn nothing_failed(self, what: &str) -> Result<()> {
-        let [per_request, keep_alive] = self.stop().await?;
-        println!(
-            "{what}: {} requests connection per request, {} keep-alive; {} and {} failed",
-            per_request.requests,
-            keep_alive.requests,
-            per_request.failed(),
-            keep_alive.failed()
-        );
-        assert!(per_request.requests > 0 && keep_alive.requests > 0);
-        assert_eq!(per_request.failed(), 0, "{per_request:?}");
-        assert_eq!(keep_alive.failed(), 0, "{keep_alive:?}");
-        Ok(())
-    }
 }

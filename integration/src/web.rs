@@ -298,9 +298,22 @@ pub async fn ask(addr: SocketAddr) -> Option<String> {
 
 /// One `GET` on a connection of its own: status and body, none when the connection failed.
 pub async fn get(addr: SocketAddr, path: &str) -> Option<(u16, String)> {
+    exchange(addr, "GET", path, "").await
+}
+
+/// One `POST` of a document in JSON on a connection of its own: status and body, none when the connection failed.
+pub async fn post(addr: SocketAddr, path: &str, document: &str) -> Option<(u16, String)> {
+    exchange(addr, "POST", path, document).await
+}
+
+async fn exchange(addr: SocketAddr, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let exchange = async {
         let mut socket = TcpStream::connect(addr).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await.ok()?;
         let mut reply = Vec::new();
         socket.read_to_end(&mut reply).await.ok()?;

@@ -11,6 +11,11 @@ use rustix::process::Signal;
 use crate::lab::Lab;
 use crate::process::Process;
 
+/// Connections of each of two loads: little enough to leave the others their turn.
+const CLIENTS: usize = 2;
+/// Longer than any scenario, each of which ends its loads itself.
+const LONGEST: Duration = Duration::from_secs(400);
+
 /// Whether a client keeps its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connections {
@@ -99,9 +104,12 @@ impl Wrk {
             .process
             .exited(self.duration + Duration::from_secs(10))
             .await?;
-        let text = self.process.log();
+        let log = self.process.log();
+        // Loads before this one have written there too.
+        let own = log.rfind("Running ").unwrap_or_default();
+        let text = log.get(own..).unwrap_or_default();
         ensure!(status.success(), "wrk: {status}\n{text}");
-        WrkReport::parse(&text)
+        WrkReport::parse(text)
     }
 
     /// Ends it now (SIGINT, on which wrk still reports).
@@ -111,6 +119,60 @@ impl Wrk {
     pub async fn stop(self) -> Result<WrkReport> {
         self.process.signal(Signal::INT)?;
         self.finish().await
+    }
+}
+
+/// Two loads on one front end: a connection for every request, and keep-alive.
+#[derive(Debug)]
+pub struct Loads([Wrk; 2]);
+
+impl Loads {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// When wrk cannot be started.
+    pub fn start(lab: &Lab, addr: SocketAddr) -> Result<Self> {
+        let load = |connections| {
+            Wrk::on(lab, addr, connections)
+                .count(CLIENTS)
+                .duration(LONGEST)
+                .start()
+        };
+        Ok(Self([
+            load(Connections::PerRequest)?,
+            load(Connections::KeepAlive)?,
+        ]))
+    }
+
+    /// Ends them.
+    ///
+    /// # Errors
+    /// When a report cannot be read.
+    pub async fn stop(self) -> Result<[WrkReport; 2]> {
+        let [per_request, keep_alive] = self.0;
+        Ok([per_request.stop().await?, keep_alive.stop().await?])
+    }
+
+    /// Ends them, says how many requests there were, and fails if one of them did.
+    ///
+    /// # Errors
+    /// When a report cannot be read.
+    ///
+    /// # Panics
+    /// When a request has failed.
+    pub async fn nothing_failed(self, what: &str) -> Result<()> {
+        let [per_request, keep_alive] = self.stop().await?;
+        println!(
+            "{what}: {} requests connection per request, {} keep-alive; {} and {} failed",
+            per_request.requests,
+            keep_alive.requests,
+            per_request.failed(),
+            keep_alive.failed()
+        );
+        assert!(per_request.requests > 0 && keep_alive.requests > 0);
+        assert_eq!(per_request.failed(), 0, "{per_request:?}");
+        assert_eq!(keep_alive.failed(), 0, "{keep_alive:?}");
+        Ok(())
     }
 }
 

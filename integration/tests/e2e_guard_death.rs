@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use integration::fleet::{SOON, names};
 use integration::load::Manner;
-use integration::stage::Loads;
+use integration::wrk::Loads;
 use integration::{
     Balancer, Firewall, HaproxyKind, Lab, Load, Need, Node, Tap, test_alone, wait_for, wait_some,
 };
@@ -155,7 +155,7 @@ async fn out_after_suspicion(balancer: &Balancer, tap: &Tap, died: Instant) -> R
 fn an_agent_killed_alone_while_its_web_server_answers() {
     test_alone(&HOST, async |lab| {
         let (balancer, mut nodes) = cluster(lab, 3, "[guard]\nhold = \"5s\"\n").await?;
-        let load = Loads::start(lab, &balancer.controller)?;
+        let load = Loads::start(lab, balancer.controller.front())?;
         nodes[0].agent.kill();
         balancer.agent.knows(1, "failed", FAILED).await?;
         let kept = balancer

@@ -6,7 +6,8 @@ use anyhow::Result;
 use integration::controller::Status;
 use integration::fake_agent::MembersAnswer;
 use integration::fleet::{SOON, names};
-use integration::stage::{Loads, Stage};
+use integration::stage::Stage;
+use integration::wrk::Loads;
 use integration::{Balancer, Firewall, HaproxyKind, Lab, Need, Node, test_alone};
 use serf_rpc::MemberStatus;
 use tokio::time::{Instant, sleep};
@@ -38,7 +39,7 @@ fn an_agent_that_is_killed_and_restarted_without_a_snapshot() {
             node.join(&balancer.agent).await?;
         }
         balancer.serves(&names(&nodes)).await?;
-        let load = Loads::start(lab, &balancer.controller)?;
+        let load = Loads::start(lab, balancer.controller.front())?;
         balancer.agent.kill();
         balancer.agent.restart().await?;
         let what = "the agent that knows only itself";
@@ -73,7 +74,7 @@ fn an_agent_that_is_away_while_two_servers_join() {
             node.join(&balancer.agent).await?;
         }
         balancer.serves(&names(&nodes)).await?;
-        let load = Loads::start(lab, &balancer.controller)?;
+        let load = Loads::start(lab, balancer.controller.front())?;
         balancer.agent.kill();
         for number in 3..=4 {
             let node = Node::start(lab, number).await?;

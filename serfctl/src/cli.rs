@@ -4,7 +4,7 @@
 //! has them (`-status=alive`, `-status alive`), a flag given twice counts the last time, and a switch may carry
 //! its value (`-detailed=false`).
 
-use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
+use std::{env, ffi::OsString, fs, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -54,17 +54,11 @@ pub(crate) struct AgentArgs {
     #[arg(long, global = true, value_name = "HOST:PORT", env = "SERF_RPC_ADDR")]
     rpc_addr: Option<String>,
 
-    /// RPC auth key of the Serf agent; the environment keeps it out of the process list
-    #[arg(
-        long,
-        global = true,
-        value_name = "KEY",
-        env = "SERF_RPC_AUTH",
-        hide_env_values = true
-    )]
+    /// RPC auth key of the Serf agent; SERF_RPC_AUTH keeps it out of the process list
+    #[arg(long, global = true, value_name = "KEY")]
     rpc_auth: Option<String>,
 
-    /// A file with the RPC auth key, which goes before the key itself
+    /// A file with the RPC auth key, which goes before the key itself [env: SERF_RPC_AUTH_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     rpc_auth_file: Option<PathBuf>,
 
@@ -82,21 +76,27 @@ impl AgentArgs {
             .unwrap_or(DEFAULT_ADDR)
     }
 
-    /// The auth key, from its file where one is given; an empty one is none.
+    /// The auth key: of flags and then of the environment, from its file where one is given, else the key itself. An
+    /// empty one is none.
     ///
     /// # Errors
     ///
     /// The file cannot be read.
     pub(crate) fn auth_key(&self) -> Result<Option<String>, Failure> {
-        let key = match &self.rpc_auth_file {
-            Some(path) => {
-                let key = fs::read_to_string(path);
-                Some(key.map_err(|source| Failure::KeyFile {
-                    path: path.clone(),
-                    source,
-                })?)
-            }
-            None => self.rpc_auth.clone(),
+        let given = (self.rpc_auth_file.clone(), self.rpc_auth.clone());
+        let (file, key) = match given {
+            (None, None) => (
+                env::var_os("SERF_RPC_AUTH_FILE").map(PathBuf::from),
+                env::var("SERF_RPC_AUTH").ok(),
+            ),
+            given => given,
+        };
+        let key = match file.filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => match fs::read_to_string(&path) {
+                Ok(key) => Some(key),
+                Err(source) => return Err(Failure::KeyFile { path, source }),
+            },
+            None => key,
         };
         Ok(key
             .map(|key| key.trim_end().to_owned())
@@ -112,10 +112,9 @@ impl AgentArgs {
             .into_iter()
             .filter_map(|arg| arg.into_string().ok())
             .peekable();
-        let given = |name| std::env::var(name).ok();
         let mut agent = Self {
-            rpc_addr: given("SERF_RPC_ADDR"),
-            rpc_auth: given("SERF_RPC_AUTH"),
+            rpc_addr: env::var("SERF_RPC_ADDR").ok(),
+            rpc_auth: None,
             rpc_auth_file: None,
             rpc_timeout: patience,
         };

@@ -1,8 +1,9 @@
 //! Requests in, answers out; what the application is told to be like is kept between them.
 
 use std::{
+    io::{self, Write as _},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
     time::Duration,
 };
 
@@ -40,6 +41,7 @@ pub(crate) struct App(Arc<Shared>);
 struct Shared {
     host: String,
     tag: String,
+    greeted: Once,
     state: Mutex<Mutable>,
 }
 
@@ -77,6 +79,7 @@ impl App {
         Self(Arc::new(Shared {
             host,
             tag,
+            greeted: Once::new(),
             state: Mutex::default(),
         }))
     }
@@ -122,6 +125,10 @@ async fn greet(
         session,
         views,
     };
+    app.0.greeted.call_once(|| {
+        // The log tells how long after the start that was; nothing depends on it.
+        writeln!(io::stderr(), "first request served").unwrap_or_default();
+    });
     ([(header::SET_COOKIE, cookie)], Json(greeting)).into_response()
 }
 
