@@ -19,6 +19,8 @@ const SAME: &[&[&str]] = &[
     &["event", "hi", "payload"],
     &["event", "-coalesce=false", "hi", "payload"],
     &["event", "-coalesce", "with blank"],
+    &["event", "hi", "-v1.2"],
+    &["event", "hi", "-1"],
     &["tags", "-set", "a=b", "-set=c=d=e"],
     &["tags", "-delete", "a", "-delete=c", "-delete", "never"],
     &["tags", "--set", "x=y", "--delete", "z"],
@@ -48,6 +50,10 @@ const SAME: &[&[&str]] = &[
     ],
     &["query", "-tag", "role=lb", "-timeout=300ms", "ask"],
     &["query", "-tag=role=nobody", "-timeout=300ms", "ask"],
+    // Any part of a tag will do, and no tag at all for an empty expression.
+    &["query", "-tag=role=e", "-timeout=300ms", "ask"],
+    &["query", "-tag=role=^l", "-timeout=300ms", "ask"],
+    &["query", "-tag=role=", "-timeout=300ms", "ask"],
     &["reachability"],
     &["join", "-replay", "ANOTHER"],
     &["join", "ANOTHER"],
@@ -69,6 +75,9 @@ const FAIL: &[&[&str]] = &[
     &["force-leave"],
     &["keys"],
     &["keys", "-list", "-install=x"],
+    // A variable that is not set: no key was removed.
+    &["keys", "-remove="],
+    &["members", "-rpc-addr="],
     &["query"],
     &["nosuch"],
 ];
@@ -208,7 +217,7 @@ async fn keys(lab: &Lab, serf: &Serf) -> Result<()> {
     for arg in [
         format!("-install={second}"),
         format!("-use={second}"),
-        "-list".to_owned(),
+        "-list=true".to_owned(),
         format!("-remove={second}"),
         format!("-use={first}"),
         format!("-remove={second}"),
@@ -223,6 +232,15 @@ async fn keys(lab: &Lab, serf: &Serf) -> Result<()> {
         assert_eq!(lines(&ours), expected, "{arg}");
         assert_eq!(ours.status.success(), theirs.status.success(), "{arg}");
     }
+    let json = serfctl(&a)?
+        .env("SERF_RPC_AUTH", serf.key().unwrap_or_default())
+        .args(["keys", "--list", "--format=json"])
+        .output()?;
+    let json: Value = serde_json::from_slice(&json.stdout)?;
+    assert_eq!(
+        (&json["nodes"], &json["keys"][first]),
+        (&2.into(), &2.into())
+    );
     drop(b);
     Ok(())
 }
@@ -259,7 +277,7 @@ fn waiting_ends_when_they_are_there_or_the_time_is_up() {
         );
         let late = wait(&["--count=2", "--role=lb", "--timeout=500ms"])?;
         assert_eq!(late.status.code(), Some(5), "{late:?}");
-        assert!(String::from_utf8(late.stderr)?.contains("there are 1"));
+        assert!(String::from_utf8(late.stderr)?.contains("there were 1"));
         let third = Agent::on(lab, "c", 3).tag("role", "lb").join(a.ip());
         let (waited, third) = tokio::join!(
             tokio::task::spawn_blocking({

@@ -1,12 +1,15 @@
 //! What `serf` has not: tables, documents a line, completions, and an end when nobody reads on.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::controller::binary;
 use integration::{Agent, Lab, Need, Process, test, wait_for};
+use rustix::process::Signal;
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -159,6 +162,69 @@ fn who_follows_ends_when_nobody_reads_on() {
                 "{args:?}: {ended:?}"
             );
         }
+        Ok(())
+    });
+}
+
+/// Nothing waits for an agent that says nothing any more, whatever it was about to say.
+#[test]
+fn an_agent_that_is_stopped_is_not_waited_for() {
+    test(&[Need::Serf], async |lab| {
+        let [a, _b] = cluster(lab).await?;
+        let query = ["query", "--timeout=60s", "--rpc-timeout=1s", "ask"];
+        let mut query = Process::start("query", &serfctl(&a, &query)?, lab.path("query.log"))?;
+        wait_for("acknowledgements", SOON, async || {
+            query.log().matches("Ack from").count() == 2
+        })
+        .await?;
+        a.signal(Signal::STOP)?;
+        let status = query.exited(SOON).await?;
+        let waited = serfctl(&a, &["wait", "--timeout=1s"])?.output()?;
+        a.signal(Signal::CONT)?;
+        assert_eq!(status.code(), Some(5), "{}", query.log());
+        assert_eq!(waited.status.code(), Some(5), "{waited:?}");
+        let said = String::from_utf8(waited.stderr)?;
+        assert!(said.contains("there were 0: members: no reply"), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn who_follows_gives_up_on_a_wrong_key() {
+    test(&[Need::Serf], async |lab| {
+        let a = Agent::on(lab, "a", 1).rpc_auth("secret").start().await?;
+        for args in [&["watch"][..], &["members", "--watch"], &["wait"]] {
+            let refused = serfctl(&a, &[args, &["--rpc-auth=wrong"]].concat())?.output()?;
+            assert_eq!(refused.status.code(), Some(4), "{args:?}: {refused:?}");
+            let said = String::from_utf8(refused.stderr)?;
+            assert!(said.contains("does not accept the key"), "{said}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn names_payloads_and_tags_may_be_any_bytes() {
+    test(&[Need::Serf], async |lab| {
+        let [a, _b] = cluster(lab).await?;
+        let monitor = serfctl(&a, &["monitor", "--format=ndjson", "--events=user"])?;
+        let monitor = Process::start("serfctl", &monitor, lab.path("monitor.log"))?;
+        let bytes = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
+        wait_for("the event", SOON, async || {
+            let sent = serfctl(&a, &["event", "--coalesce=false"]);
+            let sent = sent
+                .and_then(|mut sent| Ok(sent.args([bytes(b"n\xff"), bytes(b"p\xfe")]).output()?));
+            sent.is_ok_and(|sent| sent.status.success())
+                && monitor.log().contains("\"payload_base64\":\"cP4=\"")
+        })
+        .await?;
+        let set = serfctl(&a, &["tags", "--set"])?
+            .arg(bytes(b"k=\xff"))
+            .output()?;
+        ensure!(set.status.success(), "{set:?}");
+        let members = serfctl(&a, &["members", "--name=a", "--format=ndjson"])?.output()?;
+        let members = documents(&members)?;
+        assert_eq!(members[0]["tags_base64"]["aw=="], "/w==");
         Ok(())
     });
 }

@@ -59,6 +59,14 @@ pub struct QueryId {
     pub(crate) number: u64,
 }
 
+impl QueryId {
+    /// As the agent counts the queries it delivers on one connection, from 1 on.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 /// Which connection, among all of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId(u64);

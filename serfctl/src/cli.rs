@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::command::{
     cluster::{EventArgs, ForceLeaveArgs, JoinArgs, TagsArgs},
     doctor::DoctorArgs,
+    duration,
     info::InfoArgs,
     keys::KeysArgs,
     monitor::MonitorArgs,
@@ -24,8 +25,10 @@ use crate::{exit::Failure, members::MembersArgs};
 
 /// Where an agent listens unless told otherwise.
 const DEFAULT_ADDR: &str = "127.0.0.1:7373";
+/// How long an agent may take to answer, unless told otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  failed
@@ -50,11 +53,11 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Agent")]
 pub(crate) struct AgentArgs {
-    /// RPC address of the Serf agent [default: 127.0.0.1:7373]
-    #[arg(long, global = true, value_name = "HOST:PORT", env = "SERF_RPC_ADDR")]
+    /// RPC address of the Serf agent [env: SERF_RPC_ADDR] [default: 127.0.0.1:7373]
+    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = address)]
     rpc_addr: Option<String>,
 
-    /// RPC auth key of the Serf agent; SERF_RPC_AUTH keeps it out of the process list
+    /// RPC auth key of the Serf agent; the environment keeps it out of the process list [env: SERF_RPC_AUTH]
     #[arg(long, global = true, value_name = "KEY")]
     rpc_auth: Option<String>,
 
@@ -62,18 +65,29 @@ pub(crate) struct AgentArgs {
     #[arg(long, global = true, value_name = "FILE")]
     rpc_auth_file: Option<PathBuf>,
 
-    /// How long to wait for the connection, and for each answer
-    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub(crate) rpc_timeout: Duration,
+    /// How long to wait for the connection, and for each answer [default: 10s; longer for what asks all members]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
+    rpc_timeout: Option<Duration>,
 }
 
 impl AgentArgs {
-    /// `host:port`; an empty value means the default, as for `serf`.
-    pub(crate) fn addr(&self) -> &str {
-        self.rpc_addr
-            .as_deref()
+    /// `host:port`; an empty environment means the default, as for `serf`.
+    pub(crate) fn addr(&self) -> String {
+        let environment = || env::var("SERF_RPC_ADDR").ok();
+        let given = self.rpc_addr.clone().or_else(environment);
+        given
             .filter(|addr| !addr.is_empty())
-            .unwrap_or(DEFAULT_ADDR)
+            .unwrap_or_else(|| DEFAULT_ADDR.to_owned())
+    }
+
+    /// How long the connection, and each answer, may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.rpc_timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// The same for an answer that takes the agent longer by nature, unless it was said.
+    pub(crate) fn timeout_or(&self, patience: Duration) -> Duration {
+        self.rpc_timeout.unwrap_or(patience)
     }
 
     /// The auth key: of flags and then of the environment, from its file where one is given, else the key itself. An
@@ -93,14 +107,12 @@ impl AgentArgs {
         };
         let key = match file.filter(|path| !path.as_os_str().is_empty()) {
             Some(path) => match fs::read_to_string(&path) {
-                Ok(key) => Some(key),
+                Ok(key) => Some(key.lines().next().unwrap_or_default().to_owned()),
                 Err(source) => return Err(Failure::KeyFile { path, source }),
             },
             None => key,
         };
-        Ok(key
-            .map(|key| key.trim_end().to_owned())
-            .filter(|key| !key.is_empty()))
+        Ok(key.filter(|key| !key.is_empty()))
     }
 
     /// The agent that a command line being completed names, as far as it goes, else the environment.
@@ -113,10 +125,10 @@ impl AgentArgs {
             .filter_map(|arg| arg.into_string().ok())
             .peekable();
         let mut agent = Self {
-            rpc_addr: env::var("SERF_RPC_ADDR").ok(),
+            rpc_addr: None,
             rpc_auth: None,
             rpc_auth_file: None,
-            rpc_timeout: patience,
+            rpc_timeout: Some(patience),
         };
         while let Some(arg) = args.next() {
             let name = arg.trim_start_matches('-');
@@ -156,12 +168,20 @@ pub(crate) enum Command {
     Join(JoinArgs),
 
     /// Let the agent leave the cluster and end
+    #[command(after_help = "\
+Examples:
+  serfctl leave
+  serfctl leave --rpc-addr 10.0.0.5:7373")]
     Leave,
     ForceLeave(ForceLeaveArgs),
     Tags(TagsArgs),
     Keys(KeysArgs),
 
     /// Print a new key for encryption (32 random bytes in base64)
+    #[command(after_help = "\
+Examples:
+  serfctl keygen
+  serfctl keys --install $(serfctl keygen)")]
     Keygen,
     Rtt(RttArgs),
     Reachability(ReachabilityArgs),
@@ -173,16 +193,21 @@ pub(crate) enum Command {
     Version,
 
     /// Print the completions for a shell, which ask the agent for the names of members
-    ///
-    /// Examples: serfctl completions bash > /etc/bash_completion.d/serfctl,
-    /// serfctl completions zsh > ~/.zfunc/_serfctl,
-    /// serfctl completions fish > ~/.config/fish/completions/serfctl.fish
+    #[command(after_help = "\
+Examples:
+  serfctl completions bash > /etc/bash_completion.d/serfctl
+  serfctl completions zsh > ~/.zfunc/_serfctl
+  serfctl completions fish > ~/.config/fish/completions/serfctl.fish")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
 
-    /// Print the manual page of serfctl or of one of its commands (`serfctl man members | man -l -`)
+    /// Print the manual page of serfctl or of one of its commands
+    #[command(after_help = "\
+Examples:
+  serfctl man members | man -l -
+  serfctl man > /usr/local/share/man/man1/serfctl.1")]
     Man {
         /// The command
         command: Option<String>,
@@ -245,6 +270,10 @@ fn two_dashes(root: &clap::Command, args: impl IntoIterator<Item = OsString>) ->
             out.push(arg);
             continue;
         };
+        if takes_hyphens(command) && !knows(root, name) && !knows(command, name) {
+            out.push(arg);
+            continue;
+        }
         let mut flag = OsString::from(if arg.as_encoded_bytes().starts_with(b"--") {
             ""
         } else {
@@ -271,10 +300,34 @@ fn flag_name(arg: &OsString) -> Option<&str> {
 
 /// Whether the argument after `--name` is its value.
 fn takes_next(command: &clap::Command, name: &str) -> bool {
+    flag_of(command, name)
+        .is_some_and(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
+}
+
+/// Whether the command has that flag, written with its value or without.
+fn knows(command: &clap::Command, name: &str) -> bool {
+    let name = name.split('=').next().unwrap_or_default();
+    name == "help" || flag_of(command, name).is_some()
+}
+
+fn flag_of<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
     command
         .get_arguments()
         .find(|arg| arg.get_long() == Some(name))
-        .is_some_and(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
+}
+
+/// Whether what looks like a flag may be data there: the payload of an event.
+fn takes_hyphens(command: &clap::Command) -> bool {
+    command
+        .get_positionals()
+        .any(clap::Arg::is_allow_hyphen_values_set)
+}
+
+fn address(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("HOST:PORT is wanted"),
+        addr => Ok(addr.to_owned()),
+    }
 }
 
 /// The values Go's `flag` package takes for a switch.
@@ -427,12 +480,28 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_address_is_the_default_and_an_empty_key_is_none() {
-        let cli = read(&["members", "-rpc-addr=", "-rpc-auth="]).unwrap();
-        assert_eq!(
-            (cli.agent.addr(), cli.agent.auth_key().unwrap()),
-            (DEFAULT_ADDR, None)
-        );
+    fn an_empty_address_is_refused_and_an_empty_key_is_none() {
+        // Else `leave -rpc-addr="$UNSET"` would end the agent of this host.
+        assert!(read(&["leave", "-rpc-addr="]).is_err());
+        let cli = read(&["members", "-rpc-auth="]).unwrap();
+        assert_eq!(cli.agent.auth_key().unwrap(), None);
+    }
+
+    #[test]
+    fn a_payload_may_look_like_a_flag_that_there_is_not() {
+        for args in [
+            &["event", "-coalesce=false", "deploy", "-v1.2"][..],
+            &["event", "deploy", "-v1.2", "-coalesce=0"],
+        ] {
+            match read(args).unwrap().command {
+                Command::Event(event) => assert_eq!(
+                    event.parts(),
+                    ("deploy".as_ref(), Some("-v1.2".as_ref()), false)
+                ),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(read(&["query", "load", "-1"]).is_ok());
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::{cli::AgentArgs, exit::Failure};
 /// The file with the key cannot be read.
 pub(crate) fn options(agent: &AgentArgs) -> Result<ConnectOptions, Failure> {
     let options = ConnectOptions::new(agent.addr())
-        .connect_timeout(agent.rpc_timeout)
-        .call_timeout(agent.rpc_timeout);
+        .connect_timeout(agent.timeout())
+        .call_timeout(agent.timeout());
     Ok(match agent.auth_key()? {
         Some(key) => options.auth_key(key),
         None => options,

@@ -62,6 +62,9 @@ pub(crate) enum Failure {
     /// What was looked for is there: differences, or something to do.
     #[error("{0}")]
     Found(String),
+    /// What is asked for makes no sense.
+    #[error("{0}")]
+    Usage(&'static str),
     /// There is no such command to show the manual page of.
     #[error("there is no command {0:?}")]
     NoSuchCommand(String),
@@ -78,7 +81,7 @@ pub(crate) enum Failure {
     #[error("{0} of the live nodes did not answer")]
     Unreachable(usize),
     /// Not so many members in time.
-    #[error("waited {waited} for {wanted} members, there are {found}")]
+    #[error("waited {waited} for {wanted} members, there were {found}")]
     TooFew {
         /// How long.
         waited: humantime::FormattedDuration,
@@ -86,6 +89,9 @@ pub(crate) enum Failure {
         wanted: usize,
         /// How many match.
         found: usize,
+        /// Why nothing is known of late.
+        #[source]
+        last: Option<Box<Failure>>,
     },
     /// The reader of stdout has seen enough.
     #[error("nobody reads on")]
@@ -100,7 +106,7 @@ impl Failure {
         match self {
             Self::Connect(error) => exit_of_connect(error),
             Self::Call(error) => exit_of_call(error),
-            Self::Expression { .. } | Self::NoSuchCommand(_) => Exit::Usage,
+            Self::Expression { .. } | Self::Usage(_) | Self::NoSuchCommand(_) => Exit::Usage,
             Self::TooFew { .. } => Exit::TimedOut,
             Self::Closed => Exit::Ok,
             Self::Stream(_)
@@ -116,12 +122,19 @@ impl Failure {
 
     /// Whether no time mends it.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self.exit(), Exit::Usage | Exit::Refused) || matches!(self, Self::KeyFile { .. })
+        let malformed = |source: &io::Error| source.kind() == io::ErrorKind::InvalidInput;
+        match self {
+            Self::KeyFile { .. } => true,
+            Self::Connect(ConnectError::Resolve { source, .. }) => malformed(source),
+            _ => matches!(self.exit(), Exit::Usage | Exit::Refused),
+        }
     }
 
     /// The chain of causes on one line, safe for a terminal, and below it what to try, each line ended.
     pub(crate) fn report(&self) -> String {
-        let mut out = format!("serfctl: {}\n", escape(chain(self).as_bytes()));
+        let text = chain(self);
+        // An agent ends its words with newlines; within them they stay visible.
+        let mut out = format!("serfctl: {}\n", escape(text.trim_end().as_bytes()));
         if let Some(hint) = self.hint() {
             writeln!(out, "  try: {hint}").unwrap_or_default();
         }
@@ -134,7 +147,13 @@ impl Failure {
             Self::Call(CallError::Timeout { .. }) => {
                 Some("is the agent suspended or busy? --rpc-timeout waits longer")
             }
-            Self::Call(CallError::Lost { .. }) => Some("did the agent stop? its log says why"),
+            Self::Call(CallError::Lost { .. }) | Self::Stream(StreamError::Lost(_)) => {
+                Some("did the agent stop? its log says why")
+            }
+            Self::Call(CallError::Join { .. }) => Some(
+                "is an agent with the same encryption key there, on its gossip address (7946, TCP and UDP)?",
+            ),
+            Self::Call(CallError::Agent { command, .. }) => hint_of_refusal(command),
             Self::Call(CallError::Filter { .. }) | Self::Expression { .. } => Some(
                 "Go's syntax is wanted (https://github.com/google/re2/wiki/Syntax), \
                  with `\\(` and `\\{` for the brackets themselves",
@@ -147,19 +166,38 @@ impl Failure {
                 "their bind address and port (7946, TCP and UDP) must be reachable from every node: \
                  look at firewalls, NAT and `-advertise`",
             ),
-            Self::TooFew { .. } => {
-                Some("`serfctl members` shows who is there; --timeout waits longer")
-            }
+            Self::TooFew { last, .. } => last.as_ref().and_then(|last| last.hint()).or(Some(
+                "`serfctl members` shows who is there; --timeout waits longer",
+            )),
+            Self::Keys(_) => Some(
+                "`serfctl keys --list` shows who has which key, `serfctl reachability` who does not answer",
+            ),
+            Self::Usage(_) => Some("`serfctl help COMMAND` has examples"),
             Self::KeyFile { .. } => Some("the file has the key of `rpc_auth`, in one line"),
             Self::Found(_)
             | Self::Stream(_)
-            | Self::Keys(_)
             | Self::Closed
             | Self::Call(_)
             | Self::Runtime(_)
             | Self::Output(_) => None,
         }
     }
+}
+
+fn hint_of_refusal(command: &str) -> Option<&'static str> {
+    Some(match command {
+        "event" => {
+            "name and payload may have 512 bytes together, as agents are set (user_event_size_limit)"
+        }
+        "query" => "a query may have 1024 bytes, with its filters (query_size_limit)",
+        "tags" => {
+            "all tags of a node may have 512 bytes together; `serfctl info` shows those of this one"
+        }
+        "install-key" | "use-key" | "remove-key" | "list-keys" => {
+            "is the cluster encrypted? agents need -encrypt or a keyring"
+        }
+        _ => return None,
+    })
 }
 
 /// An error with its causes in one line.
@@ -210,11 +248,11 @@ fn hint_of_connect(error: &ConnectError) -> Option<&'static str> {
             ..
         } => "is the agent suspended, or is that another service? --rpc-timeout waits longer",
         ConnectError::BadKey { .. } => {
-            "compare --rpc-auth or SERF_RPC_AUTH with rpc_auth of the agent; \
-             an agent without one takes none"
+            "compare the key (--rpc-auth-file, --rpc-auth, SERF_RPC_AUTH_FILE, SERF_RPC_AUTH) with rpc_auth of the \
+             agent; an agent without one takes none"
         }
         ConnectError::MissingKey { .. } => {
-            "set SERF_RPC_AUTH or --rpc-auth to rpc_auth of the agent"
+            "set --rpc-auth-file, SERF_RPC_AUTH_FILE or SERF_RPC_AUTH to rpc_auth of the agent"
         }
         ConnectError::Handshake { .. } | ConnectError::BadVersion { .. } => {
             "is that the RPC address of a Serf agent (7373), and not its gossip address (7946)?"

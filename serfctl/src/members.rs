@@ -33,11 +33,14 @@ const LOOK: Duration = Duration::from_millis(500);
 /// `serf` has it match `alive…` or `…left`.
 ///
 /// Text is what `serf members` prints, with tags in the order of their keys. Control characters and bytes that
-/// are not UTF-8 are shown escaped. JSON has them all; of bytes that are not UTF-8 see `serfctl/README.md`.
-///
-/// Examples: serfctl members --status alive --tag role=backend,
-/// serfctl members --columns status,name,tag:role --watch
+/// are not UTF-8 are shown escaped. JSON has them all: what is not UTF-8 stands in base64 beside it, as name_base64 and
+/// tags_base64.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl members --status alive --tag role=backend
+  serfctl members --columns status,name,tag:role --watch
+  serfctl members --diff 10.0.0.6:7373")]
 pub(crate) struct MembersArgs {
     /// Show the protocol versions too (text only; JSON always has them)
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,

@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
 };
 
-use crate::terminal::escape;
+use crate::terminal::{escape, is_dumb};
 
 /// To the first column, and nothing right of it.
 const CLEAR: &str = "\r\x1b[K";
@@ -22,7 +22,7 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new() -> Self {
         Self {
-            terminal: io::stderr().is_terminal(),
+            terminal: io::stderr().is_terminal() && !is_dumb(),
             shown: Cell::new(false),
         }
     }

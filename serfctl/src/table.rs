@@ -38,13 +38,13 @@ impl Column {
     ///
     /// There is no such column.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        Ok(match text {
+        Ok(match text.trim() {
             "name" => Self::Name,
             "addr" => Self::Addr,
             "status" => Self::Status,
             "tags" => Self::Tags,
             "protocol" => Self::Protocol,
-            _ => match text.strip_prefix("tag:") {
+            text => match text.strip_prefix("tag:") {
                 Some(key) if !key.is_empty() => Self::Tag(key.to_owned()),
                 _ => return Err("name, addr, status, tags, protocol or tag:KEY is wanted"),
             },

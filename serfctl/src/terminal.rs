@@ -70,8 +70,7 @@ pub(crate) struct Style {
 impl Style {
     pub(crate) fn of_stdout() -> Self {
         let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let redraws = io::stdout().is_terminal() && !dumb;
+        let redraws = io::stdout().is_terminal() && !is_dumb();
         Self {
             colours: redraws && !set("NO_COLOR"),
             redraws,
@@ -111,6 +110,11 @@ impl Style {
             text.to_owned()
         }
     }
+}
+
+/// Whether the terminal obeys no escape sequences.
+pub(crate) fn is_dumb() -> bool {
+    env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 #[cfg(test)]

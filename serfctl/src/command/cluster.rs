@@ -1,10 +1,16 @@
 //! What changes the cluster: events, joins, leaves and tags.
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
+#[cfg(test)]
+use std::ffi::OsStr;
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, time::Duration};
 
-use clap::Args;
+use bstr::BString;
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
 use clap_complete::ArgValueCandidates;
-use serf_rpc::{TagChange, UserEvent};
+use serf_rpc::{Client, TagChange, UserEvent};
 
 use crate::{
     cli::{AgentArgs, go_bool},
@@ -14,10 +20,17 @@ use crate::{
     terminal::escape,
 };
 
+/// The agent waits so long for a silent address with `-profile=wan`.
+const JOIN_PATIENCE: Duration = Duration::from_secs(35);
+/// The agent waits for its word to spread, twice for 5 s as it is set, and 6 s before it forgets somebody.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Send a user event to the cluster
-///
-/// Example: serfctl event deploy v42
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl event deploy v42
+  serfctl event --coalesce=false deploy v42")]
 pub(crate) struct EventArgs {
     /// Whether of several events with this name, soon after one another, only the last need arrive
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -25,16 +38,27 @@ pub(crate) struct EventArgs {
     coalesce: bool,
 
     /// Its name
-    name: String,
+    name: OsString,
 
     /// Its payload; with the name at most 512 bytes, as agents are set
-    payload: Option<String>,
+    #[arg(allow_hyphen_values = true)]
+    payload: Option<OsString>,
+}
+
+#[cfg(test)]
+impl EventArgs {
+    pub(crate) fn parts(&self) -> (&OsStr, Option<&OsStr>, bool) {
+        (&self.name, self.payload.as_deref(), self.coalesce)
+    }
 }
 
 /// Let the agent join a cluster
 ///
-/// Example: serfctl join 10.0.0.5 10.0.0.6:7946
+/// Exits 1 if none of the addresses answers.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl join 10.0.0.5 10.0.0.6:7946")]
 pub(crate) struct JoinArgs {
     /// Take the user events that the cluster still knows too
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -50,8 +74,11 @@ pub(crate) struct JoinArgs {
 /// Let a failed member count as left
 ///
 /// A member that lives refutes it, unless it is the only other one.
-/// Examples: serfctl force-leave web-3, serfctl force-leave --prune web-3
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl force-leave web-3
+  serfctl force-leave --prune web-3")]
 pub(crate) struct ForceLeaveArgs {
     /// Forget it altogether
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -65,26 +92,27 @@ pub(crate) struct ForceLeaveArgs {
 }
 
 /// Change the tags of the agent
-///
-/// Example: serfctl tags --set role=backend --delete canary
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl tags --set role=backend --delete canary")]
 pub(crate) struct TagsArgs {
     /// A tag to set; may be repeated. All tags together may have 512 bytes
-    #[arg(long, value_name = "KEY=VALUE", value_parser = tag, required_unless_present = "delete")]
-    set: Vec<(String, String)>,
+    #[arg(long, value_name = "KEY=VALUE", value_parser = OsStringValueParser::new().try_map(tag),
+        required_unless_present = "delete")]
+    set: Vec<(BString, BString)>,
 
     /// A tag to take away; may be repeated
     #[arg(long, value_name = "KEY")]
-    delete: Vec<String>,
+    delete: Vec<OsString>,
 }
 
-fn tag(text: &str) -> Result<(String, String), &'static str> {
-    let wanted = "KEY=VALUE is wanted, as in role=web";
-    let (key, value) = text.split_once('=').ok_or(wanted)?;
-    if key.is_empty() {
-        return Err(wanted);
+fn tag(text: OsString) -> Result<(BString, BString), &'static str> {
+    let mut parts = text.as_bytes().splitn(2, |byte| *byte == b'=');
+    match (parts.next(), parts.next()) {
+        (Some(key), Some(value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("KEY=VALUE is wanted, as in role=web"),
     }
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Sends a user event.
@@ -93,9 +121,9 @@ fn tag(text: &str) -> Result<(String, String), &'static str> {
 ///
 /// No connection, or the agent refuses it.
 pub(crate) async fn event(agent: &AgentArgs, args: &EventArgs) -> Result<Vec<u8>, Failure> {
-    let mut event = UserEvent::new(&args.name).coalesce(args.coalesce);
+    let mut event = UserEvent::new(args.name.as_bytes()).coalesce(args.coalesce);
     if let Some(payload) = &args.payload {
-        event = event.payload(payload);
+        event = event.payload(payload.as_bytes());
     }
     connect(agent).await?.event(&event).await?;
     let name = escape(args.name.as_bytes());
@@ -109,8 +137,11 @@ pub(crate) async fn event(agent: &AgentArgs, args: &EventArgs) -> Result<Vec<u8>
 ///
 /// No connection, or nobody answers at any of the addresses.
 pub(crate) async fn join(agent: &AgentArgs, args: &JoinArgs) -> Result<Vec<u8>, Failure> {
-    let client = connect(agent).await?;
     let addresses: Vec<&str> = args.addresses.iter().map(String::as_str).collect();
+    let patience = JOIN_PATIENCE.saturating_mul(u32::try_from(addresses.len()).unwrap_or(u32::MAX));
+    let client = connect(agent)
+        .await?
+        .with_call_timeout(agent.timeout_or(patience));
     let joined = if args.replay {
         client.join_and_replay(&addresses).await?
     } else {
@@ -125,7 +156,7 @@ pub(crate) async fn join(agent: &AgentArgs, args: &JoinArgs) -> Result<Vec<u8>, 
 ///
 /// No connection, or no word that it is done.
 pub(crate) async fn leave(agent: &AgentArgs) -> Result<Vec<u8>, Failure> {
-    connect(agent).await?.leave().await?;
+    patient(agent).await?.leave().await?;
     Ok(b"Graceful leave complete\n".to_vec())
 }
 
@@ -138,13 +169,18 @@ pub(crate) async fn force_leave(
     agent: &AgentArgs,
     args: &ForceLeaveArgs,
 ) -> Result<Vec<u8>, Failure> {
-    let client = connect(agent).await?;
+    let client = patient(agent).await?;
     if args.prune {
         client.force_leave_and_prune(args.name.as_bytes()).await?;
     } else {
         client.force_leave(args.name.as_bytes()).await?;
     }
     Ok(Vec::new())
+}
+
+async fn patient(agent: &AgentArgs) -> Result<Client, Failure> {
+    let client = connect(agent).await?;
+    Ok(client.with_call_timeout(agent.timeout_or(LEAVE_PATIENCE)))
 }
 
 /// Changes tags.
@@ -160,7 +196,7 @@ pub(crate) async fn tags(agent: &AgentArgs, args: &TagsArgs) -> Result<Vec<u8>, 
     let change = args
         .delete
         .iter()
-        .fold(change, |change, key| change.delete(key));
+        .fold(change, |change, key| change.delete(key.as_bytes()));
     connect(agent).await?.tags(&change).await?;
     Ok(b"Successfully updated agent tags\n".to_vec())
 }

@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    net::ToSocketAddrs as _,
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::{
     cli::{AgentArgs, Format},
+    command::answers,
     connect::connect,
     exit::Failure,
     json::{document_of, line_of},
@@ -34,8 +36,14 @@ const QUEUE_LONG: u64 = 100;
 /// Beyond it no clock of events gets by counting them; whoever forges an event can set it there, and members then
 /// take real events for old ones.
 const CLOCK_ABSURD: u64 = 1 << 40;
+/// An acknowledgement is a single packet, and may get lost once.
+const ASKED: usize = 3;
+/// So many names fit into a query of 1024 bytes, if they are of usual length.
+const NAMED: usize = 8;
 /// The agent's log comes at once; a pause this long is its end.
 const LOG_PAUSE: Duration = Duration::from_millis(200);
+/// How Serf speaks of two nodes with one name.
+const CONFLICTS: [&str; 2] = ["serf: Name conflict for ", "Conflicting address for "];
 /// More of it is not read.
 const LOG_MAX: usize = 1024;
 
@@ -43,8 +51,13 @@ const LOG_MAX: usize = 1024;
 ///
 /// Looks at the agent's health, queues and clocks, at failed members, protocol versions, tags near their limit, names
 /// and addresses in conflict, live nodes that do not answer, and an RPC that is open to the network. Exits 1 if there
-/// is anything to do.
+/// is anything to do. A conflict of names is found in the agent's log, whose last lines it shows for as long as they
+/// are the last.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl doctor
+  serfctl doctor --rpc-addr 10.0.0.5:7373 --format json")]
 pub(crate) struct DoctorArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -91,10 +104,11 @@ pub(crate) async fn run(agent: &AgentArgs, args: &DoctorArgs) -> Result<Vec<u8>,
     findings.extend(conflicts(&client).await?);
     findings.extend(silent(&client, &alive).await?);
     drop(progress);
+    let addr = agent.addr();
     let name = stats.agent_name().map_or(&b""[..], |name| name);
     let report = Report {
         agent: lossy(name),
-        addr: agent.addr(),
+        addr: &addr,
         members: members.len(),
         alive: alive.len(),
         findings: findings.iter().map(Finding::advice).collect(),
@@ -147,22 +161,24 @@ async fn conflicts(client: &Client) -> Result<Option<Finding>, Failure> {
             break;
         };
         let line = escape(&line?.0).trim_end().to_owned();
-        if line.contains("onflict") {
+        if CONFLICTS.iter().any(|words| line.contains(words)) {
             last = Some(line);
         }
     }
     Ok(last.map(|line| {
         Finding(
-            format!("the agent's log speaks of a conflict: {line}"),
-            "two nodes claim one name: give each its own -node, and serfctl force-leave the one that is gone",
+            format!("the agent has logged a conflict of names: {line}"),
+            "two nodes claim one name: give each its own -node and restart the newer one",
         )
     }))
 }
 
 /// The RPC is not encrypted: beyond this host anybody on the way reads the key.
 fn clear_key(agent: &AgentArgs) -> Result<Option<Finding>, Failure> {
-    let host = agent.addr().rsplit_once(':').map_or("", |(host, _)| host);
-    let local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
+    let local = agent
+        .addr()
+        .to_socket_addrs()
+        .is_ok_and(|mut addrs| addrs.all(|addr| addr.ip().to_canonical().is_loopback()));
     let what = match (local, agent.auth_key()?.is_some()) {
         (true, _) => return Ok(None),
         (false, true) => "the RPC key goes over the network in clear",
@@ -274,14 +290,26 @@ async fn silent(client: &Client, alive: &[&Member]) -> Result<Option<Finding>, F
         .iter()
         .map(|member| member.name().to_owned())
         .collect();
-    let mut replies = client
-        .query(&Query::new("_serf_ping").request_ack(true))
-        .await?;
-    while !missing.is_empty() {
-        match replies.next().await.transpose()? {
-            Some(QueryReply::Ack { from }) => drop(missing.remove(&from)),
-            Some(_) => {}
-            None => break,
+    for _ in 0..ASKED {
+        let ping = Query::new("_serf_ping").request_ack(true);
+        let ping = missing.iter().fold(ping, |ping, name| {
+            // Few can be named in one query; more are asked together with all others.
+            if missing.len() > NAMED {
+                ping
+            } else {
+                ping.node(name)
+            }
+        });
+        let mut replies = client.query(&ping).await?;
+        while !missing.is_empty() {
+            match answers::next(client, &mut replies).await? {
+                Some(QueryReply::Ack { from }) => drop(missing.remove(&from)),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if missing.is_empty() {
+            break;
         }
     }
     let names: Vec<_> = missing

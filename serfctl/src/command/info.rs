@@ -14,9 +14,11 @@ use crate::{
 };
 
 /// Print the agent's figures: members, queues, clocks, runtime, tags
-///
-/// Example: serfctl info --format json
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl info
+  serfctl info --format json | jq -r .serf.failed")]
 pub(crate) struct InfoArgs {
     /// How to print them
     #[arg(long, value_enum, default_value_t = Format::Text)]

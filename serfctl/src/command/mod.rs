@@ -1,9 +1,10 @@
 //! The commands: arguments and an agent in, what goes to stdout out.
 
+mod answers;
 pub(crate) mod cluster;
 pub(crate) mod diff;
 pub(crate) mod doctor;
-mod duration;
+pub(crate) mod duration;
 pub(crate) mod info;
 pub(crate) mod keys;
 pub(crate) mod monitor;

@@ -1,16 +1,22 @@
 //! The agent's log and its events, as they come.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    io::{self, Write as _},
+};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serf_rpc::{Event, EventFilter, EventKind, EventName, LogLevel, MemberEventKind};
+use serf_rpc::{
+    Event, EventFilter, EventKind, EventName, LogLevel, LogLine, MemberEventKind, StreamError,
+};
 
 use crate::{
     cli::{AgentArgs, LineFormat},
     command::watch::now,
     connect::connect,
-    exit::Failure,
+    exit::{Failure, chain},
     json::{base64_of, line_of},
     members::{Row, socket_addr, tags},
     output,
@@ -19,9 +25,12 @@ use crate::{
 
 /// Follow the agent's log and its events
 ///
-/// Ends with Ctrl-C, or when the agent goes. Examples: serfctl monitor --log-level debug,
-/// serfctl monitor --events member,user:deploy
+/// Ends with Ctrl-C, or when the agent goes. Where it cannot follow, it says how much is left out and goes on.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl monitor --log-level debug
+  serfctl monitor --events member,user:deploy")]
 pub(crate) struct MonitorArgs {
     /// From which level up log lines are shown
     #[arg(long, value_enum, default_value_t = Level::Info, ignore_case = true)]
@@ -29,7 +38,7 @@ pub(crate) struct MonitorArgs {
 
     /// Only these events and no log lines, with commas between: member, member-join, member-leave, member-failed,
     /// member-update, member-reap, user, user:NAME, query, query:NAME
-    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = kinds)]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = kinds, conflicts_with = "log_level")]
     events: Vec<Kinds>,
 
     /// How to print them
@@ -92,7 +101,7 @@ async fn lines(agent: &AgentArgs, args: &MonitorArgs) -> Result<Vec<u8>, Failure
         let kinds = args.events.iter().flat_map(|kinds| kinds.0.clone());
         let mut events = client.stream(EventFilter::of(kinds)).await?;
         while let Some(event) = events.next().await {
-            args.event(&event?)?;
+            args.event(event)?;
         }
         return Ok(Vec::new());
     }
@@ -100,29 +109,54 @@ async fn lines(agent: &AgentArgs, args: &MonitorArgs) -> Result<Vec<u8>, Failure
     let mut log = client.monitor(args.log_level.into()).await?;
     loop {
         tokio::select! {
-            Some(event) = events.next() => args.event(&event?)?,
-            Some(line) = log.next() => args.log(&line?.0)?,
+            Some(event) = events.next() => args.event(event)?,
+            Some(line) = log.next() => args.log(line)?,
             else => return Ok(Vec::new()),
         }
     }
 }
 
 impl MonitorArgs {
-    fn event(&self, event: &Event) -> Result<(), Failure> {
+    fn event(&self, event: Result<Event, StreamError>) -> Result<(), Failure> {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => return self.gap(error),
+        };
         match self.format {
-            LineFormat::Text => output::write(block(event).as_bytes()),
-            LineFormat::Ndjson => output::write(&line_of(&Line::of(event))),
+            LineFormat::Text => output::write(block(&event).as_bytes()),
+            LineFormat::Ndjson => output::write(&line_of(&Line::of(&event))),
         }
     }
 
-    fn log(&self, line: &[u8]) -> Result<(), Failure> {
+    fn log(&self, line: Result<LogLine, StreamError>) -> Result<(), Failure> {
+        let line = match line {
+            Ok(line) => line.0,
+            Err(error) => return self.gap(error),
+        };
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
         match self.format {
-            LineFormat::Text => output::line(escape(line).trim_end()),
+            LineFormat::Text => output::line(&escape(line)),
             LineFormat::Ndjson => output::write(&line_of(&Line {
-                line: Some(lossy(line.trim_ascii_end())),
+                line: Some(lossy(line)),
                 line_base64: base64_of(line),
                 ..Line::new("log".into())
             })),
+        }
+    }
+
+    /// What was too much to follow.
+    fn gap(&self, error: StreamError) -> Result<(), Failure> {
+        match (self.format, error) {
+            (_, lost @ StreamError::Lost(_)) => Err(lost.into()),
+            (LineFormat::Ndjson, StreamError::Lagged(missed)) => output::write(&line_of(&Line {
+                missed: Some(missed),
+                ..Line::new("lagged".into())
+            })),
+            (_, error) => {
+                let gap = format!("serfctl: {}\n", chain(&error));
+                io::stderr().write_all(gap.as_bytes()).unwrap_or_default();
+                Ok(())
+            }
         }
     }
 }
@@ -150,6 +184,8 @@ struct Line<'a> {
     line: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<u64>,
 }
 
 impl<'a> Line<'a> {
@@ -228,12 +264,13 @@ fn block(event: &Event) -> String {
             figure("Coalesce", coalesce.to_string());
         }
         Event::Query {
+            id,
             ltime,
             name,
             payload,
-            ..
         } => {
             figure("Event", "\"query\"".to_owned());
+            figure("ID", id.number().to_string());
             figure("LTime", ltime.to_string());
             figure("Name", format!("\"{}\"", escape(name)));
             figure("Payload", bytes(payload));

@@ -12,7 +12,7 @@ use serf_rpc::{Client, Member, MemberFilter, MemberStatus, Query, QueryReply};
 
 use crate::{
     cli::{AgentArgs, Format, go_bool, key_value},
-    command::duration,
+    command::{answers, duration},
     connect::connect,
     exit::Failure,
     json::{base64_of, base64_pair, document_of, line_of},
@@ -23,9 +23,14 @@ use crate::{
 
 /// Send a query to members and print their answers
 ///
-/// It ends when the time of the query is up, or when everybody asked has answered.
-/// Example: serfctl query --tag role=backend --timeout 3s load
+/// It ends when the time of the query is up, or when everybody asked has answered; the agent's log then says that it
+/// could not send the end of the query.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl query uptime
+  serfctl query --tag role=backend --timeout 3s load
+  serfctl query --node web-1 --no-ack --format json load")]
 pub(crate) struct QueryArgs {
     /// How to print them; JSON comes whole at the end
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -54,10 +59,11 @@ pub(crate) struct QueryArgs {
     relay_factor: u8,
 
     /// Its name
-    name: String,
+    name: OsString,
 
     /// Its payload
-    payload: Option<String>,
+    #[arg(allow_hyphen_values = true)]
+    payload: Option<OsString>,
 }
 
 #[derive(Default, Serialize)]
@@ -114,16 +120,15 @@ pub(crate) async fn run(agent: &AgentArgs, args: &QueryArgs) -> Result<Vec<u8>, 
     let mut heard = Heard::default();
     loop {
         let (acks, responses) = (heard.acks.len(), heard.responses.len());
-        if (args.no_ack || acks >= asked) && responses >= asked {
+        if asked > 0 && (args.no_ack || acks >= asked) && responses >= asked {
             break;
         }
         progress.show(&format!(
             "{asked} asked, {acks} have it, {responses} answered"
         ));
-        let Some(reply) = replies.next().await else {
+        let Some(reply) = answers::next(&client, &mut replies).await? else {
             break;
         };
-        let reply = reply?;
         progress.clear();
         args.say(&reply)?;
         match reply {
@@ -147,7 +152,7 @@ impl QueryArgs {
             (Format::Text, QueryReply::Response { from, payload }) => output::line(&format!(
                 "Response from '{}': {}",
                 escape(from),
-                escape(payload)
+                escape(payload.strip_suffix(b"\n").unwrap_or(payload))
             )),
             (Format::Ndjson, QueryReply::Ack { from }) => output::write(&line_of(&Line {
                 event: "ack",
@@ -210,11 +215,11 @@ impl<'a> Answers<'a> {
 }
 
 fn query(args: &QueryArgs) -> Query {
-    let mut query = Query::new(&args.name)
+    let mut query = Query::new(args.name.as_bytes())
         .request_ack(!args.no_ack)
         .relay_factor(args.relay_factor);
     if let Some(payload) = &args.payload {
-        query = query.payload(payload);
+        query = query.payload(payload.as_bytes());
     }
     if let Some(timeout) = args.timeout {
         query = query.timeout(timeout);
@@ -227,11 +232,11 @@ fn query(args: &QueryArgs) -> Query {
     tags.fold(query, |query, (key, pattern)| query.tag(key, pattern))
 }
 
-/// How many members are asked.
+/// How many members are asked. A query's expressions may match any part of a tag, those of `members` the whole.
 async fn asked(client: &Client, args: &QueryArgs) -> Result<usize, Failure> {
     let tags = args.tags.iter();
     let filter = tags.fold(MemberFilter::new(), |filter, (key, pattern)| {
-        filter.tag(key, pattern)
+        filter.tag(key, format!("(?s:.*)(?:{pattern})(?s:.*)"))
     });
     let members = client.members_filtered(&filter).await?;
     let named = |member: &Member| {

@@ -9,6 +9,7 @@ use serf_rpc::{Client, MemberStatus, Query, QueryReply};
 
 use crate::{
     cli::{AgentArgs, Format, go_bool},
+    command::answers,
     connect::connect,
     exit::Failure,
     json::{base64_of, document_of, line_of},
@@ -22,8 +23,12 @@ const PING: &str = "_serf_ping";
 
 /// Find live members that a question does not reach, or whose answer gets lost
 ///
-/// Exits 1 if there are any. Example: serfctl reachability --verbose
+/// Exits 1 if there are any.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl reachability
+  serfctl reachability --verbose")]
 pub(crate) struct ReachabilityArgs {
     /// Print each acknowledgement
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -98,8 +103,8 @@ async fn acks(client: &Client, verbose: bool, alive: usize) -> Result<BTreeSet<B
     let mut acks = BTreeSet::new();
     let mut replies = client.query(&Query::new(PING).request_ack(true)).await?;
     progress.show(&format!("0 of {alive} answered"));
-    while let Some(reply) = replies.next().await {
-        if let QueryReply::Ack { from } = reply? {
+    while let Some(reply) = answers::next(client, &mut replies).await? {
+        if let QueryReply::Ack { from } = reply {
             last = Instant::now();
             if verbose {
                 progress.clear();

@@ -19,8 +19,12 @@ use crate::{
 
 /// Estimate the round-trip time between two members
 ///
-/// From Serf's network coordinates, without a packet. Examples: serfctl rtt web-1, serfctl rtt web-1 web-2
+/// From Serf's network coordinates, without a packet.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl rtt web-1
+  serfctl rtt web-1 web-2")]
 pub(crate) struct RttArgs {
     /// A member's name
     #[arg(add = ArgValueCandidates::new(names::candidates))]
@@ -68,7 +72,8 @@ pub(crate) async fn run(agent: &AgentArgs, args: &RttArgs) -> Result<Vec<u8>, Fa
     let estimate = Estimate {
         node1: lossy(&first),
         node2: lossy(&second),
-        rtt_ms: millis,
+        // Serf's clocks are no finer.
+        rtt_ms: (millis * 1e3).round() / 1e3,
     };
     Ok(match args.format {
         Format::Text => {

@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serf_rpc::CallError;
+use tokio::time::timeout;
 
 use crate::{
     cli::AgentArgs,
     command::duration,
     exit::{Failure, chain},
     progress::Progress,
-    selection::{self, Selection},
+    selection::{self, Filter, Selection},
 };
 
 /// Between two looks.
@@ -17,9 +19,13 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Wait until there are so many members of a kind
 ///
-/// Alive ones are counted, unless --status says otherwise. An agent that is not there yet is waited for too. Exits 5 if they are not there in time.
-/// Example: serfctl wait --count 3 --role backend --timeout 30s
+/// Alive ones are counted, unless --status says otherwise. An agent that is not there yet is waited for too. Exits 5 if
+/// they are not there in time.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl wait --count 3 --role backend --timeout 30s
+  serfctl wait --name web-1 && curl http://web-1:3000/")]
 pub(crate) struct WaitArgs {
     /// So many at least
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -44,16 +50,15 @@ pub(crate) async fn run(agent: &AgentArgs, args: &WaitArgs) -> Result<Vec<u8>, F
     let progress = Progress::new();
     let mut found = 0;
     loop {
-        let at = match selection::members(agent, &filters).await {
-            Ok(now) if now.len() >= args.count => {
-                return Ok(format!("{}\n", now.len()).into_bytes());
-            }
+        let left = args.timeout.saturating_sub(started.elapsed());
+        let (at, last) = match look(agent, &filters, left).await {
+            Ok(now) if now >= args.count => return Ok(format!("{now}\n").into_bytes()),
             Ok(now) => {
-                found = now.len();
-                format!("{found} of {} members", args.count)
+                found = now;
+                (format!("{found} of {} members", args.count), None)
             }
             Err(failure) if failure.is_final() => return Err(failure),
-            Err(failure) => chain(&failure),
+            Err(failure) => (chain(&failure), Some(Box::new(failure))),
         };
         let elapsed = started.elapsed();
         if elapsed + LOOK > args.timeout {
@@ -61,9 +66,20 @@ pub(crate) async fn run(agent: &AgentArgs, args: &WaitArgs) -> Result<Vec<u8>, F
                 waited: humantime::format_duration(args.timeout),
                 wanted: args.count,
                 found,
+                last,
             });
         }
         progress.show(&format!("{at}, {} s", elapsed.as_secs()));
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// How many there are now, or why that is not known after so long.
+async fn look(agent: &AgentArgs, filters: &[Filter], left: Duration) -> Result<usize, Failure> {
+    let members = timeout(left, selection::members(agent, filters)).await;
+    let late = || CallError::Timeout {
+        command: "members",
+        after: left,
+    };
+    Ok(members.map_err(|_| late())??.len())
 }

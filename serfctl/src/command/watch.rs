@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use clap::Args;
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use serf_rpc::{AgentState, Change, Member, Snapshot, WatchEvent, WatchOptions, Watcher};
+use serf_rpc::{
+    AgentState, Change, ConnectError, Member, Snapshot, WatchError, WatchEvent, WatchOptions,
+    Watcher,
+};
 
 use crate::{
     cli::{AgentArgs, LineFormat},
@@ -19,9 +22,13 @@ use crate::{
 /// Follow the members as they come and go
 ///
 /// First a line for each member, then one for each change. It goes on over restarts of the agent: a line says that the
-/// agent is lost, another that it answers again, and between them the changes that were missed. Ends with Ctrl-C.
-/// Example: serfctl watch --format ndjson
+/// agent is lost, another that it answers again, and between them the changes that were missed. An agent that is stopped
+/// counts as lost after some 20 s. Ends with Ctrl-C, or when the agent refuses the key.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serfctl watch
+  serfctl watch --format ndjson | jq -r .member.name")]
 pub(crate) struct WatchArgs {
     /// How to print them
     #[arg(long, value_enum, default_value_t = LineFormat::Text)]
@@ -46,20 +53,25 @@ struct Line<'a> {
 ///
 /// # Errors
 ///
-/// Only of stdout: a lost agent is waited for.
+/// A key or an address that is wrong; a lost agent is waited for.
 pub(crate) async fn run(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> {
     output::follow(lines(agent, args)).await
 }
 
 async fn lines(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> {
+    if let Err(failure) = connect::connect(agent).await
+        && failure.is_final()
+    {
+        return Err(failure);
+    }
     let watcher = Watcher::spawn(WatchOptions::new(vec![connect::options(agent)?]));
     let mut events = watcher.changes();
     let mut seen = None;
-    let mut reachable = true;
+    let mut lost = None;
     while let Some(event) = events.next().await {
         match event {
             WatchEvent::Connected { addr } => {
-                reachable = true;
+                lost = None;
                 args.gap("agent-connected", &addr, None)?;
                 if seen.is_none() {
                     let mut snapshots = watcher.snapshots();
@@ -74,10 +86,16 @@ async fn lines(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> 
                     seen = Some(snapshot.revision());
                 }
             }
-            // It is tried again and again; once is enough to be said.
-            WatchEvent::Unreachable { addr, error } if reachable => {
-                reachable = false;
-                args.gap("agent-lost", &addr, Some(chain(&*error)))?;
+            // It is tried again and again; a reason is said once.
+            WatchEvent::Unreachable { addr, error } => {
+                let reason = Some(chain(&*error));
+                if lost != reason {
+                    args.gap("agent-lost", &addr, reason.clone())?;
+                    lost = reason;
+                }
+                if wants_another_key(&error) {
+                    connect::connect(agent).await?;
+                }
             }
             WatchEvent::Changed { revision, change }
                 if seen.is_some_and(|seen| revision > seen) =>
@@ -89,6 +107,17 @@ async fn lines(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> 
         }
     }
     Ok(Vec::new())
+}
+
+/// No time mends that.
+fn wants_another_key(error: &WatchError) -> bool {
+    let WatchError::Connect(error) = error else {
+        return false;
+    };
+    matches!(
+        error,
+        ConnectError::BadKey { .. } | ConnectError::MissingKey { .. }
+    )
 }
 
 fn is_read(snapshot: &Snapshot) -> bool {
