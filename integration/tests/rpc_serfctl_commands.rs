@@ -55,6 +55,8 @@ const SAME: &[&[&str]] = &[
     &["query", "-tag=role=^l", "-timeout=300ms", "ask"],
     &["query", "-tag=role=", "-timeout=300ms", "ask"],
     &["reachability"],
+    &["reachability", "-verbose"],
+    &["info", "-rpc-addr", "AGENT", "-rpc-auth=KEY"],
     &["join", "-replay", "ANOTHER"],
     &["join", "ANOTHER"],
     &["force-leave", "nobody"],
@@ -86,6 +88,7 @@ on_each_serf! {
     every_command_flag_and_format_gives_what_serf_gives => same;
     what_fails_with_serf_fails_and_says_nothing_on_stdout => failing;
     keys_are_changed_and_listed_as_by_serf => keys;
+    events_and_log_are_shown_as_by_serf => monitor;
 }
 
 /// Of the host's Serf.
@@ -111,6 +114,13 @@ fn run(agent: &Agent, args: &[&str]) -> Result<Output> {
     output.with_context(|| format!("serfctl {args:?}"))
 }
 
+/// serfctl, pointed at an agent that may want a key.
+fn with_key(serf: &Serf, agent: &Agent) -> Result<Command> {
+    let mut command = serfctl(agent)?;
+    command.env("SERF_RPC_AUTH", serf.key().unwrap_or_default());
+    Ok(command)
+}
+
 fn serfctl(agent: &Agent) -> Result<Command> {
     let mut command = Command::new(binary("serfctl")?);
     command
@@ -122,10 +132,7 @@ fn serfctl(agent: &Agent) -> Result<Command> {
 /// Both, in a moment when nothing else happens; serf first.
 fn both(serf: &Serf, agent: &Agent, args: &[&str]) -> Result<[Output; 2]> {
     let theirs = serf.command_line(agent).args(args).output();
-    let ours = serfctl(agent)?
-        .env("SERF_RPC_AUTH", serf.key().unwrap_or_default())
-        .args(args)
-        .output();
+    let ours = with_key(serf, agent)?.args(args).output();
     Ok([
         theirs.with_context(|| format!("serf {args:?}"))?,
         ours.with_context(|| format!("serfctl {args:?}"))?,
@@ -144,6 +151,7 @@ fn moving(line: &str) -> String {
     let figures = ["goroutines", "_queue", "_time", "health_score"];
     match line.split_once(" = ") {
         Some((key, _)) if figures.iter().any(|figure| key.contains(figure)) => key.to_owned(),
+        _ if line.starts_with("Query time: ") => "Query time".to_owned(),
         _ => line.to_owned(),
     }
 }
@@ -167,12 +175,16 @@ fn data(output: &Output) -> Result<Value> {
 
 async fn same(lab: &Lab, serf: &Serf) -> Result<()> {
     let [a, b] = cluster_of(lab, serf).await?;
-    let another = b.ip().to_string();
+    let (agent, another) = (a.rpc_addr().to_string(), b.ip().to_string());
+    let key = format!("-rpc-auth={}", serf.key().unwrap_or_default());
     for args in SAME {
-        let args: Vec<&str> = args
-            .iter()
-            .map(|arg| if *arg == "ANOTHER" { &another } else { *arg })
-            .collect();
+        let filled = args.iter().map(|arg| match *arg {
+            "AGENT" => &agent,
+            "ANOTHER" => &another,
+            "-rpc-auth=KEY" => &key,
+            arg => arg,
+        });
+        let args: Vec<&str> = filled.collect();
         let [theirs, ours] = both(serf, &a, &args)?;
         ensure!(theirs.status.success(), "{args:?}: {theirs:?}");
         ensure!(ours.status.success(), "{args:?}: {ours:?}");
@@ -232,8 +244,7 @@ async fn keys(lab: &Lab, serf: &Serf) -> Result<()> {
         assert_eq!(lines(&ours), expected, "{arg}");
         assert_eq!(ours.status.success(), theirs.status.success(), "{arg}");
     }
-    let json = serfctl(&a)?
-        .env("SERF_RPC_AUTH", serf.key().unwrap_or_default())
+    let json = with_key(serf, &a)?
         .args(["keys", "--list", "--format=json"])
         .output()?;
     let json: Value = serde_json::from_slice(&json.stdout)?;
@@ -243,6 +254,50 @@ async fn keys(lab: &Lab, serf: &Serf) -> Result<()> {
     );
     drop(b);
     Ok(())
+}
+
+/// Of user events and queries; those of members differ on purpose.
+async fn monitor(lab: &Lab, serf: &Serf) -> Result<()> {
+    let [a, _b] = cluster_of(lab, serf).await?;
+    let follow = ["monitor", "-log-level=err"];
+    let mut theirs = serf.command_line(&a);
+    let theirs = Process::start("serf", theirs.args(follow), lab.path("serf.log"))?;
+    let mut ours = with_key(serf, &a)?;
+    let ours = Process::start("serfctl", ours.args(follow), lab.path("serfctl.log"))?;
+    let send = |args: &[&str]| with_key(serf, &a)?.args(args).output().context("serfctl");
+    let shown = |name: &str| [&theirs, &ours].map(|process| blocks(&process.log(), name));
+    wait_for("both to follow", SOON, async || {
+        let sent = send(&["event", "-coalesce=false", "first"]);
+        sent.is_ok() && shown("first").iter().all(|blocks| !blocks.is_empty())
+    })
+    .await?;
+    send(&["event", "-coalesce=false", "deploy", "v1\n"])?;
+    send(&["query", "-timeout=300ms", "ask", "who"])?;
+    send(&["query", "-timeout=300ms", "again"])?;
+    for name in ["deploy", "ask", "again"] {
+        wait_for(name, SOON, async || {
+            shown(name).iter().all(|blocks| !blocks.is_empty())
+        })
+        .await?;
+        let [theirs, ours] = shown(name);
+        assert_eq!(ours, theirs);
+    }
+    Ok(())
+}
+
+/// The lines of each event of this name, sorted.
+fn blocks(log: &str, name: &str) -> Vec<Vec<String>> {
+    let named = format!("\tName: \"{name}\"");
+    let block = |block: &str| {
+        let lines = block.lines().filter(|line| line.starts_with('\t'));
+        let mut lines: Vec<String> = lines.map(ToOwned::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    log.split("Event Info:")
+        .map(block)
+        .filter(|block| block.contains(&named))
+        .collect()
 }
 
 #[test]

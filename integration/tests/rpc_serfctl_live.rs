@@ -1,4 +1,4 @@
-//! What `serf` has not: tables, documents a line, completions, and an end when nobody reads on.
+//! What `serf` has not: tables, documents a line, and an end when nobody reads on.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -110,33 +110,6 @@ fn each_line_of_ndjson_is_a_document() {
         .await?;
         b.set_tag("canary", "1").await?;
         wait_for("the change", SOON, async || seen("member-update")).await
-    });
-}
-
-#[test]
-fn completions_know_the_members_of_the_agent_named() {
-    test(&[Need::Serf], async |lab| {
-        let [a, _b] = cluster(lab).await?;
-        let complete = |before: &[&str]| -> Result<String> {
-            let output = Command::new(binary("serfctl")?)
-                .env("COMPLETE", "fish")
-                .env_remove("SERF_RPC_ADDR")
-                .args(["--", "serfctl"])
-                .args(before)
-                .output()?;
-            Ok(String::from_utf8(output.stdout)?)
-        };
-        let agent = a.rpc_addr().to_string();
-        let names = complete(&["--rpc-addr", &agent, "force-leave", ""])?;
-        // The name that a shell could not take is left out.
-        assert_eq!(
-            names.lines().filter(|line| *line == "a").count(),
-            1,
-            "{names}"
-        );
-        ensure!(!names.contains("[2J"), "{names}");
-        assert!(complete(&["members", "--col"])?.contains("--columns"));
-        Ok(())
     });
 }
 

@@ -292,7 +292,7 @@ fn two_dashes(root: &clap::Command, args: impl IntoIterator<Item = OsString>) ->
 }
 
 /// `name` of `-name`, `--name` and `-name=value`, the last with its `=value`.
-fn flag_name(arg: &OsString) -> Option<&str> {
+pub(crate) fn flag_name(arg: &OsString) -> Option<&str> {
     let name = arg.to_str()?.strip_prefix('-')?;
     let name = name.strip_prefix('-').unwrap_or(name);
     (name.split('=').next()?.chars().count() > 1).then_some(name)

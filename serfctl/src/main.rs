@@ -2,14 +2,15 @@
 
 mod cli;
 mod command;
+mod completion;
 mod connect;
 mod exit;
 mod json;
+mod manual;
 mod members;
 mod names;
 mod output;
 mod progress;
-mod reference;
 mod selection;
 mod table;
 mod terminal;
@@ -23,7 +24,7 @@ use cli::{Cli, Command};
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    reference::complete();
+    completion::complete();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(usage) => usage.exit(),
@@ -60,8 +61,8 @@ fn run(cli: &Cli) -> Result<Vec<u8>, Failure> {
         Command::Watch(args) => block_on(command::watch::run(&cli.agent, args)),
         Command::Wait(args) => block_on(command::wait::run(&cli.agent, args)),
         Command::Version => Ok(command::info::version()),
-        Command::Completions { shell } => reference::completions(*shell),
-        Command::Man { command } => reference::man(command.as_deref()),
+        Command::Completions { shell } => completion::completions(*shell),
+        Command::Man { command } => manual::man(command.as_deref()),
     }
 }
 

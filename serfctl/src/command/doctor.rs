@@ -38,8 +38,8 @@ const QUEUE_LONG: u64 = 100;
 const CLOCK_ABSURD: u64 = 1 << 40;
 /// An acknowledgement is a single packet, and may get lost once.
 const ASKED: usize = 3;
-/// So many names fit into a query of 1024 bytes, if they are of usual length.
-const NAMED: usize = 8;
+/// The names of a query, in bytes; all of it may have 1024.
+const NAMES_MAX: usize = 512;
 /// The agent's log comes at once; a pause this long is its end.
 const LOG_PAUSE: Duration = Duration::from_millis(200);
 /// How Serf speaks of two nodes with one name.
@@ -284,32 +284,23 @@ fn of_tags(alive: &[&Member]) -> Vec<Finding> {
     near.collect()
 }
 
-/// Live members that a question does not reach, or whose answer gets lost.
+/// Live members that a question does not reach, or whose answer gets lost again and again.
 async fn silent(client: &Client, alive: &[&Member]) -> Result<Option<Finding>, Failure> {
     let mut missing: BTreeSet<BString> = alive
         .iter()
         .map(|member| member.name().to_owned())
         .collect();
     for _ in 0..ASKED {
-        let ping = Query::new("_serf_ping").request_ack(true);
-        let ping = missing.iter().fold(ping, |ping, name| {
-            // Few can be named in one query; more are asked together with all others.
-            if missing.len() > NAMED {
-                ping
-            } else {
-                ping.node(name)
-            }
-        });
-        let mut replies = client.query(&ping).await?;
+        if missing.is_empty() {
+            break;
+        }
+        let mut replies = client.query(&ping(&missing)).await?;
         while !missing.is_empty() {
             match answers::next(client, &mut replies).await? {
                 Some(QueryReply::Ack { from }) => drop(missing.remove(&from)),
                 Some(_) => {}
                 None => break,
             }
-        }
-        if missing.is_empty() {
-            break;
         }
     }
     let names: Vec<_> = missing
@@ -322,4 +313,14 @@ async fn silent(client: &Client, alive: &[&Member]) -> Result<Option<Finding>, F
             "look for firewalls, NAT and wrong -advertise addresses between them and this agent (7946, TCP and UDP)",
         )
     }))
+}
+
+/// What every agent acknowledges, asked of these; of everybody, where their names do not fit into a query.
+fn ping(names: &BTreeSet<BString>) -> Query {
+    let ping = Query::new("_serf_ping").request_ack(true);
+    let bytes: usize = names.iter().map(|name| name.len()).sum();
+    if bytes > NAMES_MAX {
+        return ping;
+    }
+    names.iter().fold(ping, |ping, name| ping.node(name))
 }

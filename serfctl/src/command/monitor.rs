@@ -281,8 +281,11 @@ fn block(event: &Event) -> String {
     out
 }
 
-/// Bytes as Go prints them.
+/// Bytes as Go prints them; of an empty payload the agent makes none.
 fn bytes(payload: &[u8]) -> String {
+    if payload.is_empty() {
+        return "<nil>".to_owned();
+    }
     let bytes: Vec<String> = payload.iter().map(|byte| format!("0x{byte:x}")).collect();
     format!("[]byte{{{}}}", bytes.join(", "))
 }
@@ -322,6 +325,6 @@ mod tests {
     #[test]
     fn payloads_are_printed_as_go_does() {
         assert_eq!(bytes(b"v1"), "[]byte{0x76, 0x31}");
-        assert_eq!(bytes(b""), "[]byte{}");
+        assert_eq!(bytes(b""), "<nil>");
     }
 }
