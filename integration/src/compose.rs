@@ -19,6 +19,8 @@ use crate::wait::wait_for;
 pub const NET: &str = "192.168.43";
 /// Where the application listens.
 const WEB_PORT: u16 = 3000;
+/// A change is in force within this: Serf may take 30 s to call a member failed.
+const SOON: Duration = Duration::from_secs(45);
 /// Images are built and containers started within this.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The images: not those of `make lab`, which are of a release build.
@@ -52,19 +54,22 @@ pub struct Compose {
     logs: PathBuf,
     dir: PathBuf,
     project: String,
+    balancer: String,
     http: u16,
     stats: u16,
 }
 
 impl Compose {
-    /// Builds the images and starts a balancer and so many web servers.
+    /// Builds the images, starts a balancer and so many web servers, and waits until it serves them.
     ///
     /// # Errors
-    /// When a binary is missing, or docker refuses.
+    /// When a binary is missing, docker refuses, or they are not served in time.
     pub async fn up(dir: &Path, webapps: usize) -> Result<Self> {
-        let lab = Self::prepare(dir).await?;
+        let mut lab = Self::prepare(dir).await?;
         lab.compose(&["build"]).await?;
         lab.scale(webapps).await?;
+        lab.balancer = lab.container("balancer").await?;
+        lab.settled(webapps).await?;
         Ok(lab)
     }
 
@@ -79,6 +84,7 @@ impl Compose {
             logs: dir.to_owned(),
             dir: copy,
             project: format!("lab{}", std::process::id()),
+            balancer: String::new(),
             http: free_port()?,
             stats: free_port()?,
         };
@@ -274,36 +280,54 @@ impl Compose {
         Ok(())
     }
 
-    /// What the controller of a balancer says of everything.
+    /// The balancer's container.
+    #[must_use]
+    pub fn balancer(&self) -> &str {
+        &self.balancer
+    }
+
+    /// What the balancer's controller says of everything.
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn status(&self, balancer: &str) -> Result<Status> {
+    pub async fn status(&self) -> Result<Status> {
+        self.status_of(&self.balancer).await
+    }
+
+    async fn status_of(&self, balancer: &str) -> Result<Status> {
         let status = ["serf-haproxy", "status", "--format", "json"];
         Ok(Status(serde_json::from_str(
             &self.exec(balancer, &status).await?,
         )?))
     }
 
-    /// Waits until a balancer has so many servers ready and no other one, and its file says so.
+    /// Waits until the balancer has so many servers ready and no other one, and its file says so.
+    ///
+    /// # Errors
+    /// When it has not in 45 s.
+    pub async fn settled(&self, servers: usize) -> Result<()> {
+        self.settles(&self.balancer, servers, SOON).await
+    }
+
+    /// The same of any balancer.
     ///
     /// # Errors
     /// When it has not in time.
-    pub async fn settled(&self, balancer: &str, servers: usize, within: Duration) -> Result<()> {
+    pub async fn settles(&self, balancer: &str, servers: usize, within: Duration) -> Result<()> {
         let what = format!("{servers} servers in {balancer}");
         wait_for(&what, within, async || {
-            let status = self.status(balancer).await;
+            let status = self.status_of(balancer).await;
             status.is_ok_and(|status| status.servers("ready") == servers && status.is_whole())
         })
         .await
     }
 
-    /// Fails if a balancer has reloaded HAProxy since its controller started.
+    /// Fails if the balancer has reloaded HAProxy since its controller started.
     ///
     /// # Errors
     /// When it has, or does not answer.
-    pub async fn never_reloaded(&self, balancer: &str) -> Result<()> {
-        let reloads = self.status(balancer).await?.counter("reloads");
+    pub async fn never_reloaded(&self) -> Result<()> {
+        let reloads = self.status().await?.counter("reloads");
         ensure!(reloads == 0, "{reloads} reloads");
         Ok(())
     }

@@ -16,23 +16,22 @@ const SOON: Duration = Duration::from_secs(20);
 fn a_second_balancer_comes_to_the_same_file() {
     test_alone(&NEEDS, async |lab| {
         let compose = Compose::up(lab.dir(), 3).await?;
-        let one = compose.container("balancer").await?;
-        compose.settled(&one, 3, SOON).await?;
+        let one = compose.balancer();
         let two = compose.start_balancer2().await?;
-        compose.settled(&two, 3, SOON).await?;
+        compose.settles(&two, 3, SOON).await?;
         compose.scale(5).await?;
-        for balancer in [&one, &two] {
-            compose.settled(balancer, 5, SOON).await?;
+        for balancer in [one, &two] {
+            compose.settles(balancer, 5, SOON).await?;
         }
         let file = async |balancer: &str| {
             let file = ["cat", "/etc/haproxy/haproxy.cfg"];
             compose.exec(balancer, &file).await
         };
         wait_for("the same file", SOON, async || {
-            matches!((file(&one).await, file(&two).await), (Ok(one), Ok(two)) if one == two)
+            matches!((file(one).await, file(&two).await), (Ok(one), Ok(two)) if one == two)
         })
         .await?;
-        let servers = file(&one).await?.matches("\n    server ").count();
+        let servers = file(one).await?.matches("\n    server ").count();
         println!("two balancers, one file, byte for byte, with {servers} servers");
         assert_eq!(servers, 5);
         Ok(())
@@ -44,20 +43,18 @@ fn a_second_balancer_comes_to_the_same_file() {
 fn a_balancer_that_is_killed_comes_back_with_the_servers_of_now() {
     test_alone(&NEEDS, async |lab| {
         let compose = Compose::up(lab.dir(), 4).await?;
-        let balancer = compose.container("balancer").await?;
-        compose.settled(&balancer, 4, SOON).await?;
         let mut webapps = compose.containers("webapp").await?;
         let comes = webapps.pop().unwrap_or_default();
         let leaves = webapps.remove(0);
         compose.docker(&["stop", &comes]).await?;
-        compose.settled(&balancer, 3, SOON).await?;
+        compose.settled(3).await?;
 
         let load = Loads::start(lab, compose.addr())?;
-        compose.docker(&["kill", &balancer]).await?;
+        compose.docker(&["kill", compose.balancer()]).await?;
         compose.docker(&["start", &comes]).await?;
         compose.docker(&["stop", &leaves]).await?;
-        compose.docker(&["start", &balancer]).await?;
-        let started = compose.started(&balancer).await?;
+        compose.docker(&["start", compose.balancer()]).await?;
+        let started = compose.started(compose.balancer()).await?;
         let wanted = hosts(&compose, webapps.iter().chain([&comes])).await?;
         let mut first = None;
         wait_for("the servers of now", SOON, async || {
@@ -78,8 +75,8 @@ fn a_balancer_that_is_killed_comes_back_with_the_servers_of_now() {
             first.map(since).transpose()?,
             since(SystemTime::now())?
         );
-        compose.settled(&balancer, 3, SOON).await?;
-        compose.never_reloaded(&balancer).await?;
+        compose.settled(3).await?;
+        compose.never_reloaded().await?;
         // While it was dead they failed, by nature.
         for report in load.stop().await? {
             println!("meanwhile: {report:?}");

@@ -15,22 +15,20 @@ const NEEDS: [Need; 4] = [
     Need::Program("nsenter"),
 ];
 const SOON: Duration = Duration::from_secs(20);
-/// Serf says `failed` after 5 to 30 s.
-const LATE: Duration = Duration::from_secs(60);
+/// Serf says `failed` after 5 to 30 s, and refuses the name for as long again.
+const LATE: Duration = Duration::from_secs(120);
 
 /// The same address is given back, as `docker network connect --ip` does it.
 #[test]
 fn a_web_server_without_its_network_is_out_and_comes_back() {
     test_alone(&NEEDS, async |lab| {
         let compose = Compose::up(lab.dir(), 3).await?;
-        let balancer = compose.container("balancer").await?;
-        compose.settled(&balancer, 3, SOON).await?;
         let webapp = compose.container("webapp").await?;
         let addr = compose.web(&webapp).await?.ip().to_string();
         let load = Loads::start(lab, compose.addr())?;
         let since = Instant::now();
         compose.disconnect(&webapp).await?;
-        compose.settled(&balancer, 2, SOON).await?;
+        compose.settled(2).await?;
         println!("without its network it is out after {:?}", since.elapsed());
         tokio::time::sleep(SOON.saturating_sub(since.elapsed())).await;
         // What it had begun to answer is lost with it.
@@ -41,10 +39,10 @@ fn a_web_server_without_its_network_is_out_and_comes_back() {
         let load = Loads::start(lab, compose.addr())?;
         let since = Instant::now();
         compose.connect(&webapp, &addr).await?;
-        compose.settled(&balancer, 3, LATE).await?;
+        compose.settles(compose.balancer(), 3, LATE).await?;
         println!("connected again it is back after {:?}", since.elapsed());
         load.nothing_failed("while it came back").await?;
-        compose.never_reloaded(&balancer).await
+        compose.never_reloaded().await
     });
 }
 
@@ -52,37 +50,39 @@ fn a_web_server_without_its_network_is_out_and_comes_back() {
 fn a_balancer_that_no_gossip_reaches_keeps_its_servers_and_says_so() {
     test_alone(&NEEDS, async |lab| {
         let compose = Compose::up(lab.dir(), 3).await?;
-        let balancer = compose.container("balancer").await?;
-        compose.settled(&balancer, 3, SOON).await?;
         let load = Loads::start(lab, compose.addr())?;
         let rules = "add table inet cut; \
             add chain inet cut in { type filter hook input priority 0; }; \
             add chain inet cut out { type filter hook output priority 0; }; \
             add rule inet cut in meta l4proto { tcp, udp } th dport 7946 drop; \
             add rule inet cut out meta l4proto { tcp, udp } th dport 7946 drop";
-        compose.firewall(&balancer, rules).await?;
-        gossip_says(&compose, &balancer, "failed").await?;
-        let status = compose.status(&balancer).await?;
+        compose.firewall(compose.balancer(), rules).await?;
+        gossip_says(&compose, "failed").await?;
+        let status = compose.status().await?;
         assert_eq!(status.servers("ready"), 3, "{}", status.0);
         let age = &status.0["agent"]["members_age_seconds"];
         ensure!(age.is_u64(), "{}", status.0);
         println!(
             "{}",
-            compose.exec(&balancer, &["serf-haproxy", "status"]).await?
+            compose
+                .exec(compose.balancer(), &["serf-haproxy", "status"])
+                .await?
         );
-        compose.firewall(&balancer, "delete table inet cut").await?;
-        gossip_says(&compose, &balancer, "alive").await?;
-        compose.settled(&balancer, 3, SOON).await?;
+        compose
+            .firewall(compose.balancer(), "delete table inet cut")
+            .await?;
+        gossip_says(&compose, "alive").await?;
+        compose.settled(3).await?;
         load.nothing_failed("while gossip was cut and healed")
             .await?;
-        compose.never_reloaded(&balancer).await
+        compose.never_reloaded().await
     });
 }
 
 /// Of all three servers.
-async fn gossip_says(compose: &Compose, balancer: &str, word: &str) -> Result<()> {
+async fn gossip_says(compose: &Compose, word: &str) -> Result<()> {
     wait_for(&format!("gossip to call them {word}"), LATE, async || {
-        let status = compose.status(balancer).await;
+        let status = compose.status().await;
         status.is_ok_and(|status| {
             let servers = status.0["backends"]["nodes"]["servers"].as_object();
             servers.is_some_and(|servers| {
@@ -105,15 +105,13 @@ const WAYS: [(&str, bool, u8); 3] = [
 fn a_web_server_comes_back_at_another_address() {
     test_alone(&NEEDS, async |lab| {
         let compose = Compose::up(lab.dir(), 3).await?;
-        let balancer = compose.container("balancer").await?;
-        compose.settled(&balancer, 3, SOON).await?;
         let webapp = compose.container("webapp").await?;
         let load = Loads::start(lab, compose.addr())?;
         for way in WAYS {
-            moves(&compose, &balancer, &webapp, way).await?;
+            moves(&compose, &webapp, way).await?;
         }
         load.nothing_failed("meanwhile").await?;
-        compose.never_reloaded(&balancer).await
+        compose.never_reloaded().await
     });
 }
 
@@ -122,12 +120,11 @@ fn a_web_server_comes_back_at_another_address() {
 fn a_name_that_serf_still_knows_comes_back_at_another_address() {
     test_alone(&NEEDS, async |lab| {
         let compose = Compose::up(lab.dir(), 2).await?;
-        let balancer = compose.container("balancer").await?;
         let webapp = compose.start_named("web").await?;
-        compose.settled(&balancer, 3, SOON).await?;
+        compose.settled(3).await?;
         let load = Loads::start(lab, compose.addr())?;
         for way in WAYS {
-            moves(&compose, &balancer, &webapp, way).await?;
+            moves(&compose, &webapp, way).await?;
             let said = async |container: &str, words: &str| {
                 let log = compose.docker(&["logs", container]).await?;
                 let lines = log.lines().filter(|line| line.contains(words));
@@ -135,25 +132,24 @@ fn a_name_that_serf_still_knows_comes_back_at_another_address() {
             };
             println!(
                 "so far the balancer's agent speaks of conflicts in {} lines, its own has ended {} times",
-                said(&balancer, "Name conflict").await?,
+                said(compose.balancer(), "Name conflict").await?,
                 said(&webapp, "serf ended with").await?
             );
         }
         load.nothing_failed("meanwhile").await?;
-        compose.never_reloaded(&balancer).await
+        compose.never_reloaded().await
     });
 }
 
 /// Ends one of three web servers, starts it at another address, and waits until it is served there.
 async fn moves(
     compose: &Compose,
-    balancer: &str,
     webapp: &str,
     (how, noticed, last): (&str, bool, u8),
 ) -> Result<()> {
     compose.docker(&[how, webapp]).await?;
     if noticed {
-        compose.settled(balancer, 2, SOON).await?;
+        compose.settled(2).await?;
     }
     compose.disconnect(webapp).await?;
     compose.connect(webapp, &format!("{NET}.{last}")).await?;
@@ -170,5 +166,5 @@ async fn moves(
         "at another address after a {how} that Serf {serf} noticed: served after {:?}",
         since.elapsed()
     );
-    compose.settled(balancer, 3, LATE).await
+    compose.settles(compose.balancer(), 3, LATE).await
 }

@@ -9,7 +9,6 @@ use integration::wrk::Loads;
 use integration::{Need, test_alone, web};
 
 const NEEDS: [Need; 2] = [Need::Compose, Need::Wrk];
-const SOON: Duration = Duration::from_secs(20);
 /// What `docker stop` grants.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -17,35 +16,33 @@ const GRACE: Duration = Duration::from_secs(10);
 fn web_servers_come_and_go_and_nobody_notices() {
     test_alone(&NEEDS, async |lab| {
         let compose = Compose::up(lab.dir(), 1).await?;
-        let balancer = compose.container("balancer").await?;
-        compose.settled(&balancer, 1, SOON).await?;
         let load = Loads::start(lab, compose.addr())?;
         compose.scale(10).await?;
-        compose.settled(&balancer, 10, SOON).await?;
+        compose.settled(10).await?;
         first_requests(&compose, "nine at once").await?;
         compose.scale(4).await?;
-        compose.settled(&balancer, 4, SOON).await?;
+        compose.settled(4).await?;
 
         let webapps = compose.containers("webapp").await?;
         let [stopped, killed, ..] = &webapps[..] else {
             anyhow::bail!("{webapps:?}");
         };
         stop(&compose, stopped).await?;
-        compose.settled(&balancer, 3, SOON).await?;
+        compose.settled(3).await?;
         compose.docker(&["kill", killed]).await?;
-        compose.settled(&balancer, 2, SOON).await?;
+        compose.settled(2).await?;
         compose.docker(&["start", stopped, killed]).await?;
-        compose.settled(&balancer, 4, SOON).await?;
+        compose.settled(4).await?;
         for webapp in &webapps {
             compose.docker(&["restart", webapp]).await?;
-            compose.settled(&balancer, 4, SOON).await?;
+            compose.settled(4).await?;
         }
         first_requests(&compose, "one by one").await?;
         compose.scale(2).await?;
-        compose.settled(&balancer, 2, SOON).await?;
+        compose.settled(2).await?;
         load.nothing_failed("1, 10, 4, a stop, a kill, all restarted, 2")
             .await?;
-        compose.never_reloaded(&balancer).await
+        compose.never_reloaded().await
     });
 }
 
@@ -54,15 +51,13 @@ fn web_servers_come_and_go_and_nobody_notices() {
 fn who_is_stopped_finishes_its_requests() {
     test_alone(&NEEDS, async |lab| {
         let compose = Compose::up(lab.dir(), 2).await?;
-        let balancer = compose.container("balancer").await?;
-        compose.settled(&balancer, 2, SOON).await?;
         let webapps = compose.containers("webapp").await?;
         for webapp in &webapps {
             let slow = web::post(compose.web(webapp).await?, "/delay", r#"{"ms": 2000}"#).await;
             assert_eq!(slow.map(|(status, _)| status), Some(204));
         }
         // While the first is stopped, each of the two has a request.
-        for stopped in [&webapps[0], &balancer] {
+        for stopped in [&*webapps[0], compose.balancer()] {
             let requests = tokio::spawn({
                 let (one, two) = (web::get(compose.addr(), "/"), web::get(compose.addr(), "/"));
                 async { tokio::join!(one, two) }

@@ -14,26 +14,24 @@ const SOON: Duration = Duration::from_secs(20);
 fn what_is_killed_comes_back() {
     test_alone(&NEEDS, async |lab| {
         let compose = Compose::up(lab.dir(), 3).await?;
-        let balancer = compose.container("balancer").await?;
-        compose.settled(&balancer, 3, SOON).await?;
         let webapp = compose.container("webapp").await?;
         let load = Loads::start(lab, compose.addr())?;
         for (container, service) in [
-            (&balancer, "serf"),
-            (&balancer, "serf-haproxy"),
-            (&balancer, "haproxy/log"),
+            (compose.balancer(), "serf"),
+            (compose.balancer(), "serf-haproxy"),
+            (compose.balancer(), "haproxy/log"),
             (&webapp, "serf"),
             (&webapp, "webapp"),
             (&webapp, "webapp/log"),
         ] {
             kill_often(&compose, container, service).await?;
-            compose.settled(&balancer, 3, SOON).await?;
+            compose.settled(3).await?;
         }
         load.nothing_failed("all but haproxy killed").await?;
-        kill_often(&compose, &balancer, "haproxy").await?;
-        compose.settled(&balancer, 3, SOON).await?;
-        compose.never_reloaded(&balancer).await?;
-        for container in [&balancer, &webapp] {
+        kill_often(&compose, compose.balancer(), "haproxy").await?;
+        compose.settled(3).await?;
+        compose.never_reloaded().await?;
+        for container in [compose.balancer(), &webapp] {
             orphans_are_reaped(&compose, container).await?;
         }
         Ok(())
