@@ -30,6 +30,7 @@ demo: rust ## the main job on loopback, in about a minute; KEEP=1 leaves it up
 
 lab: rust ## the tour of the container lab (docs/lab.md); KEEP=1 leaves it up
 	@scripts/setup --lab
+	@docker info >/dev/null 2>&1 || { echo 'lab: no docker answers here (scripts/setup --docker installs it)'; exit 1; }
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin serfctl --bin webapp
 	@KEEP=$(KEEP) lab/tour $(abspath $(target))
 

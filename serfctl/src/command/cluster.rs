@@ -96,10 +96,10 @@ pub(crate) struct ForceLeaveArgs {
 #[command(after_help = "\
 Examples:
   serfctl tags --set role=backend --delete canary")]
+#[group(id = "change", required = true, multiple = true)]
 pub(crate) struct TagsArgs {
     /// A tag to set; may be repeated. All tags together may have 512 bytes
-    #[arg(long, value_name = "KEY=VALUE", value_parser = OsStringValueParser::new().try_map(tag),
-        required_unless_present = "delete")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = OsStringValueParser::new().try_map(tag))]
     set: Vec<(BString, BString)>,
 
     /// A tag to take away; may be repeated
