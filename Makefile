@@ -58,7 +58,7 @@ lint: rust ## formatting, clippy, docs, shell syntax, licenses
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
-	@for script in scripts/* lab/tour lab/stage lab/bin/*; do sh -n $$script; done
+	@for script in scripts/* lab/tour lab/stage lab/bin/* lab/s6/*/*/run lab/s6/*/*/finish lab/s6/*/.s6-svscan/SIGTERM; do sh -n $$script; done
 	@bash -n .ci/run
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo 'lint: cargo-deny is not here (make tools), licenses not checked'; fi

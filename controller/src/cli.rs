@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use controller::config::Config;
 use controller::control::{Answer, Approve, ControlError, Request, ask};
 use controller::preview::preview;
+use controller::readiness::Readiness;
 use controller::reconcile::{self, RunOptions};
 use controller::render::BUILT_IN;
 
@@ -288,13 +289,16 @@ fn follow(
     notification_fd: Option<u32>,
     once: bool,
 ) -> anyhow::Result<Exit> {
+    // First of all, before anything else is opened under that number.
+    let readiness = Readiness::new(notification_fd)
+        .context("cannot write to the file descriptor of --notification-fd")?;
     let env: Vec<_> = environment().collect();
     let config = Config::load(path, env.clone())?;
     let options = RunOptions {
         config_path: path.to_owned(),
         env,
         adopt,
-        notification_fd,
+        readiness,
     };
     let runtime = runtime()?;
     if once {

@@ -4,6 +4,9 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
 /// Whom to tell, once.
 #[derive(Debug)]
 pub struct Readiness {
@@ -12,16 +15,15 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// With the file descriptor of s6's `notification-fd`, if there is one; `NOTIFY_SOCKET` is looked for anyway.
+    /// With the file descriptor of s6's `notification-fd`, if there is one; `NOTIFY_SOCKET` is looked for anyway. To be
+    /// made before anything is opened that could get the same number.
     ///
     /// # Errors
     /// When nothing is open under that number.
     pub fn new(notification_fd: Option<u32>) -> io::Result<Self> {
-        let path = notification_fd.map(|fd| format!("/proc/self/fd/{fd}"));
-        let s6 = path.map(|path| File::options().write(true).open(path));
         Ok(Self {
             told: false,
-            s6: s6.transpose()?,
+            s6: notification_fd.map(inherited).transpose()?,
         })
     }
 
@@ -40,6 +42,21 @@ impl Readiness {
         {
             tracing::debug!(%error, "cannot write to the notification file descriptor");
         }
+    }
+}
+
+/// What this process was started with under that number. `/proc/self/fd` would ask for rights anew, which a pipe of
+/// root's does not give to the user that `s6-setuidgid` made of it; it serves where a sandbox forbids the other way.
+fn inherited(fd: u32) -> io::Result<File> {
+    let number = i32::try_from(fd).map_err(|_| Errno::BADF)?;
+    let own = pidfd_open(getpid(), PidfdFlags::empty())
+        .and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty()));
+    match own {
+        Ok(own) => Ok(own.into()),
+        Err(Errno::BADF) => Err(Errno::BADF.into()),
+        Err(_) => File::options()
+            .write(true)
+            .open(format!("/proc/self/fd/{fd}")),
     }
 }
 

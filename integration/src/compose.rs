@@ -16,14 +16,16 @@ use crate::process::{find_program, output};
 use crate::wait::wait_for;
 
 /// The first three numbers of the network: not those of `make lab`.
-pub const NET: &str = "192.168.43";
+pub const NET: &str = "192.168.142";
 /// Where the application listens.
 const WEB_PORT: u16 = 3000;
+/// Between two looks at a balancer, which cost it something.
+const LOOK: Duration = Duration::from_millis(50);
 /// A change is in force within this: Serf may take 30 s to call a member failed.
 const SOON: Duration = Duration::from_secs(45);
 /// Images are built and containers started within this.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// The images: not those of `make lab`, which are of a release build.
+/// The project and its images: not those of `make lab`, which are of a release build.
 const IMAGE: &str = "serf-haproxy-lab-test";
 
 /// Why there can be no container lab here; none where there can.
@@ -83,13 +85,15 @@ impl Compose {
         let lab = Self {
             logs: dir.to_owned(),
             dir: copy,
-            project: format!("lab{}", std::process::id()),
+            project: IMAGE.to_owned(),
             balancer: String::new(),
             http: free_port()?,
             stats: free_port()?,
         };
         let mut stage = Command::new(lab.dir.join("stage"));
         output(stage.arg(binaries()?)).await?;
+        // What a test left that was killed.
+        lab.take_down()?;
         Ok(lab)
     }
 
@@ -301,7 +305,7 @@ impl Compose {
         )?))
     }
 
-    /// Waits until the balancer has so many servers ready and no other one, and its file says so.
+    /// Waits until the balancer has so many servers ready, and its file says so.
     ///
     /// # Errors
     /// When it has not in 45 s.
@@ -315,11 +319,14 @@ impl Compose {
     /// When it has not in time.
     pub async fn settles(&self, balancer: &str, servers: usize, within: Duration) -> Result<()> {
         let what = format!("{servers} servers in {balancer}");
-        wait_for(&what, within, async || {
-            let status = self.status_of(balancer).await;
-            status.is_ok_and(|status| status.servers("ready") == servers && status.is_whole())
-        })
-        .await
+        let mut last = None;
+        let settled = wait_for(&what, within, async || {
+            tokio::time::sleep(LOOK).await;
+            let status = last.insert(self.status_of(balancer).await);
+            matches!(status, Ok(status) if status.servers("ready") == servers && status.is_whole())
+        });
+        let settled = settled.await;
+        settled.with_context(|| format!("{last:?}"))
     }
 
     /// Fails if the balancer has reloaded HAProxy since its controller started.

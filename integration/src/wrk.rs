@@ -14,7 +14,7 @@ use crate::process::Process;
 /// Connections of each of two loads: little enough to leave the others their turn.
 const CLIENTS: usize = 2;
 /// Longer than any scenario, each of which ends its loads itself.
-const LONGEST: Duration = Duration::from_secs(400);
+const LONGEST: Duration = Duration::from_secs(900);
 
 /// Whether a client keeps its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,8 @@ async fn value(stage: &Stage, server: &str, column: &str) -> Result<String> {
 async fn deleted(stage: &Stage) -> Result<()> {
     let deleted = async || {
         let reply = stage.haproxy.command("del server nodes/s4").await;
-        reply.is_ok_and(|reply| reply.contains("deleted"))
+        // A refusal speaks of servers that can be deleted.
+        reply.is_ok_and(|reply| reply.contains("Server deleted"))
     };
     wait_for("s4 to be deleted", SOON, async || {
         let maint = stage.haproxy.command("set server nodes/s4 state maint");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use integration::compose::Compose;
 use integration::wrk::Loads;
 use integration::{Need, test_alone, wait_for};
@@ -24,6 +24,8 @@ fn what_is_killed_comes_back() {
             (&webapp, "webapp"),
             (&webapp, "webapp/log"),
         ] {
+            // The controller counts from its own start.
+            compose.never_reloaded().await?;
             kill_often(&compose, container, service).await?;
             compose.settled(3).await?;
         }
@@ -95,9 +97,6 @@ async fn orphans_are_reaped(compose: &Compose, container: &str) -> Result<()> {
         zombies().await.is_ok_and(|zombies| zombies == 0)
     })
     .await?;
-    let processes = ["sh", "-c", "ls -d /proc/[0-9]* | wc -l"];
-    let processes = compose.exec(container, &processes).await?;
-    println!("{container}: {} processes, no zombie", processes.trim());
-    ensure!(!processes.trim().is_empty(), "nothing counted");
+    println!("{container}: no zombie");
     Ok(())
 }

@@ -64,11 +64,14 @@ impl Selection {
 
     /// The same with another status for whoever names none.
     pub(crate) fn filters_or_status(&self, status: &str) -> Vec<Filter> {
-        let status = self
-            .status
-            .is_none()
-            .then(|| Filter::Status(status.to_owned()));
-        self.filters().into_iter().chain(status).collect()
+        let mut filters = self.filters();
+        if !filters
+            .iter()
+            .any(|filter| matches!(filter, Filter::Status(_)))
+        {
+            filters.push(Filter::Status(status.to_owned()));
+        }
+        filters
     }
 
     /// Whether a flag was used that `serf` has deprecated.

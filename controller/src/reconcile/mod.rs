@@ -60,7 +60,7 @@ const ONCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(
 const UNREACHABLE_RETRY: Duration = Duration::from_millis(200);
 
 /// What `run` was asked for beside its config.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RunOptions {
     /// Where the config came from; read again on SIGHUP.
     pub config_path: PathBuf,
@@ -68,8 +68,8 @@ pub struct RunOptions {
     pub env: Vec<(String, String)>,
     /// Whether a configuration file of somebody else's may be replaced; a copy is kept.
     pub adopt: bool,
-    /// Where s6 waits for a newline once everything is in place.
-    pub notification_fd: Option<u32>,
+    /// Whom to tell once everything is in place.
+    pub readiness: Readiness,
 }
 
 /// Why the controller cannot start.
@@ -105,9 +105,6 @@ pub enum RunError {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// Nothing is open under the number that the supervisor gave.
-    #[error("cannot write to the file descriptor of --notification-fd")]
-    NotificationFd(#[source] std::io::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
@@ -372,7 +369,6 @@ struct Reconciler {
     counters: Counters,
     published: watch::Sender<Arc<Published>>,
     tasks: JoinSet<()>,
-    readiness: Readiness,
 }
 
 /// A text and its stamp.

@@ -19,7 +19,7 @@ impl Reconciler {
     pub(super) fn publish(&mut self) {
         let current = self.is_current();
         if current {
-            self.readiness.tell();
+            self.options.readiness.tell();
         }
         let status = self.status();
         let plan = PendingPlan {

@@ -27,8 +27,6 @@ use crate::render::FIRST_LINE;
 use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
-use crate::readiness::Readiness;
-
 use super::{
     Design, Drift, Files, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text,
     chain,
@@ -42,7 +40,6 @@ pub(super) async fn start(
     config: Config,
     options: RunOptions,
 ) -> Result<(Reconciler, Inputs), RunError> {
-    let readiness = Readiness::new(options.notification_fd).map_err(RunError::NotificationFd)?;
     let design = Design::load(config)?;
     design.warn();
     let config = Arc::clone(&design.config);
@@ -109,7 +106,6 @@ pub(super) async fn start(
         counters: Counters::default(),
         published,
         tasks,
-        readiness,
     };
     reconciler.files.take(&reconciler.design).await;
     reconciler.select();

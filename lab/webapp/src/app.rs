@@ -105,7 +105,7 @@ async fn greet(
     ConnectInfo(local): ConnectInfo<Local>,
     headers: HeaderMap,
 ) -> Response {
-    let known = headers
+    let given = headers
         .get(header::COOKIE)
         .and_then(|cookies| id_of(cookies.to_str().ok()?));
     let (delay, fails) =
@@ -114,7 +114,7 @@ async fn greet(
     if fails {
         return (StatusCode::INTERNAL_SERVER_ERROR, "told to fail\n").into_response();
     }
-    let (id, views) = app.with(|state| state.sessions.view(known, fastrand::u64(..)));
+    let (id, views) = app.with(|state| state.sessions.view(given, fastrand::u64(..)));
     let session = format!("{id:016x}");
     let cookie = format!("{COOKIE}={session}; Path=/; HttpOnly; SameSite=Lax");
     let greeting = Greeting {

@@ -38,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
     writeln!(io::stderr(), "listening on {}", args.listen)?;
     let app = App::new(host.trim().to_owned(), args.tag);
@@ -48,7 +49,6 @@ async fn main() -> anyhow::Result<()> {
             .and_then(|mut supervisor| supervisor.write_all(b"\n"))
             .with_context(|| format!("cannot tell the supervisor through {path}"))?;
     }
-    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     let service = app
         .router()
         .into_make_service_with_connect_info::<app::Local>();

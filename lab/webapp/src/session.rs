@@ -15,11 +15,9 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Counts a view: the session's id and how many it has now. An id that is not known here begins anew.
-    pub(crate) fn view(&mut self, known: Option<u64>, fresh: u64) -> (u64, u64) {
-        let id = known
-            .filter(|id| self.views.contains_key(id))
-            .unwrap_or(fresh);
+    /// Counts a view: the session's id and how many it has now. An id that is not known here counts from one.
+    pub(crate) fn view(&mut self, given: Option<u64>, fresh: u64) -> (u64, u64) {
+        let id = given.unwrap_or(fresh);
         if !self.views.contains_key(&id) {
             self.order.push_back(id);
             if self.order.len() > MAX
@@ -48,11 +46,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn views_of_a_session_are_counted_and_a_stranger_begins_anew() {
+    fn views_of_a_session_are_counted_and_one_from_elsewhere_begins_anew() {
         let mut sessions = Sessions::default();
         assert_eq!(sessions.view(None, 7), (7, 1));
         assert_eq!(sessions.view(Some(7), 8), (7, 2));
-        assert_eq!(sessions.view(Some(99), 8), (8, 1));
+        assert_eq!(sessions.view(Some(99), 8), (99, 1));
     }
 
     #[test]
@@ -62,7 +60,7 @@ mod tests {
             sessions.view(None, id);
         }
         assert_eq!(sessions.views.len(), MAX);
-        assert_eq!(sessions.view(Some(0), 1 << 40), (1 << 40, 1));
+        assert_eq!(sessions.view(Some(0), 1 << 40), (0, 1));
     }
 
     #[test]
