@@ -1,17 +1,15 @@
 //! Arguments and environment in, a [`Cli`] out.
 //!
-//! Scripts written for `serf` keep working: every long flag is also taken with one dash, as Go's `flag` package
-//! has them (`-status=alive`, `-status alive`), a flag given twice counts the last time, and a switch may carry
-//! its value (`-detailed=false`).
+//! Scripts written for `serf` keep working: flags are taken as [`words`](crate::words) says, and a flag given twice counts the last
+//! time.
 
-use std::{env, ffi::OsString, fs, path::PathBuf, time::Duration};
+use std::ffi::OsString;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::command::{
     cluster::{EventArgs, ForceLeaveArgs, JoinArgs, TagsArgs},
     doctor::DoctorArgs,
-    duration,
     info::InfoArgs,
     keys::KeysArgs,
     monitor::MonitorArgs,
@@ -21,12 +19,7 @@ use crate::command::{
     wait::WaitArgs,
     watch::WatchArgs,
 };
-use crate::{exit::Failure, members::MembersArgs};
-
-/// Where an agent listens unless told otherwise.
-const DEFAULT_ADDR: &str = "127.0.0.1:7373";
-/// How long an agent may take to answer, unless told otherwise.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::{agent::AgentArgs, members::MembersArgs, words::two_dashes};
 
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
@@ -48,113 +41,6 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Agent")]
-pub(crate) struct AgentArgs {
-    /// RPC address of the Serf agent [env: SERF_RPC_ADDR] [default: 127.0.0.1:7373]
-    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = address)]
-    rpc_addr: Option<String>,
-
-    /// RPC auth key of the Serf agent; the environment keeps it out of the process list [env: SERF_RPC_AUTH]
-    #[arg(long, global = true, value_name = "KEY")]
-    rpc_auth: Option<String>,
-
-    /// A file with the RPC auth key, which goes before the key itself [env: SERF_RPC_AUTH_FILE]
-    #[arg(long, global = true, value_name = "FILE")]
-    rpc_auth_file: Option<PathBuf>,
-
-    /// How long to wait for the connection, and for each answer [default: 10s; longer for what asks all members]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
-    rpc_timeout: Option<Duration>,
-}
-
-impl AgentArgs {
-    /// `host:port`; an empty environment means the default, as for `serf`.
-    pub(crate) fn addr(&self) -> String {
-        let environment = || env::var("SERF_RPC_ADDR").ok();
-        let given = self.rpc_addr.clone().or_else(environment);
-        given
-            .filter(|addr| !addr.is_empty())
-            .unwrap_or_else(|| DEFAULT_ADDR.to_owned())
-    }
-
-    /// How long the connection, and each answer, may take.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.rpc_timeout.unwrap_or(DEFAULT_TIMEOUT)
-    }
-
-    /// The same for an answer that takes the agent longer by nature, unless it was said.
-    pub(crate) fn timeout_or(&self, patience: Duration) -> Duration {
-        self.rpc_timeout.unwrap_or(patience)
-    }
-
-    /// The auth key: of flags and then of the environment, from its file where one is given, else the key itself. An
-    /// empty one is none.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read.
-    pub(crate) fn auth_key(&self) -> Result<Option<String>, Failure> {
-        let given = (self.rpc_auth_file.clone(), self.rpc_auth.clone());
-        let (file, key) = match given {
-            (None, None) => (
-                env::var_os("SERF_RPC_AUTH_FILE").map(PathBuf::from),
-                env::var("SERF_RPC_AUTH").ok(),
-            ),
-            given => given,
-        };
-        let key = match file.filter(|path| !path.as_os_str().is_empty()) {
-            Some(path) => match fs::read_to_string(&path) {
-                Ok(key) => Some(key.lines().next().unwrap_or_default().to_owned()),
-                Err(source) => return Err(Failure::KeyFile { path, source }),
-            },
-            None => key,
-        };
-        Ok(key.filter(|key| !key.is_empty()))
-    }
-
-    /// The agent that a command line being completed names, as far as it goes, else the environment.
-    pub(crate) fn of_completion(
-        args: impl IntoIterator<Item = OsString>,
-        patience: Duration,
-    ) -> Self {
-        let mut args = args
-            .into_iter()
-            .filter_map(|arg| arg.into_string().ok())
-            .peekable();
-        let mut agent = Self {
-            rpc_addr: None,
-            rpc_auth: None,
-            rpc_auth_file: None,
-            rpc_timeout: Some(patience),
-        };
-        while let Some(arg) = args.next() {
-            let name = arg.trim_start_matches('-');
-            let (name, value) = match name.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (name, args.peek().cloned()),
-            };
-            match name {
-                "rpc-addr" => agent.rpc_addr = value,
-                "rpc-auth" => agent.rpc_auth = value,
-                "rpc-auth-file" => agent.rpc_auth_file = value.map(PathBuf::from),
-                _ => {}
-            }
-        }
-        agent
-    }
-
-    /// The same for another agent.
-    pub(crate) fn at(&self, addr: &str) -> Self {
-        Self {
-            rpc_addr: Some(addr.to_owned()),
-            rpc_auth: self.rpc_auth.clone(),
-            rpc_auth_file: self.rpc_auth_file.clone(),
-            rpc_timeout: self.rpc_timeout,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -214,26 +100,6 @@ Examples:
     },
 }
 
-/// How data is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people, as `serf` prints it
-    Text,
-    /// One document, in the shape of `serf` where it has one
-    Json,
-    /// A document on each line
-    Ndjson,
-}
-
-/// How is printed what goes on and on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LineFormat {
-    /// For people
-    Text,
-    /// A document on each line
-    Ndjson,
-}
-
 impl Cli {
     /// Reads the arguments, the program's name first.
     ///
@@ -248,108 +114,10 @@ impl Cli {
     }
 }
 
-/// The arguments with Go's flags written as clap has them: `-name x` becomes `--name=x`.
-///
-/// A value is never looked into, even where it starts with a dash, and neither is anything after `--`. A single
-/// letter stays what it is.
-fn two_dashes(root: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut args = args.into_iter();
-    let mut out: Vec<OsString> = args.next().into_iter().collect();
-    let mut command = root;
-    while let Some(arg) = args.next() {
-        if arg == "--" {
-            out.push(arg);
-            out.extend(args);
-            break;
-        }
-        let Some(name) = flag_name(&arg) else {
-            command = arg
-                .to_str()
-                .and_then(|name| command.find_subcommand(name))
-                .unwrap_or(command);
-            out.push(arg);
-            continue;
-        };
-        if takes_hyphens(command) && !knows(root, name) && !knows(command, name) {
-            out.push(arg);
-            continue;
-        }
-        let mut flag = OsString::from(if arg.as_encoded_bytes().starts_with(b"--") {
-            ""
-        } else {
-            "-"
-        });
-        flag.push(&arg);
-        if (takes_next(root, name) || takes_next(command, name))
-            && let Some(value) = args.next()
-        {
-            flag.push("=");
-            flag.push(value);
-        }
-        out.push(flag);
-    }
-    out
-}
-
-/// `name` of `-name`, `--name` and `-name=value`, the last with its `=value`.
-pub(crate) fn flag_name(arg: &OsString) -> Option<&str> {
-    let name = arg.to_str()?.strip_prefix('-')?;
-    let name = name.strip_prefix('-').unwrap_or(name);
-    (name.split('=').next()?.chars().count() > 1).then_some(name)
-}
-
-/// Whether the argument after `--name` is its value.
-fn takes_next(command: &clap::Command, name: &str) -> bool {
-    flag_of(command, name)
-        .is_some_and(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
-}
-
-/// Whether the command has that flag, written with its value or without.
-fn knows(command: &clap::Command, name: &str) -> bool {
-    let name = name.split('=').next().unwrap_or_default();
-    name == "help" || flag_of(command, name).is_some()
-}
-
-fn flag_of<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
-    command
-        .get_arguments()
-        .find(|arg| arg.get_long() == Some(name))
-}
-
-/// Whether what looks like a flag may be data there: the payload of an event.
-fn takes_hyphens(command: &clap::Command) -> bool {
-    command
-        .get_positionals()
-        .any(clap::Arg::is_allow_hyphen_values_set)
-}
-
-fn address(text: &str) -> Result<String, &'static str> {
-    match text {
-        "" => Err("HOST:PORT is wanted"),
-        addr => Ok(addr.to_owned()),
-    }
-}
-
-/// The values Go's `flag` package takes for a switch.
-pub(crate) fn go_bool(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("true or false is wanted"),
-    }
-}
-
-pub(crate) fn key_value(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("KEY=REGEXP is wanted, as in role=web"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selection::Filter;
+    use crate::{args::Format, selection::Filter};
 
     fn read(args: &[&str]) -> Result<Cli, clap::Error> {
         Cli::read(

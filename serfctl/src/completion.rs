@@ -1,10 +1,6 @@
 //! A command line as far as it is typed in, what may come next out; and the script that asks a shell for it.
 
-use std::{
-    env,
-    ffi::{OsStr, OsString},
-    iter, process,
-};
+use std::{env, process};
 
 use clap::{Command, CommandFactory as _};
 use clap_complete::{
@@ -13,10 +9,7 @@ use clap_complete::{
 };
 use serf_rpc::MemberStatus;
 
-use crate::{
-    cli::{Cli, flag_name},
-    exit::Failure,
-};
+use crate::{cli::Cli, exit::Failure, words};
 
 /// The environment variable by which a shell's completion asks this program.
 const COMPLETE: &str = "COMPLETE";
@@ -27,9 +20,6 @@ const ZSH_OFFERS: [&str; 2] = [
     "_describe -V 'values' other",
     "_describe -V 'values' other -M 'b:=-'",
 ];
-
-/// At what bash parts a word, unlike other shells.
-const BASH_BREAKS: &[u8] = b"=:@";
 
 /// The completions for a shell, for it to source: they call this program for what may come next.
 ///
@@ -57,86 +47,11 @@ pub(crate) fn complete() {
     let directory = env::current_dir().ok();
     let answered = CompleteEnv::with_factory(completed)
         .var(COMPLETE)
-        .try_complete(question(), directory.as_deref())
+        .try_complete(words::question(), directory.as_deref())
         .unwrap_or_else(|error| error.exit());
     if answered {
         process::exit(0);
     }
-}
-
-/// The arguments with which a shell asks: some of its own, `--`, and the words of the command line being completed,
-/// written as clap has them. The word to be completed is where it was.
-pub(crate) fn question() -> Vec<OsString> {
-    let mut args: Vec<_> = env::args_os().collect();
-    let own = args.iter().position(|arg| arg == "--");
-    let mut words = args.split_off(own.map_or(args.len(), |at| at + 1));
-    if let Some(current) = bash_index() {
-        words = in_one_piece(words, current);
-    }
-    args.extend(long_flags(words));
-    args
-}
-
-/// The word that bash completes, if it is bash that asks.
-fn bash_index() -> Option<usize> {
-    env::var_os("_CLAP_COMPLETE_COMP_TYPE")?;
-    env::var("_CLAP_COMPLETE_INDEX").ok()?.parse().ok()
-}
-
-/// The words before that one in one piece each, as `--rpc-addr=127.0.0.1:7373`, which bash has in five. Empty ones
-/// after the program's name, where they mean nothing, keep the count.
-fn in_one_piece(mut words: Vec<OsString>, current: usize) -> Vec<OsString> {
-    let rest = words.split_off(current.min(words.len()));
-    let count = words.len();
-    let whole = glued(words);
-    let padding = iter::repeat_n(OsString::new(), count - whole.len());
-    let mut whole = whole.into_iter();
-    let name = whole.next();
-    name.into_iter()
-        .chain(padding)
-        .chain(whole)
-        .chain(rest)
-        .collect()
-}
-
-/// The pieces put together. A flag at the end loses its `=`, since bash puts in its value alone.
-fn glued(pieces: Vec<OsString>) -> Vec<OsString> {
-    let mut whole: Vec<OsString> = Vec::new();
-    let mut glue = false;
-    for piece in pieces {
-        let breaks = is_break(&piece);
-        match whole.last_mut() {
-            Some(last) if glue || breaks => last.push(piece),
-            _ => whole.push(piece),
-        }
-        glue = breaks;
-    }
-    if let Some(last) = whole.last_mut()
-        && let Some(flag) = last.to_str().and_then(|word| word.strip_suffix('='))
-        && flag.starts_with('-')
-    {
-        *last = flag.into();
-    }
-    whole
-}
-
-fn is_break(word: &OsStr) -> bool {
-    let bytes = word.as_encoded_bytes();
-    !bytes.is_empty() && bytes.iter().all(|byte| BASH_BREAKS.contains(byte))
-}
-
-/// The words with Go's flags as clap has them: `-name` becomes `--name`. Behind a `--` there are none.
-fn long_flags(words: Vec<OsString>) -> impl Iterator<Item = OsString> {
-    let mut ended = false;
-    words.into_iter().map(move |word| {
-        ended |= word == "--";
-        if ended || word.as_encoded_bytes().starts_with(b"--") || flag_name(&word).is_none() {
-            return word;
-        }
-        let mut flag = OsString::from("-");
-        flag.push(word);
-        flag
-    })
 }
 
 /// The definition, with values to offer where it takes any.
@@ -173,18 +88,17 @@ fn commands() -> Vec<CompletionCandidate> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use clap_complete::Shell;
 
     use super::*;
     use crate::manual;
 
-    fn words(line: &[&str]) -> Vec<OsString> {
-        line.iter().map(OsString::from).collect()
-    }
-
     /// What is offered for the last word.
     fn offered(line: &[&str]) -> Vec<String> {
-        let line: Vec<_> = long_flags(words(line)).collect();
+        let line = line.iter().map(OsString::from).collect();
+        let line: Vec<_> = words::long_flags(line).collect();
         let last = line.len() - 1;
         clap_complete::engine::complete(&mut completed(), line, last, None)
             .unwrap()
@@ -216,59 +130,6 @@ mod tests {
             offered(&["serfctl", "members", "-format=js"]),
             ["--format=json"]
         );
-    }
-
-    #[test]
-    fn nothing_but_a_flag_of_go_gets_another_dash() {
-        let given = [
-            "serfctl",
-            "-rpc-addr=a:1",
-            "query",
-            "-",
-            "-v",
-            "--node",
-            "-x=y",
-            "a",
-            "--",
-            "-name",
-        ];
-        let expected = [
-            "serfctl",
-            "--rpc-addr=a:1",
-            "query",
-            "-",
-            "-v",
-            "--node",
-            "-x=y",
-            "a",
-            "--",
-            "-name",
-        ];
-        assert_eq!(
-            long_flags(words(&given)).collect::<Vec<_>>(),
-            words(&expected)
-        );
-    }
-
-    #[test]
-    fn words_that_bash_parts_are_put_together_and_as_many() {
-        for (given, expected) in [
-            ("-rpc-addr = ::1 : 73 rtt", "_ _ _ _ -rpc-addr=::1:73 rtt"),
-            ("rtt a @ b c", "_ _ rtt a@b c"),
-            ("members -format = js", "_ members -format js"),
-            ("members -format js", "members -format js"),
-        ] {
-            let line = |text: &str| {
-                let words = text.split(' ').map(|word| word.trim_matches('_'));
-                iter::once("serfctl")
-                    .chain(words)
-                    .map(OsString::from)
-                    .collect::<Vec<_>>()
-            };
-            let (given, expected) = (line(given), line(expected));
-            let current = given.len() - 1;
-            assert_eq!(in_one_piece(given, current), expected);
-        }
     }
 
     #[test]

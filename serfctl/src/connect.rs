@@ -2,7 +2,7 @@
 
 use serf_rpc::{Client, ConnectOptions};
 
-use crate::{cli::AgentArgs, exit::Failure};
+use crate::{agent::AgentArgs, exit::Failure};
 
 /// How to connect to the agent that the arguments name.
 ///

@@ -1,9 +1,12 @@
 //! Command line for looking into a Serf cluster: arguments in, data on stdout and an exit code out.
 
+mod agent;
+mod args;
 mod cli;
 mod command;
 mod completion;
 mod connect;
+mod duration;
 mod exit;
 mod json;
 mod manual;
@@ -14,6 +17,7 @@ mod progress;
 mod selection;
 mod table;
 mod terminal;
+mod words;
 
 use std::{
     io::{self, Write as _},

@@ -13,7 +13,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serf_rpc::Member;
 
 use crate::{
-    cli::{AgentArgs, Format, go_bool},
+    agent::AgentArgs,
+    args::{Format, go_bool},
     command::diff,
     exit::{Failure, chain},
     json::{base64_of, base64_pair, document_of, line_of},

@@ -6,12 +6,7 @@ use clap::Args;
 use clap_complete::ArgValueCandidates;
 use serf_rpc::{CallError, Client, Member, MemberFilter};
 
-use crate::{
-    cli::{AgentArgs, key_value},
-    connect::connect,
-    exit::Failure,
-    names,
-};
+use crate::{agent::AgentArgs, args::key_value, connect::connect, exit::Failure, names};
 
 /// The flags that choose members.
 #[derive(Debug, Args)]

@@ -13,11 +13,7 @@ use clap_complete::ArgValueCandidates;
 use serf_rpc::{Client, TagChange, UserEvent};
 
 use crate::{
-    cli::{AgentArgs, go_bool},
-    connect::connect,
-    exit::Failure,
-    names,
-    terminal::escape,
+    agent::AgentArgs, args::go_bool, connect::connect, exit::Failure, names, terminal::escape,
 };
 
 /// The agent waits so long for a silent address with `-profile=wan`.

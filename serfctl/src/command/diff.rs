@@ -10,7 +10,7 @@ use serde::Serialize;
 use serf_rpc::Member;
 
 use crate::{
-    cli::Format,
+    args::Format,
     exit::Failure,
     json::{base64_of, document_of, line_of},
     members::{socket_addr, tags},

@@ -15,7 +15,8 @@ use serf_rpc::{Client, LogLevel, Member, MemberStatus, Query, QueryReply, Stats}
 use tokio::time::timeout;
 
 use crate::{
-    cli::{AgentArgs, Format},
+    agent::AgentArgs,
+    args::Format,
     command::answers,
     connect::connect,
     exit::Failure,

@@ -6,7 +6,8 @@ use clap::Args;
 use serf_rpc::Stats;
 
 use crate::{
-    cli::{AgentArgs, Format},
+    agent::AgentArgs,
+    args::Format,
     connect::connect,
     exit::Failure,
     json::{base64_pair, document_of, line_of},

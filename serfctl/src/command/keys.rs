@@ -8,7 +8,8 @@ use serde::Serialize;
 use serf_rpc::{BString, CallError, KeyReply};
 
 use crate::{
-    cli::{AgentArgs, Format, go_bool},
+    agent::AgentArgs,
+    args::{Format, go_bool},
     connect::connect,
     exit::Failure,
     json::{base64_pair, document_of, line_of},

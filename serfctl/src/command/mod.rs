@@ -4,7 +4,6 @@ mod answers;
 pub(crate) mod cluster;
 pub(crate) mod diff;
 pub(crate) mod doctor;
-pub(crate) mod duration;
 pub(crate) mod info;
 pub(crate) mod keys;
 pub(crate) mod monitor;

@@ -13,7 +13,8 @@ use serf_rpc::{
 };
 
 use crate::{
-    cli::{AgentArgs, LineFormat},
+    agent::AgentArgs,
+    args::LineFormat,
     command::watch::now,
     connect::connect,
     exit::{Failure, chain},

@@ -11,9 +11,11 @@ use serde::Serialize;
 use serf_rpc::{Client, Member, MemberFilter, MemberStatus, Query, QueryReply};
 
 use crate::{
-    cli::{AgentArgs, Format, go_bool, key_value},
-    command::{answers, duration},
+    agent::AgentArgs,
+    args::{Format, go_bool, key_value},
+    command::answers,
     connect::connect,
+    duration,
     exit::Failure,
     json::{base64_of, base64_pair, document_of, line_of},
     names, output,

@@ -8,7 +8,8 @@ use serde::Serialize;
 use serf_rpc::{Client, MemberStatus, Query, QueryReply};
 
 use crate::{
-    cli::{AgentArgs, Format, go_bool},
+    agent::AgentArgs,
+    args::{Format, go_bool},
     command::answers,
     connect::connect,
     exit::Failure,

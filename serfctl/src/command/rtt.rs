@@ -9,7 +9,8 @@ use serde::Serialize;
 use serf_rpc::{Client, Coordinate};
 
 use crate::{
-    cli::{AgentArgs, Format},
+    agent::AgentArgs,
+    args::Format,
     connect::connect,
     exit::Failure,
     json::{document_of, line_of},

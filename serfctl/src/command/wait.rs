@@ -7,8 +7,8 @@ use serf_rpc::CallError;
 use tokio::time::timeout;
 
 use crate::{
-    cli::AgentArgs,
-    command::duration,
+    agent::AgentArgs,
+    duration,
     exit::{Failure, chain},
     progress::Progress,
     selection::{self, Filter, Selection},

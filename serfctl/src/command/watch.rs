@@ -11,7 +11,8 @@ use serf_rpc::{
 };
 
 use crate::{
-    cli::{AgentArgs, LineFormat},
+    agent::AgentArgs,
+    args::LineFormat,
     connect,
     exit::{Failure, chain},
     members::{Row, socket_addr, tags},
