@@ -40,6 +40,12 @@ pub(crate) fn missing() -> Option<String> {
         .then(|| "neither docker-compose nor docker compose found".to_owned())
 }
 
+/// Whether the long form of the scenarios is wanted (`CAMPAIGN` is set).
+#[must_use]
+pub fn is_campaign() -> bool {
+    std::env::var_os("CAMPAIGN").is_some()
+}
+
 fn program() -> Option<Vec<&'static str>> {
     if find_program("docker-compose").is_some() {
         return Some(vec!["docker-compose"]);

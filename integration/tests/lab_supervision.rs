@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use integration::compose::Compose;
+use integration::compose::{Compose, is_campaign};
 use integration::wrk::Loads;
 use integration::{Need, test_alone, wait_for};
 
@@ -40,11 +40,10 @@ fn what_is_killed_comes_back() {
     });
 }
 
-/// Kills a supervised process so often, and waits each time until it is back and says that it is ready. KILLS=10 is the
-/// campaign.
+/// Kills a supervised process once, in a campaign ten times, and waits each time until it is back and says that it is
+/// ready.
 async fn kill_often(compose: &Compose, container: &str, service: &str) -> Result<()> {
-    let kills = std::env::var("KILLS").ok();
-    let kills = kills.and_then(|kills| kills.parse().ok()).unwrap_or(1);
+    let kills = if is_campaign() { 10 } else { 1 };
     let dir = format!("/service/{service}");
     let (mut back, mut ready) = (Vec::new(), Vec::new());
     for _ in 0..kills {
