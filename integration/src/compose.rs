@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(45);
 /// Images are built and containers started within this.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The project and its images: not those of `make lab`, which are of a release build.
-const IMAGE: &str = "serf-haproxy-lab-test";
+const PROJECT: &str = "serf-haproxy-lab-test";
 
 /// Why there can be no container lab here; none where there can.
 #[must_use]
@@ -61,7 +61,6 @@ fn program() -> Option<Vec<&'static str>> {
 pub struct Compose {
     logs: PathBuf,
     dir: PathBuf,
-    project: String,
     balancer: String,
     http: u16,
     stats: u16,
@@ -91,7 +90,6 @@ impl Compose {
         let lab = Self {
             logs: dir.to_owned(),
             dir: copy,
-            project: IMAGE.to_owned(),
             balancer: String::new(),
             http: free_port()?,
             stats: free_port()?,
@@ -147,7 +145,7 @@ impl Compose {
     /// When docker refuses.
     pub async fn start_named(&self, name: &str) -> Result<String> {
         let node = format!("SERF_NODE={name}");
-        let container = format!("{}_{name}", self.project);
+        let container = format!("{}_{name}", PROJECT);
         let run = ["run", "--detach", "--use-aliases", "-e", &node, "--name"];
         self.compose(&[&run[..], &[&container, "webapp"]].concat())
             .await?;
@@ -167,7 +165,7 @@ impl Compose {
     }
 
     fn listing(&self, filter: &[&str]) -> Command {
-        let project = format!("label=com.docker.compose.project={}", self.project);
+        let project = format!("label=com.docker.compose.project={}", PROJECT);
         let mut list = Command::new("docker");
         list.args(["ps", "--all", "--format", "{{.Names}}"])
             .args(["--filter", &project])
@@ -275,7 +273,7 @@ impl Compose {
     }
 
     fn network(&self) -> String {
-        format!("{}_lab", self.project)
+        format!("{}_lab", PROJECT)
     }
 
     /// Changes the packet filter (nft) in the network of a container.
@@ -366,8 +364,8 @@ impl Compose {
 
     fn environment(&self) -> [(&'static str, String); 5] {
         [
-            ("COMPOSE_PROJECT_NAME", self.project.clone()),
-            ("LAB_IMAGE", IMAGE.to_owned()),
+            ("COMPOSE_PROJECT_NAME", PROJECT.to_owned()),
+            ("LAB_IMAGE", PROJECT.to_owned()),
             ("LAB_NET", NET.to_owned()),
             ("LAB_HTTP_PORT", self.http.to_string()),
             ("LAB_STATS_PORT", self.stats.to_string()),
@@ -402,7 +400,7 @@ impl Drop for Compose {
     fn drop(&mut self) {
         for done in [self.keep_logs(), self.take_down()] {
             if let Err(error) = done {
-                eprintln!("{}: {error:#}", self.project);
+                eprintln!("{}: {error:#}", PROJECT);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use clap_complete::ArgValueCandidates;
-use serf_rpc::{CallError, Client, Member, MemberFilter};
+use serf_rpc::{CallError, Member, MemberFilter};
 
 use crate::{agent::AgentArgs, args::key_value, connect::connect, exit::Failure, names};
 
@@ -81,19 +81,7 @@ impl Selection {
 ///
 /// No connection, no answer, or an expression that the agent cannot read.
 pub(crate) async fn members(agent: &AgentArgs, filters: &[Filter]) -> Result<Vec<Member>, Failure> {
-    of_client(agent, &connect(agent).await?, filters).await
-}
-
-/// The same over a connection that is there.
-///
-/// # Errors
-///
-/// No answer, or an expression that the agent cannot read.
-pub(crate) async fn of_client(
-    agent: &AgentArgs,
-    client: &Client,
-    filters: &[Filter],
-) -> Result<Vec<Member>, Failure> {
+    let client = connect(agent).await?;
     let mut members = match client.members_filtered(&combine(filters)).await {
         Err(lost @ CallError::Lost { .. }) => {
             return Err(unreadable(agent, filters).await.unwrap_or(lost.into()));

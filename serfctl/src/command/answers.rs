@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use serf_rpc::{Client, QueryReply, QueryStream};
+use serf_rpc::{Client, Query, QueryReply, QueryStream};
 use tokio::time::timeout;
 
 use crate::exit::Failure;
 
 /// Members may all be silent for longer, the agent itself may not.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// What every agent acknowledges, asked of everybody.
+pub(crate) fn ping() -> Query {
+    Query::new("_serf_ping").request_ack(true)
+}
 
 /// The next answer; none once the time of the query is up. While nobody says anything the agent is asked for something
 /// else now and then: one that is stopped would never say that the time is up.

@@ -316,9 +316,9 @@ async fn silent(client: &Client, alive: &[&Member]) -> Result<Option<Finding>, F
     }))
 }
 
-/// What every agent acknowledges, asked of these; of everybody, where their names do not fit into a query.
+/// A ping of these; of everybody, where their names do not fit into a query.
 fn ping(names: &BTreeSet<BString>) -> Query {
-    let ping = Query::new("_serf_ping").request_ack(true);
+    let ping = answers::ping();
     let bytes: usize = names.iter().map(|name| name.len()).sum();
     if bytes > NAMES_MAX {
         return ping;

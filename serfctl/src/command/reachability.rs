@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, fmt::Write as _, time::Instant};
 use bstr::BString;
 use clap::Args;
 use serde::Serialize;
-use serf_rpc::{Client, MemberStatus, Query, QueryReply};
+use serf_rpc::{Client, MemberStatus, QueryReply};
 
 use crate::{
     agent::AgentArgs,
@@ -18,9 +18,6 @@ use crate::{
     progress::Progress,
     terminal::{escape, lossy},
 };
-
-/// What every agent acknowledges.
-const PING: &str = "_serf_ping";
 
 /// Find live members that a question does not reach, or whose answer gets lost
 ///
@@ -102,7 +99,7 @@ async fn acks(client: &Client, verbose: bool, alive: usize) -> Result<BTreeSet<B
     let mut last = started;
     let progress = Progress::new();
     let mut acks = BTreeSet::new();
-    let mut replies = client.query(&Query::new(PING).request_ack(true)).await?;
+    let mut replies = client.query(&answers::ping()).await?;
     progress.show(&format!("0 of {alive} answered"));
     while let Some(reply) = answers::next(client, &mut replies).await? {
         if let QueryReply::Ack { from } = reply {
