@@ -1,4 +1,4 @@
-//! Debian trixie in a container, for what is newer there than on the host: a directory goes in, a place
+//! A later Debian in a container, for what is newer there than on the host: a directory goes in, a place
 //! to run its programs comes out.
 //!
 //! It shares the host's network, process ids and user, and ends with the process that started it.
@@ -13,21 +13,39 @@ use rustix::process::{getgid, getuid};
 use crate::process::Process;
 use crate::wait::wait_some;
 
-/// The image that `scripts/trixie-image` builds.
-pub const TRIXIE_IMAGE: &str = "serf-haproxy-test:trixie";
+/// An image that `scripts/test-image` builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// Debian trixie: HAProxy 3.0, Serf 0.10.
+    Trixie,
+    /// Debian sid: HAProxy 3.2.
+    Sid,
+}
 
-/// Why a package of trixie is not to be had; none where it is.
+impl Image {
+    /// What Docker calls it.
+    #[must_use]
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::Trixie => "serf-haproxy-test:trixie",
+            Self::Sid => "serf-haproxy-test:sid",
+        }
+    }
+}
+
+/// Why a package of an image is not to be had; none where it is.
 #[must_use]
-pub fn image_missing(package: &str) -> Option<String> {
+pub fn image_missing(image: Image, package: &str) -> Option<String> {
+    let tag = image.tag();
     let labels = Command::new("docker")
         .args(["image", "inspect", "--format"])
-        .args([r#"{{ index .Config.Labels "packages" }}"#, TRIXIE_IMAGE])
+        .args([r#"{{ index .Config.Labels "packages" }}"#, tag])
         .output();
     let there = labels.is_ok_and(|output| {
         let packages = String::from_utf8_lossy(&output.stdout).into_owned();
         packages.split_whitespace().any(|there| there == package)
     });
-    (!there).then(|| format!("no image {TRIXIE_IMAGE} with {package} in it (make setup)"))
+    (!there).then(|| format!("no image {tag} with {package} in it (make setup)"))
 }
 
 /// A container that stays until its standard input ends, which it does with this process.
@@ -39,7 +57,7 @@ pub(crate) struct Container {
 
 impl Container {
     /// Starts one, named after the directory, which it sees under the same path.
-    pub(crate) async fn start(dir: &Path) -> Result<Self> {
+    pub(crate) async fn start(image: Image, dir: &Path) -> Result<Self> {
         let unique = dir
             .file_name()
             .unwrap_or_default()
@@ -65,7 +83,7 @@ impl Container {
                 &mount,
                 "--user",
                 &user,
-                TRIXIE_IMAGE,
+                image.tag(),
             ])
             .args(["sh", "-c", "echo up; cat >/dev/null"]);
         let log = dir.join("container.log");

@@ -1,7 +1,7 @@
 //! Real HAProxy in master-worker mode: a configuration file goes in, a proxy comes out, with what it
 //! says of itself on its Runtime API.
 //!
-//! Two kinds: the host's own, and the one of Debian trixie in a container, which outlives the proxy.
+//! Three kinds: the host's own, and those of Debian trixie and sid in a container, which outlives the proxy.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::container::{Container, image_missing};
+use crate::container::{Container, Image, image_missing};
 use crate::lab::Lab;
 use crate::process::{Process, find_program, is_alive, signal_pid};
 use crate::wait::wait_for;
@@ -29,6 +29,8 @@ pub enum HaproxyKind {
     Host,
     /// 3.0: the host's where it is that new, else Debian trixie's in a container.
     Trixie,
+    /// 3.2: Debian sid's, in a container.
+    Sid,
 }
 
 impl HaproxyKind {
@@ -36,16 +38,24 @@ impl HaproxyKind {
         if host_version().is_none() && self == Self::Host {
             return Some("haproxy not found".to_owned());
         }
-        if !self.in_container() {
-            return None;
-        }
-        image_missing("haproxy").map(|missing| format!("haproxy 3.0 not found: {missing}"))
+        let image = self.image()?;
+        image_missing(image, "haproxy").map(|missing| format!("haproxy not found: {missing}"))
     }
 
     /// Whether this kind runs in a container on this machine.
     #[must_use]
     pub fn in_container(self) -> bool {
-        self == Self::Trixie && host_version().is_none_or(|major| major < 3)
+        self.image().is_some()
+    }
+
+    fn image(self) -> Option<Image> {
+        match self {
+            Self::Host => None,
+            Self::Trixie => host_version()
+                .is_none_or(|major| major < 3)
+                .then_some(Image::Trixie),
+            Self::Sid => Some(Image::Sid),
+        }
     }
 }
 
@@ -90,10 +100,9 @@ impl Haproxy {
     /// # Errors
     /// When its container cannot be started.
     pub async fn prepare_in(dir: &Path, kind: HaproxyKind) -> Result<Self> {
-        let container = if kind.in_container() {
-            Some(Container::start(dir).await?)
-        } else {
-            None
+        let container = match kind.image() {
+            Some(image) => Some(Container::start(image, dir).await?),
+            None => None,
         };
         Ok(Self {
             kind,

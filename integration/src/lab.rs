@@ -214,6 +214,12 @@ macro_rules! on_each_haproxy {
                 $crate::test(&[$crate::Need::Haproxy(kind)], async |lab| super::$scenario(lab, kind).await);
             })+
         }
+        mod sid {
+            $(#[test] fn $name() {
+                let kind = $crate::HaproxyKind::Sid;
+                $crate::test(&[$crate::Need::Haproxy(kind)], async |lab| super::$scenario(lab, kind).await);
+            })+
+        }
     };
 }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serf_rpc::ConnectOptions;
 
 use crate::agent::{Agent, AgentOptions};
-use crate::container::{Container, image_missing};
+use crate::container::{Container, Image, image_missing};
 use crate::lab::Lab;
 use crate::process::find_program;
 
@@ -26,7 +26,8 @@ impl SerfKind {
             let missing = find_program("serf").is_none();
             return missing.then(|| "serf not found".to_owned());
         }
-        image_missing("serf").map(|missing| format!("serf 0.10 not found: {missing}"))
+        image_missing(Image::Trixie, "serf")
+            .map(|missing| format!("serf 0.10 not found: {missing}"))
     }
 
     /// Whether this kind runs in a container on this machine.
@@ -71,7 +72,7 @@ impl Serf {
     /// When its container cannot be started.
     pub async fn prepare(lab: &Lab, kind: SerfKind, key: Option<&'static str>) -> Result<Self> {
         let container = if kind.in_container() {
-            Some(Arc::new(Container::start(lab.dir()).await?))
+            Some(Arc::new(Container::start(Image::Trixie, lab.dir()).await?))
         } else {
             None
         };
