@@ -23,6 +23,8 @@ const WEB_PORT: u16 = 3000;
 const LOOK: Duration = Duration::from_millis(50);
 /// A change is in force within this: Serf may take 30 s to call a member failed.
 const SOON: Duration = Duration::from_secs(45);
+/// What a container has to say it says within this.
+const SAYS: Duration = Duration::from_secs(10);
 /// Images are built and containers started within this.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The project and its images: not those of `make lab`, which are of a release build.
@@ -220,18 +222,35 @@ impl Compose {
         Ok(humantime::parse_rfc3339(&started)?)
     }
 
-    /// When a line with these words first came out of the container since its last start.
+    /// When a line with these words last came out of the container: what each of its starts says once is of the
+    /// last one. Docker's `State.StartedAt` tells no start from another, as a line may be older than that of its own.
     ///
     /// # Errors
-    /// When there is none.
-    pub async fn said(&self, container: &str, words: &str) -> Result<SystemTime> {
-        let since = self.inspect(container, "{{.State.StartedAt}}").await?;
-        let logs = ["logs", "--timestamps", "--since", &since, container];
-        let log = self.docker(&logs).await?;
-        let line = log.lines().find(|line| line.contains(words));
-        let line = line.with_context(|| format!("{container} never said {words:?}"))?;
+    /// When there is none within ten seconds that is not older than `after`.
+    pub async fn said(
+        &self,
+        container: &str,
+        words: &str,
+        after: SystemTime,
+    ) -> Result<SystemTime> {
+        let mut last = None;
+        let what = format!("{container} to say {words:?}");
+        let found = wait_for(&what, SAYS, async || {
+            last = self.last_said(container, words).await.ok().flatten();
+            last.is_some_and(|last| last >= after)
+        })
+        .await;
+        found.with_context(|| format!("it said so last at {last:?}"))?;
+        last.context("a line")
+    }
+
+    async fn last_said(&self, container: &str, words: &str) -> Result<Option<SystemTime>> {
+        let log = self.docker(&["logs", "--timestamps", container]).await?;
+        let Some(line) = log.lines().rfind(|line| line.contains(words)) else {
+            return Ok(None);
+        };
         let time = line.split(' ').next().unwrap_or_default();
-        Ok(humantime::parse_rfc3339(time)?)
+        Ok(Some(humantime::parse_rfc3339(time)?))
     }
 
     /// Where the application of a container listens.

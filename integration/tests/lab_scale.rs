@@ -1,6 +1,6 @@
 //! The container lab under load: web servers come and go by `--scale`, are killed, stopped and restarted.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use integration::compose::{Compose, is_campaign};
@@ -97,9 +97,12 @@ async fn first_requests(compose: &Compose, what: &str) -> Result<()> {
     let (mut listened, mut served) = (Vec::new(), Vec::new());
     for webapp in compose.containers("webapp").await? {
         let started = compose.started(&webapp).await?;
-        let since = |time: SystemTime| time.duration_since(started);
-        listened.push(since(compose.said(&webapp, "listening on").await?)?);
-        served.push(since(compose.said(&webapp, "first request served").await?)?);
+        let listens = compose.said(&webapp, "listening on", UNIX_EPOCH).await?;
+        let serves = compose.said(&webapp, "first request served", listens);
+        // Docker may call the container started only after it listens.
+        let since = |time: SystemTime| time.duration_since(started).unwrap_or_default();
+        served.push(since(serves.await?));
+        listened.push(since(listens));
     }
     println!(
         "{what}: after the container's start the application listened at {:?} (at most {:?}), \
