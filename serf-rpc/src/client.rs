@@ -1,6 +1,7 @@
 //! The handle to a connection: one method a command in, typed replies out.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::command::{
 };
 use crate::connection::{Answer, Caller, Connection, Listener, Lost, Request};
 use crate::coordinate::Coordinate;
-use crate::error::{CallError, ConnectError, ConnectionError};
+use crate::dial;
+use crate::error::{CallError, ConnectError, ConnectionError, Reach};
 use crate::event::{ConnectionId, QueryId};
 use crate::filter::MemberFilter;
 use crate::member::Member;
@@ -70,19 +72,61 @@ impl Client {
     }
 
     pub(crate) async fn establish(options: &ConnectOptions) -> Result<Self, ConnectError> {
-        let after = options.connect_timeout;
-        let timed_out = || ConnectError::Timeout {
-            addr: options.addr.clone(),
-            after,
+        let resolve = async {
+            let places = tokio::net::lookup_host(&options.addr).await?;
+            Ok(places.collect())
         };
-        timeout(after, Self::shake_hands(options))
-            .await
-            .map_err(|_| timed_out())?
+        Self::connect_by(options, resolve).await
     }
 
-    async fn shake_hands(options: &ConnectOptions) -> Result<Self, ConnectError> {
+    /// Connects to the first of the addresses that answers.
+    async fn connect_by(
+        options: &ConnectOptions,
+        resolve: impl Future<Output = io::Result<Vec<SocketAddr>>>,
+    ) -> Result<Self, ConnectError> {
+        let (addr, after) = (|| options.addr.clone(), options.connect_timeout);
+        let mut worst: Option<ConnectError> = None;
+        let race = async {
+            let places = resolve.await?;
+            let attempt = |place| Self::shake_hands(options, place);
+            let failed = |place, error: ConnectError| {
+                tracing::debug!(addr = options.addr, %place, %error, "no agent there");
+                if worst
+                    .as_ref()
+                    .is_none_or(|worst| worst.reach() < error.reach())
+                {
+                    worst = Some(error);
+                }
+            };
+            Ok(dial::race(dial::in_turn(places), attempt, failed).await)
+        };
+        let outcome = timeout(after, race).await;
+        match (outcome, worst) {
+            (Ok(Ok(Some(client))), _) => Ok(client),
+            (Ok(Err(source)), _) => Err(ConnectError::Resolve {
+                addr: addr(),
+                source,
+            }),
+            (Ok(Ok(None)), Some(error)) => Err(error),
+            (Ok(Ok(None)), None) => Err(ConnectError::Resolve {
+                addr: addr(),
+                source: io::Error::new(io::ErrorKind::NotFound, "the host has no address"),
+            }),
+            // What an agent has said is worth more than that another address is silent.
+            (Err(_), Some(error)) if error.reach() == Reach::Agent => Err(error),
+            (Err(_), _) => Err(ConnectError::Timeout {
+                addr: addr(),
+                after,
+            }),
+        }
+    }
+
+    async fn shake_hands(
+        options: &ConnectOptions,
+        place: SocketAddr,
+    ) -> Result<Self, ConnectError> {
         let addr = &options.addr;
-        let client = Self::open(options).await?;
+        let client = Self::open(options, place).await?;
         // Only the time for all of it counts.
         let patient = client.with_call_timeout(Duration::MAX);
         let refused = |source: CallError| handshake_error(addr, options.auth_key.is_some(), source);
@@ -97,13 +141,9 @@ impl Client {
         Ok(client)
     }
 
-    async fn open(options: &ConnectOptions) -> Result<Self, ConnectError> {
+    async fn open(options: &ConnectOptions, place: SocketAddr) -> Result<Self, ConnectError> {
         let addr = options.addr.clone();
-        let places = match tokio::net::lookup_host(&options.addr).await {
-            Ok(places) => places.collect::<Vec<_>>(),
-            Err(source) => return Err(ConnectError::Resolve { addr, source }),
-        };
-        let socket = match TcpStream::connect(&*places).await {
+        let socket = match TcpStream::connect(place).await {
             Ok(socket) => socket,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 return Err(ConnectError::Refused { addr });
@@ -439,3 +479,6 @@ fn handshake_error(addr: &str, with_key: bool, source: CallError) -> ConnectErro
         Refusal::Other => ConnectError::Handshake { addr, source },
     }
 }
+
+#[cfg(test)]
+mod tests;

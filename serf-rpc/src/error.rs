@@ -10,7 +10,8 @@ use crate::codec::DecodeError;
 use crate::command::KeyReply;
 use crate::object::ObjectError;
 
-/// Why there is no connection to the agent.
+/// Why there is no connection to the agent. Where its name has several addresses, the error is that of the one where
+/// the attempt came furthest.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -73,6 +74,31 @@ pub enum ConnectError {
         #[source]
         source: CallError,
     },
+}
+
+impl ConnectError {
+    /// How far the attempt came.
+    pub(crate) fn reach(&self) -> Reach {
+        match self {
+            Self::Resolve { .. } | Self::Refused { .. } => Reach::Nobody,
+            Self::Io { .. } | Self::Timeout { .. } => Reach::Network,
+            Self::BadKey { .. }
+            | Self::MissingKey { .. }
+            | Self::BadVersion { .. }
+            | Self::Handshake { .. } => Reach::Agent,
+        }
+    }
+}
+
+/// How far an attempt to connect came: of several that failed the furthest says the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// Nobody is there.
+    Nobody,
+    /// The network failed.
+    Network,
+    /// Somebody answered, and would not have it.
+    Agent,
 }
 
 /// Why a call has no result. The connection stays usable unless it is [`Self::Lost`].

@@ -125,8 +125,9 @@
 //! From the bytes up: `object` finds where a msgpack value ends, `codec` reads and writes values,
 //! `protocol` knows the rules that no byte shows, `command`, `member`, `event` and `subscription`
 //! give the values types, `session` says which answer belongs to whom, all without a socket.
-//! `connection` is the task that owns one, [`Client`] the handle to it; `query`, `coordinate`, `stats`
-//! and `filter` are what some commands speak of, and `re2` knows Go's regular expressions. On top, `membership` makes
+//! `dial` chooses among the addresses of a name, `connection` is the task that owns its socket, [`Client`] the
+//! handle to it; `query`, `coordinate`, `stats` and `filter` are what some commands speak of, and `re2` knows Go's
+//! regular expressions. On top, `membership` makes
 //! snapshots of answers, `log_line` hints of the agent's log, and the [`Watcher`] both of an agent.
 //!
 //! A new command is a type in `command` and a method of [`Client`].
@@ -136,6 +137,7 @@ mod codec;
 mod command;
 mod connection;
 mod coordinate;
+mod dial;
 mod error;
 mod event;
 mod filter;

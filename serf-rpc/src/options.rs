@@ -25,6 +25,11 @@ pub struct ConnectOptions {
 
 impl ConnectOptions {
     /// An agent at `host:port`, without a key. Serf's default is `127.0.0.1:7373`.
+    ///
+    /// A name is resolved anew at every attempt to connect. Where it has several addresses, IPv6 and IPv4 take turns
+    /// as in RFC 8305: the next one is tried when one has failed, or has not shaken hands within 250 ms, and the first
+    /// that does is taken; so an address that swallows packets, or takes connections and says nothing, holds up no
+    /// other. All of it has the [`connect_timeout`](Self::connect_timeout). The key goes to each that is tried.
     pub fn new(addr: impl Into<String>) -> Self {
         Self {
             addr: addr.into(),
