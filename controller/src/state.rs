@@ -21,7 +21,8 @@ use crate::model::{BackendName, Key, Place, ServerName, Weight};
 
 /// Texts kept, newest first; the running worker's own is always among them.
 const TEXTS: usize = 16;
-/// How far two readings of one worker's start may lie apart: `show info` counts in whole seconds.
+/// How far two readings of one worker's start may lie apart where they come from its uptime: `show info` counts in whole
+/// seconds.
 const SAME_START_SECS: u64 = 3;
 
 /// Why the state directory cannot be used.
@@ -163,8 +164,7 @@ impl StateDir {
         let Some(saved) = self.load::<SavedAdded>("added.json") else {
             return AddedOptions::new();
         };
-        let started = now_secs.saturating_sub(worker.uptime.as_secs());
-        if saved.pid != worker.pid || saved.started.abs_diff(started) > SAME_START_SECS {
+        if !saved.worker.is(worker, now_secs) {
             return AddedOptions::new();
         }
         let name = |entry: SavedOptions| {
@@ -195,15 +195,8 @@ impl StateDir {
                 options: options.clone(),
             })
             .collect();
-        let started = now_secs.saturating_sub(worker.uptime.as_secs());
-        self.save(
-            "added.json",
-            &SavedAdded {
-                pid: worker.pid,
-                started,
-                servers,
-            },
-        )
+        let worker = SavedWorker::of(worker, now_secs);
+        self.save("added.json", &SavedAdded { worker, servers })
     }
 
     /// Where the master of a HAProxy of our own listens.
@@ -356,9 +349,23 @@ struct SavedRemoval {
 
 #[derive(Serialize, Deserialize)]
 struct SavedAdded {
-    pid: u32,
-    started: u64,
+    #[serde(flatten)]
+    worker: SavedWorker,
     servers: Vec<SavedOptions>,
+}
+
+/// Which worker it was.
+#[derive(Serialize, Deserialize)]
+struct SavedWorker {
+    pid: u32,
+    /// When it started, in seconds since 1970.
+    started: u64,
+    /// The worker itself has told its start, which is exact then; earlier versions always went by its uptime.
+    #[serde(default)]
+    told: bool,
+    /// The stamp of the text it started with, where it was one of ours; earlier versions did not write it down.
+    #[serde(default)]
+    stamp: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -366,6 +373,32 @@ struct SavedOptions {
     backend: String,
     server: String,
     options: Vec<String>,
+}
+
+impl SavedWorker {
+    fn of(worker: &Worker, now_secs: u64) -> Self {
+        let counted = now_secs.saturating_sub(worker.uptime.as_secs());
+        Self {
+            pid: worker.pid,
+            started: worker.start.unwrap_or(counted),
+            told: worker.start.is_some(),
+            stamp: worker.stamp.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// Whether it is this worker, that runs now.
+    fn is(&self, worker: &Worker, now_secs: u64) -> bool {
+        let now = Self::of(worker, now_secs);
+        let apart = self.started.abs_diff(now.started);
+        let same_start = apart
+            <= if self.told && now.told {
+                0
+            } else {
+                SAME_START_SECS
+            };
+        let same_stamp = self.stamp.is_none() || self.stamp == now.stamp;
+        self.pid == now.pid && same_start && same_stamp
+    }
 }
 
 impl SavedMember {
@@ -442,5 +475,75 @@ impl SavedServer {
                 weight: Weight::new(self.weight)?,
             },
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::haproxy::Version;
+
+    const NOW: u64 = 1_700_000_000;
+
+    fn worker(uptime: u64, start: Option<u64>) -> Worker {
+        Worker {
+            pid: 8,
+            uptime: Duration::from_secs(uptime),
+            start,
+            version: Version { major: 3, minor: 0 },
+            stamp: Some(Stamp("0123456789abcdef".into())),
+        }
+    }
+
+    fn added() -> AddedOptions {
+        let key = (
+            BackendName::new("nodes").unwrap(),
+            ServerName::new("s1").unwrap(),
+        );
+        [(key, vec!["check".to_owned()])].into()
+    }
+
+    #[test]
+    fn options_are_the_same_workers_after_it_has_stood_still_and_the_clock_has_jumped() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let before = worker(5, Some(NOW));
+        state.save_added(&before, NOW + 5, &added()).unwrap();
+        for (uptime, now) in [(9, NOW + 9), (9, NOW + 600), (9, NOW - 7200)] {
+            let same = worker(uptime, Some(NOW));
+            assert_eq!(state.load_added(&same, now), added(), "{uptime} {now}");
+        }
+        let others = [
+            worker(4, Some(NOW + 1)),
+            Worker {
+                pid: 9,
+                ..before.clone()
+            },
+            Worker {
+                stamp: None,
+                ..before
+            },
+        ];
+        for other in others {
+            assert!(state.load_added(&other, NOW + 5).is_empty(), "{other}");
+        }
+    }
+
+    #[test]
+    fn options_that_an_earlier_version_has_saved_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let text = format!(
+            r#"{{"pid":8,"started":{},"servers":[{{"backend":"nodes","server":"s1","options":["check"]}}]}}"#,
+            NOW + 1
+        );
+        fs::write(dir.path().join("added.json"), text).unwrap();
+        for start in [None, Some(NOW)] {
+            assert_eq!(state.load_added(&worker(5, start), NOW + 5), added());
+            let other = start.map(|start| start + 60);
+            assert!(state.load_added(&worker(5, other), NOW + 65).is_empty());
+        }
     }
 }

@@ -74,8 +74,12 @@ impl fmt::Display for Stamp {
 pub struct Worker {
     /// Its process id; repeats in containers.
     pub pid: u32,
-    /// How long it has been running, in whole seconds.
+    /// How long it has been running, in whole seconds. The time that it stood still (`SIGSTOP`, a paused machine) is not
+    /// in it.
     pub uptime: Duration,
+    /// When it started, in seconds since 1970 as it read its clock then (`Start_time_sec`): it says the same for as long as
+    /// it lives, whatever the clock does. None where this version does not tell.
+    pub start: Option<u64>,
     /// Its version.
     pub version: Version,
     /// The stamp of the text it started with; none when the file was not ours.
@@ -83,10 +87,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Whether `later`, read after this one, can be the same process: its pid and stamp are equal and it has not become
-    /// younger.
+    /// Whether `later`, read after this one, can be the same process: its pid, stamp and start are equal; where a version
+    /// tells no start, it has not become younger.
     pub fn is_same(&self, later: &Self) -> bool {
-        self.pid == later.pid && self.stamp == later.stamp && self.uptime <= later.uptime
+        let same_start = match (self.start, later.start) {
+            (Some(before), Some(now)) => before == now,
+            _ => self.uptime <= later.uptime,
+        };
+        self.pid == later.pid && self.stamp == later.stamp && same_start
     }
 }
 
@@ -198,10 +206,32 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_tells_its_start_is_known_by_it_however_long_it_stood_still() {
+        let worker = Worker {
+            pid: 8,
+            uptime: Duration::from_secs(5),
+            start: Some(1_700_000_000),
+            version: Version { major: 3, minor: 0 },
+            stamp: None,
+        };
+        for uptime in [0, 4, 5, 500] {
+            let uptime = Duration::from_secs(uptime);
+            let later = Worker {
+                uptime,
+                ..worker.clone()
+            };
+            assert!(worker.is_same(&later), "{later}");
+            let start = Some(1_700_000_001);
+            assert!(!worker.is_same(&Worker { start, ..later }));
+        }
+    }
+
+    #[test]
     fn a_worker_is_another_when_pid_stamp_or_age_say_so() {
         let worker = Worker {
             pid: 8,
             uptime: Duration::from_secs(5),
+            start: None,
             version: Version { major: 3, minor: 0 },
             stamp: Some(Stamp("0123456789abcdef".into())),
         };

@@ -236,12 +236,16 @@ impl Watch<'_> {
         }
     }
 
-    /// A worker with the same pid and stamp is another one when it is younger than the one from before would be by now.
+    /// A worker with the same pid and stamp is another one when it has another start; where that is not told, when it is
+    /// younger than the one from before would be by now.
     fn is_another(&self, worker: &Worker) -> bool {
         self.before.is_none_or(|before| {
             let waited = Duration::from_secs(self.started.elapsed().as_secs());
-            let younger = worker.uptime < before.uptime + waited;
-            younger || worker.pid != before.pid || worker.stamp != before.stamp
+            let aged = Worker {
+                uptime: before.uptime + waited,
+                ..before.clone()
+            };
+            !aged.is_same(worker)
         })
     }
 }

@@ -70,7 +70,7 @@ pub fn state(text: &str, with_stat: bool) -> Result<(Worker, RunningServers), Re
 /// Reads `show info`.
 ///
 /// # Errors
-/// [`ReplyError`] when `Pid`, `Uptime_sec` or `Version` is missing or odd.
+/// [`ReplyError`] when `Pid`, `Uptime_sec` or `Version` is missing, or one of them or `Start_time_sec` is odd.
 pub fn info(text: &str) -> Result<Worker, ReplyError> {
     let command = "show info";
     let field = |name: &'static str| {
@@ -89,6 +89,10 @@ pub fn info(text: &str) -> Result<Worker, ReplyError> {
     Ok(Worker {
         pid: number(command, "Pid", field("Pid")?)?,
         uptime: Duration::from_secs(number(command, "Uptime_sec", field("Uptime_sec")?)?),
+        start: match field("Start_time_sec") {
+            Ok(start) => Some(number(command, "Start_time_sec", start)?),
+            Err(_) => None,
+        },
         version: Version::parse(version).ok_or_else(|| odd(command, "Version", version))?,
         stamp: field("description").ok().and_then(Stamp::from_description),
     })

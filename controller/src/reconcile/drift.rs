@@ -269,6 +269,7 @@ mod tests {
                 worker: Worker {
                     pid: 1,
                     uptime: Duration::ZERO,
+                    start: None,
                     version: Version { major: 3, minor: 0 },
                     stamp: None,
                 },

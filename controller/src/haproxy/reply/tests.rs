@@ -18,6 +18,7 @@ fn every_version_says_who_it_is_and_what_it_runs() {
         assert_eq!(worker.version.to_string(), version);
         assert_eq!(worker.stamp, Some(Stamp("0123456789abcdef".into())));
         assert!(worker.pid > 1 && worker.uptime > Duration::ZERO);
+        assert!(worker.start > Some(1_700_000_000), "{worker:?}");
         assert_eq!(servers.keys().collect::<Vec<_>>(), ["nodes"], "{version}");
         let shown: Vec<String> = servers["nodes"]
             .iter()
