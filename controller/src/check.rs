@@ -10,7 +10,7 @@ use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::process::{self, ProcessError};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::model::BackendName;
-use crate::plan::{ConfigText, Obstacle, classify};
+use crate::plan::{Obstacle, classify};
 use crate::preview::{PreviewError, preview_text};
 use crate::reconcile::Design;
 use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
@@ -33,6 +33,10 @@ pub struct Report {
     pub version: Version,
     /// For every backend, why its servers cannot join and leave without a reload; nothing where they can.
     pub backends: BTreeMap<BackendName, Vec<Obstacle>>,
+    /// For every backend, how many server lines the template has itself.
+    pub fixed: BTreeMap<BackendName, usize>,
+    /// The `backend` and `listen` sections that the config does not name, as their first lines name them.
+    pub others: Vec<String>,
 }
 
 impl Report {
@@ -78,6 +82,7 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
     let findings = design.renderer.audit(config)?;
     let rendered = preview_text(config).await?;
     let version = version(config).await;
+    let text = design.scope.read(&rendered.text);
     let mut report = Report {
         template: findings
             .iter()
@@ -86,7 +91,13 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
         file: Vec::new(),
         warnings: Vec::new(),
         version,
-        backends: classify(&ConfigText::parse(&rendered.text), version),
+        backends: classify(&text, version),
+        fixed: config
+            .backends
+            .iter()
+            .map(|backend| (backend.name.clone(), text.fixed_lines(&backend.name)))
+            .collect(),
+        others: text.others().map(str::to_owned).collect(),
     };
     judge(config, &rendered, &mut report).await?;
     Ok(report)

@@ -279,6 +279,14 @@ fn check(path: &Path) -> anyhow::Result<Exit> {
                 report.version
             ))?;
         }
+        if let Some(fixed) = report.fixed.get(backend).filter(|fixed| **fixed > 0) {
+            print(&format!(
+                "backend {backend}: server lines of the template's own, left alone: {fixed}\n"
+            ))?;
+        }
+    }
+    for other in &report.others {
+        print(&format!("{other}: not in the config, left alone\n"))?;
     }
     Ok(Exit::Done)
 }

@@ -178,6 +178,9 @@ pub enum Quarantine {
         "its name can be no server's: 1 to 64 of A-Z a-z 0-9 _ . -, the first a letter or digit"
     )]
     Name,
+    /// The template has a server line of its own with its name.
+    #[error("a server line of the template's own has its name; rename one, or take that line out")]
+    Fixed,
     /// It gossips no address.
     #[error("it has no address")]
     NoAddress,

@@ -11,7 +11,8 @@ use crate::epoch::Epoch;
 use crate::guard::Guard;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::{RuntimeApi, State};
-use crate::plan::{ConfigText, Input, Plan, WantedAdmins, plan};
+use crate::haproxy::{AddedOptions, RunningServers, Version};
+use crate::plan::{ConfigText, Input, Plan, Scope, WantedAdmins, plan};
 use crate::reconcile::{Design, RunError, agents, restore_removals, servers_before};
 use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
 use crate::select::select;
@@ -48,7 +49,7 @@ pub async fn preview(config: &Config) -> Result<PendingPlan, PreviewError> {
     Ok(PendingPlan {
         steps: plan.steps.iter().map(ToString::to_string).collect(),
         reload: plan.reload.iter().map(ToString::to_string).collect(),
-        on_disk: view.on_disk,
+        on_disk: view.on_disk.map(|(_, text)| text),
         wanted: view.rendered.text,
     })
 }
@@ -63,11 +64,19 @@ pub async fn preview_text(config: &Config) -> Result<Rendered, PreviewError> {
 
 /// Everything as it is seen once.
 struct View {
-    state: StateDir,
-    on_disk: Option<String>,
-    running: Option<State>,
+    on_disk: Option<(ConfigText, String)>,
+    running: Option<Running>,
     admins: WantedAdmins,
     rendered: Rendered,
+    wanted: ConfigText,
+}
+
+/// What HAProxy runs, and what is known of it.
+struct Running {
+    version: Version,
+    servers: RunningServers,
+    started_with: Option<ConfigText>,
+    added: AddedOptions,
 }
 
 impl View {
@@ -83,52 +92,71 @@ impl View {
         let model = select(&snapshot, &config.backends, &design.defaults(&snapshot));
         let now = Instant::now();
         let mut guard = Guard::new(design.rules());
-        for (key, place) in servers_before(
-            &memory.in_rotation,
-            on_disk.as_deref().map(ConfigText::parse).as_ref(),
-        ) {
+        let scope = &design.scope;
+        let read = |text: &String| scope.read(text);
+        for (key, place) in servers_before(&memory.in_rotation, on_disk.as_ref().map(read).as_ref())
+        {
             guard.adopt(key, place, now);
         }
         restore_removals(&mut guard, &memory, &Epoch::now());
+        guard.forget(scope.fixed_servers());
         guard.hear(&model, now);
         let running = RuntimeApi::new(&config.haproxy.stats_socket)
             .read(true)
             .await;
-        match &running {
-            Ok(running) => guard.read(&running.servers, now),
-            Err(error) => tracing::warn!(%error, "HAProxy does not answer"),
+        let running = match running {
+            Ok(running) => Some(Running::new(running, scope, &state)),
+            Err(error) => {
+                tracing::warn!(%error, "HAProxy does not answer");
+                None
+            }
+        };
+        if let Some(running) = &running {
+            guard.read(&running.servers, now);
         }
         let decisions = guard.decide(now);
         let rendered = design.renderer.render(config, &decisions.lines())?;
         Ok(Self {
-            state,
-            on_disk,
-            running: running.ok(),
+            on_disk: on_disk.map(|text| (scope.read(&text), text)),
+            running,
+            wanted: scope.read(&rendered.text),
             admins: decisions.admins(),
             rendered,
         })
     }
 
-    fn plan(&self, config: &Config, running: &State) -> Plan {
-        let started_with = running
-            .worker
-            .stamp
-            .as_ref()
-            .and_then(|stamp| self.state.load_text(stamp));
+    fn plan(&self, config: &Config, running: &Running) -> Plan {
+        plan(&Input {
+            version: running.version,
+            running: running.started_with.as_ref(),
+            servers: &running.servers,
+            added: &running.added,
+            wanted: &self.wanted,
+            admins: &self.admins,
+            accepts_add: &BTreeMap::new(),
+            on_disk: self.on_disk.as_ref().map(|(text, _)| text),
+            retired_max: config.retired.max,
+        })
+    }
+}
+
+impl Running {
+    fn new(read: State, scope: &Scope, state: &StateDir) -> Self {
+        let State { worker, servers } = read;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        plan(&Input {
-            version: running.worker.version,
-            running: started_with.as_deref().map(ConfigText::parse).as_ref(),
-            servers: &running.servers,
-            added: &self.state.load_added(&running.worker, now),
-            wanted: &ConfigText::parse(&self.rendered.text),
-            admins: &self.admins,
-            accepts_add: &BTreeMap::new(),
-            on_disk: self.on_disk.as_deref().map(ConfigText::parse).as_ref(),
-            retired_max: config.retired.max,
-        })
+        let stamp = worker.stamp.as_ref();
+        let text = stamp.and_then(|stamp| state.load_text(stamp));
+        let mut running = Self {
+            version: worker.version,
+            servers,
+            started_with: text.map(|text| scope.read(&text)),
+            added: state.load_added(&worker, now),
+        };
+        let started_with = running.started_with.as_ref();
+        scope.retain(&mut running.servers, started_with, &running.added);
+        running
     }
 }
 

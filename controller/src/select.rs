@@ -11,7 +11,7 @@ use serf_rpc::{Entry, Member, MemberStatus, Presence, Snapshot};
 
 use crate::config::Backend;
 use crate::model::{
-    Attributes, Candidate, Gossip, Model, Place, Quarantine, ServerName, Weight, Wish,
+    Attributes, Candidate, Gossip, Key, Model, Place, Quarantine, ServerName, Weight, Wish,
 };
 
 /// What holds for every backend that says nothing else.
@@ -21,6 +21,8 @@ pub struct Defaults {
     pub reserved_ports: BTreeSet<u16>,
     /// Whether a member may be on a loopback address: only where the agent itself gossips on one.
     pub loopback: bool,
+    /// Servers that the template has itself: their names are taken.
+    pub fixed: BTreeSet<Key>,
 }
 
 /// Picks the members of every backend.
@@ -35,8 +37,17 @@ pub fn select(snapshot: &Snapshot, backends: &[Backend], defaults: &Defaults) ->
         for backend in backends.iter().filter(|backend| picks(backend, member)) {
             match &name {
                 Some(name) => {
+                    let key = Key {
+                        backend: backend.name.clone(),
+                        server: name.clone(),
+                    };
+                    let attributes = if defaults.fixed.contains(&key) {
+                        Err(Quarantine::Fixed)
+                    } else {
+                        attributes(member, backend, defaults)
+                    };
                     let candidate = Candidate {
-                        attributes: attributes(member, backend, defaults),
+                        attributes,
                         gossip: gossip(entry),
                     };
                     model

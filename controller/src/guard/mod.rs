@@ -129,6 +129,16 @@ impl Guard {
         }
     }
 
+    /// Forgets servers that are nobody's to decide about any more: the template has them itself.
+    pub fn forget(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            if let Some(pool) = self.pools.get_mut(&key.backend) {
+                pool.slots.remove(&key.server);
+                pool.ledger.revise(|name, _| *name != key.server);
+            }
+        }
+    }
+
     /// The servers in rotation, for the next process.
     pub fn in_rotation(&self) -> impl Iterator<Item = (Key, Place)> {
         self.pools.iter().flat_map(|(backend, pool)| {

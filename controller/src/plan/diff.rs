@@ -252,6 +252,9 @@ impl<'a> Backend<'a> {
         else {
             return false;
         };
+        if running.has_fixed(&backend, &server) {
+            return true;
+        }
         let runs = self
             .input
             .servers

@@ -1,7 +1,7 @@
 //! What has to be done so that HAProxy runs the wanted text: two texts and the running state in, a [`Plan`] out. Pure.
 //!
-//! [`ConfigText`] splits a configuration into its servers and everything else, [`plan`] compares. A difference in
-//! servers becomes [`Step`]s for the Runtime API, any other a [`ReloadReason`].
+//! [`ConfigText`] splits a configuration into the members' servers and everything else, by a [`Scope`]; [`plan`]
+//! compares. A difference in servers becomes [`Step`]s for the Runtime API, any other a [`ReloadReason`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,13 +15,17 @@ use crate::model::{BackendName, ServerName, Weight};
 mod classify;
 mod diff;
 mod keywords;
+mod lexed;
+mod reader;
 mod reason;
+mod scope;
 mod skeleton;
 mod text;
 
 pub use classify::{Obstacle, classify};
 pub use keywords::Options;
 pub use reason::ReloadReason;
+pub use scope::{OtherFile, Scope};
 pub(crate) use text::SECTIONS;
 pub use text::{ConfigText, Opaque, OpaqueCause, ServerLine};
 
@@ -102,7 +106,7 @@ pub struct Input<'a> {
     pub version: Version,
     /// The text the worker started with; `None` where it is not known.
     pub running: Option<&'a ConfigText>,
-    /// The worker's servers as read. Whether a server is idle, and its `maxconn`, are only known with `show stat`:
+    /// The members' servers that the worker has ([`Scope::retain`]). Whether a server is idle, and its `maxconn`, are only known with `show stat`:
     /// see [`wants_stat`].
     pub servers: &'a RunningServers,
     /// The options of the servers that were added to this worker at runtime ([`Action::Add`]'s words).

@@ -30,7 +30,7 @@ impl Changes {
             changes.add(section, false);
         }
         if changes.plain.is_empty() && changes.opaque.is_empty() {
-            let mut pairs = wanted.sections().iter().zip(running.sections());
+            let mut pairs = wanted.own_sections().zip(running.own_sections());
             let moved = pairs.find(|(a, b)| a.title != b.title);
             changes
                 .plain
@@ -70,7 +70,7 @@ impl Changes {
 /// Sections by kind and name; those that share both are told apart by a running number.
 fn by_name(text: &ConfigText) -> BTreeMap<(String, usize), &Section> {
     let mut sections = BTreeMap::new();
-    for section in text.sections() {
+    for section in text.own_sections() {
         let name = section
             .title
             .splitn(3, ' ')

@@ -17,9 +17,13 @@ impl Reconciler {
     /// Takes what HAProxy was read to run, and lets the guard see it.
     pub(super) fn take_reading(&mut self, read: Result<State, RuntimeError>) -> Option<State> {
         match read {
-            Ok(state) => {
+            Ok(mut state) => {
                 self.problems.clear("haproxy");
                 self.notice(&state.worker);
+                let stamp = state.worker.stamp.as_ref();
+                let running = stamp.and_then(|stamp| self.text_of(stamp));
+                let scope = &self.design.scope;
+                scope.retain(&mut state.servers, running.as_deref(), &self.added);
                 self.guard.read(&state.servers, Instant::now());
                 Some(state)
             }
@@ -225,7 +229,7 @@ impl Reconciler {
         if let Some(text) = self.texts.get(stamp) {
             return Some(Arc::clone(text));
         }
-        let text = Arc::new(ConfigText::parse(&self.state.load_text(stamp)?));
+        let text = Arc::new(self.design.scope.read(&self.state.load_text(stamp)?));
         self.texts.insert(stamp.clone(), Arc::clone(&text));
         Some(text)
     }

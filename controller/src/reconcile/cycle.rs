@@ -11,7 +11,7 @@ use tokio::time::timeout_at;
 
 use crate::guard::Decisions;
 use crate::model::{Key, Place, ServerName};
-use crate::plan::{ConfigText, Plan};
+use crate::plan::Plan;
 use crate::probe::Found;
 use crate::render::Servers;
 use crate::select::select;
@@ -156,7 +156,7 @@ impl Reconciler {
                 let text = Text {
                     stamp: rendered.stamp.clone(),
                     text: rendered.text.as_str().into(),
-                    parsed: Arc::new(ConfigText::parse(&rendered.text)),
+                    parsed: Arc::new(self.design.scope.read(&rendered.text)),
                 };
                 self.wanted = Some(Wanted {
                     servers,

@@ -9,7 +9,8 @@ use crate::config::{CheckMode, Config, OutputFile};
 use crate::guard::Rules;
 use crate::model::BackendName;
 use crate::pace::Quiet;
-use crate::render::{Renderer, TemplateError};
+use crate::plan::Scope;
+use crate::render::{Renderer, Servers, TemplateError};
 use crate::select::Defaults;
 
 /// The port that Serf's agent gossips on where it is told nothing else.
@@ -20,6 +21,8 @@ const SERF_GOSSIP_PORT: u16 = 7946;
 pub(crate) struct Design {
     pub(crate) config: Arc<Config>,
     pub(crate) renderer: Arc<Renderer>,
+    /// Which server lines of its texts are the members'.
+    pub(crate) scope: Scope,
     /// The other files, with their templates.
     pub(crate) files: Vec<(OutputFile, Arc<Renderer>)>,
 }
@@ -33,6 +36,7 @@ impl Design {
             .map(|file| Ok((file.clone(), Arc::new(Renderer::read(&file.template)?))))
             .collect::<Result<_, TemplateError>>()?;
         Ok(Self {
+            scope: scope(&config, &renderer),
             config: Arc::new(config),
             renderer,
             files,
@@ -91,6 +95,7 @@ impl Design {
         Defaults {
             reserved_ports: self.reserved_ports(),
             loopback: addr.is_some_and(|addr| addr.is_loopback()),
+            fixed: self.scope.fixed_servers().collect(),
         }
     }
 
@@ -112,4 +117,11 @@ impl Design {
             .chain([SERF_GOSSIP_PORT])
             .collect()
     }
+}
+
+/// A template that fails without any member has no fixed lines; `check` refuses it.
+fn scope(config: &Config, renderer: &Renderer) -> Scope {
+    let bare = renderer.render(config, &Servers::new());
+    let bare = bare.map(|bare| bare.text).unwrap_or_default();
+    Scope::new(config.backends.iter().map(|backend| &backend.name), &bare)
 }

@@ -21,7 +21,7 @@ use crate::haproxy::supervise::{Supervised, Supervisor};
 use crate::history::History;
 use crate::model::{Key, Model, Place};
 use crate::pace::Pace;
-use crate::plan::{ConfigText, Plan};
+use crate::plan::{ConfigText, Plan, Scope};
 use crate::probe::Prober;
 use crate::render::FIRST_LINE;
 use crate::state::{Memory, StateDir};
@@ -45,7 +45,7 @@ pub(super) async fn start(
     let config = Arc::clone(&design.config);
     let state = StateDir::open(&config.state.dir)?;
     let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);
-    let on_disk = own_file(&mut file, options.adopt).await?;
+    let on_disk = own_file(&mut file, options.adopt, &design.scope).await?;
     let saved = state.load_memory();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
     let watcher = watch(&config, snapshot.clone())?;
@@ -121,6 +121,7 @@ fn guard_before(design: &Design, saved: &Memory, on_disk: Option<&Text>, epoch: 
         guard.adopt(key, place, now);
     }
     restore_removals(&mut guard, saved, epoch);
+    guard.forget(design.scope.fixed_servers());
     guard
 }
 
@@ -200,7 +201,11 @@ pub(crate) fn agents(config: &Config) -> Result<Vec<ConnectOptions>, RunError> {
 }
 
 /// The text on the disk where it is ours; a file of somebody else's is an error, or is taken over where that is asked.
-async fn own_file(file: &mut ConfigFile, adopt: bool) -> Result<Option<Text>, RunError> {
+async fn own_file(
+    file: &mut ConfigFile,
+    adopt: bool,
+    scope: &Scope,
+) -> Result<Option<Text>, RunError> {
     if file.owner().await? == Owner::Foreign {
         if !adopt {
             return Err(RunError::Foreign {
@@ -214,7 +219,7 @@ async fn own_file(file: &mut ConfigFile, adopt: bool) -> Result<Option<Text>, Ru
     let Some(text) = file.read().await? else {
         return Ok(None);
     };
-    let parsed = Arc::new(ConfigText::parse(&text));
+    let parsed = Arc::new(scope.read(&text));
     let stamp = stamp_of(&text);
     Ok(Some(Text {
         stamp,

@@ -300,6 +300,11 @@ impl Reconciler {
     fn take_design(&mut self) {
         let config = Arc::clone(&self.design.config);
         self.guard.set_rules(self.design.rules());
+        self.guard.forget(self.design.scope.fixed_servers());
+        self.texts.clear();
+        if let Some(on_disk) = &mut self.on_disk {
+            on_disk.parsed = Arc::new(self.design.scope.read(&on_disk.text));
+        }
         self.additions.set_quiet(self.design.quiet());
         self.writes.set_quiet(self.design.quiet());
         self.runtime = RuntimeApi::new(config.haproxy.stats_socket.clone());

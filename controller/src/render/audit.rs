@@ -43,7 +43,7 @@ impl Renderer {
     /// # Errors
     /// When the template cannot be rendered with none, with a ready and with an unready server in each backend.
     pub fn audit(&self, config: &Config) -> Result<Vec<Finding>, RenderError> {
-        self.render(config, &Servers::new())?;
+        let bare = self.render(config, &Servers::new())?;
         let ready = self.render(config, &invented(config, true))?;
         let unready = self.render(config, &invented(config, false))?;
         let mut findings = Vec::new();
@@ -55,7 +55,7 @@ impl Renderer {
         }
         for backend in &config.backends {
             let disabled = |text| {
-                server_words(text, backend.name.as_str())
+                member_words(text, &bare.text, backend.name.as_str())
                     .map(|mut words| words.any(|w| w == "disabled"))
             };
             match (disabled(&ready.text), disabled(&unready.text)) {
@@ -119,9 +119,16 @@ fn invented(config: &Config, ready: bool) -> Servers {
         .collect()
 }
 
-/// The words of the first server line of this backend.
-fn server_words<'a>(text: &'a str, backend: &str) -> Option<impl Iterator<Item = &'a str>> {
-    let line = |kind| section(text, &[kind, backend]).find(|line| line.starts_with("server "));
+/// The words of the first server line of this backend that is not in the text without any member.
+fn member_words<'a>(
+    text: &'a str,
+    bare: &str,
+    backend: &str,
+) -> Option<impl Iterator<Item = &'a str>> {
+    let line = |kind| {
+        let is_fixed = |line: &str| section(bare, &[kind, backend]).any(|fixed| fixed == line);
+        section(text, &[kind, backend]).find(|line| line.starts_with("server ") && !is_fixed(line))
+    };
     line("backend")
         .or_else(|| line("listen"))
         .map(str::split_whitespace)

@@ -318,6 +318,26 @@ fn a_template_without_stamp_servers_or_disabled_fails_the_audit() {
 }
 
 #[test]
+fn a_server_line_of_the_templates_own_is_not_taken_for_a_members() {
+    let stamp = "global\n  description \"serf-haproxy {{ stamp }}\"\n";
+    let servers = "{% for s in backends.0.servers %}\n  server {{ s.name }} {{ s.addr }}{% if not s.ready %} disabled{% endif +%}\n{% endfor %}\n";
+    let sorry = "  server sorry 192.0.2.9:80 backup\n";
+    for body in [
+        format!("{sorry}{servers}"),
+        format!("{servers}{sorry}"),
+        format!("  server gone 192.0.2.9:80 disabled\n{servers}"),
+    ] {
+        let findings = custom(&format!("{stamp}backend nodes\n{body}")).audit(&nodes(""));
+        assert_eq!(findings.unwrap(), [], "{body}");
+    }
+    let alone = custom(&format!("{stamp}backend nodes\n{sorry}")).audit(&nodes(""));
+    assert_eq!(
+        alone.unwrap(),
+        [Finding::NoServers(BackendName::new("nodes").unwrap())]
+    );
+}
+
+#[test]
 fn an_id_is_that_of_its_name() {
     let names = ["s1", "s2", "web-1.example"].map(|name| ServerName::new(name).unwrap());
     let alone = ids(&names[1..2])[&names[1]];

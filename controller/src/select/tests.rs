@@ -44,8 +44,16 @@ fn pick(members: impl IntoIterator<Item = Member>) -> Model {
     let defaults = Defaults {
         reserved_ports: [7373].into(),
         loopback: false,
+        fixed: [key("web", "w-sorry")].into(),
     };
     select(&listed(members), &backends(), &defaults)
+}
+
+fn key(backend: &str, server: &str) -> Key {
+    Key {
+        backend: BackendName::new(backend).unwrap(),
+        server: ServerName::new(server).unwrap(),
+    }
 }
 
 fn candidate(model: &Model, backend: &str, server: &str) -> Option<Candidate> {
@@ -217,4 +225,12 @@ proptest! {
         prop_assert!(model.unnameable.keys().all(|name| name.bytes().all(|b| (b' '..=b'~').contains(&b))));
         prop_assert_eq!(model.candidates().count() + model.unnameable.len(), 1);
     }
+}
+
+#[test]
+fn a_member_with_the_name_of_a_line_of_the_templates_own_is_kept_out() {
+    let model = pick([web("w-sorry").build(), web("w-1").build()]);
+    let of = |name| candidate(&model, "web", name).unwrap().attributes;
+    assert_eq!(of("w-sorry").unwrap_err(), Quarantine::Fixed);
+    assert!(of("w-1").is_ok());
 }

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::model::{Haproxy, observed, settled};
 use crate::haproxy::Version;
 use crate::model::{BackendName, ServerName};
-use crate::plan::{Action, ConfigText, Plan, ReloadReason, WantedAdmin, WantedAdmins, wants_probe};
+use crate::plan::{
+    Action, ConfigText, Plan, ReloadReason, Scope, WantedAdmin, WantedAdmins, wants_probe,
+};
 
 const BACKENDS: [&str; 2] = ["one", "two"];
 
@@ -19,6 +21,10 @@ struct Shape {
     defaults: [&'static str; 4],
     listen: bool,
     mode: &'static str,
+    /// Server lines of the template's own in each backend, and whether they come before the members'.
+    fixed: [(&'static str, bool); 2],
+    /// A server line of a backend of somebody else's.
+    other: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -55,15 +61,20 @@ fn shape() -> impl Strategy<Value = Shape> {
             "inter 2s fall 2",
         ])
     };
+    let fixed = || (prop::sample::select(FIXED), any::<bool>());
     (
         [words(), words(), words(), words()],
         any::<bool>(),
         prop::sample::select(vec!["http", "tcp"]),
+        [fixed(), fixed()],
+        prop::sample::select(FIXED),
     )
-        .prop_map(|(defaults, listen, mode)| Shape {
+        .prop_map(|(defaults, listen, mode, fixed, other)| Shape {
             defaults,
             listen,
             mode,
+            fixed,
+            other,
         })
 }
 
@@ -114,6 +125,17 @@ fn wish(options: &'static [&'static str]) -> impl Strategy<Value = Wish> {
     )
 }
 
+/// Lines that need not be readable: they are nobody's to change.
+const FIXED: &[&str] = &[
+    "",
+    "server sorry 10.0.0.8:80 backup",
+    "server sorry ${SORRY}:80 backup",
+    "server sorry unix@/run/sorry.sock",
+    "server-template x 1-3 sorry.example:80 resolvers r",
+    "server \"sorry\" 10.0.0.8:80",
+    "server sorry 10.0.0.8:80\n.if defined(X)\nserver old old.example:80 track sorry\n.endif",
+];
+
 const ANY_OPTIONS: &[&str] = &[
     "",
     "check",
@@ -147,20 +169,39 @@ fn render(shape: &Shape, servers: &Servers, noise: u64) -> String {
         "defaults web from base\ndefault-server {web}\ntimeout connect 1s"
     )
     .unwrap();
+    writeln!(
+        text,
+        "backend others\n{}\nserver s1 10.0.0.7:80",
+        shape.other
+    )
+    .unwrap();
     writeln!(text, "backend one from base").unwrap();
-    write_servers(&mut text, &servers[0], one);
+    write_servers(&mut text, &servers[0], one, shape.fixed[0]);
     writeln!(
         text,
         "{} two\nbalance leastconn",
         if shape.listen { "listen" } else { "backend" }
     )
     .unwrap();
-    write_servers(&mut text, &servers[1], two);
+    write_servers(&mut text, &servers[1], two, shape.fixed[1]);
     noisy(&text, noise)
 }
 
-fn write_servers(text: &mut String, servers: &BTreeMap<u8, Server>, middle: &str) {
+fn scope(shape: &Shape) -> Scope {
+    let names = BACKENDS.map(|name| BackendName::new(name).unwrap());
+    Scope::new(&names, &render(shape, &Servers::default(), 0))
+}
+
+fn write_servers(
+    text: &mut String,
+    servers: &BTreeMap<u8, Server>,
+    middle: &str,
+    (fixed, first): (&str, bool),
+) {
     for below in [false, true] {
+        if below != first {
+            writeln!(text, "{fixed}").unwrap();
+        }
         for (number, s) in servers.iter().filter(|(_, s)| s.below == below) {
             let disabled = if s.disabled { "disabled" } else { "" };
             writeln!(
@@ -271,18 +312,21 @@ fn assert_ordered(plan: &Plan) {
 /// Follows one wish after another, with a reload wherever the plan asks for one; says how many it took.
 fn live_through(version: Version, static_two: bool, wishes: &[(Shape, Wish)]) -> usize {
     let mut reloads = 0;
-    let mut haproxy: Option<Haproxy> = None;
+    let mut haproxy: Option<(Haproxy, String)> = None;
     for (shape, wish) in wishes {
         let text = render(shape, &wish.servers, wish.noise);
-        let (wanted, admins) = (ConfigText::parse(&text), admins(wish));
+        let scope = scope(shape);
+        let (wanted, admins) = (scope.read(&text), admins(wish));
         let start = || {
-            let mut fresh = Haproxy::start(version, &text);
+            let mut fresh = Haproxy::start_in(scope.clone(), version, &text);
             fresh
                 .accepts_add
                 .insert(BackendName::new("two").unwrap(), !static_two);
             fresh
         };
-        let running = haproxy.get_or_insert_with(start);
+        let (running, started_with) = haproxy.get_or_insert_with(|| (start(), text.clone()));
+        running.scope = scope.clone();
+        running.text = scope.read(started_with);
         for stat in running
             .servers
             .values_mut()
@@ -294,7 +338,7 @@ fn live_through(version: Version, static_two: bool, wishes: &[(Shape, Wish)]) ->
         let left = follow(running, &wanted, &admins);
         if !left.reload.is_empty() {
             reloads += 1;
-            *running = start();
+            (*running, *started_with) = (start(), text.clone());
             let left = follow(running, &wanted, &admins);
             assert!(left.is_empty(), "a reload does not cure:\n{left}");
         }
@@ -311,7 +355,7 @@ fn live_through(version: Version, static_two: bool, wishes: &[(Shape, Wish)]) ->
 fn retired_in_vain(haproxy: &Haproxy, wanted: &ConfigText, admins: &WantedAdmins) -> Vec<String> {
     let mut left = Vec::new();
     for (backend, name) in haproxy
-        .servers
+        .ours()
         .iter()
         .flat_map(|(b, servers)| servers.keys().map(move |s| (b, s)))
     {
@@ -386,8 +430,9 @@ proptest! {
     fn nothing_is_to_be_done_where_nothing_differs(
         shape in shape(), wish in wish(ANY_OPTIONS), noise in any::<u64>(), version in version(),
     ) {
-        let haproxy = Haproxy::start(version, &render(&shape, &wish.servers, wish.noise));
-        let same = ConfigText::parse(&render(&shape, &wish.servers, noise));
+        let scope = scope(&shape);
+        let same = scope.read(&render(&shape, &wish.servers, noise));
+        let haproxy = Haproxy::start_in(scope, version, &render(&shape, &wish.servers, wish.noise));
         prop_assert_eq!(haproxy.plan(&same, &WantedAdmins::new()), Plan::default());
     }
 
@@ -410,16 +455,26 @@ proptest! {
     #[test]
     fn joins_leaves_moves_and_weights_need_no_reload(
         wishes in prop::collection::vec(wish(SAME_OPTIONS), 2..6), version in version(),
+        fixed in prop::sample::select(FIXED), first in any::<bool>(), other in prop::sample::select(FIXED),
     ) {
-        let shape = Shape { defaults: ["weight 3", "maxconn 4", "weight 5", "maxconn 6"], listen: true, mode: "http" };
+        let fixed = [(fixed, first), (fixed, !first)];
+        let shape = Shape {
+            defaults: ["weight 3", "maxconn 4", "weight 5", "maxconn 6"],
+            listen: true,
+            mode: "http",
+            fixed,
+            other,
+        };
         let wishes: Vec<_> = wishes.into_iter().map(|wish| (shape.clone(), wish)).collect();
         prop_assert_eq!(live_through(version, false, &wishes), 0);
     }
 
     #[test]
     fn a_changed_skeleton_is_always_noticed(a in shape(), b in shape(), wish in wish(ANY_OPTIONS), version in version()) {
-        let haproxy = Haproxy::start(version, &render(&a, &wish.servers, wish.noise));
-        let wanted = ConfigText::parse(&render(&b, &wish.servers, wish.noise));
+        let b = Shape { fixed: a.fixed, other: a.other, ..b };
+        let scope = scope(&b);
+        let wanted = scope.read(&render(&b, &wish.servers, wish.noise));
+        let haproxy = Haproxy::start_in(scope, version, &render(&a, &wish.servers, wish.noise));
         let plan = haproxy.plan(&wanted, &admins(&wish));
         let noticed = plan.reload.iter().any(|reason| matches!(reason, ReloadReason::SkeletonChanged { .. }));
         prop_assert_eq!(noticed, format!("{a:?}") != format!("{b:?}"));
@@ -427,7 +482,7 @@ proptest! {
 
     #[test]
     fn only_backends_that_need_it_are_probed(wish in wish(SAME_OPTIONS), other in wish(SAME_OPTIONS), version in version()) {
-        let shape = Shape { defaults: [""; 4], listen: false, mode: "http" };
+        let shape = Shape { defaults: [""; 4], listen: false, mode: "http", fixed: [("", true); 2], other: "" };
         let haproxy = Haproxy::start(version, &render(&shape, &wish.servers, 0));
         let (wanted, admins) = (ConfigText::parse(&render(&shape, &other.servers, 0)), admins(&other));
         let input = haproxy.input(&wanted, &admins);

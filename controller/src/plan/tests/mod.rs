@@ -1,4 +1,5 @@
 mod laws;
 mod model;
 mod plans;
+mod scopes;
 mod texts;

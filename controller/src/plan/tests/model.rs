@@ -8,13 +8,14 @@ use crate::haproxy::{
 use crate::model::{BackendName, ServerName};
 use crate::plan::keywords::Settings;
 use crate::plan::{
-    Action, ConfigText, Input, Options, Plan, Step, WantedAdmin, WantedAdmins, plan,
+    Action, ConfigText, Input, Options, Plan, Scope, Step, WantedAdmin, WantedAdmins, plan,
 };
 
 /// A worker that started with a text.
 #[derive(Clone, Debug)]
 pub(super) struct Haproxy {
     pub(super) version: Version,
+    pub(super) scope: Scope,
     pub(super) text: ConfigText,
     pub(super) servers: RunningServers,
     pub(super) added: AddedOptions,
@@ -25,7 +26,12 @@ pub(super) struct Haproxy {
 impl Haproxy {
     /// Starts as HAProxy does: with the servers of the file, in maint if `disabled`.
     pub(super) fn start(version: Version, text: &str) -> Self {
-        let text = ConfigText::parse(text);
+        Self::start_in(Scope::default(), version, text)
+    }
+
+    /// The same, of a text in which not every server is a member's.
+    pub(super) fn start_in(scope: Scope, version: Version, text: &str) -> Self {
+        let text = scope.read(text);
         let mut servers = RunningServers::new();
         for backend in text.backends() {
             let lines = text.servers(backend).map(|line| {
@@ -55,8 +61,25 @@ impl Haproxy {
             });
             servers.insert(backend.to_string(), lines.collect());
         }
+        for (backend, name) in &text.fixed {
+            let stat = ServerStat {
+                check: Check::None,
+                in_flight: 1,
+                maxconn: None,
+                total: 7,
+            };
+            let server = RunningServer {
+                addr: None,
+                weight: 3,
+                admin: Admin::Drain,
+                stat: Some(stat),
+            };
+            let servers: &mut BTreeMap<_, _> = servers.entry(backend.clone()).or_default();
+            servers.insert(name.clone(), server);
+        }
         Self {
             version,
+            scope,
             text,
             servers,
             added: BTreeMap::new(),
@@ -66,7 +89,20 @@ impl Haproxy {
 
     /// Plans against a wanted text, which is on disk already.
     pub(super) fn plan(&self, wanted: &ConfigText, admins: &WantedAdmins) -> Plan {
-        plan(&self.input(wanted, admins))
+        let servers = self.ours();
+        let input = self.input(wanted, admins);
+        plan(&Input {
+            servers: &servers,
+            ..input
+        })
+    }
+
+    /// The members' servers.
+    pub(super) fn ours(&self) -> RunningServers {
+        let mut servers = self.servers.clone();
+        self.scope
+            .retain(&mut servers, Some(&self.text), &self.added);
+        servers
     }
 
     pub(super) fn input<'a>(
@@ -285,7 +321,7 @@ pub(super) fn settled(text: &ConfigText, admins: &WantedAdmins) -> Vec<String> {
 /// The same of a model, without retired servers and those kept to drain.
 pub(super) fn observed(haproxy: &Haproxy, text: &ConfigText) -> Vec<String> {
     let mut lines = Vec::new();
-    for (backend, servers) in &haproxy.servers {
+    for (backend, servers) in &haproxy.ours() {
         for (name, server) in servers {
             let (backend, name) = (
                 BackendName::new(backend).unwrap(),
