@@ -9,7 +9,7 @@ use crate::haproxy::complaint::Level;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::process::{self, ProcessError};
 use crate::haproxy::runtime::RuntimeApi;
-use crate::model::BackendName;
+use crate::model::{BackendName, Model, Quarantine};
 use crate::plan::{Obstacle, classify};
 use crate::preview::{PreviewError, preview_text};
 use crate::reconcile::Design;
@@ -80,7 +80,7 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
             path.to_string_lossy()
         });
     let findings = design.renderer.audit(config)?;
-    let rendered = preview_text(config).await?;
+    let (rendered, model) = preview_text(config).await?;
     let version = version(config).await;
     let text = design.scope.read(&rendered.text);
     let mut report = Report {
@@ -89,7 +89,7 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
             .map(|finding| format!("{name}: {finding}"))
             .collect(),
         file: Vec::new(),
-        warnings: Vec::new(),
+        warnings: own_places(&model),
         version,
         backends: classify(&text, version),
         fixed: config
@@ -101,6 +101,16 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
     };
     judge(config, &rendered, &mut report).await?;
     Ok(report)
+}
+
+/// The members that claim to be this balancer itself.
+fn own_places(model: &Model) -> Vec<String> {
+    let claims = model.candidates().filter_map(|(key, candidate)| {
+        let claim = candidate.attributes.as_ref().err()?;
+        let quarantined = matches!(claim, Quarantine::Here { .. });
+        quarantined.then(|| format!("{key} is left out: {claim}"))
+    });
+    claims.collect()
 }
 
 async fn judge(

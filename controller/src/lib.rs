@@ -10,6 +10,7 @@ pub mod control;
 pub mod epoch;
 pub mod guard;
 pub mod haproxy;
+pub mod here;
 pub mod history;
 pub mod model;
 pub mod pace;

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::here::What;
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -193,6 +195,14 @@ pub enum Quarantine {
     /// Its port is not allowed.
     #[error("its port {0} is not allowed in the backend")]
     Port(u16),
+    /// The balancer itself listens there: a request would come back to it, or meet the agent or the controller.
+    #[error("its address {addr} is this balancer's own: {what}")]
+    Here {
+        /// Where it claims to listen.
+        addr: SocketAddr,
+        /// What does.
+        what: What,
+    },
     /// A tag has a value that cannot be used.
     #[error("its tag `{tag}` is \"{value}\", want {want}")]
     Tag {

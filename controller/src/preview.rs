@@ -12,6 +12,8 @@ use crate::guard::Guard;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::{RuntimeApi, State};
 use crate::haproxy::{AddedOptions, RunningServers, Version};
+use crate::here;
+use crate::model::Model;
 use crate::plan::{ConfigText, Input, Plan, Scope, WantedAdmins, plan};
 use crate::reconcile::{Design, RunError, agents, restore_removals, servers_before};
 use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
@@ -30,6 +32,9 @@ pub enum PreviewError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The addresses of this host cannot be read.
+    #[error("cannot read this host's addresses")]
+    Addresses(#[source] std::io::Error),
     /// The agent's key cannot be read.
     #[error(transparent)]
     Start(#[from] RunError),
@@ -54,12 +59,15 @@ pub async fn preview(config: &Config) -> Result<PendingPlan, PreviewError> {
     })
 }
 
-/// The file as it would be.
+/// The file as it would be, and the members that the rules pick.
 ///
 /// # Errors
 /// [`PreviewError`].
-pub async fn preview_text(config: &Config) -> Result<Rendered, PreviewError> {
-    Ok(View::take(config).await?.rendered)
+pub async fn preview_text(config: &Config) -> Result<(Rendered, Model), PreviewError> {
+    let View {
+        rendered, model, ..
+    } = View::take(config).await?;
+    Ok((rendered, model))
 }
 
 /// Everything as it is seen once.
@@ -69,6 +77,7 @@ struct View {
     admins: WantedAdmins,
     rendered: Rendered,
     wanted: ConfigText,
+    model: Model,
 }
 
 /// What HAProxy runs, and what is known of it.
@@ -89,7 +98,9 @@ impl View {
             .await?;
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
         let snapshot = ask_agents(config, known).await?;
-        let model = select(&snapshot, &config.backends, &design.defaults(&snapshot));
+        let addresses = here::addresses().map_err(PreviewError::Addresses)?;
+        let defaults = design.defaults(&snapshot, &addresses, on_disk.as_deref());
+        let model = select(&snapshot, &config.backends, &defaults);
         let now = Instant::now();
         let mut guard = Guard::new(design.rules());
         let scope = &design.scope;
@@ -122,6 +133,7 @@ impl View {
             wanted: scope.read(&rendered.text),
             admins: decisions.admins(),
             rendered,
+            model,
         })
     }
 

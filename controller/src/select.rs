@@ -10,6 +10,7 @@ use bstr::{BStr, ByteSlice};
 use serf_rpc::{Entry, Member, MemberStatus, Presence, Snapshot};
 
 use crate::config::Backend;
+use crate::here::Here;
 use crate::model::{
     Attributes, Candidate, Gossip, Key, Model, Place, Quarantine, ServerName, Weight, Wish,
 };
@@ -17,8 +18,8 @@ use crate::model::{
 /// What holds for every backend that says nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Defaults {
-    /// Ports that no member may claim: those of the agent, the stats page and the controller itself.
-    pub reserved_ports: BTreeSet<u16>,
+    /// This balancer itself, which is no server of its own.
+    pub here: Here,
     /// Whether a member may be on a loopback address: only where the agent itself gossips on one.
     pub loopback: bool,
     /// Servers that the template has itself: their names are taken.
@@ -96,7 +97,7 @@ fn attributes(
     backend: &Backend,
     defaults: &Defaults,
 ) -> Result<Attributes, Quarantine> {
-    let ip = member.addr().ok_or(Quarantine::NoAddress)?;
+    let ip = member.addr().ok_or(Quarantine::NoAddress)?.to_canonical();
     let allowed = match &backend.networks {
         Some(networks) => networks.iter().any(|network| network.contains(&ip)),
         None => is_ordinary(ip) || (ip.is_loopback() && defaults.loopback),
@@ -105,15 +106,17 @@ fn attributes(
         return Err(Quarantine::Network(ip));
     }
     let port = port(member, backend)?;
-    let allowed = match &backend.ports {
-        Some(ports) => ports.iter().any(|range| range.contains(&port)),
-        None => !defaults.reserved_ports.contains(&port),
-    };
-    if !allowed {
+    let ports = backend.ports.as_ref();
+    if ports.is_some_and(|ports| !ports.iter().any(|range| range.contains(&port))) {
         return Err(Quarantine::Port(port));
     }
+    let addr = SocketAddr::new(ip, port);
+    if let Some(listener) = defaults.here.listener(addr) {
+        let what = listener.what.clone();
+        return Err(Quarantine::Here { addr, what });
+    }
     let place = Place {
-        addr: SocketAddr::new(ip, port),
+        addr,
         weight: weight(member, backend)?,
     };
     Ok(Attributes {

@@ -123,7 +123,7 @@ pub struct Backend {
     pub server_options: Vec<String>,
     /// Where servers may be; none is any unicast address but loopback, link-local and unspecified.
     pub networks: Option<Vec<IpNet>>,
-    /// Ports servers may have; none is all but those that the balancer itself uses.
+    /// Ports servers may have; none is any.
     pub ports: Option<Vec<RangeInclusive<u16>>>,
     /// A greater weight in a tag counts as this one.
     pub max_weight: Weight,

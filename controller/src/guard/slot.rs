@@ -138,6 +138,13 @@ impl Slot {
                 self.set_place(*place);
             }
             Err(quarantine) => {
+                // HAProxy's own: whatever goes there comes back, or meets no web server.
+                if matches!(quarantine, Quarantine::Here { addr, .. } if *addr == self.place.addr)
+                    && !self.is_resting()
+                {
+                    let admin = WantedAdmin::Maint;
+                    self.enter(Phase::Out { admin }, now);
+                }
                 self.quarantine = Some(quarantine.clone());
                 self.moving = None;
             }

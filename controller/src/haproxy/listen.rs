@@ -1,16 +1,19 @@
-//! Whether a new file's listeners can be had: two texts in, the first address that is taken out.
+//! What HAProxy listens on: a text in, its listeners out; two texts in, the first new one that is taken out.
 //!
 //! `haproxy -c` binds nothing. A worker that cannot bind makes the old one give its own ports up and take them again,
 //! over and over for 2 s, and connections are refused all that time (2.6, measured). So the addresses that are new in
 //! a file are tried first.
 //!
-//! Source: HAProxy's Configuration Manual, section 5.1 "Bind options", and its Management Guide, section 4 "Stopping
-//! and restarting HAProxy".
+//! Source: HAProxy's Configuration Manual, sections 5.1 "Bind options" and 11 "Address formats", and its Management
+//! Guide, section 4 "Stopping and restarting HAProxy".
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
+
+use crate::here::{Listener, On, What};
 
 /// An address that a file asks for and HAProxy would not get.
 #[derive(Debug, thiserror::Error)]
@@ -31,21 +34,21 @@ pub struct Taken {
 /// The first that another program has, or whose address this host has not. An address in a form that is not `IP:port`
 /// is not tried; and none is where HAProxy's own ports are free, as it runs in another network then.
 pub fn try_new(text: &str, running: &str) -> Result<(), Taken> {
-    let old: Vec<Listener> = listeners(running).collect();
-    let is_here = |listener: &Listener| listener.try_bind().is_err();
+    let old: Vec<Trial> = trials(running).collect();
+    let is_here = |trial: &Trial| trial.try_bind().is_err();
     if !old.first().is_some_and(is_here) {
         return Ok(());
     }
-    let is_new = |new: &Listener| old.iter().all(|old| old.addr.port() != new.addr.port());
-    for listener in listeners(text).filter(is_new) {
-        match listener.try_bind() {
+    let is_new = |new: &Trial| old.iter().all(|old| old.addr.port() != new.addr.port());
+    for trial in trials(text).filter(is_new) {
+        match trial.try_bind() {
             Err(source)
                 if matches!(
                     source.kind(),
                     io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
                 ) =>
             {
-                let Listener { line, addr, .. } = listener;
+                let Trial { line, addr, .. } = trial;
                 return Err(Taken { line, addr, source });
             }
             _ => {}
@@ -54,14 +57,119 @@ pub fn try_new(text: &str, running: &str) -> Result<(), Taken> {
     Ok(())
 }
 
+/// The TCP ports of this host that a worker listens on which runs this text: those of its front ends, and those of its
+/// Runtime API and of its peers where they have one. Of two on one place the first comes first.
+///
+/// An address that is known to nobody but HAProxy, such as a host's name or a variable, may be any of this host; a port
+/// that is none is left out.
+pub fn listeners(text: &str) -> Vec<Listener> {
+    let lines = text.lines().filter_map(Asked::read);
+    lines
+        .filter(|asked| !asked.has("namespace"))
+        .flat_map(|asked| asked.listeners().collect::<Vec<_>>())
+        .collect()
+}
+
+/// A line that asks for listeners.
+struct Asked<'a> {
+    /// The words before the address.
+    keyword: &'a str,
+    /// One or more, parted by commas.
+    addresses: &'a str,
+    options: Vec<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let mut words = line
+            .split_whitespace()
+            .take_while(|word| !word.starts_with('#'))
+            .map(|word| word.trim_matches(['"', '\'']));
+        let (keyword, addresses) = match words.next()? {
+            "bind" => ("bind", words.next()?),
+            "stats" => {
+                words.next().filter(|word| *word == "socket")?;
+                ("stats socket", words.next()?)
+            }
+            "peer" => {
+                words.next()?;
+                ("peer", words.next()?)
+            }
+            _ => return None,
+        };
+        Some(Self {
+            keyword,
+            addresses,
+            options: words.collect(),
+        })
+    }
+
+    fn has(&self, option: &str) -> bool {
+        self.options.contains(&option)
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = (&'a str, Address)> {
+        let addresses = self.addresses.split(',');
+        addresses.filter_map(|address| Some((address, Address::parse(address)?)))
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = Listener> {
+        let v6only = self.has("v6only");
+        self.addresses().map(move |(address, parsed)| Listener {
+            what: What::Haproxy(format!("{} {address}", self.keyword)),
+            on: match parsed.ip {
+                None => On::Any,
+                Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => On::AllV4,
+                Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) if v6only => On::AllV6,
+                Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => On::Any,
+                Some(ip) => On::One(ip),
+            },
+            ports: parsed.ports,
+        })
+    }
+}
+
+/// An address that HAProxy is to listen on.
+struct Address {
+    /// None where only HAProxy knows it.
+    ip: Option<IpAddr>,
+    ports: RangeInclusive<u16>,
+}
+
+impl Address {
+    /// None where it is of no TCP port: a path, a file descriptor, QUIC.
+    fn parse(address: &str) -> Option<Self> {
+        let (family, rest) = address.split_once('@').unwrap_or(("", address));
+        if !matches!(
+            family,
+            "" | "ipv4" | "ipv6" | "tcp" | "tcp4" | "tcp6" | "mptcp" | "mptcp4" | "mptcp6"
+        ) {
+            return None;
+        }
+        let (host, ports) = rest.rsplit_once(':')?;
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let ports = first.parse().ok()?..=last.parse().ok()?;
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let ip = match bare.unwrap_or(host) {
+            "" | "*" if family.ends_with('6') => Some(Ipv6Addr::UNSPECIFIED.into()),
+            "" | "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
+            host => host.parse().ok(),
+        };
+        Some(Self { ip, ports })
+    }
+}
+
+/// A listener that can be tried: one port of an address on the network that HAProxy itself is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Listener {
+struct Trial {
     line: usize,
     addr: SocketAddr,
     v6only: bool,
 }
 
-impl Listener {
+impl Trial {
     /// Binds without listening, and lets go at once.
     fn try_bind(&self) -> io::Result<()> {
         let family = match self.addr {
@@ -77,42 +185,22 @@ impl Listener {
     }
 }
 
-/// The TCP listeners of a text, as far as they are plain addresses on the network that HAProxy itself is in.
-fn listeners(text: &str) -> impl Iterator<Item = Listener> {
-    let numbered = text.lines().enumerate();
-    numbered.flat_map(|(index, line)| {
-        let mut words = line.split_whitespace();
-        let addresses = words
-            .next()
-            .filter(|first| *first == "bind")
-            .and_then(|_| words.next())
-            .unwrap_or_default();
-        let options: Vec<&str> = words.take_while(|word| !word.starts_with('#')).collect();
+/// What the `bind` lines of a text ask for, as far as it can be tried.
+fn trials(text: &str) -> impl Iterator<Item = Trial> {
+    let asked = text.lines().enumerate().filter_map(|(index, line)| {
+        let asked = Asked::read(line).filter(|asked| asked.keyword == "bind")?;
         let elsewhere = ["namespace", "transparent", "interface"];
-        let elsewhere = options.iter().any(|option| elsewhere.contains(option));
-        let v6only = options.contains(&"v6only");
-        let here = addresses.split(',').filter(move |_| !elsewhere);
-        here.filter_map(move |address| {
-            Some(Listener {
-                line: index + 1,
-                addr: parse(address)?,
-                v6only,
-            })
-        })
+        let elsewhere = elsewhere.iter().any(|option| asked.has(option));
+        (!elsewhere).then_some((index + 1, asked))
+    });
+    asked.flat_map(|(line, asked)| {
+        let v6only = asked.has("v6only");
+        let trial = |(_, Address { ip, ports }): (&str, Address)| {
+            let addr = SocketAddr::new(ip?, *ports.start());
+            (ports.start() == ports.end()).then_some(Trial { line, addr, v6only })
+        };
+        asked.addresses().filter_map(trial).collect::<Vec<_>>()
     })
-}
-
-fn parse(address: &str) -> Option<SocketAddr> {
-    let address = ["ipv4@", "ipv6@"]
-        .iter()
-        .find_map(|family| address.strip_prefix(family))
-        .unwrap_or(address);
-    if let Ok(addr) = address.parse() {
-        return Some(addr);
-    }
-    let port = address.strip_prefix('*').unwrap_or(address);
-    let port: u16 = port.strip_prefix(':')?.parse().ok()?;
-    Some((Ipv4Addr::UNSPECIFIED, port).into())
 }
 
 #[cfg(test)]
@@ -122,7 +210,7 @@ mod tests {
     use super::*;
 
     fn addresses(text: &str) -> Vec<String> {
-        listeners(text).map(|l| l.addr.to_string()).collect()
+        trials(text).map(|l| l.addr.to_string()).collect()
     }
 
     #[test]
@@ -138,6 +226,42 @@ mod tests {
         assert_eq!(addresses(text), found);
         let others = "bind\nbind /run/x.sock\nbind fd@3\nbind *:80-90\nbind \"$X\":80\nbind abns@x\n#bind *:80\nbinds *:1\nbind *:80 namespace blue\nbind *:80 transparent";
         assert_eq!(addresses(others), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_tcp_port_that_haproxy_listens_on_is_known_with_its_addresses() {
+        let text = "global\n  stats socket ipv4@127.0.0.1:9999 level admin\n  stats socket /run/x mode 600\n\
+            peers p\n  peer here 10.0.0.1:1024\nfrontend web\n  bind *:80,:81\n  bind \"*:82\" # x\n  bind :::83 v6only\n\
+            bind [::]:84 ssl crt x\n  bind ipv6@*:85\n  bind 10.0.0.1:8000-8009 interface eth0\n  bind www.example:86\n\
+            bind \"${ADDR}:87\" transparent\n  bind 2001:db8::1:88\n  bind tcp@10.0.0.2:89\n";
+        let one = |ip: &str| On::One(ip.parse().unwrap());
+        let known = [
+            (
+                "stats socket ipv4@127.0.0.1:9999",
+                one("127.0.0.1"),
+                9999..=9999,
+            ),
+            ("peer 10.0.0.1:1024", one("10.0.0.1"), 1024..=1024),
+            ("bind *:80", On::AllV4, 80..=80),
+            ("bind :81", On::AllV4, 81..=81),
+            ("bind *:82", On::AllV4, 82..=82),
+            ("bind :::83", On::AllV6, 83..=83),
+            ("bind [::]:84", On::Any, 84..=84),
+            ("bind ipv6@*:85", On::Any, 85..=85),
+            ("bind 10.0.0.1:8000-8009", one("10.0.0.1"), 8000..=8009),
+            ("bind www.example:86", On::Any, 86..=86),
+            ("bind ${ADDR}:87", On::Any, 87..=87),
+            ("bind 2001:db8::1:88", one("2001:db8::1"), 88..=88),
+            ("bind tcp@10.0.0.2:89", one("10.0.0.2"), 89..=89),
+        ];
+        let found = listeners(text);
+        let found = found.iter().map(|l| (&l.what, l.on, l.ports.clone()));
+        let known = known.map(|(what, on, ports)| (What::Haproxy(what.to_owned()), on, ports));
+        let known: Vec<_> = known.iter().map(|(w, on, p)| (w, *on, p.clone())).collect();
+        assert_eq!(found.collect::<Vec<_>>(), known);
+        let none = "bind\nbind /run/x.sock\nbind fd@3\nbind abns@x\nbind quic4@:443\n#bind *:80\nbinds *:1\n\
+            bind *:80 namespace blue\nbind *:\nbind *:99999\nstats enable\nstats uri /x:80\npeer here\n";
+        assert_eq!(listeners(none), []);
     }
 
     #[test]

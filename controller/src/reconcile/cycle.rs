@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use crate::guard::Decisions;
+use crate::here;
 use crate::model::{Key, Place, ServerName};
 use crate::plan::Plan;
 use crate::probe::Found;
@@ -32,9 +33,22 @@ impl Reconciler {
         }
     }
 
-    /// Picks the members anew.
+    /// Picks the members anew, with the addresses that this host has now.
     pub(super) fn select(&mut self) {
-        let defaults = self.design.defaults(&self.snapshot);
+        match here::addresses() {
+            Ok(addresses) => {
+                self.addresses = addresses;
+                self.problems.clear("addresses");
+            }
+            Err(error) => {
+                let blind = "cannot read this host's addresses, and takes those of before";
+                self.problems.set("addresses", format!("{blind}: {error}"));
+            }
+        }
+        let on_disk = self.on_disk.as_ref().map(|text| &*text.text);
+        let defaults = self
+            .design
+            .defaults(&self.snapshot, &self.addresses, on_disk);
         self.model = select(&self.snapshot, &self.design.config.backends, &defaults);
         self.guard.hear(&self.model, Instant::now());
     }
@@ -84,6 +98,7 @@ impl Reconciler {
     pub(super) async fn cycle(&mut self, found: &mut mpsc::Receiver<Found>) {
         if Instant::now() >= self.next_drift {
             self.next_drift = Instant::now() + self.design.config.drift.interval;
+            self.select();
             self.look_at_file().await;
             self.count_old_workers().await;
         }

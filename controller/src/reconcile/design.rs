@@ -1,20 +1,20 @@
 //! The config and the template of one moment, and what follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use serf_rpc::Snapshot;
+use serf_rpc::{Member, Snapshot};
 
 use crate::config::{CheckMode, Config, OutputFile};
 use crate::guard::Rules;
+use crate::haproxy::listen::listeners;
+use crate::here::{Here, Listener, On, What};
 use crate::model::BackendName;
 use crate::pace::Quiet;
 use crate::plan::Scope;
 use crate::render::{Renderer, Servers, TemplateError};
 use crate::select::Defaults;
-
-/// The port that Serf's agent gossips on where it is told nothing else.
-const SERF_GOSSIP_PORT: u16 = 7946;
 
 /// A config with the template it names: taken, tried and given up together.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Design {
     pub(crate) scope: Scope,
     /// The other files, with their templates.
     pub(crate) files: Vec<(OutputFile, Arc<Renderer>)>,
+    /// What HAProxy listens on with it, and the controller.
+    listeners: Vec<Listener>,
 }
 
 impl Design {
@@ -35,8 +37,12 @@ impl Design {
         let files = files
             .map(|file| Ok((file.clone(), Arc::new(Renderer::read(&file.template)?))))
             .collect::<Result<_, TemplateError>>()?;
+        // A template that fails without any member has no lines of its own; `check` refuses it.
+        let bare = renderer.render(&config, &Servers::new());
+        let bare = bare.map(|bare| bare.text).unwrap_or_default();
         Ok(Self {
-            scope: scope(&config, &renderer),
+            scope: Scope::new(config.backends.iter().map(|backend| &backend.name), &bare),
+            listeners: own_listeners(&config, &bare),
             config: Arc::new(config),
             renderer,
             files,
@@ -89,39 +95,64 @@ impl Design {
         }
     }
 
-    /// What holds for members of every backend that says nothing else.
-    pub(crate) fn defaults(&self, snapshot: &Snapshot) -> Defaults {
-        let addr = snapshot.local().and_then(|entry| entry.member.addr());
+    /// What holds for members of every backend that says nothing else; with the addresses of this host, and the file
+    /// as it is on the disk.
+    pub(crate) fn defaults(
+        &self,
+        snapshot: &Snapshot,
+        addresses: &BTreeSet<IpAddr>,
+        on_disk: Option<&str>,
+    ) -> Defaults {
+        let local = snapshot.local().map(|entry| &entry.member);
+        let addr = local.and_then(Member::addr);
+        let mut own = self.listeners.clone();
+        own.extend(on_disk.into_iter().flat_map(listeners));
+        own.extend(agent_listeners(&self.config.serf.addr, local));
         Defaults {
-            reserved_ports: self.reserved_ports(),
+            here: Here {
+                addresses: addresses.clone(),
+                listeners: own,
+            },
             loopback: addr.is_some_and(|addr| addr.is_loopback()),
             fixed: self.scope.fixed_servers().collect(),
         }
     }
-
-    /// Ports of the agent, the stats page and the controller, which no member may claim.
-    fn reserved_ports(&self) -> BTreeSet<u16> {
-        let config = &self.config;
-        let stats = config
-            .frontend
-            .as_ref()
-            .and_then(|frontend| frontend.stats_bind.as_deref());
-        config
-            .serf
-            .addr
-            .iter()
-            .map(String::as_str)
-            .chain(stats)
-            .filter_map(|addr| addr.rsplit_once(':')?.1.parse().ok())
-            .chain(config.http.as_ref().map(|http| http.listen.port()))
-            .chain([SERF_GOSSIP_PORT])
-            .collect()
-    }
 }
 
-/// A template that fails without any member has no fixed lines; `check` refuses it.
-fn scope(config: &Config, renderer: &Renderer) -> Scope {
-    let bare = renderer.render(config, &Servers::new());
-    let bare = bare.map(|bare| bare.text).unwrap_or_default();
-    Scope::new(config.backends.iter().map(|backend| &backend.name), &bare)
+/// What a text has HAProxy listen on, and where the controller itself does.
+fn own_listeners(config: &Config, text: &str) -> Vec<Listener> {
+    let http = config.http.as_ref().map(|http| Listener {
+        what: What::Controller,
+        on: match http.listen.ip() {
+            ip if !ip.is_unspecified() => On::One(ip),
+            IpAddr::V4(_) => On::AllV4,
+            IpAddr::V6(_) => On::Any,
+        },
+        ports: http.listen.port()..=http.listen.port(),
+    });
+    listeners(text).into_iter().chain(http).collect()
+}
+
+/// Where the agent listens, as far as is known: with its ports for RPC and gossip, at the address that it is asked at
+/// and the one that it advertises. Those of an agent on another host are none of this one's.
+fn agent_listeners(rpc: &[String], local: Option<&Member>) -> Vec<Listener> {
+    let mut ips: BTreeSet<IpAddr> = local.and_then(Member::addr).into_iter().collect();
+    let mut ports: BTreeSet<u16> = local.map(Member::port).into_iter().collect();
+    for (host, port) in rpc.iter().filter_map(|addr| addr.rsplit_once(':')) {
+        let host = host.trim_matches(['[', ']']);
+        ips.extend(match host {
+            "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+            host => host.parse::<IpAddr>().ok(),
+        });
+        ports.extend(port.parse::<u16>());
+    }
+    let place = |ip: IpAddr, port: u16| Listener {
+        what: What::Agent,
+        on: On::One(ip),
+        ports: port..=port,
+    };
+    let places = ips
+        .iter()
+        .flat_map(|ip| ports.iter().map(|port| place(*ip, *port)));
+    places.collect()
 }

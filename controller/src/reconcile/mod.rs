@@ -16,7 +16,8 @@ mod publish;
 mod startup;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -317,6 +318,8 @@ struct Reconciler {
     fallback: Option<Design>,
     watcher: Watcher,
     snapshot: Arc<Snapshot>,
+    /// Of this host, as last read.
+    addresses: BTreeSet<IpAddr>,
     model: Model,
     guard: Guard,
     decisions: Decisions,

@@ -1,6 +1,6 @@
 //! The start: what an earlier run and the file on the disk say, so that nothing is taken out by a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +73,7 @@ pub(super) async fn start(
         fallback: None,
         watcher,
         snapshot: Arc::new(snapshot),
+        addresses: BTreeSet::new(),
         model: Model::default(),
         decisions: Default::default(),
         file,

@@ -5,6 +5,7 @@ use serf_rpc::Continuity;
 
 use super::*;
 use crate::config::Config;
+use crate::here::{Listener, On, What};
 use crate::model::BackendName;
 
 const RULES: &str = r#"
@@ -41,8 +42,19 @@ fn web(name: &str) -> serf_rpc::MemberBuilder {
 }
 
 fn pick(members: impl IntoIterator<Item = Member>) -> Model {
+    let listener = |what, on, port| Listener {
+        what,
+        on,
+        ports: port..=port,
+    };
     let defaults = Defaults {
-        reserved_ports: [7373].into(),
+        here: Here {
+            addresses: [[10, 0, 0, 9].into()].into(),
+            listeners: vec![
+                listener(What::Haproxy("bind *:80".to_owned()), On::AllV4, 80),
+                listener(What::Agent, On::One([10, 0, 0, 9].into()), 7373),
+            ],
+        },
         loopback: false,
         fixed: [key("web", "w-sorry")].into(),
     };
@@ -97,6 +109,33 @@ fn a_tag_for_the_port_goes_before_the_backends() {
 }
 
 #[test]
+fn a_member_may_be_anywhere_but_where_the_balancer_itself_listens() {
+    let here = |port: &str| {
+        web("w-bad")
+            .addr([10, 0, 0, 9].into(), 7946)
+            .tag("port", port)
+    };
+    for (port, why) in [
+        ("80", "HAProxy listens there (`bind *:80`)"),
+        ("7373", "the Serf agent is there"),
+    ] {
+        let words = format!("its address 10.0.0.9:{port} is this balancer's own: {why}");
+        assert_eq!(quarantine(here(port)).to_string(), words);
+    }
+    let elsewhere = web("w-elsewhere").tag("port", "7373");
+    let beside = web("w-beside")
+        .addr([10, 0, 0, 9].into(), 7946)
+        .tag("port", "3000");
+    for (name, member) in [("w-elsewhere", elsewhere), ("w-beside", beside)] {
+        let model = pick([member.build()]);
+        assert!(
+            candidate(&model, "web", name).unwrap().attributes.is_ok(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn what_a_member_may_not_claim_quarantines_it_alone() {
     let bad = || web("w-bad");
     for addr in [
@@ -116,10 +155,6 @@ fn what_a_member_may_not_claim_quarantines_it_alone() {
             Quarantine::Network(addr)
         );
     }
-    assert_eq!(
-        quarantine(bad().tag("port", "7373")),
-        Quarantine::Port(7373)
-    );
     for (tag, value) in [
         ("port", "0"),
         ("port", "+1"),

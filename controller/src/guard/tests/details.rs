@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::here::What;
+use crate::model::Quarantine;
 
 const OFTEN: Duration = Duration::from_millis(100);
 const NOW_AND_THEN: Duration = Duration::from_secs(1);
@@ -466,4 +468,31 @@ fn who_goes_is_told_why() {
         (decision.standing.state, decision.standing.why),
         ("leaving", Why::Dead)
     );
+}
+
+/// An address that becomes this host's while its server is in rotation: requests would come back for ever.
+#[test]
+fn a_server_that_turns_out_to_be_the_balancer_itself_is_out_at_once_even_as_the_last_one() {
+    let mut scene = Scene::in_rotation(true, &["s1"]);
+    let claim = |at: &str| Candidate {
+        attributes: Err(Quarantine::Here {
+            addr: addr(at),
+            what: What::Haproxy("bind *:80".to_owned()),
+        }),
+        gossip: Gossip::Alive,
+    };
+    // Its place is another one, which is kept as with any tag that turns bad.
+    scene.candidate("s1", claim("s2"));
+    scene.decide();
+    assert_eq!(scene.state("s1"), "ready");
+    scene.candidate("s1", claim("s1"));
+    scene.decide();
+    assert_ne!(scene.state("s1"), "ready");
+    scene.probe("s1", Probed::Good);
+    scene.decide();
+    assert_ne!(scene.state("s1"), "ready");
+    scene.gossip("s1", Gossip::Alive);
+    scene.probe("s1", Probed::Good);
+    scene.decide();
+    assert_eq!(scene.state("s1"), "ready");
 }

@@ -1,0 +1,117 @@
+//! Members that claim to be the balancer itself: HAProxy, the agent, the controller.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use integration::agent::RPC_PORT;
+use integration::controller::binary;
+use integration::fleet::SOON;
+use integration::process::output;
+use integration::stage::{Stage, backend};
+use integration::{HaproxyKind, Lab, Need, test, web::Web};
+
+const NEEDS: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
+const WITH_INTERFACES: [Need; 5] = [
+    Need::Serf,
+    Need::Haproxy(HaproxyKind::Host),
+    Need::Mounts,
+    Need::Program("unshare"),
+    Need::Program("ip"),
+];
+const STATS_PORT: u16 = 1936;
+
+#[test]
+fn haproxy_never_becomes_its_own_server_and_a_port_on_another_host_is_nobodys_business() {
+    test(&NEEDS, async |lab| {
+        let stats = lab.net().addr(1, STATS_PORT);
+        let mut stage = Stage::start(lab, 1, |options| options.stats_bind(stats)).await?;
+        let front = stage.controller.front();
+        let claims = [
+            ("front", front.port(), "HAProxy listens there (`bind"),
+            ("stats", STATS_PORT, "HAProxy listens there (`bind"),
+            ("rpc", RPC_PORT, "the Serf agent is there"),
+        ];
+        for (name, port, _) in claims {
+            let claim = backend(name, lab.net().ip(1)).tag("port", port.to_string());
+            stage.agent.put(claim.build());
+        }
+        for (last, port) in [(150, STATS_PORT), (151, RPC_PORT)] {
+            let name = format!("far{last}");
+            let far = backend(&name, lab.net().ip(last)).tag("port", port.to_string());
+            stage
+                .webs
+                .push(Web::start(name, lab.net().addr(last, port))?);
+            stage.agent.put(far.build());
+        }
+        stage.serves_all().await?;
+
+        let all = |status: &integration::controller::Status| {
+            let quarantined = status.0["quarantined"].as_object();
+            quarantined.is_some_and(|quarantined| quarantined.len() == claims.len())
+        };
+        let status = stage
+            .controller
+            .settles("the quarantine", SOON, all)
+            .await?;
+        let check = stage.controller.options().run("check", &[]).await?;
+        let warnings = String::from_utf8(check.stderr)?;
+        for (name, port, what) in claims {
+            let reason = status.0["quarantined"][format!("nodes/{name}")].as_str();
+            let reason = reason.with_context(|| status.0.to_string())?;
+            let place = format!("its address {} is", lab.net().addr(1, port));
+            assert!(reason.contains(&place) && reason.contains(what), "{reason}");
+            let warning = format!("warning: nodes/{name} is left out: {reason}");
+            assert!(warnings.contains(&warning), "{warnings}");
+        }
+        assert!(!warnings.contains("far"), "{warnings}");
+        assert_eq!(check.status.code(), Some(0));
+        assert_eq!(stage.controller.status().await?.servers("ready"), 3);
+        Ok(())
+    });
+}
+
+/// A network of its own with an interface of its own, in which the balancer's agent has the role of a web server.
+const IN_A_NETWORK: &str = r#"
+set -eu
+dir=$1 check=$2
+ip link set lo up
+ip addr add 192.0.2.7/32 dev lo
+serf agent -node=lb -bind=192.0.2.7:7946 -rpc-addr=127.0.0.1:7373 -tag role=backend -tag port=80 >"$dir/agent.log" 2>&1 &
+until serf members >/dev/null 2>&1; do sleep 0.1; done
+"$check" check -c "$dir/config.toml" 2>&1
+echo ---
+serf tags -set port=3000 >/dev/null
+"$check" check -c "$dir/config.toml" 2>&1
+"#;
+
+async fn in_a_network(lab: &Lab) -> Result<String> {
+    let path = |file: &str| lab.path(file).display().to_string();
+    let config = format!(
+        "[haproxy]\nconfig = {:?}\nstats_socket = {:?}\n[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\n\
+         tags = {{ role = \"backend\" }}\n[state]\ndir = {:?}\n",
+        path("haproxy.cfg"),
+        path("admin.sock"),
+        path("state"),
+    );
+    std::fs::write(lab.path("config.toml"), config)?;
+    let mut network = Command::new("unshare");
+    network
+        .args(["--net", "--pid", "--fork", "--kill-child"])
+        .args(["sh", "-c", IN_A_NETWORK, "sh"])
+        .arg(lab.dir())
+        .arg(binary("serf-haproxy")?);
+    output(&mut network).await
+}
+
+#[test]
+fn the_balancers_own_agent_with_the_role_of_its_web_servers_is_found_by_the_hosts_addresses() {
+    test(&WITH_INTERFACES, async |lab| {
+        let said = in_a_network(lab).await?;
+        let (claims, harmless) = said.split_once("---").context("two checks")?;
+        let warning = "warning: nodes/lb is left out: its address 192.0.2.7:80 is this balancer's own: \
+                       HAProxy listens there (`bind *:80`)";
+        assert!(claims.contains(warning), "{said}");
+        assert!(!harmless.contains("nodes/lb"), "{said}");
+        Ok(())
+    });
+}
