@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::haproxy::Version;
 use crate::haproxy::complaint::Level;
@@ -31,6 +32,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The version that `backends` is about.
     pub version: Version,
+    /// For every backend of the config, who lets its servers in.
+    pub admissions: BTreeMap<BackendName, Admission>,
     /// For every backend, why its servers cannot join and leave without a reload; nothing where they can.
     pub backends: BTreeMap<BackendName, Vec<Obstacle>>,
     /// For every backend, how many server lines the template has itself.
@@ -91,6 +94,7 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
         file: Vec::new(),
         warnings: own_places(&model),
         version,
+        admissions: design.admissions.clone(),
         backends: classify(&text, version),
         fixed: config
             .backends

@@ -266,6 +266,9 @@ fn check(path: &Path) -> anyhow::Result<Exit> {
         .map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
     print(&format!("template {template}: ok\n"))?;
     print(&format!("file {}: ok\n", config.haproxy.config.display()))?;
+    for (backend, admission) in &report.admissions {
+        print(&format!("backend {backend}: {admission}\n"))?;
+    }
     for (backend, obstacles) in &report.backends {
         if obstacles.is_empty() {
             print(&format!(

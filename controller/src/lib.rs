@@ -4,6 +4,7 @@
 //! [`model::Model`], through [`guard`] and [`pace`] to decisions, through [`render`] to a text, through [`plan`] to
 //! steps, which [`haproxy`] executes. [`reconcile`] is the loop around it.
 
+pub mod admission;
 pub mod check;
 pub mod config;
 pub mod control;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::source::Section;
-use super::{CheckMode, Config, HARD_STOP_AFTER};
+use super::{Backend, Check, Config, HARD_STOP_AFTER, ProbeMode, ProxyVersion};
 
 /// Complains about everything that does not fit together.
 pub(super) fn check(config: &Config, root: &Section<'_>) {
@@ -36,17 +36,48 @@ fn backends(config: &Config, root: &Section<'_>) {
             let message = "selects every member, this balancer's own agent too; set tags, or node = \".*\" if that is meant";
             section.complain("tags", message);
         }
-        if !backend.probe && backend.check == CheckMode::Off {
-            section.complain(
+        match &backend.check {
+            None if backend.probe != ProbeMode::On => section.complain(
                 "probe",
                 "nothing would prove a new server; set check, or leave probe out",
-            );
+            ),
+            Some(check) if config.haproxy.template.is_none() => {
+                checks(backend, check, &section);
+            }
+            _ => {}
         }
         if let (Some(port), Some(ports)) = (backend.port, &backend.ports)
             && !ports.iter().any(|range| range.contains(&port))
         {
             section.complain("port", "is not among ports; add it there");
         }
+    }
+}
+
+/// What the built-in template can print of a check depends on the other words of the server lines.
+fn checks(backend: &Backend, check: &Check, section: &Section<'_>) {
+    let has = |word: &str| backend.server_options.iter().any(|option| option == word);
+    if check.tls && !has("verify") && !has("ca-file") {
+        let hint =
+            "\"verify none\", or \"verify required ca-file /etc/ssl/certs/ca-certificates.crt\"";
+        let message = format!(
+            "wants TLS, and nothing says how HAProxy verifies the certificate; add to server_options {hint}"
+        );
+        section.complain("check", message);
+    }
+    let v2 = backend
+        .server_options
+        .iter()
+        .any(|word| word.starts_with("send-proxy-v2"));
+    let fits = match check.send_proxy {
+        Some(ProxyVersion::V2) => v2,
+        Some(ProxyVersion::V1) => !v2,
+        None => true,
+    };
+    if !fits {
+        let message = "wants another version of PROXY than the traffic has, and HAProxy's check speaks the same as \
+                       the traffic; give send-proxy-v2 in server_options with \"v2\", not with \"v1\"";
+        section.complain("check", message);
     }
 }
 

@@ -5,6 +5,7 @@
 //! refused, because it would mean something else for the service than for the person who calls `check`.
 
 mod between;
+mod check;
 mod error;
 mod read;
 mod settings;
@@ -16,10 +17,11 @@ mod value;
 use std::path::Path;
 use std::time::Duration;
 
+pub use check::{Check, ProxyVersion, Request, StatusCodes};
 pub use error::{Complaint, ConfigError, Place};
 pub use settings::{
-    Backend, CheckMode, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy,
-    Http, Mode, OutputFile, Reload, ReloadWay, Retired, Serf, State, Suspicion,
+    Backend, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy, Http,
+    Mode, OutputFile, ProbeMode, Reload, ReloadWay, Retired, Serf, State, Suspicion,
 };
 pub use value::NodePattern;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::check;
 use super::error::{Complaint, Fault, Place};
 use super::source::{self, Section, Source};
 use super::value;
@@ -157,6 +158,9 @@ fn backend(section: Section<'_>, guard: &Guard, drain: &Drain) -> Option<Backend
         "give the backend a name, name = \"nodes\"",
         value::backend_name,
     );
+    let server_options = section
+        .get("server_options", value::server_options)
+        .unwrap_or_default();
     let backend = Backend {
         name: name.clone().or_else(|| BackendName::new("unnamed"))?,
         tags: section
@@ -170,12 +174,10 @@ fn backend(section: Section<'_>, guard: &Guard, drain: &Drain) -> Option<Backend
             .get("balance", value::balance)
             .unwrap_or_else(|| "roundrobin".to_owned()),
         mode: section.get("mode", value::mode).unwrap_or_default(),
-        check: section.get("check", value::check).unwrap_or_default(),
-        probe: section.get("probe", value::on_off).unwrap_or(true),
+        check: check::check(&section, &server_options),
+        probe: section.get("probe", value::probe).unwrap_or_default(),
         maxconn: section.get("maxconn", value::number(1..=u64::from(u32::MAX >> 1))),
-        server_options: section
-            .get("server_options", value::server_options)
-            .unwrap_or_default(),
+        server_options,
         networks: section.get("networks", value::networks),
         ports: section.get("ports", value::ports),
         max_weight: section

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::check::Check;
 use super::value::NodePattern;
 use crate::model::{BackendName, Weight};
 
@@ -113,10 +114,10 @@ pub struct Backend {
     pub balance: String,
     /// HAProxy's `mode`.
     pub mode: Mode,
-    /// HAProxy's check.
-    pub check: CheckMode,
-    /// Whether a new server is admitted by the controller's own probe; else by HAProxy's check.
-    pub probe: bool,
+    /// What HAProxy's check and the controller's own probe ask; none is no check, and a probe that only connects.
+    pub check: Option<Check>,
+    /// Who lets a new server in.
+    pub probe: ProbeMode,
     /// `maxconn` of each server; none is unlimited.
     pub maxconn: Option<u32>,
     /// More words for each server line.
@@ -143,21 +144,16 @@ pub enum Mode {
     Tcp,
 }
 
-/// HAProxy's check of the servers of a backend.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum CheckMode {
-    /// A TCP connection.
+/// Who lets a new server in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProbeMode {
+    /// `on`: the controller's own probe, once it was answered well.
     #[default]
-    Tcp,
-    /// A request, answered with 2xx or 3xx.
-    Http {
-        /// Upper-case letters.
-        method: String,
-        /// Begins with `/`.
-        path: String,
-    },
-    /// None.
+    On,
+    /// `off`: HAProxy's check, once it came back good.
     Off,
+    /// `check`: HAProxy's check, once it came back at all; from then on HAProxy alone decides who gets requests.
+    Check,
 }
 
 /// `[guard]`: how much may go on the word of one witness.

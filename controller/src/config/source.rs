@@ -150,6 +150,12 @@ impl<'a> Section<'a> {
         self.value(key).is_some()
     }
 
+    /// Whether the file gives a table for the key.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.entry(key)
+            .is_some_and(|value| value.get_ref().is_table())
+    }
+
     /// Whether the section stands in the file, or a variable sets a key of it.
     pub(super) fn is_given(&self) -> bool {
         let set = |prefix: &String| {

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use super::{CheckMode, Complaint, Config, Mode, Place, ReloadWay};
+use super::{
+    Check, Complaint, Config, Mode, Place, ProbeMode, ProxyVersion, ReloadWay, Request, StatusCodes,
+};
 
 const SMALL: &str = "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n";
 const SAMPLE: &str = include_str!("../../config.sample.toml");
@@ -43,7 +45,10 @@ fn full_sample() -> String {
     };
     let lines: Vec<String> = SAMPLE
         .lines()
-        .filter(|line| !line.starts_with("master_socket") && !line.starts_with("# spawn"))
+        .filter(|line| {
+            let others = ["master_socket", "# spawn", "check = \"tcp\""];
+            !others.iter().any(|other| line.starts_with(other))
+        })
         .map(|line| takes_in(line).unwrap_or_else(|| line.to_owned()))
         .collect();
     lines.join("\n")
@@ -95,22 +100,94 @@ fn values_have_their_short_forms() {
     let backend = &config.backends[0];
     assert_eq!(config.serf.addr.len(), 3);
     assert_eq!(backend.mode, Mode::Tcp);
-    assert_eq!(
-        backend.check,
-        CheckMode::Http {
-            method: "GET".into(),
-            path: "/up?deep=1".into()
-        }
-    );
+    let request = Request {
+        method: "GET".into(),
+        path: "/up?deep=1".into(),
+        host: None,
+        status: StatusCodes::default(),
+    };
+    let check = Check {
+        request: Some(request),
+        ..Check::default()
+    };
+    assert_eq!(backend.check, Some(check));
     assert_eq!(backend.ports, Some(vec![3000..=3000, 8000..=8999]));
     assert_eq!(
         backend.networks.as_ref().unwrap()[1].to_string(),
         "192.0.2.7/32"
     );
     assert_eq!(backend.server_options, ["send-proxy-v2", "backup"]);
-    assert!(!backend.probe);
+    assert_eq!(backend.probe, ProbeMode::Off);
     let node = backend.node.as_ref().unwrap();
     assert!(node.is_match("web-1") && !node.is_match("a-web-1"));
+}
+
+#[test]
+fn a_check_may_be_a_table_of_keys_that_may_all_be_left_out() {
+    let check = |lines: &str| {
+        let backend = load(&format!("{SMALL}{lines}\n"))
+            .unwrap()
+            .backends
+            .remove(0);
+        backend.check.unwrap()
+    };
+    assert_eq!(check("check = {}"), Check::default());
+    let told = check("check = { path = \"/up\", host = \"a.example:81\", status = 204 }");
+    assert_eq!(told.to_string(), "GET /up");
+    let request = told.request.unwrap();
+    assert_eq!(request.host.as_deref(), Some("a.example:81"));
+    assert_eq!(request.status, StatusCodes::parse("204").unwrap());
+    assert_eq!(check("check = { method = \"HEAD\" }").to_string(), "HEAD /");
+    let proxy = |lines: &str| check(lines).send_proxy;
+    let options = "server_options = \"send-proxy-v2\"";
+    let wants = "check = { send_proxy = true }";
+    assert_eq!(proxy(wants), Some(ProxyVersion::V1));
+    assert_eq!(
+        proxy(&format!("{options}\n{wants}")),
+        Some(ProxyVersion::V2)
+    );
+    assert_eq!(proxy("check = { send_proxy = false }"), None);
+}
+
+#[test]
+fn what_is_wrong_with_a_check_is_told_with_its_place() {
+    let text = format!(
+        "{SMALL}[backend.check]\nmethod = \"get\"\npath = \"up\"\nhost = \"a b\"\nstatus = \"2xx\"\nport = 0\nsni = \"1.2.3.4.\"\n\
+         send_proxy = \"v3\"\ninterval = \"10ms\"\ntimeout = \"2m\"\nrise = 0\nfall = 101\nfast = 1\n"
+    );
+    insta::assert_snapshot!(complaints(&text).join("\n"));
+}
+
+#[test]
+fn what_a_check_wants_of_other_keys_is_told() {
+    let told = |lines: &str| complaints(&format!("{SMALL}{lines}\n")).join("\n");
+    insta::assert_snapshot!(
+        [
+            told("check = { host = \"www\", status = 200 }"),
+            told("check = { sni = \"www\" }"),
+            told("check = { tls = true }"),
+            told("check = { send_proxy = \"v2\" }"),
+            told("check = { send_proxy = \"v1\" }\nserver_options = \"send-proxy-v2\""),
+            told("check = \"off\"\nprobe = \"check\""),
+        ]
+        .join("\n")
+    );
+    assert_eq!(
+        told("check = { tls = true }\nserver_options = \"verify none\""),
+        ""
+    );
+}
+
+#[test]
+fn status_codes_are_read_and_written_as_haproxy_does() {
+    for text in ["200", "200-399", "200,204,300-399"] {
+        assert_eq!(StatusCodes::parse(text).unwrap().to_string(), text);
+    }
+    for text in [
+        "", "2xx", "200,", "200-", "399-200", "20", "0200", "+20", "200 204",
+    ] {
+        assert_eq!(StatusCodes::parse(text), None, "{text}");
+    }
 }
 
 #[test]
@@ -212,6 +289,9 @@ fn nothing_that_is_live_in_haproxys_configuration_gets_through() {
     let keys = [
         "balance = \"uri§\"",
         "check = \"GET /§\"",
+        "check = { path = \"/§\" }",
+        "check = { path = \"/\", host = \"a§\" }",
+        "check = { tls = true, sni = \"a§\" }\nserver_options = \"verify none\"",
         "server_options = \"x§\"",
     ];
     let mut texts: Vec<String> = keys.iter().map(|line| format!("{SMALL}{line}\n")).collect();

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use regex::Regex;
+use tokio_rustls::rustls::pki_types::DnsName;
 
 use super::error::Fault;
 use super::source::Value;
-use super::{CheckMode, Mode};
+use super::{Mode, ProbeMode};
 use crate::model::{BackendName, Weight};
 
 /// Characters that HAProxy's configuration or its Runtime API gives a meaning of their own.
@@ -259,7 +260,7 @@ pub(super) fn node(value: &Value<'_>) -> Result<NodePattern, Fault> {
 
 /// A balance algorithm with its arguments.
 pub(super) fn balance(value: &Value<'_>) -> Result<String, Fault> {
-    let words = words(value)?;
+    let words = words(value, "a string")?;
     let first = words.first().map(String::as_str).unwrap_or_default();
     let name = first.split('(').next().unwrap_or_default();
     if ALGORITHMS.contains(&name) || (name == "hdr" && first.ends_with(')')) {
@@ -280,38 +281,46 @@ pub(super) fn mode(value: &Value<'_>) -> Result<Mode, Fault> {
     }
 }
 
-/// `on` or `off`.
-pub(super) fn on_off(value: &Value<'_>) -> Result<bool, Fault> {
-    match value.text("\"on\" or \"off\"")? {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(value.fault("expected \"on\" or \"off\"")),
+/// `on`, `off` or `check`.
+pub(super) fn probe(value: &Value<'_>) -> Result<ProbeMode, Fault> {
+    let what = "\"on\", \"off\" or \"check\"";
+    match value.text(what)? {
+        "on" => Ok(ProbeMode::On),
+        "off" => Ok(ProbeMode::Off),
+        "check" => Ok(ProbeMode::Check),
+        _ => Err(value.fault(format!("expected {what}"))),
     }
 }
 
-/// `tcp`, `off` or `METHOD /path`.
-pub(super) fn check(value: &Value<'_>) -> Result<CheckMode, Fault> {
-    let what = "\"tcp\", \"off\" or \"METHOD /path\"";
-    let words = words(value)?;
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["tcp"] => Ok(CheckMode::Tcp),
-        ["off"] => Ok(CheckMode::Off),
-        [method, path]
-            if path.starts_with('/') && method.bytes().all(|b| b.is_ascii_uppercase()) =>
-        {
-            Ok(CheckMode::Http {
-                method: (*method).to_owned(),
-                path: (*path).to_owned(),
-            })
-        }
-        _ => Err(value.fault(format!("expected {what}, for example \"HEAD /health\""))),
+/// A host's name or address, a port after it or not.
+pub(super) fn host(value: &Value<'_>) -> Result<String, Fault> {
+    let what = "a host's name, such as \"www.example.com\"";
+    let text = value.text(what)?;
+    let fits = (1..=253).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(value.fault(format!("expected {what}")))
+    }
+}
+
+/// A name for a TLS handshake, which is no address.
+pub(super) fn sni(value: &Value<'_>) -> Result<String, Fault> {
+    let what = "a host's name, such as \"www.example.com\"";
+    let text = value.text(what)?;
+    if DnsName::try_from(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(value.fault(format!("expected {what}")))
     }
 }
 
 /// Words that are appended to a server line.
 pub(super) fn server_options(value: &Value<'_>) -> Result<Vec<String>, Fault> {
-    let words = words(value)?;
+    let words = words(value, "a string")?;
     match words.iter().find(|word| OURS.contains(&word.as_str())) {
         Some(word) => {
             Err(value.fault(format!("`{word}` is written by the template; leave it out")))
@@ -322,7 +331,7 @@ pub(super) fn server_options(value: &Value<'_>) -> Result<Vec<String>, Fault> {
 
 /// Anything that is printed as words into HAProxy's configuration.
 pub(super) fn printed(value: &Value<'_>) -> Result<String, Fault> {
-    words(value).map(|words| words.join(" "))
+    words(value, "a string").map(|words| words.join(" "))
 }
 
 /// One or several addresses that HAProxy binds, each with its options.
@@ -337,7 +346,7 @@ pub(super) fn binds(value: &Value<'_>) -> Result<Vec<String>, Fault> {
 
 /// An address that HAProxy binds, with its options.
 pub(super) fn bind(value: &Value<'_>) -> Result<String, Fault> {
-    let words = words(value)?;
+    let words = words(value, "a string")?;
     let addr = words.first().map(String::as_str).unwrap_or_default();
     let local = ["/", "unix@", "abns@", "fd@"]
         .iter()
@@ -405,8 +414,8 @@ fn port_range(value: &Value<'_>) -> Result<RangeInclusive<u16>, Fault> {
 }
 
 /// Splits at blanks; refuses what is live in HAProxy's configuration, and an empty text.
-fn words(value: &Value<'_>) -> Result<Vec<String>, Fault> {
-    let text = value.text("a string")?;
+pub(super) fn words(value: &Value<'_>, what: &str) -> Result<Vec<String>, Fault> {
+    let text = value.text(what)?;
     let words: Vec<String> = text
         .split(' ')
         .filter(|word| !word.is_empty())

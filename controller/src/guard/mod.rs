@@ -9,6 +9,7 @@
 mod budget;
 mod damping;
 mod decision;
+mod entry;
 mod pool;
 mod slot;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::admission::Admits;
 use crate::config;
 use crate::haproxy::RunningServers;
 use crate::model::{BackendName, Key, Model, Place, ServerName};
@@ -33,8 +35,10 @@ use slot::Phase;
 pub struct Rules {
     /// HAProxy checks its servers.
     pub checked: bool,
-    /// The controller's own probe admits; otherwise HAProxy's check does.
-    pub probed: bool,
+    /// Who lets a new server in.
+    pub admits: Admits,
+    /// How often HAProxy checks a server: a result that is twice as old as this is no older than the wait for it.
+    pub check_interval: Duration,
     /// A suspected server without a check is probed, and taken out when it is dead.
     pub suspicion: bool,
     /// The backend's `[guard]`.
@@ -43,6 +47,14 @@ pub struct Rules {
     pub drain_timeout: Duration,
     /// The longest that a member that comes and goes is kept out.
     pub max_penalty: Duration,
+}
+
+impl Rules {
+    /// A server that HAProxy's check calls down is dead. Where that check tells a role (`probe = "check"`), a standby
+    /// is down by design, and it is dead when nobody listens there.
+    fn down_is_dead(&self) -> bool {
+        self.checked && self.admits != Admits::AnyCheck
+    }
 }
 
 /// What a probe of the controller found.

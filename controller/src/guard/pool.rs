@@ -337,11 +337,11 @@ impl Pool {
             }
             if spare == 0 {
                 slot.held = Some(Held::Budget { used, limit });
-            } else if answering <= floor {
+            } else if slot.answers(rules) && answering <= floor {
                 slot.held = Some(Held::Floor);
             } else {
                 spare -= 1;
-                answering -= 1;
+                answering -= usize::from(slot.answers(rules));
                 let (place, at, agreed) = (slot.place, now, false);
                 self.ledger
                     .insert(name.clone(), Removal { place, at, agreed });
@@ -396,7 +396,7 @@ impl Pool {
 
     /// Servers in rotation that nobody calls dead.
     fn answering(&self) -> usize {
-        let answering = self.in_rotation().filter(|slot| !slot.is_dead(&self.rules));
+        let answering = self.in_rotation().filter(|slot| slot.answers(&self.rules));
         answering.count()
     }
 

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::admission::Admits;
 use crate::haproxy::{Admin, Check, RunningServer};
 use crate::model::{Attributes, Candidate, Gossip, Place, Quarantine, ServerName, Wish};
 use crate::plan::WantedAdmin;
 
 use super::decision::{Held, Origin};
+use super::entry::CheckResult;
 use super::{Probed, Rules, Target, Urgency};
 
 /// How often a draining server is looked at: it is removed when its last request is done.
@@ -19,7 +21,7 @@ const MOST_IN_A_ROW: u32 = 100;
 /// How long a suspicion is shown that only HAProxy's check could settle.
 const SUSPICION: Duration = Duration::from_secs(10);
 /// Good probes in a row that clear a server of a suspicion.
-const CLEARED_BY: u32 = 2;
+pub(super) const CLEARED_BY: u32 = 2;
 
 /// One server as the guard knows it.
 #[derive(Clone, Debug)]
@@ -39,12 +41,14 @@ pub(super) struct Slot {
     pub(super) quarantine: Option<Quarantine>,
     pub(super) proof: Proof,
     pub(super) check: Check,
+    /// Whether what its check says may be of before its wait for it.
+    pub(super) result: CheckResult,
     /// Since when the agent suspects it, and its probes have not cleared it.
     suspected: Option<Instant>,
     /// Gossip knows it, be it as absent.
     listed: bool,
     /// It has had traffic.
-    served: bool,
+    pub(super) served: bool,
     /// Why it was taken out although it may answer; only an alive member comes back from it.
     pub(super) dismissed: Option<Dismissal>,
     /// Somebody has approved its removal.
@@ -116,6 +120,7 @@ impl Slot {
             quarantine: None,
             proof: Proof::default(),
             check: Check::None,
+            result: CheckResult::default(),
             suspected: None,
             listed: true,
             served: false,
@@ -241,6 +246,7 @@ impl Slot {
         self.since = now;
         self.held = None;
         self.barred = None;
+        self.result = CheckResult::None;
         self.served |= phase == Phase::In;
     }
 
@@ -273,6 +279,7 @@ impl Slot {
             (Some(_), None) => {}
             (Some(_), Some(stat)) => self.check = stat.check,
         }
+        self.hear_check(running, now);
         match &mut self.phase {
             Phase::Draining { idle, .. } => match (running, stat) {
                 (None, _) => *idle = true,
@@ -360,7 +367,10 @@ impl Slot {
             Phase::Draining { idle: true, .. } if self.is_asked_for() => None,
             Phase::Draining { .. } | Phase::Leaving { .. } => Some(DRAIN_POLL),
             Phase::In if self.is_given_up() => Some(WITNESS_POLL),
-            Phase::Out { .. } if self.is_wanted() && !rules.probed => Some(DRAIN_POLL),
+            Phase::Out { .. } if self.is_wanted() && rules.admits != Admits::Probe => {
+                Some(DRAIN_POLL)
+            }
+            Phase::Out { .. } if self.is_returning(rules) => Some(DRAIN_POLL),
             _ => None,
         }
     }
@@ -371,7 +381,8 @@ impl Slot {
         let here = self.place.addr;
         match self.phase {
             Phase::Out { .. } if self.is_wanted() => {
-                let asked = self.wish == Wish::Ready && (rules.probed || self.is_suspected());
+                let asked = self.wish == Wish::Ready
+                    && (rules.admits == Admits::Probe || self.is_suspected());
                 asked.then(|| at(here, Urgency::Admission))?
             }
             Phase::Out { .. } if self.is_watched(rules, now) => at(here, Urgency::Watch),
@@ -382,7 +393,7 @@ impl Slot {
                 }
                 None => None,
             },
-            Phase::In if self.is_given_up() && !rules.checked => {
+            Phase::In if self.is_given_up() && !rules.down_is_dead() => {
                 let urgency = if self.is_suspected() {
                     Urgency::Suspect
                 } else {
@@ -407,6 +418,7 @@ impl Slot {
     /// Takes the steps that concern this server alone.
     pub(super) fn step(&mut self, rules: &Rules, taken_over: bool, now: Instant) {
         self.clear_suspicion(rules, now);
+        self.age_result(rules, now);
         match self.phase {
             Phase::Out { .. } => self.step_out(rules, taken_over, now),
             Phase::In => self.step_in(taken_over, now),
@@ -483,30 +495,19 @@ impl Slot {
         self.is_wanted() && self.wish != Wish::Ready
     }
 
-    /// It is out, answers, and somebody wants it in: the member itself, or what it was before its agent went.
-    pub(super) fn may_come_in(&self, rules: &Rules) -> bool {
-        let out = matches!(self.phase, Phase::Out { .. });
-        let welcome = if self.is_wanted() {
-            self.quarantine.is_none()
-        } else {
-            self.is_given_up() && self.served && self.dismissed.is_none()
-        };
-        out && welcome && self.wish == Wish::Ready && self.is_proven(rules)
-    }
-
-    fn is_proven(&self, rules: &Rules) -> bool {
-        let needed = if self.is_suspected() { CLEARED_BY } else { 1 };
-        let by_check = !rules.probed && self.is_wanted() && !self.is_suspected();
-        self.proof.good >= needed || (by_check && self.check == Check::Up)
-    }
-
     /// A witness beside gossip calls it dead: HAProxy's check, or without one the controller's own probe.
     pub(super) fn is_dead(&self, rules: &Rules) -> bool {
-        if rules.checked && self.phase == Phase::In {
+        if rules.down_is_dead() && self.phase == Phase::In {
             self.check == Check::Down
         } else {
             self.moving.is_none() && self.fails_probes(rules)
         }
+    }
+
+    /// Whether it takes requests as far as anybody knows: it is not dead, and HAProxy's check does not call it down.
+    pub(super) fn answers(&self, rules: &Rules) -> bool {
+        let down = rules.checked && self.phase == Phase::In && self.check == Check::Down;
+        !down && !self.is_dead(rules)
     }
 
     fn fails_probes(&self, rules: &Rules) -> bool {

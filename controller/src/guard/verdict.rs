@@ -1,5 +1,6 @@
 //! From a server's history to what is done about it, with the reason. Pure.
 
+use crate::admission::Admits;
 use crate::model::{Gossip, Wish};
 use crate::plan::WantedAdmin;
 
@@ -21,6 +22,10 @@ impl Slot {
                 let doubled = matches!(self.barred, Some(Barred::Taken(_)));
                 let line = (!doubled).then_some(Line::Disabled);
                 (line, Some(admin), state, why)
+            }
+            Phase::Out { .. } if self.is_returning(rules) => {
+                let waiting = Some(WantedAdmin::Waiting);
+                (Some(Line::Disabled), waiting, "waiting", Why::NotProven)
             }
             Phase::Out { admin } => (None, Some(admin), "out", self.why_out()),
             Phase::Draining { idle, .. } if self.is_asked_for() => {
@@ -76,7 +81,9 @@ impl Slot {
             Wish::Drain => (WantedAdmin::Drain, "drain", Why::AskedFor),
             Wish::Maint => (WantedAdmin::Maint, "maint", Why::AskedFor),
             Wish::Ready if self.is_suspected() => (WantedAdmin::Maint, "out", Why::Suspected),
-            Wish::Ready if !rules.probed => (WantedAdmin::Waiting, "waiting", self.why_waiting()),
+            Wish::Ready if rules.admits != Admits::Probe => {
+                (WantedAdmin::Waiting, "waiting", self.why_waiting())
+            }
             Wish::Ready if resting == WantedAdmin::Drain => {
                 (WantedAdmin::Drain, "waiting", self.why_waiting())
             }

@@ -268,6 +268,16 @@ impl Options {
         self.0.contains_key("check")
     }
 
+    /// What stands after a keyword, joined by blanks; `None` where the keyword is not in force.
+    pub fn value(&self, keyword: &str) -> Option<String> {
+        self.0.get(keyword).map(|args| args.join(" "))
+    }
+
+    /// The keywords in force, sorted.
+    pub fn keywords(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The words as they stand in a `server` line, sorted by keyword.
     pub fn words(&self) -> Vec<String> {
         self.0

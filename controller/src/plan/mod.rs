@@ -35,7 +35,7 @@ pub use text::{ConfigText, Opaque, OpaqueCause, ServerLine};
 pub enum WantedAdmin {
     /// In rotation.
     Ready,
-    /// Drained, but with HAProxy's check running: to be admitted by that check (`probe = "off"`).
+    /// Drained, but with HAProxy's check running: to be admitted by that check.
     Waiting,
     /// No new requests; the running ones finish.
     Drain,
@@ -88,7 +88,7 @@ pub enum Action {
     Drain {
         /// Whether it has a check.
         check: bool,
-        /// Whether the check is to run (admission by HAProxy's own check, `probe = "off"`).
+        /// Whether the check is to run (admission by it).
         keep_check: bool,
     },
     /// `state maint`.

@@ -210,6 +210,16 @@ impl ConfigText {
             .contains(&(backend.as_str().to_owned(), server.as_str().to_owned()))
     }
 
+    /// The lines that hold for a backend, servers aside: those of each section it inherits from, farthest first, then
+    /// its own.
+    pub fn lines(&self, backend: &BackendName) -> Vec<Vec<&str>> {
+        let chain = self.section(backend).into_iter();
+        let chain = chain.flat_map(|section| self.chain(section));
+        let mut sections: Vec<Vec<&str>> = chain.map(Section::settings).collect();
+        sections.reverse();
+        sections
+    }
+
     pub(super) fn section(&self, backend: &BackendName) -> Option<&Section> {
         self.sections.get(*self.backends.get(backend)?)
     }
@@ -251,6 +261,15 @@ impl Section {
 
     pub(super) fn servers(&self) -> &BTreeMap<ServerName, ServerLine> {
         &self.servers
+    }
+
+    /// The lines below its first one, servers aside.
+    fn settings(&self) -> Vec<&str> {
+        let lines = self
+            .lines
+            .iter()
+            .filter(|line| line.kind == LineKind::Other);
+        lines.map(|line| line.text.as_str()).collect()
     }
 
     /// What a server without words of its own would get at the section's end.

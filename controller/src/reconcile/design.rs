@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serf_rpc::{Member, Snapshot};
 
-use crate::config::{CheckMode, Config, OutputFile};
+use crate::admission::Admission;
+use crate::config::{Backend, Check, Config, OutputFile};
 use crate::guard::Rules;
 use crate::haproxy::listen::listeners;
 use crate::here::{Here, Listener, On, What};
@@ -23,6 +24,8 @@ pub(crate) struct Design {
     pub(crate) renderer: Arc<Renderer>,
     /// Which server lines of its texts are the members'.
     pub(crate) scope: Scope,
+    /// Who lets the servers of each backend in.
+    pub(crate) admissions: BTreeMap<BackendName, Admission>,
     /// The other files, with their templates.
     pub(crate) files: Vec<(OutputFile, Arc<Renderer>)>,
     /// What HAProxy listens on with it, and the controller.
@@ -40,8 +43,10 @@ impl Design {
         // A template that fails without any member has no lines of its own; `check` refuses it.
         let bare = renderer.render(&config, &Servers::new());
         let bare = bare.map(|bare| bare.text).unwrap_or_default();
+        let scope = Scope::new(config.backends.iter().map(|backend| &backend.name), &bare);
         Ok(Self {
-            scope: Scope::new(config.backends.iter().map(|backend| &backend.name), &bare),
+            admissions: admissions(&config, &renderer, &scope),
+            scope,
             listeners: own_listeners(&config, &bare),
             config: Arc::new(config),
             renderer,
@@ -65,27 +70,28 @@ impl Design {
     }
 
     pub(crate) fn rules(&self) -> BTreeMap<BackendName, Rules> {
-        let rules = |backend: &crate::config::Backend| Rules {
-            checked: backend.check != CheckMode::Off,
-            probed: backend.probe,
-            suspicion: self.config.suspicion.enabled,
-            max_penalty: self.config.damping.max_penalty,
-            guard: backend.guard.clone(),
-            drain_timeout: backend.drain.timeout,
+        let rules = |backend: &Backend| {
+            let admission = self.admissions.get(&backend.name)?;
+            let rules = Rules {
+                checked: admission.checked,
+                admits: admission.by,
+                check_interval: admission.interval,
+                suspicion: self.config.suspicion.enabled,
+                max_penalty: self.config.damping.max_penalty,
+                guard: backend.guard.clone(),
+                drain_timeout: backend.drain.timeout,
+            };
+            Some((backend.name.clone(), rules))
         };
-        self.config
-            .backends
-            .iter()
-            .map(|backend| (backend.name.clone(), rules(backend)))
-            .collect()
+        self.config.backends.iter().filter_map(rules).collect()
     }
 
-    pub(crate) fn probes(&self) -> BTreeMap<BackendName, Arc<CheckMode>> {
-        self.config
-            .backends
-            .iter()
-            .map(|backend| (backend.name.clone(), Arc::new(backend.check.clone())))
-            .collect()
+    /// What the controller's own probes ask.
+    pub(crate) fn probes(&self) -> BTreeMap<BackendName, Arc<Check>> {
+        let probe = |(name, admission): (&BackendName, &Admission)| {
+            (name.clone(), Arc::clone(&admission.asks))
+        };
+        self.admissions.iter().map(probe).collect()
     }
 
     pub(crate) fn quiet(&self) -> Quiet {
@@ -155,4 +161,20 @@ fn agent_listeners(rpc: &[String], local: Option<&Member>) -> Vec<Listener> {
         .iter()
         .flat_map(|ip| ports.iter().map(|port| place(*ip, *port)));
     places.collect()
+}
+
+/// Who lets in, by the lines that the template prints; as the config says where it cannot be rendered.
+fn admissions(
+    config: &Config,
+    renderer: &Renderer,
+    scope: &Scope,
+) -> BTreeMap<BackendName, Admission> {
+    let rendered = renderer.specimen(config).ok();
+    let text = rendered.map(|rendered| scope.read(&rendered.text));
+    let admission = |backend: &Backend| match &text {
+        Some(text) => Admission::of(backend, text),
+        None => Admission::meant(backend),
+    };
+    let named = |backend: &Backend| (backend.name.clone(), admission(backend));
+    config.backends.iter().map(named).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{RenderError, Renderer, Server, Servers};
+use super::{RenderError, Rendered, Renderer, Server, Servers};
 use crate::config::Config;
 use crate::model::{BackendName, ServerName, Weight};
 use crate::plan::SECTIONS;
@@ -38,13 +38,21 @@ pub enum Finding {
 }
 
 impl Renderer {
+    /// The text with an invented server, ready, in each backend.
+    ///
+    /// # Errors
+    /// Those of [`Renderer::render`].
+    pub fn specimen(&self, config: &Config) -> Result<Rendered, RenderError> {
+        self.render(config, &invented(config, true))
+    }
+
     /// Renders with invented servers and looks at what comes out.
     ///
     /// # Errors
     /// When the template cannot be rendered with none, with a ready and with an unready server in each backend.
     pub fn audit(&self, config: &Config) -> Result<Vec<Finding>, RenderError> {
         let bare = self.render(config, &Servers::new())?;
-        let ready = self.render(config, &invented(config, true))?;
+        let ready = self.specimen(config)?;
         let unready = self.render(config, &invented(config, false))?;
         let mut findings = Vec::new();
         let stamp = format!("serf-haproxy {}", ready.stamp.0);
@@ -88,7 +96,7 @@ fn hard_stop(text: &str, config: &Config) -> Vec<Finding> {
 }
 
 /// A time as HAProxy writes it, milliseconds where it has no unit (Configuration Manual, section 2.5 "Time format").
-fn millis(text: &str) -> Option<u128> {
+pub(crate) fn millis(text: &str) -> Option<u128> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());

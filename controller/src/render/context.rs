@@ -4,7 +4,14 @@ use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
 use super::{Server, Servers, ids::ids};
-use crate::config::{Backend, CheckMode, Config, Frontend, HARD_STOP_AFTER, Mode};
+use std::time::Duration;
+
+use crate::config::{
+    Backend, Check, Config, Frontend, HARD_STOP_AFTER, Mode, ProxyVersion, StatusCodes,
+};
+
+/// How often HAProxy asks a server that changes its mind.
+const FAST: Duration = Duration::from_millis(300);
 
 #[derive(Serialize)]
 struct Context<'a> {
@@ -54,9 +61,39 @@ struct BackendView<'a> {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum CheckView<'a> {
-    Tcp,
-    Http { method: &'a str, path: &'a str },
+    Tcp {
+        #[serde(flatten)]
+        words: CheckWords<'a>,
+    },
+    Http {
+        method: &'a str,
+        path: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<String>,
+        #[serde(flatten)]
+        words: CheckWords<'a>,
+    },
     Off,
+}
+
+/// What every check has, with or without a request.
+#[derive(Serialize)]
+struct CheckWords<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    tls: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_proxy: Option<&'static str>,
+    interval: String,
+    fast_interval: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<String>,
+    rise: u16,
+    fall: u16,
 }
 
 #[derive(Serialize)]
@@ -129,15 +166,47 @@ fn backend<'a>(backend: &'a Backend, servers: &'a [Server]) -> BackendView<'a> {
         balance: &backend.balance,
         hash,
         ids: hash || algorithm == "first",
-        check: match &backend.check {
-            CheckMode::Tcp => CheckView::Tcp,
-            CheckMode::Http { method, path } => CheckView::Http { method, path },
-            CheckMode::Off => CheckView::Off,
-        },
+        check: backend.check.as_ref().map_or(CheckView::Off, check),
         maxconn: backend.maxconn,
         server_options: (!backend.server_options.is_empty())
             .then(|| backend.server_options.join(" ")),
         servers: views,
+    }
+}
+
+fn check(check: &Check) -> CheckView<'_> {
+    let words = CheckWords {
+        port: check.port,
+        tls: check.tls,
+        sni: check.sni.as_deref(),
+        send_proxy: check.send_proxy.map(|version| match version {
+            ProxyVersion::V1 => "v1",
+            ProxyVersion::V2 => "v2",
+        }),
+        interval: time(check.interval),
+        fast_interval: time(check.interval.min(FAST)),
+        timeout: check.timeout.map(time),
+        rise: check.rise,
+        fall: check.fall,
+    };
+    match &check.request {
+        None => CheckView::Tcp { words },
+        Some(request) => CheckView::Http {
+            method: &request.method,
+            path: &request.path,
+            host: request.host.as_deref(),
+            status: (request.status != StatusCodes::default()).then(|| request.status.to_string()),
+            words,
+        },
+    }
+}
+
+/// As HAProxy writes it, to the millisecond (Configuration Manual, section 2.5 "Time format").
+fn time(span: Duration) -> String {
+    if span.subsec_millis() == 0 {
+        format!("{}s", span.as_secs())
+    } else {
+        format!("{}ms", span.as_millis())
     }
 }
 

@@ -113,6 +113,14 @@ fn built_in_with_an_http_check() {
 }
 
 #[test]
+fn built_in_with_everything_that_a_check_may_have() {
+    let text = "server_options = \"ssl verify none send-proxy-v2\"\n[backend.check]\nmethod = \"GET\"\npath = \"/up\"\n\
+                host = \"www.example.com:8443\"\nstatus = \"200,300-399\"\nport = 8443\ntls = true\nsni = \"www.example.com\"\n\
+                send_proxy = true\ninterval = \"2500ms\"\ntimeout = \"250ms\"\nrise = 3\nfall = 1\n";
+    insta::assert_snapshot!(built_in(&nodes(text), &three()));
+}
+
+#[test]
 fn built_in_with_a_hash_of_the_uri() {
     insta::assert_snapshot!(built_in(&nodes("balance = \"uri depth 2\"\n"), &three()));
 }

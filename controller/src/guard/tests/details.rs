@@ -119,7 +119,7 @@ fn who_is_drained_by_a_tag_and_idle_is_not_looked_at_any_more() {
 fn who_is_let_in_by_haproxys_check_is_looked_at_and_never_probed() {
     let mut scene = Scene::new(true);
     let mut unprobed = rules(true);
-    unprobed.probed = false;
+    unprobed.admits = Admits::GoodCheck;
     scene
         .guard
         .set_rules([(BackendName::new("b").unwrap(), unprobed)].into());
@@ -131,6 +131,8 @@ fn who_is_let_in_by_haproxys_check_is_looked_at_and_never_probed() {
         Some(WantedAdmin::Waiting)
     );
     assert!(scene.guard.targets(scene.now).is_empty());
+    scene.runs("s1", Admin::Drain, Check::Pending, 0);
+    assert_eq!(scene.state("s1"), "waiting");
     scene.runs("s1", Admin::Drain, Check::Up, 0);
     assert_eq!(scene.state("s1"), "ready");
 }

@@ -1,6 +1,7 @@
 mod details;
 mod laws;
 mod one_witness;
+mod roles;
 
 use super::*;
 use crate::haproxy::{Admin, Check, RunningServer, ServerStat};
@@ -13,7 +14,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 fn rules(checked: bool) -> Rules {
     Rules {
         checked,
-        probed: true,
+        admits: Admits::Probe,
+        check_interval: Duration::from_secs(1),
         suspicion: true,
         max_penalty: Duration::from_secs(30),
         guard: config::Guard {

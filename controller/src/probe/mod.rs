@@ -1,8 +1,12 @@
-//! The controller's own probes: targets in, what they found out.
+//! The controller's own probes: targets in, what they found out; `ask` is one of them on the wire.
 //!
 //! HAProxy's first check of a new server comes a whole `inter` after the server was added, and an enabled server gets
 //! requests meanwhile. So the controller asks the server itself, the way HAProxy's check would, before it lets
 //! traffic in.
+
+mod ask;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,18 +14,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::config::CheckMode;
+use crate::config::Check;
 use crate::guard::{Probed, Target, Urgency};
 use crate::model::{BackendName, Key};
 
-/// How long one probe may take.
-const DEADLINE: Duration = Duration::from_secs(1);
+/// The longest that one probe may take, whatever HAProxy's check may.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// The same where the server may be dead and has traffic, and how often such a one is asked, answered or not.
 const SUSPECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(200));
 /// Probes under way at once.
@@ -33,8 +35,6 @@ const ADMISSION_PAUSE: (Duration, Duration) =
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
 /// Results that wait to be read; beyond them the probes wait.
 const RESULTS: usize = 256;
-/// The status line is within these bytes of an answer.
-const STATUS_LINE: usize = 64;
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct Found {
 /// Runs the probes that are wanted, and no others.
 #[derive(Debug)]
 pub struct Prober {
-    running: BTreeMap<Key, (Target, Arc<CheckMode>, AbortHandle)>,
+    running: BTreeMap<Key, (Target, Arc<Check>, AbortHandle)>,
     tasks: JoinSet<()>,
     permits: Arc<Semaphore>,
     found: mpsc::Sender<Found>,
@@ -73,10 +73,10 @@ impl Prober {
     pub fn want(
         &mut self,
         targets: &BTreeMap<Key, Target>,
-        modes: &BTreeMap<BackendName, Arc<CheckMode>>,
+        checks: &BTreeMap<BackendName, Arc<Check>>,
     ) -> usize {
-        self.running.retain(|key, (target, mode, task)| {
-            let kept = targets.get(key) == Some(target) && modes.get(&key.backend) == Some(mode);
+        self.running.retain(|key, (target, check, task)| {
+            let kept = targets.get(key) == Some(target) && checks.get(&key.backend) == Some(check);
             if !kept {
                 task.abort();
             }
@@ -85,7 +85,7 @@ impl Prober {
         while self.tasks.try_join_next().is_some() {}
         let mut started = 0;
         for (key, target) in targets {
-            let Some(mode) = modes.get(&key.backend) else {
+            let Some(check) = checks.get(&key.backend) else {
                 continue;
             };
             if self.running.contains_key(key) {
@@ -94,13 +94,13 @@ impl Prober {
             let probe = probe_for_ever(
                 key.clone(),
                 *target,
-                Arc::clone(mode),
+                Arc::clone(check),
                 Arc::clone(&self.permits),
                 self.found.clone(),
             );
             let task = self.tasks.spawn(probe);
             self.running
-                .insert(key.clone(), (*target, Arc::clone(mode), task));
+                .insert(key.clone(), (*target, Arc::clone(check), task));
             started += 1;
         }
         started
@@ -110,22 +110,23 @@ impl Prober {
 async fn probe_for_ever(
     key: Key,
     target: Target,
-    mode: Arc<CheckMode>,
+    check: Arc<Check>,
     permits: Arc<Semaphore>,
     found: mpsc::Sender<Found>,
 ) {
     let addr = target.addr;
+    let patience = check.timeout.unwrap_or(check.interval).min(DEADLINE);
     let (deadline, first, last) = match target.urgency {
-        Urgency::Admission => (DEADLINE, ADMISSION_PAUSE.0, ADMISSION_PAUSE.1),
-        Urgency::Watch => (DEADLINE, WATCH_PAUSE, WATCH_PAUSE),
-        Urgency::Suspect => (SUSPECT.0, SUSPECT.1, SUSPECT.1),
+        Urgency::Admission => (patience, ADMISSION_PAUSE.0, ADMISSION_PAUSE.1),
+        Urgency::Watch => (patience, WATCH_PAUSE, WATCH_PAUSE),
+        Urgency::Suspect => (patience.min(SUSPECT.0), SUSPECT.1, SUSPECT.1),
     };
     let once = || {
-        let (key, mode) = (key.clone(), Arc::clone(&mode));
+        let (key, check) = (key.clone(), Arc::clone(&check));
         let (permits, found) = (Arc::clone(&permits), found.clone());
         async move {
             let _permit = permits.acquire().await.ok()?;
-            let probed = probe(addr, &mode, deadline).await;
+            let probed = probe(addr, &check, deadline).await;
             found.send(Found { key, addr, probed }).await.ok()
         }
     };
@@ -146,40 +147,10 @@ async fn probe_for_ever(
 }
 
 /// Asks once.
-async fn probe(addr: SocketAddr, mode: &CheckMode, deadline: Duration) -> Probed {
-    match timeout(deadline, ask(addr, mode)).await {
+async fn probe(addr: SocketAddr, check: &Check, deadline: Duration) -> Probed {
+    match timeout(deadline, ask::ask(addr, check)).await {
         Ok(Ok(true)) => Probed::Good,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Probed::Refused,
         _ => Probed::Failed,
     }
-}
-
-async fn ask(addr: SocketAddr, mode: &CheckMode) -> io::Result<bool> {
-    let mut stream = TcpStream::connect(addr).await?;
-    // On loopback a connection to a free port of the ephemeral range can meet itself.
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    let CheckMode::Http { method, path } = mode else {
-        return Ok(true);
-    };
-    let request =
-        format!("{method} {path} HTTP/1.0\r\nHost: {addr}\r\nUser-Agent: serf-haproxy\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::with_capacity(STATUS_LINE);
-    let mut limited = stream.take(STATUS_LINE as u64);
-    while !answer.contains(&b'\n') && limited.read_buf(&mut answer).await? > 0 {}
-    Ok(is_good(&answer))
-}
-
-/// `HTTP/1.x 2xx` or `3xx`, as HAProxy's `option httpchk` takes it.
-fn is_good(answer: &[u8]) -> bool {
-    let mut words = answer.split(|&b| b == b' ');
-    let version = words
-        .next()
-        .is_some_and(|word| word.starts_with(b"HTTP/1."));
-    let status = words
-        .next()
-        .is_some_and(|word| matches!(word, [b'2' | b'3', b'0'..=b'9', b'0'..=b'9', ..]));
-    version && status
 }
