@@ -20,7 +20,7 @@ use crate::logging;
 pub(crate) enum Exit {
     /// Done, or nothing to do.
     Done,
-    /// It failed, or `check` found something wrong.
+    /// It failed, or `check` or `status` found something wrong.
     Failed,
     /// `plan` found something to do.
     Pending,
@@ -50,7 +50,7 @@ Examples:
 
 A variable sets a key of the config: SERF_HAPROXY_GUARD_WINDOW=10m that of [guard] window.
 Data goes to standard output, everything else to standard error.
-Exit codes: 0 done, 1 failed, 2 plan: something to do, 64 wrong usage.";
+Exit codes: 0 done, 1 failed or something is wrong, 2 plan: something to do, 64 wrong usage.";
 
 /// Lets the servers of HAProxy follow the members of a Serf cluster.
 #[derive(Debug, Parser)]
@@ -98,7 +98,7 @@ enum Command {
     Once(RunArgs),
     /// Say how everything stands
     ///
-    /// Asks the running controller through its control socket.
+    /// Asks the running controller through its control socket. Exits 1 if there is a problem, or no controller.
     Status(FormatArgs),
     /// Say what was done, why, how, and how long it took; the latest last
     ///
@@ -327,9 +327,14 @@ fn status(path: &Path, format: Format) -> anyhow::Result<Exit> {
         anyhow::bail!("the controller answered something else")
     };
     match format {
-        Format::Text => print(&status.to_string()),
-        Format::Json => print_json(&*status),
-    }
+        Format::Text => print(&status.to_string())?,
+        Format::Json => print_json(&*status)?,
+    };
+    Ok(if status.problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
 }
 
 fn history(path: &Path, args: &HistoryArgs) -> anyhow::Result<Exit> {

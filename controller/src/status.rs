@@ -40,6 +40,8 @@ pub struct Agent {
     pub members_age_seconds: Option<u64>,
     /// Members known, all statuses.
     pub members: usize,
+    /// Those of them that the agent lists, itself among them; the others are remembered.
+    pub listed: usize,
 }
 
 /// The worker that answers on the stats socket.
@@ -202,8 +204,8 @@ impl fmt::Display for Status {
         let addr = self.agent.addr.clone().unwrap_or_else(none);
         writeln!(
             f,
-            "agent    {} {addr}, {} members, list {age}",
-            self.agent.state, self.agent.members
+            "agent    {} {addr}, {} members, {} of them listed, list {age}",
+            self.agent.state, self.agent.members, self.agent.listed
         )?;
         let pid = self.haproxy.pid.map_or_else(none, |pid| pid.to_string());
         let version = self.haproxy.version.clone().unwrap_or_else(none);

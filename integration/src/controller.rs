@@ -23,6 +23,7 @@ const EXIT: Duration = Duration::from_secs(10);
 pub struct ControllerOptions {
     dir: PathBuf,
     serf: Vec<SocketAddr>,
+    serf_lines: String,
     config: PathBuf,
     stats_socket: PathBuf,
     master_socket: PathBuf,
@@ -46,6 +47,7 @@ impl ControllerOptions {
         Self {
             dir: dir.to_owned(),
             serf: vec![agent],
+            serf_lines: String::new(),
             config: haproxy.config(),
             stats_socket: haproxy.stats_socket(),
             master_socket: haproxy.master_socket(),
@@ -73,6 +75,13 @@ impl ControllerOptions {
     #[must_use]
     pub fn template(mut self, path: PathBuf) -> Self {
         self.template = Some(path);
+        self
+    }
+
+    /// More lines for the table of the agent.
+    #[must_use]
+    pub fn serf(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.serf_lines, "{lines}");
         self
     }
 
@@ -207,8 +216,8 @@ impl ControllerOptions {
     fn text(&self) -> String {
         let serf: Vec<String> = self.serf.iter().map(ToString::to_string).collect();
         let mut text = format!(
-            "[serf]\naddr = {serf:?}\n\n[haproxy]\nconfig = {:?}\n",
-            self.config
+            "[serf]\naddr = {serf:?}\n{}\n[haproxy]\nconfig = {:?}\n",
+            self.serf_lines, self.config
         );
         if let Some(template) = &self.template {
             let _ = writeln!(text, "template = {template:?}");
@@ -301,22 +310,23 @@ impl Controller {
         self.process.log()
     }
 
-    /// What `serf-haproxy status --format json` says.
+    /// What `serf-haproxy status --format json` says, problems or not.
     ///
     /// # Errors
     /// When it fails or prints something else.
     pub async fn status(&self) -> Result<Status> {
         let output = self.options.run("status", &["--format", "json"]).await?;
         let text = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let status: Value = serde_json::from_str(&text)
+            .with_context(|| format!("status printed {text}\n{said}"))?;
+        let well = status["problems"] == serde_json::json!([]);
         ensure!(
-            output.status.success(),
-            "status: {}\n{}",
-            text,
-            String::from_utf8_lossy(&output.stderr)
+            output.status.code() == Some(i32::from(!well)),
+            "status ended with {}: {text}\n{said}",
+            output.status
         );
-        Ok(Status(
-            serde_json::from_str(&text).with_context(|| format!("status printed {text}"))?,
-        ))
+        Ok(Status(status))
     }
 
     /// Waits until the status fulfils a condition.

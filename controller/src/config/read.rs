@@ -73,6 +73,9 @@ fn serf(section: Section<'_>) -> Serf {
         resync: section
             .get("resync", value::duration(SECOND..=HOUR))
             .unwrap_or(default.resync),
+        rejoin: section
+            .get("rejoin", |value| value.boolean())
+            .unwrap_or(default.rejoin),
     };
     section.finish();
     serf

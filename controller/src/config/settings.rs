@@ -54,6 +54,8 @@ pub struct Serf {
     pub auth_key_file: Option<PathBuf>,
     /// How often the members are fetched again though nothing was heard.
     pub resync: Duration,
+    /// Whether an agent that knows only itself is told to join the members that are remembered.
+    pub rejoin: bool,
 }
 
 /// `[haproxy]`: its files and sockets.
@@ -264,6 +266,7 @@ impl Default for Serf {
             addr: vec!["127.0.0.1:7373".to_owned()],
             auth_key_file: None,
             resync: Duration::from_secs(10),
+            rejoin: false,
         }
     }
 }

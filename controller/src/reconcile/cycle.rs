@@ -75,6 +75,7 @@ impl Reconciler {
             self.retry.at(),
             self.write_retry.at(),
             self.drift.retry_at(),
+            self.alone.deadline(),
             self.reload_allowed_at()
                 .filter(|_| !self.plan.reload.is_empty()),
         ];
@@ -124,6 +125,7 @@ impl Reconciler {
                 .await;
         }
         self.write_and_reload();
+        self.look_after_agent();
         self.remember();
         self.publish();
     }

@@ -4,6 +4,7 @@
 //! HAProxy runs, decides, renders, plans and applies. Nothing is believed about HAProxy beyond what was just read.
 //! Files are checked and written, and workers reloaded, in a job beside the loop.
 
+mod alone;
 mod apply;
 mod book;
 mod culprit;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use serf_rpc::{AgentState, Snapshot, SuspicionStream, Watcher};
+use serf_rpc::{AgentState, Snapshot, SuspicionStream, WatchError, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -46,6 +47,7 @@ use crate::render::{Rendered, Servers, TemplateError};
 use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
 
+use alone::Alone;
 use culprit::Culprit;
 pub(crate) use design::Design;
 use drift::Drift;
@@ -219,6 +221,10 @@ impl Reconciler {
                 self.finish(done);
                 true
             }
+            Some(joined) = self.joins.join_next() => {
+                self.joined(joined);
+                true
+            }
             done = self.files.next_done() => {
                 self.finish_file(done);
                 true
@@ -264,6 +270,7 @@ impl Reconciler {
         }
         self.tasks.shutdown().await;
         self.jobs.shutdown().await;
+        self.joins.shutdown().await;
         self.watcher.stop().await;
         if let Some(supervisor) = self.supervisor {
             supervisor.stop().await;
@@ -318,6 +325,10 @@ struct Reconciler {
     fallback: Option<Design>,
     watcher: Watcher,
     snapshot: Arc<Snapshot>,
+    /// Whether the agent knows anybody else.
+    alone: Alone,
+    /// The join that it was told, one at most.
+    joins: JoinSet<Result<u64, WatchError>>,
     /// Of this host, as last read.
     addresses: BTreeSet<IpAddr>,
     model: Model,

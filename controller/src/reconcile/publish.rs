@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use serf_rpc::AgentState;
+use serf_rpc::{AgentState, Presence};
 
 use crate::control::{PendingPlan, Published};
 use crate::guard::{Decision, Probed, Why, Witnesses};
@@ -90,11 +90,14 @@ impl Reconciler {
             .snapshot
             .read_at()
             .and_then(|at| SystemTime::now().duration_since(at).ok());
+        let listed = self.snapshot.entries().iter();
+        let listed = listed.filter(|entry| entry.presence == Presence::Listed);
         Agent {
             state: state.to_owned(),
             addr,
             members_age_seconds: age.map(|age| age.as_secs()),
             members: self.snapshot.entries().len(),
+            listed: listed.count(),
         }
     }
 

@@ -28,8 +28,8 @@ use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
 use super::{
-    Design, Drift, Files, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions, Text,
-    chain,
+    Alone, Design, Drift, Files, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions,
+    Text, chain,
 };
 
 /// Approvals that wait for the loop.
@@ -73,6 +73,8 @@ pub(super) async fn start(
         fallback: None,
         watcher,
         snapshot: Arc::new(snapshot),
+        alone: Alone::default(),
+        joins: JoinSet::new(),
         addresses: BTreeSet::new(),
         model: Model::default(),
         decisions: Default::default(),

@@ -257,7 +257,11 @@ impl Reconciler {
         self.problems.clear("template");
         self.problems.clear("design");
         let fallback = std::mem::replace(&mut self.design, design);
-        let other_agent = fallback.config.serf != self.design.config.serf;
+        let agent = |config: &Config| {
+            let serf = &config.serf;
+            (serf.addr.clone(), serf.auth_key_file.clone(), serf.resync)
+        };
+        let other_agent = agent(&fallback.config) != agent(&self.design.config);
         let fixed = |config: &Config| {
             let haproxy = config.haproxy.config.clone();
             let spawn = config.haproxy.reload == ReloadWay::Spawn;

@@ -50,7 +50,7 @@ const LOG_MAX: usize = 1024;
 
 /// Look for what is wrong with an agent and its view of the cluster, and say what to do
 ///
-/// Looks at the agent's health, queues and clocks, at failed members, protocol versions, tags near their limit, names
+/// Looks whether the agent knows anybody, at its health, queues and clocks, at failed members, protocol versions, tags near their limit, names
 /// and addresses in conflict, live nodes that do not answer, and an RPC that is open to the network. Exits 1 if there
 /// is anything to do. A conflict of names is found in the agent's log, whose last lines it shows for as long as they
 /// are the last.
@@ -99,6 +99,7 @@ pub(crate) async fn run(agent: &AgentArgs, args: &DoctorArgs) -> Result<Vec<u8>,
     progress.show("asking every live member");
     let mut findings = Vec::new();
     findings.extend(clear_key(agent)?);
+    findings.extend(alone(&members));
     findings.extend(of_stats(&stats));
     findings.extend(of_members(&members));
     findings.extend(of_tags(&alive));
@@ -189,6 +190,17 @@ fn clear_key(agent: &AgentArgs) -> Result<Option<Finding>, Failure> {
         what.to_owned(),
         "let the agent's `-rpc-addr` be 127.0.0.1:7373, and reach it through ssh",
     )))
+}
+
+/// A cluster of one: whoever starts an agent means to have others.
+fn alone(members: &[Member]) -> Option<Finding> {
+    (members.len() == 1).then(|| {
+        Finding(
+            "the agent knows only itself".to_owned(),
+            "serfctl join ADDRESS of another member; `retry_join` or `snapshot_path` in the agent's configuration \
+             lets it find the others by itself after a restart",
+        )
+    })
 }
 
 fn of_stats(stats: &Stats) -> Vec<Finding> {
