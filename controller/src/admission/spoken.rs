@@ -128,13 +128,11 @@ impl Spoken {
             port: port(options),
             ..Self::default()
         };
-        let mut derives = true;
         let mut proxy = None;
         for keyword in options.keywords() {
             match keyword {
                 _ if SILENT.contains(&keyword) => {}
-                "port" => derives = false,
-                "ssl" | "check-ssl" | "check-send-proxy" => {}
+                "port" | "ssl" | "check-ssl" | "check-send-proxy" => {}
                 "check-sni" => spoken.sni = options.value(keyword),
                 "send-proxy" => proxy = proxy.or(Some(ProxyVersion::V1)),
                 "send-proxy-v2" => proxy = Some(ProxyVersion::V2),
@@ -142,11 +140,8 @@ impl Spoken {
             }
         }
         let has = |keyword| options.value(keyword).is_some();
-        spoken.tls = has("check-ssl") || (derives && has("ssl"));
-        if has("check-send-proxy") || derives {
-            let version = proxy.or(has("check-send-proxy").then_some(ProxyVersion::V1));
-            spoken.send_proxy = version;
-        }
+        spoken.tls = has("check-ssl");
+        spoken.send_proxy = has("check-send-proxy").then(|| proxy.unwrap_or(ProxyVersion::V1));
         spoken.read_sections(sections)?;
         Ok(spoken)
     }

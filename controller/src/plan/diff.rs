@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::keywords::{Options, Settings, V3_0};
+use super::keywords::V3_0;
+use super::options::{Options, Settings};
 use super::skeleton::Changes;
 use super::text::{Section, ServerLine};
 use super::{Action, Input, Plan, ReloadReason, Step, WantedAdmin};

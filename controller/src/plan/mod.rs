@@ -16,6 +16,7 @@ mod classify;
 mod diff;
 mod keywords;
 mod lexed;
+mod options;
 mod reader;
 mod reason;
 mod scope;
@@ -23,7 +24,7 @@ mod skeleton;
 mod text;
 
 pub use classify::{Obstacle, classify};
-pub use keywords::Options;
+pub use options::Options;
 pub use reason::ReloadReason;
 pub use scope::{OtherFile, Scope};
 pub(crate) use text::SECTIONS;

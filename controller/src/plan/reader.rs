@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::SECTIONS;
-use super::keywords::{Keywords, Settings, names_file};
+use super::keywords::{Keywords, names_file};
 use super::lexed::Lexed;
+use super::options::Settings;
 use super::scope::Scope;
 use super::text::{ConfigText, Line, LineKind, Opaque, OpaqueCause, Owner, Section, ServerLine};
 use crate::model::{BackendName, ServerName};
@@ -227,7 +228,11 @@ impl<'a> Reader<'a> {
         if self.depth > 0 {
             self.blur(OpaqueCause::Conditional);
         }
-        let Some(keywords) = self.sections.last().map(|section| section.keywords.clone()) else {
+        let Some(keywords) = self
+            .sections
+            .last()
+            .map(|section| section.keywords.inherited())
+        else {
             return;
         };
         match server_line(line, keywords) {
@@ -305,7 +310,7 @@ fn server_line(line: &Lexed<'_>, mut keywords: Keywords) -> Result<ServerLine, O
         maxconn,
         disabled,
         options,
-    } = Settings::new(keywords).map_err(|bad| OpaqueCause::Value(bad.keyword))?;
+    } = Settings::of_line(keywords).map_err(|bad| OpaqueCause::Value(bad.keyword))?;
     Ok(ServerLine {
         name,
         addr,

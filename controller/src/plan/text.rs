@@ -17,7 +17,8 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::keywords::{Keywords, Options, Settings};
+use super::keywords::Keywords;
+use super::options::{Options, Settings};
 use super::scope::Scope;
 use crate::model::{BackendName, ServerName, Weight};
 
@@ -274,7 +275,7 @@ impl Section {
 
     /// What a server without words of its own would get at the section's end.
     pub(super) fn inherited(&self) -> Option<Settings> {
-        Settings::new(self.keywords.clone()).ok()
+        Settings::of_line(self.keywords.inherited()).ok()
     }
 
     /// Its first line and all that is no member's line; every line where it is opaque.

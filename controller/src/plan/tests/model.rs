@@ -6,7 +6,7 @@ use crate::haproxy::{
     AddedOptions, Admin, Check, RunningServer, RunningServers, ServerStat, Version,
 };
 use crate::model::{BackendName, ServerName};
-use crate::plan::keywords::Settings;
+use crate::plan::options::Settings;
 use crate::plan::{
     Action, ConfigText, Input, Options, Plan, Scope, Step, WantedAdmin, WantedAdmins, plan,
 };

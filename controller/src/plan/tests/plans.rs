@@ -226,7 +226,7 @@ fn what_add_server_refuses_is_a_reason_and_no_step() {
          server f 10.0.0.3:80 track s1\n server g 10.0.0.3:80 track f\n"
     );
     insta::assert_snapshot!(planned(&haproxy, &wanted, &admins([])), @r#"
-nodes/d: add 10.0.0.3:443 ca-file /a.pem check inter 1s ssl pool-max-conn -1 pool-purge-delay 5s
+nodes/d: add 10.0.0.3:443 ca-file /a.pem check check-ssl inter 1s ssl pool-max-conn -1 pool-purge-delay 5s
 nodes/d: ready
 nodes/f: add 10.0.0.3:80 check inter 1s track s1 pool-max-conn -1 pool-purge-delay 5s
 nodes/f: ready
@@ -279,7 +279,7 @@ fn from_3_0_on_only_what_could_be_added_again_is_deleted() {
         "nodes/s1: maint\nnodes/s1: delete\n"
     );
     assert_eq!(
-        gone(" server s1 10.0.0.1:80 resolvers r\n", true),
+        gone(" server s1 10.0.0.1:80 namespace n\n", true),
         "nodes/s1: maint\n"
     );
     assert_eq!(gone(" server s1 10.0.0.1:80\n", false), "nodes/s1: maint\n");

@@ -226,7 +226,7 @@ backend templated
   server-template t 1-3 127.0.0.1:80 init-addr none
 backend through-defaults
   balance roundrobin
-  default-server resolvers r
+  default-server namespace n
 ";
     let shown = |major, minor| {
         let version = crate::haproxy::Version { major, minor };
@@ -245,12 +245,12 @@ dynamic: `dynamic-cookie-key` cannot be had by a server added at runtime
 named: s is named outside its own line and cannot leave
 static: `balance source` is static
 templated: servers are not plain lines (line 20: `server-template`)
-through-defaults: `resolvers` cannot be had by a server added at runtime
+through-defaults: `namespace` cannot be had by a server added at runtime
 "#);
     insta::assert_snapshot!(shown(3, 0), @r#"
 named: s is named outside its own line and cannot leave
 static: `balance source` is static
 templated: servers are not plain lines (line 20: `server-template`)
-through-defaults: `resolvers` cannot be had by a server added at runtime
+through-defaults: `namespace` cannot be had by a server added at runtime
 "#);
 }
