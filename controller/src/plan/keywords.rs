@@ -39,6 +39,8 @@ enum Effect {
     Replaces(&'static [&'static str]),
     /// Takes back the keyword named.
     Cancels(&'static str),
+    /// Takes back `ssl`, or where it is not in force `ciphers`, as HAProxy does (`srv_parse_no_ssl`).
+    NoSsl,
     /// Both `ssl-min-ver` and `ssl-max-ver`.
     Forces(&'static str),
     /// Adds to `proxy-v2-options`.
@@ -133,7 +135,7 @@ fn bare(word: &str) -> Option<Effect> {
         "no-check-reuse-pool" => Effect::Cancels("check-reuse-pool"),
         "no-check-send-proxy" => Effect::Cancels("check-send-proxy"),
         "no-send-proxy" => Effect::Cancels("send-proxy"),
-        "no-ssl" => Effect::Cancels("ssl"),
+        "no-ssl" => Effect::NoSsl,
         "no-tfo" => Effect::Cancels("tfo"),
         "ssl-reuse" => Effect::Cancels("no-ssl-reuse"),
         "stick" => Effect::Cancels("non-stick"),
@@ -191,6 +193,11 @@ impl Keywords {
                 self.set(word, args);
             }
             Effect::Cancels(keyword) => drop(self.0.remove(keyword)),
+            Effect::NoSsl => {
+                if self.0.remove("ssl").is_none() {
+                    self.0.remove("ciphers");
+                }
+            }
             Effect::Forces(version) => {
                 self.set("ssl-min-ver", vec![version.to_owned()]);
                 self.set("ssl-max-ver", vec![version.to_owned()]);
@@ -198,6 +205,9 @@ impl Keywords {
             Effect::ProxyOptions => self.change_proxy_options(|options| {
                 let words = args.iter().flat_map(|list| list.split(','));
                 options.extend(words.map(str::to_owned));
+                if options.iter().any(|option| is_about_tls(option)) {
+                    options.insert("ssl".to_owned());
+                }
             }),
             Effect::ProxyV2(more) => {
                 self.set("send-proxy-v2", Vec::new());
@@ -218,14 +228,10 @@ impl Keywords {
         let keyword = "proxy-v2-options";
         let list = self.take(keyword).unwrap_or_default();
         let words = list.split(',').filter(|word| !word.is_empty());
-        let mut options = words.map(str::to_owned).collect();
+        let mut options: BTreeSet<String> = words.map(str::to_owned).collect();
         change(&mut options);
-        // what says something of a certificate or cipher says `ssl` as well
-        if options
-            .iter()
-            .any(|word| word.starts_with("cert-") || word == "ssl-cipher")
-        {
-            options.insert("ssl".to_owned());
+        if !options.contains("ssl") {
+            options.retain(|option| !is_about_tls(option));
         }
         if !options.is_empty() {
             let list: Vec<String> = options.into_iter().collect();
@@ -254,6 +260,11 @@ impl Keywords {
         let entries = self.0.iter();
         entries.map(|(keyword, args)| (keyword.as_str(), args.as_slice()))
     }
+}
+
+/// Whether one of the `proxy-v2-options` says something of a certificate or cipher: it sets `ssl` too, and nothing without it.
+fn is_about_tls(option: &str) -> bool {
+    option.starts_with("cert-") || option == "ssl-cipher"
 }
 
 /// Whether `add server` of this version takes the keyword, and heeds it.

@@ -292,6 +292,10 @@ mod tests {
             ),
             ("send-proxy-v2-ssl no-send-proxy-v2-ssl", ""),
             ("send-proxy-v2 no-send-proxy-v2-ssl-cn", ""),
+            (
+                "send-proxy-v2-ssl-cn no-send-proxy-v2-ssl send-proxy-v2",
+                "send-proxy-v2",
+            ),
             ("tls-tickets no-tls-tickets", "no-tls-tickets"),
             (
                 "proxy-v2-options unique-id,ssl",
@@ -324,6 +328,14 @@ mod tests {
         assert_eq!(
             completed("", "ssl no-check-ssl ciphers AES256-SHA"),
             "ciphers AES256-SHA ssl"
+        );
+        assert_eq!(
+            completed("ciphers AES256-SHA", "no-ssl check-ssl"),
+            "check-ssl"
+        );
+        assert_eq!(
+            completed("ssl ciphers AES256-SHA", "no-ssl check-ssl"),
+            "check-ssl ciphers AES256-SHA"
         );
     }
 
