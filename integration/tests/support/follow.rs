@@ -1,0 +1,55 @@
+//! A plan carried out on the real HAProxy.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use controller::haproxy::AddedOptions;
+use controller::haproxy::runtime::{RuntimeApi, State};
+use controller::plan::{Action, ConfigText, Input, Plan, WantedAdmins, plan, wants_probe};
+
+/// Applies plans until nothing is left to do at runtime.
+pub(crate) async fn follow(
+    api: &RuntimeApi,
+    running: &ConfigText,
+    wanted: &ConfigText,
+) -> Result<Plan> {
+    let admins = WantedAdmins::new();
+    let mut added = AddedOptions::new();
+    let mut accepts_add = BTreeMap::new();
+    for _ in 0..8 {
+        let State { worker, servers } = api.read(true).await?;
+        let input = Input {
+            version: worker.version,
+            running: Some(running),
+            servers: &servers,
+            added: &added,
+            wanted,
+            admins: &admins,
+            accepts_add: &accepts_add,
+            on_disk: Some(wanted),
+            retired_max: 100,
+        };
+        let unprobed: Vec<_> = wants_probe(&input).into_iter().collect();
+        if !unprobed.is_empty() {
+            let answers = api.accepts_add(&unprobed).await?;
+            accepts_add.extend(answers);
+            continue;
+        }
+        let plan = plan(&input);
+        if plan.steps.is_empty() {
+            return Ok(plan);
+        }
+        let done = api.execute(&worker, &plan.steps).await?;
+        ensure!(done.refused.is_empty(), "{:?}", done.refused);
+        for step in plan.steps {
+            let key = (step.backend, step.server);
+            match step.action {
+                Action::Add { options, .. } => drop(added.insert(key, options)),
+                Action::Delete => drop(added.remove(&key)),
+                _ => {}
+            }
+        }
+    }
+    anyhow::bail!("the plan does not come to an end")
+}
