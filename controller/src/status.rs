@@ -57,6 +57,17 @@ pub struct Haproxy {
     pub stamp: Option<String>,
     /// Workers of earlier reloads that still finish what they had begun; unknown without a master socket.
     pub old_workers: Option<usize>,
+    /// Each of them. They keep the servers they had, whatever happens to those since.
+    pub old: Vec<OldWorker>,
+}
+
+/// A worker of an earlier reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldWorker {
+    /// Its process id.
+    pub pid: u32,
+    /// The connections of clients that it still holds, counted every `drift.interval`; unknown where it did not say.
+    pub sessions: Option<u64>,
 }
 
 /// The configuration file that the controller owns.
@@ -131,6 +142,31 @@ pub struct Server {
     pub origin: String,
     /// Since when it has stood so, in seconds since 1970.
     pub since: u64,
+}
+
+impl Haproxy {
+    fn write_old(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.old.is_empty() {
+            return Ok(());
+        }
+        let sessions: u64 = self.old.iter().filter_map(|old| old.sessions).sum();
+        let workers = self.old.len();
+        write!(
+            f,
+            "old      {workers} {} of earlier reloads, with {sessions} {}",
+            plural(workers == 1, "worker"),
+            plural(sessions == 1, "session")
+        )?;
+        let silent = self.old.iter().filter(|old| old.sessions.is_none()).count();
+        if silent > 0 {
+            write!(f, " and those of {silent} that did not say")?;
+        }
+        writeln!(f, ", keep the servers of their time")
+    }
+}
+
+fn plural(is_one: bool, what: &str) -> String {
+    format!("{what}{}", if is_one { "" } else { "s" })
 }
 
 impl Backend {
@@ -215,6 +251,7 @@ impl fmt::Display for Status {
             "haproxy  {}, version {version}, worker {pid}, started with {stamp}",
             self.haproxy.state
         )?;
+        self.haproxy.write_old(f)?;
         let stamp = self.file.stamp.clone().unwrap_or_else(none);
         writeln!(
             f,
@@ -242,5 +279,38 @@ impl fmt::Display for Status {
             writeln!(f, "  {name}: {reason}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_workers_are_told_with_the_sessions_they_hold() {
+        let old = |sessions: &[Option<u64>]| {
+            let status = Status {
+                haproxy: Haproxy {
+                    old: sessions
+                        .iter()
+                        .map(|&sessions| OldWorker { pid: 7, sessions })
+                        .collect(),
+                    ..Haproxy::default()
+                },
+                ..Status::default()
+            };
+            let text = status.to_string();
+            let line = text.lines().find(|line| line.starts_with("old"));
+            line.unwrap_or_default().to_owned()
+        };
+        assert_eq!(old(&[]), "");
+        assert_eq!(
+            old(&[Some(1)]),
+            "old      1 worker of earlier reloads, with 1 session, keep the servers of their time"
+        );
+        assert_eq!(
+            old(&[Some(11), None, Some(2)]),
+            "old      3 workers of earlier reloads, with 13 sessions and those of 1 that did not say, keep the servers of their time"
+        );
     }
 }

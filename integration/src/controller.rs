@@ -32,6 +32,7 @@ pub struct ControllerOptions {
     stats_bind: Option<SocketAddr>,
     template: Option<PathBuf>,
     backend: String,
+    haproxy: String,
     sections: String,
     args: Vec<String>,
     group: Option<u32>,
@@ -56,6 +57,7 @@ impl ControllerOptions {
             stats_bind: None,
             template: None,
             backend: String::new(),
+            haproxy: String::new(),
             sections: String::new(),
             args: Vec::new(),
             group: None,
@@ -89,6 +91,13 @@ impl ControllerOptions {
     #[must_use]
     pub fn backend(mut self, lines: &str) -> Self {
         let _ = writeln!(self.backend, "{lines}");
+        self
+    }
+
+    /// More lines for the table `[haproxy]`.
+    #[must_use]
+    pub fn haproxy(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.haproxy, "{lines}");
         self
     }
 
@@ -234,7 +243,8 @@ impl ControllerOptions {
                 let _ = writeln!(text, "master_socket = {:?}", self.master_socket);
             }
         }
-        let _ = writeln!(text, "check_command = {:?}\n", self.check_command);
+        let _ = writeln!(text, "check_command = {:?}", self.check_command);
+        let _ = writeln!(text, "{}", self.haproxy);
         let bind = self.bind.to_string();
         let _ = writeln!(
             text,
@@ -327,6 +337,16 @@ impl Controller {
             output.status
         );
         Ok(Status(status))
+    }
+
+    /// What `serf-haproxy status` prints for people.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn status_text(&self) -> Result<String> {
+        let output = self.options.run("status", &[]).await?;
+        ensure!(output.status.success(), "status failed");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Waits until the status fulfils a condition.

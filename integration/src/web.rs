@@ -1,7 +1,7 @@
 //! Small web servers: a name and an address go in, an HTTP/1.1 server that counts comes out.
 //!
 //! `/` answers with the server's name, `/slow?ms=N` does so after N milliseconds, `/health` does so
-//! uncounted. All of them share one thread, apart from the runtime of the test, so that neither
+//! uncounted, `/close` closes without a word. All of them share one thread, apart from the runtime of the test, so that neither
 //! delays the other.
 
 use std::io;
@@ -199,6 +199,9 @@ async fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
         }
         if let Some(delay) = request.delay() {
             tokio::time::sleep(delay).await;
+        }
+        if request.path == "/close" {
+            return Ok(());
         }
         socket.write_all(&response(&shared.name, &request)).await?;
         if !request.keep_alive {

@@ -38,10 +38,10 @@ fn moved(before: &BTreeMap<usize, String>, after: &BTreeMap<usize, String>) -> u
 fn write(template: &Path, version: u32) -> Result<()> {
     let built_in = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/haproxy.cfg.j2");
     let text = std::fs::read_to_string(built_in)?;
-    let other = format!("timeout connect {}ms", 500 + version);
+    let other = format!("timeout client {}ms", 30_000 + version);
     Ok(std::fs::write(
         template,
-        text.replace("timeout connect 500ms", &other),
+        text.replace("timeout client {{ timeouts.client }}", &other),
     )?)
 }
 

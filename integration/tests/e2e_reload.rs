@@ -11,10 +11,10 @@ use integration::stage::Stage;
 use integration::{HaproxyKind, Lab, Need, test_alone, wait_for};
 
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
-/// As the template has it, in seconds.
+/// In seconds.
 const HARD_STOP: u64 = 5;
 
-/// The built-in template with a short `hard-stop-after`, and a line that is another in every version of it.
+/// The built-in template, with a line that is another in every version of it.
 fn template(lab: &Lab) -> Result<PathBuf> {
     let path = lab.path("haproxy.cfg.j2");
     write(&path, 0)?;
@@ -23,12 +23,10 @@ fn template(lab: &Lab) -> Result<PathBuf> {
 
 fn write(path: &Path, version: u64) -> Result<()> {
     let built_in = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/haproxy.cfg.j2");
-    let text = std::fs::read_to_string(built_in)?
-        .replace("{{ hard_stop_after }}", &format!("{HARD_STOP}s"))
-        .replace(
-            "timeout connect 500ms",
-            &format!("timeout connect {}ms", 500 + version),
-        );
+    let text = std::fs::read_to_string(built_in)?.replace(
+        "timeout client {{ timeouts.client }}",
+        &format!("timeout client {}ms", 30_000 + version),
+    );
     Ok(std::fs::write(path, text)?)
 }
 
@@ -53,12 +51,12 @@ async fn reload_often(
     configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
 ) -> Result<()> {
     let path = template(lab)?;
+    let times = format!(
+        "[reload]\nmin_interval = \"0s\"\n[drift]\ninterval = \"1s\"\n[drain]\ntimeout = \"{HARD_STOP}s\"\n"
+    );
     let stage = Stage::start(lab, 3, |options| {
-        configure(
-            options
-                .template(path.clone())
-                .sections("[reload]\nmin_interval = \"0s\"\n[drift]\ninterval = \"1s\"\n"),
-        )
+        let options = options.template(path.clone()).sections(&times);
+        configure(options.haproxy(&format!("hard_stop_after = \"{HARD_STOP}s\"")))
     })
     .await?;
     stage.settled().await?;

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use crate::config::{Check, ProxyVersion, Request, StatusCodes};
+use crate::haproxy::time::millis;
 use crate::plan::Options;
-use crate::render::millis;
 
 /// Keywords of a server line that change nothing of what a check sends or wants. All that is neither here nor read
 /// below may.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::source::Section;
-use super::{Backend, Check, Config, HARD_STOP_AFTER, ProbeMode, ProxyVersion};
+use super::{Backend, Check, Config, ProbeMode, ProxyVersion};
 
 /// Complains about everything that does not fit together.
 pub(super) fn check(config: &Config, root: &Section<'_>) {
@@ -109,17 +109,19 @@ fn frontend(config: &Config, root: &Section<'_>) {
 }
 
 fn drains(config: &Config, root: &Section<'_>) {
-    if config.haproxy.template.is_some() {
+    let given = root.section("haproxy").has("hard_stop_after");
+    if config.haproxy.template.is_some() && !given {
         return;
     }
-    let limit = humantime::format_duration(HARD_STOP_AFTER);
+    let limit = config.haproxy.hard_stop_after;
+    let text = humantime::format_duration(limit);
     let message = format!(
-        "a reload would cut requests before that, hard-stop-after is {limit}; give at most {limit}"
+        "a reload would cut requests before that, haproxy.hard_stop_after is {text}; give at most {text}, or raise that"
     );
     let global = root.section("drain");
     let mut blamed = false;
     for (backend, section) in config.backends.iter().zip(root.sections("backend", "name")) {
-        if backend.drain.timeout <= HARD_STOP_AFTER {
+        if backend.drain.timeout <= limit {
             continue;
         }
         let own = section.section("drain");

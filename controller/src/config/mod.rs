@@ -15,18 +15,14 @@ mod tests;
 mod value;
 
 use std::path::Path;
-use std::time::Duration;
 
 pub use check::{Check, ProxyVersion, Request, StatusCodes};
 pub use error::{Complaint, ConfigError, Place};
 pub use settings::{
     Backend, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy, Http,
-    Mode, OutputFile, ProbeMode, Reload, ReloadWay, Retired, Serf, State, Suspicion,
+    Mode, OutputFile, ProbeMode, Reload, ReloadWay, Retired, Serf, State, Suspicion, Timeouts,
 };
 pub use value::NodePattern;
-
-/// How long an old worker may live in the built-in template (`hard-stop-after`).
-pub const HARD_STOP_AFTER: Duration = Duration::from_secs(30);
 
 impl Config {
     /// Reads the file, takes the variables of `env` over it and checks everything.

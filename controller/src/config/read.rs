@@ -8,12 +8,14 @@ use super::source::{self, Section, Source};
 use super::value;
 use super::{
     Backend, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy, Http,
-    OutputFile, Reload, ReloadWay, Retired, Serf, State, Suspicion,
+    OutputFile, Reload, ReloadWay, Retired, Serf, State, Suspicion, Timeouts,
 };
 use crate::model::{BackendName, Weight};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Reads everything; what is wrong or missing has its default, or is left out.
@@ -40,6 +42,7 @@ pub(super) fn config<'a>(source: &'a Source<'a>) -> Config {
         retired: retired(root.section("retired")),
         suspicion: suspicion(root.section("suspicion")),
         damping: damping(root.section("damping")),
+        timeouts: timeouts(root.section("timeouts")),
         files: root
             .sections("file", "path")
             .into_iter()
@@ -95,9 +98,31 @@ fn haproxy(section: Section<'_>) -> Haproxy {
             .unwrap_or(default.check_command),
         user: section.get("user", value::account),
         group: section.get("group", value::account),
+        hard_stop_after: section
+            .get("hard_stop_after", value::duration(SECOND..=DAY))
+            .unwrap_or(default.hard_stop_after),
     };
     section.finish();
     haproxy
+}
+
+fn timeouts(section: Section<'_>) -> Timeouts {
+    let default = Timeouts::default();
+    let get = |key, longest, default| {
+        let value = section.get(key, value::duration(MILLISECOND..=longest));
+        value.unwrap_or(default)
+    };
+    let timeouts = Timeouts {
+        connect: get("connect", MINUTE, default.connect),
+        queue: get("queue", HOUR, default.queue),
+        client: get("client", DAY, default.client),
+        server: get("server", DAY, default.server),
+        tunnel: get("tunnel", 7 * DAY, default.tunnel),
+        http_request: get("http_request", HOUR, default.http_request),
+        http_keep_alive: get("http_keep_alive", HOUR, default.http_keep_alive),
+    };
+    section.finish();
+    timeouts
 }
 
 fn reload_way(section: &Section<'_>) -> ReloadWay {

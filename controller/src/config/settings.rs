@@ -41,6 +41,8 @@ pub struct Config {
     pub suspicion: Suspicion,
     /// How flapping members are held back.
     pub damping: Damping,
+    /// HAProxy's timeouts.
+    pub timeouts: Timeouts,
     /// Other files rendered from the same data.
     pub files: Vec<OutputFile>,
 }
@@ -75,6 +77,29 @@ pub struct Haproxy {
     pub user: Option<String>,
     /// The group, likewise.
     pub group: Option<String>,
+    /// HAProxy's `hard-stop-after`: how long an old worker may live, and how long a child has to finish at the end;
+    /// 1 s to 24 h.
+    pub hard_stop_after: Duration,
+}
+
+/// `[timeouts]`: HAProxy's `timeout` lines of the built-in templates, each at least 1 ms (Configuration Manual,
+/// section 4.2 "Alphabetically sorted keywords reference").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `connect`: how long a connection to a server may take, at most a minute.
+    pub connect: Duration,
+    /// `queue`: how long a request waits for a server that is at its `maxconn`, at most an hour.
+    pub queue: Duration,
+    /// `client`: how long a client may be silent, at most a day.
+    pub client: Duration,
+    /// `server`: how long a server may be silent, at most a day.
+    pub server: Duration,
+    /// `tunnel`: how long both may be once they speak another protocol (WebSocket), at most a week.
+    pub tunnel: Duration,
+    /// `http-request`: how long a client may take to send the head of a request, at most an hour.
+    pub http_request: Duration,
+    /// `http-keep-alive`: how long a client may wait before its next request, at most an hour.
+    pub http_keep_alive: Duration,
 }
 
 /// How a reload is asked for.
@@ -283,6 +308,21 @@ impl Default for Haproxy {
                 .to_vec(),
             user: None,
             group: None,
+            hard_stop_after: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_millis(500),
+            queue: Duration::from_secs(5),
+            client: Duration::from_secs(30),
+            server: Duration::from_secs(30),
+            tunnel: Duration::from_secs(3600),
+            http_request: Duration::from_secs(10),
+            http_keep_alive: Duration::from_secs(10),
         }
     }
 }

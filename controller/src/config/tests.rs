@@ -250,6 +250,47 @@ path = \"/etc/haproxy/haproxy.cfg\"
 }
 
 #[test]
+fn a_drain_may_be_as_long_as_an_old_worker_lives() {
+    let drain = |haproxy: &str| {
+        let table = format!("[haproxy]\n{haproxy}[drain]\ntimeout = \"5m\"\n");
+        complaints(&format!("{table}{SMALL}"))
+    };
+    assert_eq!(drain("hard_stop_after = \"5m\"\n"), [""; 0]);
+    let short = drain("hard_stop_after = \"4m\"\n");
+    assert_eq!(short.len(), 1, "{short:?}");
+    assert!(short[0].starts_with("4:11: drain.timeout: "), "{short:?}");
+    // A template of one's own may say something else, unless it was told.
+    assert_eq!(drain("template = \"/t.j2\"\n"), [""; 0]);
+    assert_eq!(
+        drain("template = \"/t.j2\"\nhard_stop_after = \"4m\"\n").len(),
+        1
+    );
+}
+
+#[test]
+fn timeouts_and_hard_stop_have_their_ranges() {
+    for (table, key, bad) in [
+        ("haproxy", "hard_stop_after", ["500ms", "25h"]),
+        ("timeouts", "connect", ["0s", "61s"]),
+        ("timeouts", "queue", ["0s", "2h"]),
+        ("timeouts", "client", ["0s", "25h"]),
+        ("timeouts", "server", ["0s", "25h"]),
+        ("timeouts", "tunnel", ["0s", "8days"]),
+        ("timeouts", "http_request", ["0s", "2h"]),
+        ("timeouts", "http_keep_alive", ["999us", "2h"]),
+    ] {
+        for bad in bad {
+            let found = complaints(&format!("[{table}]\n{key} = \"{bad}\"\n{SMALL}"));
+            assert_eq!(found.len(), 1, "{key} {bad}");
+            assert!(found[0].contains("out of range"), "{found:?}");
+        }
+    }
+    let variable = variable("SERF_HAPROXY_TIMEOUTS_CONNECT", "50ms");
+    let config = Config::parse(SMALL, variable).unwrap();
+    assert_eq!(config.timeouts.connect, Duration::from_millis(50));
+}
+
+#[test]
 fn an_error_of_syntax_is_told_with_its_place() {
     let error = Config::parse("[serf]\naddr = \n", []).unwrap_err();
     assert_eq!(error[0].place, Place::File { line: 2, column: 8 });

@@ -13,6 +13,7 @@ use std::ops::RangeInclusive;
 
 use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 
+use super::lines::{Line, Lines};
 use crate::here::{Listener, On, What};
 
 /// An address that a file asks for and HAProxy would not get.
@@ -28,19 +29,20 @@ pub struct Taken {
     pub source: io::Error,
 }
 
-/// Tries the ports that `text` listens on and `running` does not.
+/// Tries the ports that `text` listens on and `running` does not. Whether a line inside `.if`, or in a section that is
+/// `disabled`, is listened on is HAProxy's to know: it is not tried, and a port that `running` has there may be its own.
 ///
 /// # Errors
 /// The first that another program has, or whose address this host has not. An address in a form that is not `IP:port`
 /// is not tried; and none is where HAProxy's own ports are free, as it runs in another network then.
 pub fn try_new(text: &str, running: &str) -> Result<(), Taken> {
-    let old: Vec<Trial> = trials(running).collect();
+    let old = trials(running);
     let is_here = |trial: &Trial| trial.try_bind().is_err();
-    if !old.first().is_some_and(is_here) {
+    if !old.iter().find(|old| old.sure).is_some_and(is_here) {
         return Ok(());
     }
-    let is_new = |new: &Trial| old.iter().all(|old| old.addr.port() != new.addr.port());
-    for trial in trials(text).filter(is_new) {
+    let is_new = |new: &Trial| new.sure && old.iter().all(|old| old.addr.port() != new.addr.port());
+    for trial in trials(text).into_iter().filter(is_new) {
         match trial.try_bind() {
             Err(source)
                 if matches!(
@@ -63,8 +65,10 @@ pub fn try_new(text: &str, running: &str) -> Result<(), Taken> {
 /// An address that is known to nobody but HAProxy, such as a host's name or a variable, may be any of this host; a port
 /// that is none is left out.
 pub fn listeners(text: &str) -> Vec<Listener> {
-    let lines = text.lines().filter_map(Asked::read);
+    let text = Lines::parse(text);
+    let lines = text.sections().flat_map(|section| &section.lines);
     lines
+        .filter_map(Asked::read)
         .filter(|asked| !asked.has("namespace"))
         .flat_map(|asked| asked.listeners().collect::<Vec<_>>())
         .collect()
@@ -73,33 +77,27 @@ pub fn listeners(text: &str) -> Vec<Listener> {
 /// A line that asks for listeners.
 struct Asked<'a> {
     /// The words before the address.
-    keyword: &'a str,
+    keyword: &'static str,
     /// One or more, parted by commas.
     addresses: &'a str,
     options: Vec<&'a str>,
 }
 
 impl<'a> Asked<'a> {
-    fn read(line: &'a str) -> Option<Self> {
-        let mut words = line
-            .split_whitespace()
-            .take_while(|word| !word.starts_with('#'))
-            .map(|word| word.trim_matches(['"', '\'']));
-        let (keyword, addresses) = match words.next()? {
-            "bind" => ("bind", words.next()?),
-            "stats" => {
-                words.next().filter(|word| *word == "socket")?;
-                ("stats socket", words.next()?)
-            }
-            "peer" => {
-                words.next()?;
-                ("peer", words.next()?)
-            }
+    fn read(line: &'a Line) -> Option<Self> {
+        let mut words = line.words.iter().map(String::as_str);
+        let keyword = match words.next()? {
+            "bind" => "bind",
+            "stats" => words
+                .next()
+                .filter(|word| *word == "socket")
+                .map(|_| "stats socket")?,
+            "peer" => words.next().map(|_name| "peer")?,
             _ => return None,
         };
         Some(Self {
             keyword,
-            addresses,
+            addresses: words.next()?,
             options: words.collect(),
         })
     }
@@ -167,6 +165,8 @@ struct Trial {
     line: usize,
     addr: SocketAddr,
     v6only: bool,
+    /// Whether HAProxy listens there for certain.
+    sure: bool,
 }
 
 impl Trial {
@@ -186,21 +186,38 @@ impl Trial {
 }
 
 /// What the `bind` lines of a text ask for, as far as it can be tried.
-fn trials(text: &str) -> impl Iterator<Item = Trial> {
-    let asked = text.lines().enumerate().filter_map(|(index, line)| {
-        let asked = Asked::read(line).filter(|asked| asked.keyword == "bind")?;
-        let elsewhere = ["namespace", "transparent", "interface"];
-        let elsewhere = elsewhere.iter().any(|option| asked.has(option));
-        (!elsewhere).then_some((index + 1, asked))
-    });
-    asked.flat_map(|(line, asked)| {
-        let v6only = asked.has("v6only");
-        let trial = |(_, Address { ip, ports }): (&str, Address)| {
-            let addr = SocketAddr::new(ip?, *ports.start());
-            (ports.start() == ports.end()).then_some(Trial { line, addr, v6only })
-        };
-        asked.addresses().filter_map(trial).collect::<Vec<_>>()
-    })
+fn trials(text: &str) -> Vec<Trial> {
+    let text = Lines::parse(text);
+    let mut found = Vec::new();
+    for section in text.sections() {
+        let says = |line: &Line| matches!(line.word(0), "disabled" | "enabled");
+        let off = |line: &Line| line.word(0) == "disabled" || line.conditional;
+        let on = !text.last(section, says).is_some_and(off);
+        for line in &section.lines {
+            found.extend(trials_of(line, on && !line.conditional));
+        }
+    }
+    found
+}
+
+/// What one line asks for.
+fn trials_of(line: &Line, sure: bool) -> Vec<Trial> {
+    let Some(asked) = Asked::read(line).filter(|asked| asked.keyword == "bind") else {
+        return Vec::new();
+    };
+    let elsewhere = ["namespace", "transparent", "interface"];
+    if elsewhere.iter().any(|option| asked.has(option)) {
+        return Vec::new();
+    }
+    let trial = |(_, Address { ip, ports }): (&str, Address)| {
+        (ports.start() == ports.end()).then_some(Trial {
+            line: line.number,
+            addr: SocketAddr::new(ip?, *ports.start()),
+            v6only: asked.has("v6only"),
+            sure,
+        })
+    };
+    asked.addresses().filter_map(trial).collect()
 }
 
 #[cfg(test)]
@@ -210,7 +227,8 @@ mod tests {
     use super::*;
 
     fn addresses(text: &str) -> Vec<String> {
-        trials(text).map(|l| l.addr.to_string()).collect()
+        let sure = trials(text).into_iter().filter(|trial| trial.sure);
+        sure.map(|trial| trial.addr.to_string()).collect()
     }
 
     #[test]
@@ -281,6 +299,34 @@ mod tests {
         let nowhere = format!("{running}\nbind 192.0.2.1:1");
         let found = try_new(&nowhere, &running).unwrap_err();
         assert_eq!(found.source.kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    #[test]
+    fn what_haproxy_may_leave_out_is_not_tried() {
+        let text = "frontend a\n bind :1\n.if defined(X)\n bind :2\n.elif defined(Y)\n bind :3\n.else\n\
+            .if 1\n bind :4\n.endif\n bind :5\n.endif\n bind :6\n\
+            frontend b\n bind :7\n disabled\n\
+            defaults off\n disabled\n\
+            frontend c from off\n bind :8\n\
+            frontend d from off\n bind :9\n enabled\n\
+            frontend e from off\n bind :10\n.if 1\n enabled\n.endif\n";
+        let sure = ["0.0.0.0:1", "0.0.0.0:6", "0.0.0.0:9"];
+        assert_eq!(addresses(text), sure);
+        assert_eq!(trials(text).len(), 10);
+    }
+
+    #[test]
+    fn a_port_that_another_program_has_may_stand_in_a_condition() {
+        let haproxy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let running = format!("bind {}", haproxy.local_addr().unwrap());
+        let taken = format!("bind {}", other.local_addr().unwrap());
+        let wanted = format!("{running}\n.if streq(\"$SITE\",blue)\n{taken}\n.endif\n");
+        assert!(try_new(&wanted, &running).is_ok());
+        // HAProxy itself may have it, and keeps it.
+        let plain = format!("{running}\n{taken}");
+        assert!(try_new(&plain, &wanted).is_ok());
+        assert!(try_new(&plain, &running).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod command;
 pub mod complaint;
 pub mod file;
+pub(crate) mod lines;
 pub mod listen;
 pub mod process;
 pub mod refusal;
@@ -11,6 +12,7 @@ pub mod reply;
 pub mod runtime;
 mod session;
 pub mod supervise;
+pub(crate) mod time;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -112,6 +114,16 @@ impl fmt::Display for Worker {
             None => f.write_str("no stamp of ours"),
         }
     }
+}
+
+/// A worker of an earlier reload: it finishes what its clients had begun, with the servers it had then, and cannot be
+/// changed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldWorker {
+    /// Its process id.
+    pub pid: u32,
+    /// The connections of clients that it holds; none where it did not say so in time.
+    pub sessions: Option<u64>,
 }
 
 /// The servers of all backends as the worker runs them.

@@ -13,13 +13,16 @@ use super::process::{self, ProcessError};
 use super::reply::Master;
 use super::runtime::{RuntimeApi, RuntimeError};
 use super::session::ask_once;
-use super::{Stamp, Worker, reply};
+use super::{OldWorker, Stamp, Worker, reply};
 
 /// How long the master socket may refuse connections before a reload is given up; HAProxy 2.6 closes it while it loads.
 const MASTER_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a new worker with another stamp is borne with, before that counts as the outcome.
 const OTHER_STAMP: Duration = Duration::from_secs(2);
+
+/// How many old workers are asked for their sessions.
+const OLD_WORKERS: usize = 16;
 
 /// The pauses between two looks at the worker.
 const PAUSE: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::from_millis(50);
@@ -152,6 +155,35 @@ async fn failed_reloads(master: &RuntimeApi) -> Result<u32, RuntimeError> {
 pub async fn show_proc(master: &RuntimeApi) -> Result<Master, RuntimeError> {
     let reply = ask_once(master, "show proc;quit\n").await?;
     Ok(reply::master(&reply)?)
+}
+
+/// The workers of earlier reloads, and for the first 16 how many sessions they hold, where they say so in time: each has
+/// a fourth of `wait`, all together have it all.
+///
+/// # Errors
+/// When the master does not answer within `wait`.
+pub async fn old_workers(
+    master: &RuntimeApi,
+    wait: Duration,
+) -> Result<Vec<OldWorker>, RuntimeError> {
+    let pids = show_proc(&master.clone().timeout(wait)).await?.old_workers;
+    let asked = master.clone().timeout(wait / 4);
+    let ends = Instant::now() + wait;
+    let mut workers = Vec::with_capacity(pids.len());
+    for pid in pids {
+        // a pid that is gone meanwhile leaves the connection open on 3.0 and 3.2
+        let question = format!("@!{pid} show info;quit\n");
+        let reply = async {
+            let worth_it = workers.len() < OLD_WORKERS;
+            let asking = worth_it.then(|| timeout_at(ends, ask_once(&asked, &question)))?;
+            asking.await.ok()?.ok()
+        };
+        let sessions = reply
+            .await
+            .and_then(|reply| reply::connections(&reply).ok());
+        workers.push(OldWorker { pid, sessions });
+    }
+    Ok(workers)
 }
 
 /// HAProxy 2.6 closes the connection without a word, later versions answer `Success=1` or `Success=0` when they are done,

@@ -67,24 +67,22 @@ pub fn state(text: &str, with_stat: bool) -> Result<(Worker, RunningServers), Re
     Ok((worker, running))
 }
 
+/// Reads `CurrConns` of `show info`: the connections of clients; those to the Runtime API do not count.
+///
+/// # Errors
+/// [`ReplyError`] when it is missing or odd.
+pub fn connections(text: &str) -> Result<u64, ReplyError> {
+    let (command, name) = ("show info", "CurrConns");
+    number(command, name, info_field(text, name)?)
+}
+
 /// Reads `show info`.
 ///
 /// # Errors
 /// [`ReplyError`] when `Pid`, `Uptime_sec` or `Version` is missing, or one of them or `Start_time_sec` is odd.
 pub fn info(text: &str) -> Result<Worker, ReplyError> {
     let command = "show info";
-    let field = |name: &'static str| {
-        let mut values = text
-            .lines()
-            .filter_map(|line| line.split_once(':').filter(|(key, _)| *key == name));
-        values
-            .next()
-            .map(|(_, value)| value.trim())
-            .ok_or(ReplyError::Missing {
-                command,
-                field: name,
-            })
-    };
+    let field = |name| info_field(text, name);
     let version = field("Version")?;
     Ok(Worker {
         pid: number(command, "Pid", field("Pid")?)?,
@@ -96,6 +94,17 @@ pub fn info(text: &str) -> Result<Worker, ReplyError> {
         version: Version::parse(version).ok_or_else(|| odd(command, "Version", version))?,
         stamp: field("description").ok().and_then(Stamp::from_description),
     })
+}
+
+fn info_field<'a>(text: &'a str, field: &'static str) -> Result<&'a str, ReplyError> {
+    let mut values = text
+        .lines()
+        .filter_map(|line| line.split_once(':').filter(|(key, _)| *key == field));
+    let missing = ReplyError::Missing {
+        command: "show info",
+        field,
+    };
+    values.next().map(|(_, value)| value.trim()).ok_or(missing)
 }
 
 /// Reads `show servers state`, of one backend or of all.
@@ -234,14 +243,14 @@ fn check_of(status: &str, check_status: &str) -> Check {
 }
 
 /// HAProxy's master, as `show proc` on its socket tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Master {
     /// Its process id.
     pub pid: u32,
     /// How many reloads failed in a row.
     pub failed: u32,
-    /// Workers of earlier reloads that still finish what they had begun.
-    pub old_workers: usize,
+    /// The process ids of workers of earlier reloads that still finish what they had begun.
+    pub old_workers: Vec<u32>,
 }
 
 /// Reads `show proc`.
@@ -259,7 +268,10 @@ pub fn master(proc: &str) -> Result<Master, ReplyError> {
     let (failed, _) = rest
         .split_once(']')
         .ok_or(ReplyError::Truncated { command })?;
-    let pid = master.and_then(|line| line.split_ascii_whitespace().next());
+    let pid = |line: &str| {
+        let pid = line.split_ascii_whitespace().next();
+        number(command, "PID", pid.unwrap_or_default())
+    };
     let old = proc
         .split_once("# old workers")
         .map_or("", |(_, old)| old)
@@ -267,9 +279,12 @@ pub fn master(proc: &str) -> Result<Master, ReplyError> {
         .skip(1)
         .take_while(|line| !line.starts_with('#'));
     Ok(Master {
-        pid: number(command, "PID", pid.unwrap_or_default())?,
+        pid: pid(master.unwrap_or_default())?,
         failed: number(command, field, failed)?,
-        old_workers: old.filter(|line| is(line, "worker")).count(),
+        old_workers: old
+            .filter(|line| is(line, "worker"))
+            .map(pid)
+            .collect::<Result<_, _>>()?,
     })
 }
 

@@ -39,14 +39,12 @@ pub struct Supervised {
     pub master_socket: PathBuf,
     /// Where its process id is kept for a later controller.
     pub pid_file: PathBuf,
-    /// How long running requests have to finish at the end.
-    pub soft_stop: Duration,
 }
 
 /// A supervised HAProxy; dropped, it goes on without supervision.
 #[derive(Debug)]
 pub struct Supervisor {
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Duration>,
     task: JoinHandle<()>,
 }
 
@@ -58,9 +56,9 @@ impl Supervisor {
         Self { stop, task }
     }
 
-    /// Ends HAProxy when its running requests are finished, or at the end of their time.
-    pub async fn stop(self) {
-        let _ = self.stop.send(());
+    /// Ends HAProxy when its running requests are finished, at the latest after `soft_stop`.
+    pub async fn stop(self, soft_stop: Duration) {
+        let _ = self.stop.send(soft_stop);
         // A panic in the task is all that could go wrong here, and it has been reported.
         let _ = self.task.await;
     }
@@ -73,7 +71,7 @@ enum Master {
 }
 
 impl Supervised {
-    async fn run(self, mut stop: oneshot::Receiver<()>) {
+    async fn run(self, mut stop: oneshot::Receiver<Duration>) {
         let reaper = tokio::spawn(reap());
         let mut pause = BACKOFF.0;
         loop {
@@ -85,8 +83,8 @@ impl Supervised {
             let ended = match &mut master {
                 Ok(master) => tokio::select! {
                     ended = master.ended() => ended,
-                    _ = &mut stop => {
-                        self.end(master).await;
+                    soft_stop = &mut stop => {
+                        end(master, soft_stop.unwrap_or_default()).await;
                         break;
                     }
                 },
@@ -151,26 +149,26 @@ impl Supervised {
     fn socket_argument(&self) -> String {
         format!("{},mode,600", self.master_socket.display())
     }
+}
 
-    /// Lets running requests finish, then ends what is left.
-    async fn end(&self, master: &mut Master) {
-        tracing::info!(
-            "HAProxy finishes its running requests, for at most {} s",
-            self.soft_stop.as_secs()
-        );
-        for (signal, wait) in [
-            (Signal::USR1, self.soft_stop),
-            (Signal::TERM, LAST),
-            (Signal::KILL, LAST),
-        ] {
-            if let Some(pid) = master.pid() {
-                // It may have ended this moment.
-                let _ = kill_process(pid, signal);
-            }
-            if let Ok(ended) = timeout(wait, master.ended()).await {
-                tracing::info!("HAProxy ended: {ended}");
-                return;
-            }
+/// Lets running requests finish, then ends what is left.
+async fn end(master: &mut Master, soft_stop: Duration) {
+    tracing::info!(
+        "HAProxy finishes its running requests, for at most {} s",
+        soft_stop.as_secs()
+    );
+    for (signal, wait) in [
+        (Signal::USR1, soft_stop),
+        (Signal::TERM, LAST),
+        (Signal::KILL, LAST),
+    ] {
+        if let Some(pid) = master.pid() {
+            // It may have ended this moment.
+            let _ = kill_process(pid, signal);
+        }
+        if let Ok(ended) = timeout(wait, master.ended()).await {
+            tracing::info!("HAProxy ended: {ended}");
+            return;
         }
     }
 }

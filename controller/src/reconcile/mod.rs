@@ -36,7 +36,7 @@ use crate::guard::{Decisions, Guard};
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::Supervisor;
-use crate::haproxy::{AddedOptions, Stamp, Worker};
+use crate::haproxy::{AddedOptions, OldWorker, Stamp, Worker};
 use crate::history::History;
 use crate::model::{BackendName, Key, Model, Place};
 use crate::pace::Pace;
@@ -273,7 +273,9 @@ impl Reconciler {
         self.joins.shutdown().await;
         self.watcher.stop().await;
         if let Some(supervisor) = self.supervisor {
-            supervisor.stop().await;
+            supervisor
+                .stop(self.design.config.haproxy.hard_stop_after)
+                .await;
         }
     }
 }
@@ -372,7 +374,8 @@ struct Reconciler {
     refusals: u32,
     refused: Option<Key>,
     drift: Drift,
-    old_workers: Option<usize>,
+    /// Those that earlier reloads have left behind; unknown without a master socket.
+    old_workers: Option<Vec<OldWorker>>,
     /// HAProxy as a child, where it is one.
     supervisor: Option<Supervisor>,
     /// A reload of ours is under way, or its worker has not been seen yet.

@@ -8,9 +8,9 @@ use serf_rpc::{AgentState, Presence};
 
 use crate::control::{PendingPlan, Published};
 use crate::guard::{Decision, Probed, Why, Witnesses};
-use crate::haproxy::Check;
+use crate::haproxy::{self, Check};
 use crate::model::Gossip;
-use crate::status::{Agent, Backend, File, Haproxy, Server, Status};
+use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
 use super::Reconciler;
 
@@ -108,13 +108,22 @@ impl Reconciler {
                 pid: Some(worker.pid),
                 version: Some(worker.version.to_string()),
                 stamp: worker.stamp.as_ref().map(ToString::to_string),
-                old_workers: self.old_workers,
+                old_workers: self.old_workers.as_ref().map(Vec::len),
+                old: self.old_worker_statuses(),
             },
             None => Haproxy {
                 state: "unreachable".to_owned(),
                 ..Haproxy::default()
             },
         }
+    }
+
+    fn old_worker_statuses(&self) -> Vec<OldWorker> {
+        let status = |worker: &haproxy::OldWorker| OldWorker {
+            pid: worker.pid,
+            sessions: worker.sessions,
+        };
+        self.old_workers.iter().flatten().map(status).collect()
     }
 
     fn backend_statuses(&self) -> BTreeMap<String, Backend> {

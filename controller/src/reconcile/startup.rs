@@ -10,7 +10,7 @@ use serf_rpc::{ConnectOptions, Snapshot, WatchOptions, Watcher};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::{Config, HARD_STOP_AFTER, ReloadWay};
+use crate::config::{Config, ReloadWay};
 use crate::control::{Approving, Control, Published};
 use crate::epoch::Epoch;
 use crate::guard::{Guard, Removal};
@@ -142,7 +142,6 @@ impl Reconciler {
             config: settings.config.clone(),
             master_socket: self.state.master_socket(),
             pid_file: self.state.pid_file(),
-            soft_stop: HARD_STOP_AFTER,
         }));
     }
 }

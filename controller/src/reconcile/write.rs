@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinError;
 
 use crate::config::{Config, ReloadWay};
-use crate::haproxy::reload::show_proc;
+use crate::haproxy::reload;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::plan::ReloadReason;
 
@@ -14,7 +14,7 @@ use super::culprit::Search;
 use super::job::{self, Done, Job, JobError, ReloadJob};
 use super::{Design, Gossip, Reconciler, chain, startup};
 
-/// How long the loop waits for HAProxy's master to count its workers.
+/// How long the loop waits for HAProxy's master to count its workers, and then for those to count their sessions.
 const MASTER_WAIT: Duration = Duration::from_millis(50);
 
 impl Reconciler {
@@ -209,11 +209,10 @@ impl Reconciler {
         }
     }
 
-    /// Counts the workers that earlier reloads have left behind.
+    /// Counts the workers that earlier reloads have left behind, and their sessions.
     pub(super) async fn count_old_workers(&mut self) {
         let Some(master) = self.master() else { return };
-        let answer = show_proc(&master.timeout(MASTER_WAIT)).await;
-        self.old_workers = answer.ok().map(|master| master.old_workers);
+        self.old_workers = reload::old_workers(&master, MASTER_WAIT).await.ok();
     }
 
     /// Looks whether somebody else has changed the file.

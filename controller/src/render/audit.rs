@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{RenderError, Rendered, Renderer, Server, Servers};
 use crate::config::Config;
+use crate::haproxy::lines::{Line, Lines};
+use crate::haproxy::time;
 use crate::model::{BackendName, ServerName, Weight};
-use crate::plan::SECTIONS;
 
 /// Something that a template must do and does not. `check` refuses it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,33 +55,39 @@ impl Renderer {
         let bare = self.render(config, &Servers::new())?;
         let ready = self.specimen(config)?;
         let unready = self.render(config, &invented(config, false))?;
-        let mut findings = Vec::new();
         let stamp = format!("serf-haproxy {}", ready.stamp.0);
-        if !section(&ready.text, &["global"])
-            .any(|line| line.starts_with("description ") && line.contains(&stamp))
+        let [bare, ready, unready] = [bare, ready, unready].map(|text| Lines::parse(&text.text));
+        let mut findings = Vec::new();
+        if !global(&ready)
+            .any(|line| line.word(0) == "description" && line.words.join(" ").contains(&stamp))
         {
             findings.push(Finding::NoStamp);
         }
         for backend in &config.backends {
-            let disabled = |text| {
-                member_words(text, &bare.text, backend.name.as_str())
-                    .map(|mut words| words.any(|w| w == "disabled"))
+            let disabled = |lines| {
+                member_line(lines, &bare, backend.name.as_str())
+                    .map(|line| line.words.iter().any(|word| word == "disabled"))
             };
-            match (disabled(&ready.text), disabled(&unready.text)) {
+            match (disabled(&ready), disabled(&unready)) {
                 (Some(false), Some(true)) => {}
                 (None, _) => findings.push(Finding::NoServers(backend.name.clone())),
                 _ => findings.push(Finding::NotDisabled(backend.name.clone())),
             }
         }
-        findings.extend(hard_stop(&ready.text, config));
+        findings.extend(hard_stop(&ready, config));
         Ok(findings)
     }
 }
 
-fn hard_stop(text: &str, config: &Config) -> Vec<Finding> {
-    let limit = section(text, &["global"])
-        .find_map(|line| line.strip_prefix("hard-stop-after ").map(str::trim));
-    let Some((limit, millis)) = limit.and_then(|limit| Some((limit, millis(limit)?))) else {
+/// The lines of all sections `global`.
+fn global(lines: &Lines) -> impl Iterator<Item = &Line> {
+    lines.named("global", "").flat_map(|section| &section.lines)
+}
+
+fn hard_stop(lines: &Lines, config: &Config) -> Vec<Finding> {
+    let limit = global(lines).find(|line| line.word(0) == "hard-stop-after");
+    let limit = limit.map(|line| line.word(1));
+    let Some((limit, millis)) = limit.and_then(|limit| Some((limit, time::millis(limit)?))) else {
         return Vec::new();
     };
     let longer = config
@@ -93,23 +100,6 @@ fn hard_stop(text: &str, config: &Config) -> Vec<Finding> {
             limit: limit.to_owned(),
         })
         .collect()
-}
-
-/// A time as HAProxy writes it, milliseconds where it has no unit (Configuration Manual, section 2.5 "Time format").
-pub(crate) fn millis(text: &str) -> Option<u128> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(digits)?;
-    let factor = match unit {
-        "" | "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    Some(number.parse::<u128>().ok()?.saturating_mul(factor))
 }
 
 fn invented(config: &Config, ready: bool) -> Servers {
@@ -127,37 +117,16 @@ fn invented(config: &Config, ready: bool) -> Servers {
         .collect()
 }
 
-/// The words of the first server line of this backend that is not in the text without any member.
-fn member_words<'a>(
-    text: &'a str,
-    bare: &str,
-    backend: &str,
-) -> Option<impl Iterator<Item = &'a str>> {
-    let line = |kind| {
-        let is_fixed = |line: &str| section(bare, &[kind, backend]).any(|fixed| fixed == line);
-        section(text, &[kind, backend]).find(|line| line.starts_with("server ") && !is_fixed(line))
-    };
-    line("backend")
-        .or_else(|| line("listen"))
-        .map(str::split_whitespace)
-}
-
-/// The lines of the sections that begin with these words, without blanks around them.
-fn section<'a, 'b>(
-    text: &'a str,
-    begins: &'b [&'b str],
-) -> impl Iterator<Item = &'a str> + use<'a, 'b> {
-    let mut inside = false;
-    text.lines().map(str::trim).filter(move |line| {
-        let mut words = line.split_whitespace();
-        if words
-            .clone()
-            .next()
-            .is_some_and(|word| SECTIONS.contains(&word))
-        {
-            inside = begins.iter().all(|wanted| words.next() == Some(wanted));
-            return false;
-        }
-        inside
+/// The first server line of this backend that is not in the text without any member.
+fn member_line<'a>(lines: &'a Lines, bare: &Lines, backend: &str) -> Option<&'a Line> {
+    ["backend", "listen"].into_iter().find_map(|kind| {
+        let is_fixed = |line: &Line| {
+            let mut fixed = bare.named(kind, backend).flat_map(|section| &section.lines);
+            fixed.any(|fixed| fixed.words == line.words)
+        };
+        let mut lines = lines
+            .named(kind, backend)
+            .flat_map(|section| &section.lines);
+        lines.find(|line| line.word(0) == "server" && !is_fixed(line))
     })
 }

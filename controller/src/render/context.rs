@@ -6,9 +6,8 @@ use serde::Serialize;
 use super::{Server, Servers, ids::ids};
 use std::time::Duration;
 
-use crate::config::{
-    Backend, Check, Config, Frontend, HARD_STOP_AFTER, Mode, ProxyVersion, StatusCodes,
-};
+use crate::config::{Backend, Check, Config, Frontend, Mode, ProxyVersion, StatusCodes, Timeouts};
+use crate::haproxy::time::span;
 
 /// How often HAProxy asks a server that changes its mind.
 const FAST: Duration = Duration::from_millis(300);
@@ -16,10 +15,22 @@ const FAST: Duration = Duration::from_millis(300);
 #[derive(Serialize)]
 struct Context<'a> {
     hard_stop_after: String,
+    timeouts: TimeoutsView,
     haproxy: Haproxy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     frontend: Option<FrontendView<'a>>,
     backends: Vec<BackendView<'a>>,
+}
+
+#[derive(Serialize)]
+struct TimeoutsView {
+    connect: String,
+    queue: String,
+    client: String,
+    server: String,
+    tunnel: String,
+    http_request: String,
+    http_keep_alive: String,
 }
 
 #[derive(Serialize)]
@@ -111,7 +122,8 @@ struct ServerView<'a> {
 pub(super) fn context(config: &Config, servers: &Servers) -> Value {
     let backends = config.backends.iter();
     Value::from(Serde(Context {
-        hard_stop_after: humantime::format_duration(HARD_STOP_AFTER).to_string(),
+        hard_stop_after: span(config.haproxy.hard_stop_after),
+        timeouts: timeouts(&config.timeouts),
         haproxy: Haproxy {
             config: config.haproxy.config.display().to_string(),
             stats_socket: config.haproxy.stats_socket.display().to_string(),
@@ -126,6 +138,18 @@ pub(super) fn context(config: &Config, servers: &Servers) -> Value {
             .map(|b| backend(b, servers.get(&b.name).map_or(&[], Vec::as_slice)))
             .collect(),
     }))
+}
+
+fn timeouts(timeouts: &Timeouts) -> TimeoutsView {
+    TimeoutsView {
+        connect: span(timeouts.connect),
+        queue: span(timeouts.queue),
+        client: span(timeouts.client),
+        server: span(timeouts.server),
+        tunnel: span(timeouts.tunnel),
+        http_request: span(timeouts.http_request),
+        http_keep_alive: span(timeouts.http_keep_alive),
+    }
 }
 
 fn frontend<'a>(config: &'a Config, frontend: &'a Frontend) -> FrontendView<'a> {
@@ -183,8 +207,8 @@ fn check(check: &Check) -> CheckView<'_> {
             ProxyVersion::V1 => "v1",
             ProxyVersion::V2 => "v2",
         }),
-        interval: time(check.interval),
-        fast_interval: time(check.interval.min(FAST)),
+        interval: span(check.interval),
+        fast_interval: span(check.interval.min(FAST)),
         timeout: check.timeout.map(time),
         rise: check.rise,
         fall: check.fall,
@@ -198,15 +222,6 @@ fn check(check: &Check) -> CheckView<'_> {
             status: (request.status != StatusCodes::default()).then(|| request.status.to_string()),
             words,
         },
-    }
-}
-
-/// As HAProxy writes it, to the millisecond (Configuration Manual, section 2.5 "Time format").
-fn time(span: Duration) -> String {
-    if span.subsec_millis() == 0 {
-        format!("{}s", span.as_secs())
-    } else {
-        format!("{}ms", span.as_millis())
     }
 }
 

@@ -20,7 +20,6 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, OutputSpan, Undefined
 use sha2::{Digest, Sha256};
 
 pub use audit::Finding;
-pub(crate) use audit::millis;
 
 use crate::config::Config;
 use crate::haproxy::Stamp;

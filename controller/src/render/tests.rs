@@ -126,6 +126,32 @@ fn built_in_with_a_hash_of_the_uri() {
 }
 
 #[test]
+fn hard_stop_and_timeouts_are_those_of_the_config() {
+    let keys = "[haproxy]\nhard_stop_after = \"90s\"\n[drain]\ntimeout = \"80s\"\n";
+    let times = "[timeouts]\nconnect = \"1s 500ms\"\nqueue = \"1ms\"\nclient = \"2m\"\nserver = \"24h\"\n\
+        tunnel = \"36h\"\nhttp_request = \"61s\"\nhttp_keep_alive = \"1h\"\n";
+    let text = built_in(
+        &config(&format!("{keys}{times}{FRONTEND}{NODES}")),
+        &three(),
+    );
+    for line in [
+        "hard-stop-after 90s",
+        "timeout connect 1500ms",
+        "timeout queue 1ms",
+        "timeout client 2m",
+        "timeout server 1d",
+        "timeout tunnel 36h",
+        "timeout http-request 61s",
+        "timeout http-keep-alive 1h",
+    ] {
+        assert!(
+            text.contains(&format!("\n    {line}\n")),
+            "{line} in {text}"
+        );
+    }
+}
+
+#[test]
 fn the_stamp_is_that_of_the_blank_text() {
     let rendered = Renderer::built_in()
         .unwrap()
@@ -243,7 +269,7 @@ fn a_line_of_the_text_is_traced_to_its_template() {
     };
     for (start, template) in [
         ("description", 0),
-        ("retries 3", 0),
+        ("retries 3", 1),
         ("bind", 0),
         ("balance", 1),
         ("server s3", 2),
@@ -343,6 +369,17 @@ fn a_server_line_of_the_templates_own_is_not_taken_for_a_members() {
         alone.unwrap(),
         [Finding::NoServers(BackendName::new("nodes").unwrap())]
     );
+}
+
+#[test]
+fn tabs_and_comments_are_no_matter() {
+    let source = "global\n\tdescription\t\"serf-haproxy {{ stamp }}\"\n\thard-stop-after\t10s # short\n\
+        backend\tnodes # ours\n{% for s in backends.0.servers %}\n\
+        \tserver\t{{ s.name }}\t{{ s.addr }}{% if not s.ready %}\tdisabled{% endif +%}\n{% endfor %}\n";
+    let findings = custom(source).audit(&nodes("")).unwrap();
+    let backend = BackendName::new("nodes").unwrap();
+    let limit = "10s".to_owned();
+    assert_eq!(findings, [Finding::HardStop { backend, limit }]);
 }
 
 #[test]

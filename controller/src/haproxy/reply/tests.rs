@@ -176,7 +176,7 @@ fn the_master_counts_the_reloads_it_failed() {
         Ok(Master {
             pid: 18755,
             failed: 1,
-            old_workers: 0
+            old_workers: Vec::new()
         })
     );
     assert_eq!(
@@ -189,13 +189,25 @@ fn the_master_counts_the_reloads_it_failed() {
     let reloaded = "#<PID> <type> <reloads> <uptime> <version>\n7 master 3 [failed: 0] 0d00h01m28s 3.0.11\n\
         # workers\n10 worker 0 0d00h00m03s 3.0.11\n# old workers\n8 worker 2 0d00h00m03s 3.0.11\n\
         9 worker 1 0d00h00m03s 3.0.11\n# programs\n11 program 1 0d00h00m03s\n\n";
-    assert_eq!(master(reloaded).map(|master| master.old_workers), Ok(2));
+    assert_eq!(
+        master(reloaded).map(|master| master.old_workers),
+        Ok(vec![8, 9])
+    );
+}
+
+#[test]
+fn the_connections_of_clients_are_counted() {
+    let info = "Name: HAProxy\nCurrConns: 10\nCumConns: 14\n";
+    assert_eq!(connections(info), Ok(10));
+    for odd in ["", "CumConns: 14", "CurrConns: -1", "CurrConns: many"] {
+        assert!(connections(odd).is_err(), "{odd}");
+    }
 }
 
 proptest! {
     #[test]
     fn any_text_is_read_without_a_panic(text in "(1\n|# |be_name |srv_name |pxname,|svname,|type,|\"|,|\n|0|nodes|.){0,60}") {
-        let _ = (info(&text), servers(&text), stat(&text), state(&text, true), master(&text));
+        let _ = (info(&text), servers(&text), stat(&text), state(&text, true), master(&text), connections(&text));
     }
 
     #[test]
