@@ -9,6 +9,7 @@ use crate::haproxy::Version;
 use crate::haproxy::complaint::Level;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::process::{self, ProcessError};
+use crate::haproxy::promise::{Breach, Cause, breaches};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::model::{BackendName, Model, Quarantine};
 use crate::plan::{Obstacle, classify};
@@ -28,7 +29,7 @@ pub struct Report {
     pub template: Vec<String>,
     /// What the check command says against the rendered file, each with its place in file and template.
     pub file: Vec<String>,
-    /// What it warns of.
+    /// What it warns of, and which promises the file breaks (templates/README.md), each with its place.
     pub warnings: Vec<String>,
     /// The version that `backends` is about.
     pub version: Version,
@@ -92,7 +93,7 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
             .map(|finding| format!("{name}: {finding}"))
             .collect(),
         file: Vec::new(),
-        warnings: own_places(&model),
+        warnings: [own_places(&model), promises(&design, &rendered)?].concat(),
         version,
         admissions: design.admissions.clone(),
         backends: classify(&text, version),
@@ -117,6 +118,37 @@ fn own_places(model: &Model) -> Vec<String> {
     claims.collect()
 }
 
+/// The promises that the file breaks; what only a server line would break, of which it may have none yet, is found with
+/// an invented one.
+fn promises(design: &Design, rendered: &Rendered) -> Result<Vec<String>, RenderError> {
+    let config = &design.config;
+    let find = |rendered: &Rendered| {
+        let backends = config.backends.iter().map(|backend| &backend.name);
+        breaches(&rendered.text, backends)
+    };
+    let found = find(rendered);
+    let place = |breach: &Breach| {
+        let (path, line) = (config.haproxy.config.display(), breach.line);
+        format!("{path}:{line}: {breach}{}", origin(rendered, line))
+    };
+    let sample = design.renderer.specimen(config)?;
+    let of_servers = find(&sample).into_iter().filter(|breach| {
+        breach.cause == Cause::Shuts
+            && !found
+                .iter()
+                .any(|known| (&known.section, &known.cause) == (&breach.section, &breach.cause))
+    });
+    let of_servers = of_servers.map(|breach| format!("{breach}{}", origin(&sample, breach.line)));
+    Ok(found.iter().map(place).chain(of_servers).collect())
+}
+
+/// Where in a template a line comes from, as words to add.
+fn origin(rendered: &Rendered, line: usize) -> String {
+    rendered.origin(line).map_or_else(String::new, |origin| {
+        format!(" (from {}:{})", origin.template, origin.line)
+    })
+}
+
 async fn judge(
     config: &Config,
     rendered: &Rendered,
@@ -129,13 +161,8 @@ async fn judge(
         .check(&config.haproxy.check_command, config.reload.timeout)
         .await?;
     for complaint in &checked.complaints {
-        let origin = complaint
-            .place
-            .as_ref()
-            .and_then(|(_, line)| rendered.origin(*line));
-        let origin = origin.map_or_else(String::new, |origin| {
-            format!(" (from {}:{})", origin.template, origin.line)
-        });
+        let place = complaint.place.as_ref();
+        let origin = place.map_or_else(String::new, |(_, line)| origin(rendered, *line));
         match complaint.level {
             Level::Alert => report.file.push(format!("{complaint}{origin}")),
             _ => report.warnings.push(format!("{complaint}{origin}")),

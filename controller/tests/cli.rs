@@ -101,6 +101,58 @@ fn check_says_that_all_is_well() {
 }
 
 #[test]
+fn check_says_which_promises_a_template_of_ones_own_breaks_and_where() {
+    let place = Place::with_template(
+        "global\n\tdescription\t\"serf-haproxy {{ stamp }}\"\n\
+         defaults\n  mode http\n  timeout connect 5s\n  timeout client 10s\n  timeout server 30s\n\
+         frontend own\n  bind *:80\n  default_backend nodes\n\
+         {% for backend in backends %}\nbackend {{ backend.name }}\n  retry-on empty-response\n\
+         {% for server in backend.servers %}\n\
+         \tserver {{ server.name }} {{ server.addr }} check on-marked-down shutdown-sessions\
+         {% if not server.ready %} disabled{% endif +%}\n{% endfor %}\n{% endfor %}\n",
+    );
+    let called = place.call(&["check"]);
+    assert_eq!(called.code, 0, "{}", called.stderr);
+    let (file, own) = (place.path("haproxy.cfg"), place.path("own.j2"));
+    let (file, own) = (file.display(), own.display());
+    let warnings = [
+        format!("{file}:2: global: no `hard-stop-after`"),
+        format!("{file}:6: backend nodes: `timeout connect 5s`"),
+        format!("(from {own}:5)"),
+        format!("{file}:9: frontend own: no `option idle-close-on-response`"),
+        format!("{file}:12: backend nodes: no `option redispatch`"),
+        format!("{file}:13: backend nodes: `retry-on empty-response` sends a POST"),
+        format!("(from {own}:13)"),
+        "warning: backend nodes: `on-marked-down shutdown-sessions`".to_owned(),
+        format!("(from {own}:15)"),
+    ];
+    for warning in warnings {
+        assert!(
+            called.stderr.contains(&warning),
+            "{warning}\n{}",
+            called.stderr
+        );
+    }
+    assert_eq!(
+        called.stderr.matches("warning: ").count(),
+        6,
+        "{}",
+        called.stderr
+    );
+
+    // Those who include the backends need no more than the front end's own line.
+    let place = Place::with_template(
+        "global\n  description \"serf-haproxy {{ stamp }}\"\n  hard-stop-after {{ hard_stop_after }}\n\
+         defaults\n  mode http\n  timeout connect 5s\n  timeout client 10s\n\
+         frontend own\n  bind *:80\n  option idle-close-on-response\n  default_backend nodes\n\
+         {% include \"backends.cfg.j2\" %}\n",
+    );
+    let called = place.call(&["check"]);
+    assert_eq!(called.code, 0, "{}", called.stderr);
+    assert!(!called.stderr.contains("warning: "), "{}", called.stderr);
+}
+
+#[test]
 fn plan_without_a_controller_prints_the_file_that_would_be_written_and_exits_2() {
     let place = Place::new(&format!("{CONFIG}[haproxy]\n{CHECK}"));
     let called = place.call(&["plan"]);
@@ -191,7 +243,7 @@ fn render_prints_the_file_and_nothing_else() {
     assert!(
         called
             .stdout
-            .ends_with("    retry-on conn-failure empty-response\n"),
+            .ends_with("    http-request disable-l7-retry unless { method GET HEAD OPTIONS }\n"),
         "{}",
         called.stdout
     );

@@ -6,6 +6,7 @@ pub mod file;
 pub(crate) mod lines;
 pub mod listen;
 pub mod process;
+pub mod promise;
 pub mod refusal;
 pub mod reload;
 pub mod reply;

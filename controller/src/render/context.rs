@@ -209,7 +209,7 @@ fn check(check: &Check) -> CheckView<'_> {
         }),
         interval: span(check.interval),
         fast_interval: span(check.interval.min(FAST)),
-        timeout: check.timeout.map(time),
+        timeout: check.timeout.map(span),
         rise: check.rise,
         fall: check.fall,
     };
