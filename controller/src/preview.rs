@@ -10,6 +10,7 @@ use crate::control::PendingPlan;
 use crate::epoch::Epoch;
 use crate::guard::Guard;
 use crate::haproxy::file::{ConfigFile, FileError};
+use crate::haproxy::listen::listeners;
 use crate::haproxy::runtime::{RuntimeApi, State};
 use crate::haproxy::{AddedOptions, RunningServers, Version};
 use crate::here;
@@ -98,8 +99,9 @@ impl View {
             .await?;
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
         let snapshot = ask_agents(config, known).await?;
+        let own = on_disk.as_deref().map(listeners).unwrap_or_default();
         let addresses = here::addresses().map_err(PreviewError::Addresses)?;
-        let defaults = design.defaults(&snapshot, &addresses, on_disk.as_deref());
+        let defaults = design.defaults(&snapshot, &addresses, &own);
         let model = select(&snapshot, &config.backends, &defaults);
         let now = Instant::now();
         let mut guard = Guard::new(design.rules());

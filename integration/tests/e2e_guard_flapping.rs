@@ -180,7 +180,7 @@ fn hostile_members() {
             tag("t1", "port", b"3000 check\nserver evil 127.0.0.1:1"),
             tag("t2", "port", b"99999"),
             tag("t3", "port", b"+80"),
-            tag("t4", "port", b"7373"),
+            backend("t4", lab.net().ip(1)).tag("port", "7373").build(),
             tag("t5", "weight", b"257"),
             tag("t6", "weight", b"1;shutdown"),
             tag("t7", "state", b"ready\ndisable server nodes/s1"),

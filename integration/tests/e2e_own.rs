@@ -70,34 +70,52 @@ fn haproxy_never_becomes_its_own_server_and_a_port_on_another_host_is_nobodys_bu
     });
 }
 
-/// A network of its own with an interface of its own, in which the balancer's agent has the role of a web server.
-const IN_A_NETWORK: &str = r#"
-set -eu
-dir=$1 check=$2
-ip link set lo up
-ip addr add 192.0.2.7/32 dev lo
-serf agent -node=lb -bind=192.0.2.7:7946 -rpc-addr=127.0.0.1:7373 -tag role=backend -tag port=80 >"$dir/agent.log" 2>&1 &
+/// Networks of their own with an interface of their own. First the balancer's agent has the role of a web server.
+const OWN_AGENT: &str = r#"
+serf agent -node=lb -bind=192.0.2.7:7946 -tag role=backend -tag port=80 >"$dir/agent.log" 2>&1 &
 until serf members >/dev/null 2>&1; do sleep 0.1; done
-"$check" check -c "$dir/config.toml" 2>&1
+"$balancer" check -c "$dir/config.toml" 2>&1
 echo ---
 serf tags -set port=3000 >/dev/null
-"$check" check -c "$dir/config.toml" 2>&1
+"$balancer" check -c "$dir/config.toml" 2>&1
 "#;
 
-async fn in_a_network(lab: &Lab) -> Result<String> {
+/// A member advertises an address that the balancer is given only later.
+const LATER: &str = r#"
+serf agent -node=lb -bind=192.0.2.7:7946 >"$dir/agent.log" 2>&1 &
+until serf members >/dev/null 2>&1; do sleep 0.1; done
+serf agent -node=web -bind=192.0.2.7:7947 -advertise=192.0.2.8:7947 -rpc-addr=127.0.0.1:7374 \
+    -tag role=backend -tag port=80 -join=192.0.2.7:7946 >"$dir/web.log" 2>&1 &
+"$balancer" run -c "$dir/config.toml" >"$dir/controller.log" 2>&1 &
+status() { "$balancer" status -c "$dir/config.toml" 2>&1 || true; }
+until status | grep -q '2 of them listed'; do sleep 0.1; done
+status
+echo ---
+ip addr add 192.0.2.8/32 dev lo
+for _ in $(seq 100); do
+    if status | grep -q nodes/web; then break; fi
+    sleep 0.1
+done
+status
+"#;
+
+/// What a script says in a network of its own.
+async fn in_a_network(lab: &Lab, script: &str) -> Result<String> {
     let path = |file: &str| lab.path(file).display().to_string();
     let config = format!(
         "[haproxy]\nconfig = {:?}\nstats_socket = {:?}\n[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\n\
-         tags = {{ role = \"backend\" }}\n[state]\ndir = {:?}\n",
+         tags = {{ role = \"backend\" }}\n[state]\ndir = {:?}\n[control]\nsocket = {:?}\n[drift]\ninterval = \"1s\"\n",
         path("haproxy.cfg"),
         path("admin.sock"),
         path("state"),
+        path("control.sock"),
     );
     std::fs::write(lab.path("config.toml"), config)?;
+    let begin = "set -eu; dir=$1 balancer=$2; ip link set lo up; ip addr add 192.0.2.7/32 dev lo";
     let mut network = Command::new("unshare");
     network
         .args(["--net", "--pid", "--fork", "--kill-child"])
-        .args(["sh", "-c", IN_A_NETWORK, "sh"])
+        .args(["sh", "-c", &format!("{begin}\n{script}"), "sh"])
         .arg(lab.dir())
         .arg(binary("serf-haproxy")?);
     output(&mut network).await
@@ -106,12 +124,24 @@ async fn in_a_network(lab: &Lab) -> Result<String> {
 #[test]
 fn the_balancers_own_agent_with_the_role_of_its_web_servers_is_found_by_the_hosts_addresses() {
     test(&WITH_INTERFACES, async |lab| {
-        let said = in_a_network(lab).await?;
+        let said = in_a_network(lab, OWN_AGENT).await?;
         let (claims, harmless) = said.split_once("---").context("two checks")?;
         let warning = "warning: nodes/lb is left out: its address 192.0.2.7:80 is this balancer's own: \
                        HAProxy listens there (`bind *:80`)";
         assert!(claims.contains(warning), "{said}");
         assert!(!harmless.contains("nodes/lb"), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_address_that_the_host_is_given_later_is_its_own_from_then_on() {
+    test(&WITH_INTERFACES, async |lab| {
+        let said = in_a_network(lab, LATER).await?;
+        let (before, after) = said.split_once("---").context("two statuses")?;
+        assert!(!before.contains("is this balancer's own"), "{said}");
+        let words = "nodes/web: its address 192.0.2.8:80 is this balancer's own: HAProxy listens";
+        assert!(after.contains(words), "{said}");
         Ok(())
     });
 }

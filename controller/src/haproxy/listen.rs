@@ -10,6 +10,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 
@@ -72,6 +73,29 @@ pub fn listeners(text: &str) -> Vec<Listener> {
         .filter(|asked| !asked.has("namespace"))
         .flat_map(|asked| asked.listeners().collect::<Vec<_>>())
         .collect()
+}
+
+/// The listeners of one text, read once however often they are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners {
+    text: Option<Arc<str>>,
+    found: Vec<Listener>,
+}
+
+impl Listeners {
+    /// Takes a text, which may be the one of before.
+    pub fn read(&mut self, text: &Arc<str>) {
+        let same = |known: &Arc<str>| Arc::ptr_eq(known, text);
+        if !self.text.as_ref().is_some_and(same) {
+            self.found = listeners(text);
+            self.text = Some(Arc::clone(text));
+        }
+    }
+
+    /// Those of the text that was last taken.
+    pub fn of_text(&self) -> &[Listener] {
+        &self.found
+    }
 }
 
 /// A line that asks for listeners.
@@ -280,6 +304,19 @@ mod tests {
         let none = "bind\nbind /run/x.sock\nbind fd@3\nbind abns@x\nbind quic4@:443\n#bind *:80\nbinds *:1\n\
             bind *:80 namespace blue\nbind *:\nbind *:99999\nstats enable\nstats uri /x:80\npeer here\n";
         assert_eq!(listeners(none), []);
+    }
+
+    #[test]
+    fn the_listeners_of_another_text_are_others() {
+        let mut listeners = Listeners::default();
+        assert_eq!(listeners.of_text(), []);
+        for (text, count) in [("bind :1", 1), ("bind :1\nbind :2", 2), ("", 0)] {
+            let text: Arc<str> = text.into();
+            for _ in 0..2 {
+                listeners.read(&text);
+                assert_eq!(listeners.of_text().len(), count);
+            }
+        }
     }
 
     #[test]

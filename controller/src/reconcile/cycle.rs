@@ -45,10 +45,12 @@ impl Reconciler {
                 self.problems.set("addresses", format!("{blind}: {error}"));
             }
         }
-        let on_disk = self.on_disk.as_ref().map(|text| &*text.text);
-        let defaults = self
-            .design
-            .defaults(&self.snapshot, &self.addresses, on_disk);
+        if let Some(text) = &self.on_disk {
+            self.listeners.read(&text.text);
+        }
+        let defaults =
+            self.design
+                .defaults(&self.snapshot, &self.addresses, self.listeners.of_text());
         self.model = select(&self.snapshot, &self.design.config.backends, &defaults);
         self.guard.hear(&self.model, Instant::now());
     }

@@ -101,18 +101,18 @@ impl Design {
         }
     }
 
-    /// What holds for members of every backend that says nothing else; with the addresses of this host, and the file
-    /// as it is on the disk.
+    /// What holds for members of every backend that says nothing else; with the addresses of this host, and what the
+    /// file on the disk listens on.
     pub(crate) fn defaults(
         &self,
         snapshot: &Snapshot,
         addresses: &BTreeSet<IpAddr>,
-        on_disk: Option<&str>,
+        on_disk: &[Listener],
     ) -> Defaults {
         let local = snapshot.local().map(|entry| &entry.member);
         let addr = local.and_then(Member::addr);
         let mut own = self.listeners.clone();
-        own.extend(on_disk.into_iter().flat_map(listeners));
+        own.extend_from_slice(on_disk);
         own.extend(agent_listeners(&self.config.serf.addr, local));
         Defaults {
             here: Here {

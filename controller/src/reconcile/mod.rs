@@ -34,6 +34,7 @@ use crate::control::{Approving, Published};
 use crate::epoch::Epoch;
 use crate::guard::{Decisions, Guard};
 use crate::haproxy::file::{ConfigFile, FileError};
+use crate::haproxy::listen::Listeners;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::Supervisor;
 use crate::haproxy::{AddedOptions, OldWorker, Stamp, Worker};
@@ -333,6 +334,8 @@ struct Reconciler {
     joins: JoinSet<Result<u64, WatchError>>,
     /// Of this host, as last read.
     addresses: BTreeSet<IpAddr>,
+    /// Of the text on the disk.
+    listeners: Listeners,
     model: Model,
     guard: Guard,
     decisions: Decisions,

@@ -16,6 +16,7 @@ use crate::epoch::Epoch;
 use crate::guard::{Guard, Removal};
 use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, Owner};
+use crate::haproxy::listen::Listeners;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::{Supervised, Supervisor};
 use crate::history::History;
@@ -76,6 +77,7 @@ pub(super) async fn start(
         alone: Alone::default(),
         joins: JoinSet::new(),
         addresses: BTreeSet::new(),
+        listeners: Listeners::default(),
         model: Model::default(),
         decisions: Default::default(),
         file,
