@@ -1,6 +1,6 @@
 //! A balancer whose agent is a fake: gossip says what the test wants, everything else is real.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use anyhow::Result;
@@ -105,6 +105,21 @@ impl Stage {
         self.webs
             .push(Web::start(name.clone(), (ip, WEB_PORT).into())?);
         self.agent.put(backend(&name, ip).build());
+        Ok(())
+    }
+
+    /// Lets a web server listen and its member join, with this tag `role`.
+    ///
+    /// # Errors
+    /// When its address is taken.
+    pub fn join(&mut self, mut web: Web, role: &str) -> Result<()> {
+        web.listen()?;
+        let IpAddr::V4(ip) = web.addr().ip() else {
+            anyhow::bail!("{} is at no IPv4 address", web.name());
+        };
+        let member = node(web.name(), ip).tag("role", role);
+        self.agent.put(member.build());
+        self.webs.push(web);
         Ok(())
     }
 

@@ -1,12 +1,13 @@
 //! Small web servers: a name and an address go in, an HTTP/1.1 server that counts comes out.
 //!
 //! `/` answers with the server's name, `/slow?ms=N` does so after N milliseconds, `/health` does so
-//! uncounted, `/close` closes without a word. All of them share one thread, apart from the runtime of the test, so that neither
+//! uncounted, `/primary` does so too, with 503 while the server is a standby, and `/close` closes without a word.
+//! All of them share one thread, apart from the runtime of the test, so that neither
 //! delays the other.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::manners::{Connection, Manners};
 
 /// More than any request here has.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -45,17 +48,27 @@ struct Shared {
     requests: AtomicU64,
     connections: AtomicU64,
     first: Mutex<Option<Instant>>,
+    manners: Manners,
+    standby: AtomicBool,
 }
 
 impl Web {
     /// A server of this name that does not listen yet.
     #[must_use]
     pub fn new(name: impl Into<String>, addr: SocketAddr) -> Self {
+        Self::with_manners(name, addr, Manners::default())
+    }
+
+    /// The same for one that wants something of whoever connects.
+    #[must_use]
+    pub fn with_manners(name: impl Into<String>, addr: SocketAddr, manners: Manners) -> Self {
         let shared = Arc::new(Shared {
             name: name.into(),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             first: Mutex::new(None),
+            manners,
+            standby: AtomicBool::new(false),
         });
         Self {
             addr,
@@ -128,7 +141,12 @@ impl Web {
         self.addr
     }
 
-    /// Requests received, without those for `/health`.
+    /// Whether it is a standby from now on: its page `/primary` says 503.
+    pub fn set_standby(&self, standby: bool) {
+        self.shared.standby.store(standby, Ordering::Relaxed);
+    }
+
+    /// Requests received, without those for `/health` and `/primary`.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
@@ -167,8 +185,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, closed: watch::Recei
         let (shared, mut closed) = (Arc::clone(&shared), closed.clone());
         closed.mark_unchanged();
         RUNTIME.spawn(async move {
+            let served = async {
+                let socket = shared.manners.greet(socket).await?;
+                serve(socket, &shared).await
+            };
             tokio::select! {
-                _ = serve(socket, &shared) => {}
+                _ = served => {}
                 _ = closed.changed() => {}
             }
         });
@@ -176,8 +198,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, closed: watch::Recei
 }
 
 /// Serves one connection until either side has enough.
-async fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
-    socket.set_nodelay(true)?;
+async fn serve(mut socket: Box<dyn Connection>, shared: &Shared) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(4096);
     loop {
         let Some(end) = head_end(&buffer) else {
@@ -189,7 +210,7 @@ async fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
         let now = Instant::now();
         let request = Request::parse(&buffer[..end]);
         skip(&mut socket, &mut buffer, end + request.body).await?;
-        if request.path != "/health" {
+        if !matches!(request.path.as_str(), "/health" | "/primary") {
             shared.requests.fetch_add(1, Ordering::Relaxed);
             shared
                 .first
@@ -203,7 +224,10 @@ async fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
         if request.path == "/close" {
             return Ok(());
         }
-        socket.write_all(&response(&shared.name, &request)).await?;
+        let status = shared.status(&request);
+        let response = response(&shared.name, status, &request);
+        socket.write_all(&response).await?;
+        socket.flush().await?;
         if !request.keep_alive {
             return socket.shutdown().await;
         }
@@ -211,7 +235,11 @@ async fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 /// Drops `length` bytes, reading those that are still to come.
-async fn skip(socket: &mut TcpStream, buffer: &mut Vec<u8>, length: usize) -> io::Result<()> {
+async fn skip(
+    socket: &mut Box<dyn Connection>,
+    buffer: &mut Vec<u8>,
+    length: usize,
+) -> io::Result<()> {
     while buffer.len() < length {
         if socket.read_buf(buffer).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -228,12 +256,25 @@ fn head_end(buffer: &[u8]) -> Option<usize> {
         .map(|at| at + 4)
 }
 
+impl Shared {
+    fn status(&self, request: &Request) -> &'static str {
+        let wanted = self.manners.host.as_ref();
+        let stranger = wanted.is_some_and(|host| request.host.as_ref() != Some(host));
+        match request.path.as_str() {
+            "/health" if stranger => "404 Not Found",
+            "/primary" if self.standby.load(Ordering::Relaxed) => "503 Service Unavailable",
+            _ => "200 OK",
+        }
+    }
+}
+
 struct Request {
     head_only: bool,
     path: String,
     query: String,
     keep_alive: bool,
     body: usize,
+    host: Option<String>,
 }
 
 impl Request {
@@ -250,12 +291,15 @@ impl Request {
             query: query.to_owned(),
             keep_alive: words.next() == Some("HTTP/1.1"),
             body: 0,
+            host: None,
         };
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("connection") {
                 request.keep_alive = !value.trim().eq_ignore_ascii_case("close");
             } else if name.eq_ignore_ascii_case("content-length") {
                 request.body = value.trim().parse().unwrap_or(0);
+            } else if name.eq_ignore_ascii_case("host") {
+                request.host = Some(value.trim().to_owned());
             }
         }
         request
@@ -274,14 +318,14 @@ impl Request {
     }
 }
 
-fn response(name: &str, request: &Request) -> Vec<u8> {
+fn response(name: &str, status: &str, request: &Request) -> Vec<u8> {
     let connection = if request.keep_alive {
         "keep-alive"
     } else {
         "close"
     };
     let mut text = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
         name.len(),
     );
     if !request.head_only {

@@ -89,6 +89,10 @@ pub enum Why {
     Proven,
     /// Gossip says alive; it has not answered a probe yet.
     NotProven,
+    /// Gossip says alive; HAProxy's check, which lets in, has not come back yet, or not good.
+    Unchecked,
+    /// Gossip says alive; HAProxy's check calls it down, as it does a standby, and so sends it nothing.
+    Standby,
     /// Gossip says alive and its address is another server's, which is alive too.
     AddressTaken(ServerName),
     /// It comes and goes; it is let in again once it has been steady for so long.
@@ -174,6 +178,10 @@ impl fmt::Display for Why {
         match self {
             Self::Proven => f.write_str("alive and answering"),
             Self::NotProven => f.write_str("alive, but has not answered a probe yet"),
+            Self::Unchecked => f.write_str("waits for HAProxy's first check"),
+            Self::Standby => {
+                f.write_str("in, and called down by HAProxy's check: no request until that is over")
+            }
             Self::AddressTaken(other) => write!(f, "alive, but its address is that of {other}"),
             Self::Damped(penalty) => write!(
                 f,

@@ -233,8 +233,10 @@ impl Guard {
     /// Whether the next decision depends on `show stat`.
     pub fn wants_stat(&self) -> bool {
         self.pools.values().any(|pool| {
+            // Who of a backend with roles answers, only its check tells.
+            let roles = pool.rules.admits == Admits::AnyCheck;
             let mut slots = pool.slots.values();
-            slots.any(|slot| slot.poll(&pool.rules).is_some())
+            slots.any(|slot| roles || slot.poll(&pool.rules).is_some())
         })
     }
 

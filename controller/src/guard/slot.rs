@@ -264,11 +264,13 @@ impl Slot {
 
     /// It takes traffic from now on.
     pub(super) fn let_in(&mut self, now: Instant) {
+        // What the check said of the server before it went out is over; what let it in is not.
+        if self.result == CheckResult::None {
+            self.check = Check::None;
+        }
         self.enter(Phase::In, now);
         self.proof = Proof::default();
         self.suspected = None;
-        // What the check said of the server before it went out is over.
-        self.check = Check::None;
     }
 
     /// Takes how HAProxy runs it.

@@ -1,6 +1,7 @@
 //! From a server's history to what is done about it, with the reason. Pure.
 
 use crate::admission::Admits;
+use crate::haproxy::Check;
 use crate::model::{Gossip, Wish};
 use crate::plan::WantedAdmin;
 
@@ -15,7 +16,7 @@ impl Slot {
                 Some(Line::Ready),
                 Some(WantedAdmin::Ready),
                 "ready",
-                self.why_in(),
+                self.why_in(rules),
             ),
             Phase::Out { admin } if self.is_wanted() => {
                 let (admin, state, why) = self.waiting(rules, admin);
@@ -25,7 +26,7 @@ impl Slot {
             }
             Phase::Out { .. } if self.is_returning(rules) => {
                 let waiting = Some(WantedAdmin::Waiting);
-                (Some(Line::Disabled), waiting, "waiting", Why::NotProven)
+                (Some(Line::Disabled), waiting, "waiting", Why::Unchecked)
             }
             Phase::Out { admin } => (None, Some(admin), "out", self.why_out()),
             Phase::Draining { idle, .. } if self.is_asked_for() => {
@@ -82,29 +83,33 @@ impl Slot {
             Wish::Maint => (WantedAdmin::Maint, "maint", Why::AskedFor),
             Wish::Ready if self.is_suspected() => (WantedAdmin::Maint, "out", Why::Suspected),
             Wish::Ready if rules.admits != Admits::Probe => {
-                (WantedAdmin::Waiting, "waiting", self.why_waiting())
+                (WantedAdmin::Waiting, "waiting", self.why_waiting(rules))
             }
             Wish::Ready if resting == WantedAdmin::Drain => {
-                (WantedAdmin::Drain, "waiting", self.why_waiting())
+                (WantedAdmin::Drain, "waiting", self.why_waiting(rules))
             }
-            Wish::Ready => (WantedAdmin::Maint, "waiting", self.why_waiting()),
+            Wish::Ready => (WantedAdmin::Maint, "waiting", self.why_waiting(rules)),
         }
     }
 
-    fn why_waiting(&self) -> Why {
+    fn why_waiting(&self, rules: &Rules) -> Why {
         match &self.barred {
+            None if rules.admits != Admits::Probe => Why::Unchecked,
             None => Why::NotProven,
             Some(Barred::Taken(by)) => Why::AddressTaken(by.clone()),
             Some(Barred::Damped { penalty, .. }) => Why::Damped(*penalty),
         }
     }
 
-    fn why_in(&self) -> Why {
+    fn why_in(&self, rules: &Rules) -> Why {
         match (&self.quarantine, self.moving) {
             _ if self.held.is_some() => self.held.map_or(Why::Proven, Why::Held),
             _ if self.is_given_up() => Why::KeptWithoutAgent,
             (Some(quarantine), _) => Why::KeptInQuarantine(quarantine.clone()),
             (None, Some(moving)) => Why::Moving(moving.addr),
+            (None, None) if rules.admits == Admits::AnyCheck && self.check == Check::Down => {
+                Why::Standby
+            }
             (None, None) => Why::Proven,
         }
     }

@@ -89,6 +89,10 @@ fn a_standby_counts_in_rotation_but_answers_no_request() {
     let mut scene = cluster();
     let view = *scene.decide().budgets.values().next().unwrap();
     assert_eq!((view.in_rotation, view.answering), (3, 1));
+    assert_eq!(scene.decision("s2").unwrap().standing.why, Why::Standby);
+    let decisions = scene.decide();
+    assert_eq!(decisions.poll, None, "nothing is in motion");
+    assert!(scene.guard.wants_stat(), "whoever decides asks who answers");
 }
 
 #[test]
