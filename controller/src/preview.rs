@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::control::PendingPlan;
 use crate::epoch::Epoch;
 use crate::guard::Guard;
+use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::listen::listeners;
 use crate::haproxy::runtime::{RuntimeApi, State};
@@ -117,8 +118,11 @@ impl View {
         let running = RuntimeApi::new(&config.haproxy.stats_socket)
             .read(true)
             .await;
+        let edited = on_disk
+            .as_ref()
+            .is_some_and(|text| Stamp::genuine(text).is_none());
         let running = match running {
-            Ok(running) => Some(Running::new(running, scope, &state)),
+            Ok(running) => Some(Running::new(running, scope, &state, edited)),
             Err(error) => {
                 tracing::warn!(%error, "HAProxy does not answer");
                 None
@@ -155,18 +159,21 @@ impl View {
 }
 
 impl Running {
-    fn new(read: State, scope: &Scope, state: &StateDir) -> Self {
+    /// `edited` says that the file holds another hand's text, which a worker that nobody remembers may have loaded.
+    fn new(read: State, scope: &Scope, state: &StateDir, edited: bool) -> Self {
         let State { worker, servers } = read;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        let stamp = worker.stamp.as_ref();
+        let saved = state.load_added(&worker, now);
+        let known = saved.is_some() || !edited;
+        let stamp = worker.stamp.as_ref().filter(|_| known);
         let text = stamp.and_then(|stamp| state.load_text(stamp));
         let mut running = Self {
             version: worker.version,
             servers,
             started_with: text.map(|text| scope.read(&text)),
-            added: state.load_added(&worker, now),
+            added: saved.unwrap_or_default(),
         };
         let started_with = running.started_with.as_ref();
         scope.retain(&mut running.servers, started_with, &running.added);

@@ -159,13 +159,12 @@ impl StateDir {
         self.save("members.json", &saved)
     }
 
-    /// The options of the servers that were added to this worker; none where it is another worker.
-    pub fn load_added(&self, worker: &Worker, now_secs: u64) -> AddedOptions {
-        let Some(saved) = self.load::<SavedAdded>("added.json") else {
-            return AddedOptions::new();
-        };
+    /// The options of the servers that were added to this worker; none where it is another worker than the one last
+    /// saved.
+    pub fn load_added(&self, worker: &Worker, now_secs: u64) -> Option<AddedOptions> {
+        let saved: SavedAdded = self.load("added.json")?;
         if !saved.worker.is(worker, now_secs) {
-            return AddedOptions::new();
+            return None;
         }
         let name = |entry: SavedOptions| {
             let names = (
@@ -174,10 +173,10 @@ impl StateDir {
             );
             Some((names, entry.options))
         };
-        saved.servers.into_iter().filter_map(name).collect()
+        Some(saved.servers.into_iter().filter_map(name).collect())
     }
 
-    /// Saves the options of the servers that were added to this worker.
+    /// Saves which worker runs and the options of the servers that were added to it.
     ///
     /// # Errors
     /// [`StateError::Write`]; what was saved before is still there.
@@ -214,9 +213,15 @@ impl StateDir {
         self.dir.join("history.jsonl")
     }
 
-    /// The text with that stamp, if it was saved.
+    /// The text with that stamp, if it was saved; one whose content has another stamp is not believed.
     pub fn load_text(&self, stamp: &Stamp) -> Option<String> {
-        fs::read_to_string(self.text_path(stamp)).ok()
+        let path = self.text_path(stamp);
+        let text = fs::read_to_string(&path).ok()?;
+        if Stamp::genuine(&text).as_ref() != Some(stamp) {
+            tracing::warn!(path = %path.display(), "a saved text is not what its name says; going on without it");
+            return None;
+        }
+        Some(text)
     }
 
     /// Saves a text that a worker may start with, and forgets the oldest ones but those to keep.
@@ -513,7 +518,8 @@ mod tests {
         state.save_added(&before, NOW + 5, &added()).unwrap();
         for (uptime, now) in [(9, NOW + 9), (9, NOW + 600), (9, NOW - 7200)] {
             let same = worker(uptime, Some(NOW));
-            assert_eq!(state.load_added(&same, now), added(), "{uptime} {now}");
+            let found = state.load_added(&same, now);
+            assert_eq!(found, Some(added()), "{uptime} {now}");
         }
         let others = [
             worker(4, Some(NOW + 1)),
@@ -527,8 +533,25 @@ mod tests {
             },
         ];
         for other in others {
-            assert!(state.load_added(&other, NOW + 5).is_empty(), "{other}");
+            assert_eq!(state.load_added(&other, NOW + 5), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_saved_text_is_believed_only_if_its_content_has_the_stamp_of_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let text = |stamp: &str| format!("global\n  description \"serf-haproxy {stamp}\"\n");
+        let stamp = Stamp::of_blank(&text(""));
+        let genuine = text(&stamp.0);
+        state.save_text(&stamp, &genuine, &[]).unwrap();
+        assert_eq!(state.load_text(&stamp).as_ref(), Some(&genuine));
+        let edited = format!("{genuine}  maxconn 9\n");
+        state.save_text(&stamp, &edited, &[]).unwrap();
+        assert_eq!(state.load_text(&stamp), None);
+        let other = Stamp("0123456789abcdef".into());
+        state.save_text(&other, &genuine, &[]).unwrap();
+        assert_eq!(state.load_text(&other), None);
     }
 
     #[test]
@@ -541,9 +564,9 @@ mod tests {
         );
         fs::write(dir.path().join("added.json"), text).unwrap();
         for start in [None, Some(NOW)] {
-            assert_eq!(state.load_added(&worker(5, start), NOW + 5), added());
+            assert_eq!(state.load_added(&worker(5, start), NOW + 5), Some(added()));
             let other = start.map(|start| start + 60);
-            assert!(state.load_added(&worker(5, other), NOW + 65).is_empty());
+            assert_eq!(state.load_added(&worker(5, other), NOW + 65), None);
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use integration::controller::Status;
+use integration::fleet::SOON;
 use integration::process::signal_pid;
 use integration::stage::Stage;
-use integration::{HaproxyKind, Lab, Need, on_each_haproxy, test};
+use integration::{HaproxyKind, Lab, Need, on_each_haproxy, test, test_alone, wait_for};
 use rustix::process::Signal;
 use tokio::time::sleep;
 
@@ -60,5 +62,141 @@ fn a_controller_that_stood_still_itself_goes_on_without_a_reload() {
         stage.serves_all().await?;
         stage.settled().await?;
         nothing_was_reloaded(&stage).await
+    });
+}
+
+/// Changes a line below our first ones, as an operator would.
+fn edit(stage: &Stage) -> Result<()> {
+    let path = stage.haproxy.config();
+    let text = std::fs::read_to_string(&path)?;
+    let edited = text.replace("balance roundrobin", "balance leastconn");
+    ensure!(edited != text, "nothing to edit in {text}");
+    Ok(std::fs::write(path, edited)?)
+}
+
+/// How the worker balances: by it the text that it runs is known.
+async fn balance(stage: &Stage) -> Result<String> {
+    let stat = stage.haproxy.stat().await?;
+    let line = stat
+        .iter()
+        .find(|line| line.get("pxname") == "nodes" && line.get("svname") == "BACKEND");
+    Ok(line.map_or_else(String::new, |line| line.get("algo").to_owned()))
+}
+
+async fn balances(stage: &Stage, algorithm: &str) -> Result<()> {
+    wait_for(algorithm, SOON, async || {
+        balance(stage).await.is_ok_and(|found| found == algorithm)
+    })
+    .await
+}
+
+/// The text of ours is in force again by one reload, which is explained, and no other follows.
+async fn put_right_once(stage: &Stage) -> Result<()> {
+    let reloaded = |status: &Status| status.counter("reloads") >= 1;
+    stage.controller.settles("a reload", SOON, reloaded).await?;
+    balances(stage, "roundrobin").await?;
+    stage.settled().await?;
+    sleep(Duration::from_millis(2500)).await;
+    let status = stage.controller.status().await?;
+    let history = serde_json::to_string(&stage.controller.history().await?)?;
+    assert_eq!(status.counter("reloads"), 1, "{history}");
+    assert!(history.contains("it is not known which file"), "{history}");
+    assert_eq!(balance(stage).await?, "roundrobin");
+    Ok(())
+}
+
+async fn an_edit_is_loaded(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+    let stage = Stage::start_on(lab, kind, 3, |options| options.sections(OFTEN)).await?;
+    stage.settled().await?;
+    let load = stage.load(lab)?;
+    edit(&stage)?;
+    stage.haproxy.reload().await?;
+    put_right_once(&stage).await?;
+    let log = stage.controller.log();
+    assert!(log.contains("another hand's text in the file"), "{log}");
+    load.nothing_failed(&format!("an edit loaded by hand, {kind:?}"))
+        .await
+}
+
+fn with_load(kind: HaproxyKind) -> [Need; 2] {
+    [Need::Haproxy(kind), Need::Wrk]
+}
+
+#[test]
+fn an_edit_that_is_loaded_by_hand_is_put_right_by_one_reload() {
+    for kind in [HaproxyKind::Host, HaproxyKind::Trixie, HaproxyKind::Sid] {
+        test_alone(&with_load(kind), async |lab| {
+            an_edit_is_loaded(lab, kind).await
+        });
+    }
+}
+
+#[test]
+fn an_edit_that_is_loaded_while_the_controller_is_away_is_put_right_by_one_reload() {
+    test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
+        let mut stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        stage.settled().await?;
+        stage.controller.stop().await?;
+        edit(&stage)?;
+        stage.haproxy.reload().await?;
+        balances(&stage, "leastconn").await?;
+        stage.controller.restart()?;
+        put_right_once(&stage).await
+    });
+}
+
+#[test]
+fn what_nobody_has_edited_is_known_whoever_loads_it() {
+    test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
+        let mut stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        stage.settled().await?;
+        let reloaded = async |stage: &Stage, times: usize| {
+            wait_for("the new worker", SOON, async || {
+                let history = stage.controller.history().await.unwrap_or_default();
+                history.iter().filter(|it| it["how"] == "found").count() >= times
+            })
+            .await?;
+            stage.serves_all().await?;
+            stage.settled().await?;
+            let history = serde_json::to_string(&stage.controller.history().await?)?;
+            assert!(!history.contains("\"reload\""), "{history}");
+            anyhow::Ok(())
+        };
+        stage.haproxy.reload().await?;
+        reloaded(&stage, 1).await?;
+        stage.haproxy.kill().await?;
+        stage.haproxy.start().await?;
+        reloaded(&stage, 2).await?;
+        stage.controller.restart()?;
+        stage.settled().await?;
+        reloaded(&stage, 2).await?;
+        stage.controller.kill();
+        stage.haproxy.reload().await?;
+        stage.controller.restart()?;
+        stage.settled().await?;
+        reloaded(&stage, 2).await
+    });
+}
+
+#[test]
+fn an_edit_that_nobody_has_loaded_is_written_over_without_a_reload() {
+    test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
+        let mut stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        stage.settled().await?;
+        let text = std::fs::read_to_string(stage.haproxy.config())?;
+        let written_over = async |stage: &Stage| {
+            wait_for("our text", SOON, async || {
+                std::fs::read_to_string(stage.haproxy.config()).is_ok_and(|now| now == text)
+            })
+            .await?;
+            stage.settled().await?;
+            nothing_was_reloaded(stage).await
+        };
+        edit(&stage)?;
+        written_over(&stage).await?;
+        stage.controller.kill();
+        edit(&stage)?;
+        stage.controller.restart()?;
+        written_over(&stage).await
     });
 }

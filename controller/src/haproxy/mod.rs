@@ -12,6 +12,7 @@ pub mod reload;
 pub mod reply;
 pub mod runtime;
 mod session;
+mod stamp;
 pub mod supervise;
 pub(crate) mod time;
 
@@ -19,6 +20,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use stamp::Stamp;
 
 use crate::model::{BackendName, ServerName};
 
@@ -47,28 +50,6 @@ impl Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
-    }
-}
-
-/// The first 16 hex digits of the SHA-256 of a text rendered with an empty stamp.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp(pub String);
-
-impl Stamp {
-    /// Takes the `description` that a file of ours carries, `serf-haproxy 0123456789abcdef`; none for any other.
-    pub fn from_description(description: &str) -> Option<Self> {
-        let stamp = description.trim().strip_prefix("serf-haproxy ")?;
-        let fits = stamp.len() == 16
-            && stamp
-                .bytes()
-                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        fits.then(|| Self(stamp.to_owned()))
-    }
-}
-
-impl fmt::Display for Stamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
     }
 }
 
@@ -197,24 +178,6 @@ mod tests {
         assert_eq!(version("3.3-dev7").as_deref(), Some("3.3"));
         for odd in ["", "3", "3.", ".1", "a.b", "99999999.1"] {
             assert_eq!(Version::parse(odd), None, "{odd}");
-        }
-    }
-
-    #[test]
-    fn a_stamp_is_sixteen_hex_digits_after_our_name() {
-        assert_eq!(
-            Stamp::from_description("serf-haproxy 0123456789abcdef"),
-            Some(Stamp("0123456789abcdef".into()))
-        );
-        for odd in [
-            "",
-            "serf-haproxy",
-            "serf-haproxy ",
-            "serf-haproxy 0123",
-            "other 0123456789abcdef",
-            "serf-haproxy 0123456789ABCDEF",
-        ] {
-            assert_eq!(Stamp::from_description(odd), None, "{odd}");
         }
     }
 

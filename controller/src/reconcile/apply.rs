@@ -15,13 +15,15 @@ use super::{Reconciler, Text, chain};
 
 impl Reconciler {
     /// Takes what HAProxy was read to run, and lets the guard see it.
-    pub(super) fn take_reading(&mut self, read: Result<State, RuntimeError>) -> Option<State> {
+    pub(super) async fn take_reading(
+        &mut self,
+        read: Result<State, RuntimeError>,
+    ) -> Option<State> {
         match read {
             Ok(mut state) => {
                 self.problems.clear("haproxy");
-                self.notice(&state.worker);
-                let stamp = state.worker.stamp.as_ref();
-                let running = stamp.and_then(|stamp| self.text_of(stamp));
+                self.notice(&state.worker).await;
+                let running = self.text_of(&state.worker);
                 let scope = &self.design.scope;
                 scope.retain(&mut state.servers, running.as_deref(), &self.added);
                 self.guard.read(&state.servers, Instant::now());
@@ -36,18 +38,54 @@ impl Reconciler {
         }
     }
 
-    fn notice(&mut self, worker: &Worker) {
-        let same = self
-            .worker
-            .as_ref()
-            .is_some_and(|before| before.is_same(worker));
-        if !same {
+    async fn notice(&mut self, worker: &Worker) {
+        let is_same = |before: &Worker| before.is_same(worker);
+        if self.last_worker.as_ref().is_some_and(is_same) {
+            self.loaded.goes_on(Instant::now());
+        } else {
+            let saved = self.state.load_added(worker, unix_secs());
+            self.judge_text(worker, saved.is_some()).await;
             self.record_worker(worker);
-            self.added = self.state.load_added(worker, unix_secs());
+            self.added = saved.unwrap_or_default();
+            self.remember_worker(worker);
+        }
+        if !self.worker.as_ref().is_some_and(is_same) {
             self.accepts_add.clear();
             self.refusals = 0;
         }
+        self.last_worker = Some(worker.clone());
         self.worker = Some(worker.clone());
+    }
+
+    /// Finds out whether a worker that is seen for the first time runs the text that its stamp names. An earlier
+    /// controller has `remembered` it if so.
+    async fn judge_text(&mut self, worker: &Worker, remembered: bool) {
+        let now = Instant::now();
+        let genuine = remembered || !self.is_edited().await;
+        self.loaded.appeared(worker, genuine, now);
+        if !self.loaded.is_known(worker) {
+            self.problems.set("text", format!(
+                "HAProxy was started or reloaded while {} held another hand's text: what it runs is not known until it is reloaded",
+                self.file.path().display()
+            ));
+        }
+    }
+
+    /// Lets a later controller know the worker too, where its text is known.
+    pub(super) fn remember_worker(&mut self, worker: &Worker) {
+        if self.loaded.is_known(worker) {
+            self.problems.clear("text");
+            self.save_added(worker);
+        }
+    }
+
+    /// Whether there is a text in the file that another hand has written or changed.
+    async fn is_edited(&self) -> bool {
+        let Ok(Some(text)) = self.file.read().await else {
+            return false;
+        };
+        let ours = self.on_disk.as_ref().filter(|on_disk| on_disk.is_ours());
+        ours.is_none_or(|ours| *text != *ours.text) && Stamp::genuine(&text).is_none()
     }
 
     /// Plans, and executes the steps that go through the Runtime API.
@@ -60,16 +98,12 @@ impl Reconciler {
         let stamp = &wanted.stamp;
         let wanted = &*wanted.parsed;
         let texts = Texts {
-            started_with: running
-                .worker
-                .stamp
-                .as_ref()
-                .and_then(|stamp| self.text_of(stamp)),
+            started_with: self.text_of(&running.worker),
             on_disk: self.on_disk.as_ref().map(|text| Arc::clone(&text.parsed)),
         };
         if wants_stat(&self.input(&running, &texts, wanted, admins)) {
             let read = self.runtime.read(true).await;
-            let Some(state) = self.take_reading(read) else {
+            let Some(state) = self.take_reading(read).await else {
                 return;
             };
             running = state;
@@ -219,13 +253,21 @@ impl Reconciler {
                 _ => {}
             }
         }
-        if changed && let Err(error) = self.state.save_added(worker, unix_secs(), &self.added) {
+        if changed && self.loaded.is_known(worker) {
+            self.save_added(worker);
+        }
+    }
+
+    fn save_added(&mut self, worker: &Worker) {
+        if let Err(error) = self.state.save_added(worker, unix_secs(), &self.added) {
             self.problems.set("state", chain(&error));
         }
     }
 
-    /// The text with that stamp, if it was ever ours to write.
-    fn text_of(&mut self, stamp: &Stamp) -> Option<Arc<ConfigText>> {
+    /// The text that this worker started with, if it is known.
+    fn text_of(&mut self, worker: &Worker) -> Option<Arc<ConfigText>> {
+        let stamp = worker.stamp.as_ref();
+        let stamp = stamp.filter(|_| self.loaded.is_known(worker))?;
         if let Some(text) = self.texts.get(stamp) {
             return Some(Arc::clone(text));
         }

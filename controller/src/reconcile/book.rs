@@ -138,22 +138,31 @@ impl Reconciler {
     pub(super) fn record_worker(&mut self, worker: &Worker) {
         tracing::info!(pid = worker.pid, "found {worker}");
         let ours = std::mem::take(&mut self.reloading);
-        let Some(before) = self.last_worker.replace(worker.clone()) else {
+        let Some(before) = self
+            .last_worker
+            .as_ref()
+            .map(|before| before.pid)
+            .filter(|_| !ours)
+        else {
             return;
         };
-        if ours || before.is_same(worker) {
-            return;
-        }
+        let edited = if self.loaded.is_known(worker) {
+            ""
+        } else {
+            ", with another hand's text in the file"
+        };
         tracing::warn!(
             pid = worker.pid,
-            before = before.pid,
-            "somebody else reloaded or restarted HAProxy"
+            before,
+            "somebody else reloaded or restarted HAProxy{edited}"
         );
         self.record(Entry {
             at_ms: self.epoch.unix_millis(Instant::now()),
             how: "found".to_owned(),
-            changes: vec![format!("{worker} in the place of worker {}", before.pid)],
-            reasons: vec!["somebody else reloaded or restarted HAProxy".to_owned()],
+            changes: vec![format!("{worker} in the place of worker {before}")],
+            reasons: vec![format!(
+                "somebody else reloaded or restarted HAProxy{edited}"
+            )],
             took_ms: 0.0,
             error: None,
         });

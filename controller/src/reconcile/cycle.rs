@@ -112,7 +112,7 @@ impl Reconciler {
         for found in found {
             self.hear_probe(&found);
         }
-        let running = self.take_reading(read);
+        let running = self.take_reading(read).await;
         let now = Instant::now();
         let decisions = self.guard.decide(now);
         self.take_decisions(decisions);

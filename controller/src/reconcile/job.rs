@@ -4,16 +4,17 @@
 //! applied meanwhile. One job runs at a time.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config;
-use crate::haproxy::Worker;
 use crate::haproxy::complaint::{Complaint, Level};
 use crate::haproxy::file::{Checked, ConfigFile, FileError};
 use crate::haproxy::listen::{self, Taken};
 use crate::haproxy::process::ProcessError;
 use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
 use crate::haproxy::runtime::RuntimeApi;
+use crate::haproxy::{Stamp, Worker};
 use crate::model::Key;
 use crate::plan::ReloadReason;
 
@@ -24,6 +25,8 @@ use super::culprit::{Culprit, Search};
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) text: Text,
+    /// What is on the disk before it, as far as we know.
+    pub(super) before: Option<Arc<str>>,
     /// What for, if the worker has to be reloaded; nothing for a mere write.
     pub(super) reload: Option<ReloadJob>,
     /// Who is to blame, should the text be refused.
@@ -51,7 +54,10 @@ pub(super) struct Done {
     pub(super) started: Instant,
     /// Whether the text is on the disk now.
     pub(super) written: bool,
-    pub(super) result: Result<(), JobError>,
+    /// What was on the disk before was another hand's.
+    pub(super) replaced_edit: bool,
+    /// The worker that a reload has brought.
+    pub(super) result: Result<Option<Worker>, JobError>,
     /// Who makes the text invalid.
     pub(super) culprits: Vec<(Key, Culprit)>,
 }
@@ -119,38 +125,44 @@ pub(super) async fn run(
     timeout: Duration,
 ) -> Done {
     let started = Instant::now();
-    if let Err(error) = install(&job, &file, &check_command, timeout).await {
-        let culprits = match &error {
-            JobError::Invalid { .. } => job.search.run(&file, timeout).await,
-            _ => Vec::new(),
-        };
-        return Done {
-            job,
-            started,
-            written: false,
-            result: Err(error),
-            culprits,
-        };
-    }
+    let replaced_edit = match install(&job, &file, &check_command, timeout).await {
+        Ok(replaced_edit) => replaced_edit,
+        Err(error) => {
+            let culprits = match &error {
+                JobError::Invalid { .. } => job.search.run(&file, timeout).await,
+                _ => Vec::new(),
+            };
+            return Done {
+                job,
+                started,
+                written: false,
+                replaced_edit: false,
+                result: Err(error),
+                culprits,
+            };
+        }
+    };
     let result = match &job.reload {
-        None => Ok(()),
-        Some(how) => how.run(&job.text).await,
+        None => Ok(None),
+        Some(how) => how.run(&job.text).await.map(Some),
     };
     Done {
         job,
         started,
         written: true,
+        replaced_edit,
         result,
         culprits: Vec::new(),
     }
 }
 
+/// Puts the text on the disk; says whether it took the place of another hand's.
 async fn install(
     job: &Job,
     file: &ConfigFile,
     check_command: &[String],
     timeout: Duration,
-) -> Result<(), JobError> {
+) -> Result<bool, JobError> {
     let staged = file.stage(&*job.text.text).await?;
     let checked = staged.check(check_command, timeout).await?;
     if !checked.valid {
@@ -170,18 +182,21 @@ async fn install(
     if let Some(running) = running {
         listen::try_new(&job.text.text, running)?;
     }
+    let before = file.read().await?;
     staged.commit().await?;
-    Ok(())
+    let is_edit =
+        |text: String| job.before.as_deref() != Some(&*text) && Stamp::genuine(&text).is_none();
+    Ok(before.is_some_and(is_edit))
 }
 
 impl ReloadJob {
-    async fn run(&self, text: &Text) -> Result<(), JobError> {
+    async fn run(&self, text: &Text) -> Result<Worker, JobError> {
         let way = match &self.way {
             config::ReloadWay::MasterSocket(socket) => ReloadWay::MasterSocket(socket),
             config::ReloadWay::Command(command) => ReloadWay::Command(command),
             config::ReloadWay::Spawn => ReloadWay::MasterSocket(&self.own_master),
         };
-        reload(
+        let worker = reload(
             way,
             &self.runtime,
             Some(&self.before),
@@ -189,6 +204,6 @@ impl ReloadJob {
             self.timeout,
         )
         .await?;
-        Ok(())
+        Ok(worker)
     }
 }

@@ -13,6 +13,7 @@ mod design;
 mod drift;
 mod files;
 mod job;
+mod loaded;
 mod publish;
 mod startup;
 mod write;
@@ -54,6 +55,7 @@ pub(crate) use design::Design;
 use drift::Drift;
 use files::Files;
 use job::Done;
+use loaded::Loaded;
 pub(crate) use startup::{agents, restore_removals, servers_before};
 
 /// The first pause after something outside refused to work, and the longest.
@@ -363,6 +365,8 @@ struct Reconciler {
     worker: Option<Worker>,
     /// The one that was there last, whether it still answers or not.
     last_worker: Option<Worker>,
+    /// Whether the text that it started with is known.
+    loaded: Loaded,
     added: AddedOptions,
     accepts_add: BTreeMap<BackendName, bool>,
     /// What is left to be done.
@@ -397,6 +401,13 @@ struct Text {
     stamp: Stamp,
     text: Arc<str>,
     parsed: Arc<ConfigText>,
+}
+
+impl Text {
+    /// Whether it is as we have written it: a text of ours that another hand has changed has no stamp.
+    fn is_ours(&self) -> bool {
+        !self.stamp.0.is_empty()
+    }
 }
 
 /// The text as it is to be.

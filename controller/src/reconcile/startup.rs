@@ -29,8 +29,8 @@ use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
 use super::{
-    Alone, Design, Drift, Files, Gossip, Inputs, Problems, Reconciler, Retry, RunError, RunOptions,
-    Text, chain,
+    Alone, Design, Drift, Files, Gossip, Inputs, Loaded, Problems, Reconciler, Retry, RunError,
+    RunOptions, Text, chain,
 };
 
 /// Approvals that wait for the loop.
@@ -106,6 +106,7 @@ pub(super) async fn start(
         supervisor: None,
         reloading: false,
         last_worker: None,
+        loaded: Loaded::default(),
         last_reload: None,
         problems: Problems::default(),
         counters: Counters::default(),
@@ -224,24 +225,13 @@ async fn own_file(
         return Ok(None);
     };
     let parsed = Arc::new(scope.read(&text));
-    let stamp = stamp_of(&text);
+    // One that another hand has changed is as good as one that no worker ever had: it is written again.
+    let stamp = Stamp::genuine(&text).unwrap_or_else(|| Stamp(String::new()));
     Ok(Some(Text {
         stamp,
         text: text.into(),
         parsed,
     }))
-}
-
-/// The stamp that a text carries; none is as good as one that no worker ever had.
-fn stamp_of(text: &str) -> Stamp {
-    let description = |line: &str| {
-        line.trim()
-            .strip_prefix("description ")
-            .and_then(Stamp::from_description)
-    };
-    text.lines()
-        .find_map(description)
-        .unwrap_or_else(|| Stamp(String::new()))
 }
 
 /// The servers that had traffic when the controller was last there: by its own book, or else by its own file.

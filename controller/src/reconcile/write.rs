@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinError;
 
 use crate::config::{Config, ReloadWay};
-use crate::haproxy::reload;
 use crate::haproxy::runtime::RuntimeApi;
+use crate::haproxy::{Stamp, reload};
 use crate::plan::ReloadReason;
 
 use super::culprit::Search;
@@ -57,6 +57,11 @@ impl Reconciler {
         let servers = self.wanted.as_ref().map(|wanted| wanted.servers.clone());
         let job = Job {
             text: wanted,
+            before: self
+                .on_disk
+                .as_ref()
+                .filter(|text| text.is_ours())
+                .map(|text| Arc::clone(&text.text)),
             reload,
             search: Search {
                 config: Arc::clone(config),
@@ -83,6 +88,7 @@ impl Reconciler {
             running: before
                 .stamp
                 .as_ref()
+                .filter(|_| self.loaded.is_known(&before))
                 .and_then(|stamp| self.state.load_text(stamp)),
             before,
             timeout: config.reload.timeout,
@@ -95,7 +101,7 @@ impl Reconciler {
             .map(|at| at + self.design.config.reload.min_interval)
     }
 
-    fn stamps_in_use(&self) -> Vec<&crate::haproxy::Stamp> {
+    fn stamps_in_use(&self) -> Vec<&Stamp> {
         let worker = self
             .worker
             .as_ref()
@@ -112,6 +118,7 @@ impl Reconciler {
             job,
             started,
             written,
+            replaced_edit,
             result,
             culprits,
         }) = done
@@ -128,14 +135,29 @@ impl Reconciler {
             self.on_disk = Some(job.text.clone());
             self.valid = job.search.wanted.clone();
         }
+        if replaced_edit {
+            self.say_edited();
+            self.loaded
+                .replaced_edit(self.worker.as_ref(), started, Instant::now());
+        }
         self.record_job(&job, started, result.as_ref().err());
         if job.reload.is_some() {
             self.last_reload = Some(Instant::now());
             self.reloading &= result.is_ok();
         }
         match result {
-            Ok(()) => {
+            Ok(worker) => {
                 self.problems.clear("file");
+                if let Some(worker) = worker {
+                    self.loaded.reloaded(worker.clone());
+                    if self
+                        .worker
+                        .as_ref()
+                        .is_some_and(|seen| seen.is_same(&worker))
+                    {
+                        self.remember_worker(&worker);
+                    }
+                }
                 self.write_retry.succeeded();
                 let current = self
                     .wanted
@@ -223,13 +245,20 @@ impl Reconciler {
         }
         match self.file.read().await {
             Ok(Some(text)) if *text == *on_disk.text => self.problems.clear("reading the file"),
-            Ok(_) => {
+            Ok(text) => {
                 self.problems.clear("reading the file");
-                tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
+                self.say_edited();
+                if text.is_some_and(|text| Stamp::genuine(&text).is_none()) {
+                    self.loaded.found_edit(Instant::now());
+                }
                 self.on_disk = None;
             }
             Err(error) => self.problems.set("reading the file", chain(&error)),
         }
+    }
+
+    fn say_edited(&self) {
+        tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
     }
 
     /// Reads config and template again. What does not load leaves everything as it is.

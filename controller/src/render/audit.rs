@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{RenderError, Rendered, Renderer, Server, Servers};
 use crate::config::Config;
+use crate::haproxy::Stamp;
 use crate::haproxy::lines::{Line, Lines};
 use crate::haproxy::time;
 use crate::model::{BackendName, ServerName, Weight};
@@ -55,11 +56,13 @@ impl Renderer {
         let bare = self.render(config, &Servers::new())?;
         let ready = self.specimen(config)?;
         let unready = self.render(config, &invented(config, false))?;
-        let stamp = format!("serf-haproxy {}", ready.stamp.0);
+        let stamp = ready.stamp.clone();
         let [bare, ready, unready] = [bare, ready, unready].map(|text| Lines::parse(&text.text));
         let mut findings = Vec::new();
         if !global(&ready)
-            .any(|line| line.word(0) == "description" && line.words.join(" ").contains(&stamp))
+            .filter(|line| line.word(0) == "description")
+            .filter_map(|line| Stamp::from_description(&line.words.get(1..)?.join(" ")))
+            .any(|found| found == stamp)
         {
             findings.push(Finding::NoStamp);
         }

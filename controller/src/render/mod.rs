@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, OutputSpan, UndefinedBehavior, Value};
-use sha2::{Digest, Sha256};
 
 pub use audit::Finding;
 
@@ -210,18 +209,22 @@ impl Renderer {
     /// Renders the file with these servers, in backends of the config; others are left out.
     ///
     /// # Errors
-    /// When the template uses a variable that is not there, prints what is no text, or works for too long.
+    /// When the template uses a variable that is not there, prints what is no text, works for too long, or does anything
+    /// with the stamp but print it.
     pub fn render(&self, config: &Config, servers: &Servers) -> Result<Rendered, RenderError> {
         let context = context::context(config, servers);
         let (blank, _) = self.once(&context, "")?;
-        let stamp = Stamp(
-            Sha256::digest(&blank)
-                .iter()
-                .take(8)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        );
+        let stamp = Stamp::of_blank(&blank);
         let (text, origins) = self.once(&context, &stamp.0)?;
+        if stamp.blank(&text) != blank {
+            return Err(RenderError {
+                template: self.name.clone(),
+                line: 0,
+                message: "`stamp` is to be printed as it is, and nothing else may depend on it: a text is known by it"
+                    .to_owned(),
+                excerpt: String::new(),
+            });
+        }
         Ok(Rendered {
             text,
             blank,

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{BUILT_IN, FIRST_LINE, Finding, Renderer, Server, Servers, ids::ids};
 use crate::config::Config;
+use crate::haproxy::Stamp;
 use crate::model::{BackendName, ServerName, Weight};
 
 const FRONTEND: &str = "[frontend]\nbind = [\"*:80\"]\n";
@@ -172,6 +173,21 @@ fn the_stamp_is_that_of_the_blank_text() {
         .render(&nodes(""), &Servers::new())
         .unwrap();
     assert_ne!(rendered.stamp, other.stamp);
+}
+
+#[test]
+fn a_template_may_do_nothing_with_the_stamp_but_print_it() {
+    let render = |source: &str| custom(source).render(&nodes(""), &three());
+    let twice = "# {{ stamp }}\nglobal\n  description \"serf-haproxy {{ stamp }}\"\n";
+    let rendered = render(twice).unwrap();
+    assert_eq!(Stamp::genuine(&rendered.text), Some(rendered.stamp));
+    for odd in ["{{ stamp[:8] }}", "{% if stamp %}global{% endif %}"] {
+        let error = render(odd).unwrap_err().to_string();
+        assert!(
+            error.contains("`stamp` is to be printed as it is"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
