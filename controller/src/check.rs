@@ -12,7 +12,7 @@ use crate::haproxy::process::{self, ProcessError};
 use crate::haproxy::promise::{Breach, Cause, breaches};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::model::{BackendName, Model, Quarantine};
-use crate::plan::{Obstacle, classify};
+use crate::plan::{Obstacle, OtherFile, classify};
 use crate::preview::{PreviewError, preview_text};
 use crate::reconcile::Design;
 use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
@@ -93,7 +93,11 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
             .map(|finding| format!("{name}: {finding}"))
             .collect(),
         file: Vec::new(),
-        warnings: [own_places(&model), promises(&design, &rendered)?].concat(),
+        warnings: [
+            own_places(&model),
+            promises(&design, design.scope.files(), &rendered)?,
+        ]
+        .concat(),
         version,
         admissions: design.admissions.clone(),
         backends: classify(&text, version),
@@ -118,27 +122,41 @@ fn own_places(model: &Model) -> Vec<String> {
     claims.collect()
 }
 
-/// The promises that the file breaks; what only a server line would break, of which it may have none yet, is found with
-/// an invented one.
-fn promises(design: &Design, rendered: &Rendered) -> Result<Vec<String>, RenderError> {
+/// The promises that the configuration breaks; what only a server line would break, of which the file may have none yet,
+/// is found with an invented one. What a file has that cannot be seen is not missed.
+fn promises(
+    design: &Design,
+    others: &[OtherFile],
+    rendered: &Rendered,
+) -> Result<Vec<String>, RenderError> {
     let config = &design.config;
+    let unseen = others.iter().any(|file| file.text.is_none());
     let find = |rendered: &Rendered| {
         let backends = config.backends.iter().map(|backend| &backend.name);
-        breaches(&rendered.text, backends)
+        let texts = others
+            .iter()
+            .map(|file| file.text.as_deref().unwrap_or_default());
+        let mut found = breaches(texts.chain([rendered.text.as_str()]), backends);
+        found.retain(|breach| !(unseen && breach.cause.is_a_lack()));
+        found
     };
     let found = find(rendered);
     let place = |breach: &Breach| {
-        let (path, line) = (config.haproxy.config.display(), breach.line);
-        format!("{path}:{line}: {breach}{}", origin(rendered, line))
+        let line = breach.line;
+        let (path, origin) = match others.get(breach.text) {
+            Some(other) => (&other.path, String::new()),
+            None => (&config.haproxy.config, origin(rendered, line)),
+        };
+        format!("{}:{line}: {breach}{origin}", path.display())
     };
-    let sample = design.renderer.specimen(config)?;
-    let of_servers = find(&sample).into_iter().filter(|breach| {
+    let specimen = design.renderer.specimen(config)?;
+    let of_servers = find(&specimen).into_iter().filter(|breach| {
         breach.cause == Cause::Shuts
             && !found
                 .iter()
                 .any(|known| (&known.section, &known.cause) == (&breach.section, &breach.cause))
     });
-    let of_servers = of_servers.map(|breach| format!("{breach}{}", origin(&sample, breach.line)));
+    let of_servers = of_servers.map(|breach| format!("{breach}{}", origin(&specimen, breach.line)));
     Ok(found.iter().map(place).chain(of_servers).collect())
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Section {
 /// A line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Line {
+    /// Which of the texts it stands in, from 0.
+    pub(crate) text: usize,
     /// Counted from 1.
     pub(crate) number: usize,
     /// Its words without quotes and escapes; at least one.
@@ -39,13 +41,27 @@ pub(crate) struct Line {
 impl Lines {
     /// Never fails.
     pub(crate) fn parse(text: &str) -> Self {
+        Self::parse_all([text])
+    }
+
+    /// The same of several files, in the order HAProxy reads them: what the last `defaults` of one says holds in the next.
+    pub(crate) fn parse_all<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut sections = vec![Section::default()];
         let mut defaults = BTreeMap::new();
         let mut last_defaults = None;
         let mut depth = 0_usize;
-        for (index, line) in text.lines().enumerate() {
+        let texts = texts.into_iter().enumerate();
+        let lines = texts.flat_map(|(text, lines)| {
+            let lines = lines.lines().enumerate();
+            lines.map(move |(index, line)| (text, index + 1, line))
+        });
+        for (text, number, line) in lines {
+            if number == 1 {
+                depth = 0;
+            }
             let line = Line {
-                number: index + 1,
+                text,
+                number,
                 words: words(line),
                 conditional: depth > 0,
             };

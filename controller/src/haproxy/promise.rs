@@ -1,4 +1,4 @@
-//! Which promises a configuration breaks for our backends: a text in, [`Breach`]es with their lines out. Pure.
+//! Which promises a configuration breaks for our backends: its texts in, [`Breach`]es with their lines out. Pure.
 //!
 //! What counts is what is in force: a section's own last line, else that of the `defaults` it inherits from. Nothing is
 //! held against a line inside `.if`, as it may be in force or not.
@@ -25,6 +25,8 @@ const BEFORE_THE_REQUEST: [&str; 3] = ["none", "conn-failure", "0rtt-rejected"];
 /// A promise that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Breach {
+    /// Which of the texts it is in, from 0.
+    pub text: usize,
     /// The line that breaks it, or the first of the section that lacks one; counted from 1.
     pub line: usize,
     /// The section that it does not hold in: `backend web`, `frontend main`, `global`.
@@ -64,9 +66,13 @@ pub enum Cause {
     },
 }
 
-/// Everything that a text breaks for these backends, in the order of its lines; a backend that it lacks breaks nothing.
-pub fn breaches<'a>(text: &str, backends: impl Iterator<Item = &'a BackendName>) -> Vec<Breach> {
-    let lines = Lines::parse(text);
+/// Everything that a configuration breaks for these backends, in the order of its lines; a backend that it lacks breaks
+/// nothing. Its texts are those of its files, in the order HAProxy reads them.
+pub fn breaches<'a, 'b>(
+    texts: impl IntoIterator<Item = &'a str>,
+    backends: impl Iterator<Item = &'b BackendName>,
+) -> Vec<Breach> {
+    let lines = Lines::parse_all(texts);
     let mut found = BTreeSet::new();
     let mut fronts: Vec<&Section> = Vec::new();
     for name in backends {
@@ -94,9 +100,10 @@ pub fn breaches<'a>(text: &str, backends: impl Iterator<Item = &'a BackendName>)
         found.extend(front.of_a_front_end(stop));
     }
     if stop.is_none() {
-        let global = lines.named("global", "").next();
+        let title = lines.named("global", "").map(|global| &global.title).last();
         found.insert(Breach {
-            line: global.map_or(1, |global| global.title.number),
+            text: title.map_or(0, |title| title.text),
+            line: title.map_or(1, |title| title.number),
             section: "global".to_owned(),
             cause: Cause::NeverStops,
         });
@@ -232,6 +239,7 @@ impl<'a> Proxy<'a> {
 
     /// Whether its own rules take layer-7 retries from all requests but those with a safe method.
     fn spares_unsafe_methods(self) -> bool {
+        // HAProxy lets no `defaults` with rules be inherited from by another.
         let parents = self.lines.chain(self.section).skip(1).take(1);
         let sections = parents.chain([self.section]);
         let rules = sections
@@ -302,10 +310,25 @@ impl<'a> Proxy<'a> {
         let title = &self.section.title;
         let line = line.unwrap_or(title);
         (broken && !line.conditional).then(|| Breach {
+            text: line.text,
             line: line.number,
             section: format!("{} {}", title.word(0), title.word(1)),
             cause,
         })
+    }
+}
+
+impl Cause {
+    /// Whether it is a line that is not there.
+    pub fn is_a_lack(&self) -> bool {
+        matches!(
+            self,
+            Self::Loses(None)
+                | Self::Waits(None)
+                | Self::Stays(None)
+                | Self::NeverStops
+                | Self::ClosesIdle
+        )
     }
 }
 

@@ -9,7 +9,7 @@ const GOOD: &str = "global\n  hard-stop-after 30s\n\
 
 fn found(text: &str) -> Vec<(usize, String, Cause)> {
     let web = BackendName::new("web").unwrap();
-    let found = breaches(text, [&web].into_iter());
+    let found = breaches([text], [&web].into_iter());
     found
         .into_iter()
         .map(|breach| (breach.line, breach.section, breach.cause))
@@ -41,7 +41,7 @@ fn nothing_is_said_of_a_text_that_keeps_all_promises() {
             "listen web\n  option idle-close-on-response\n",
         );
     assert_eq!(found(&listen), []);
-    assert_eq!(breaches(GOOD, [].into_iter()), []);
+    assert_eq!(breaches([GOOD], [].into_iter()), []);
 }
 
 #[test]
@@ -223,6 +223,28 @@ fn what_defaults_say_holds_and_a_condition_is_not_held_against_anybody() {
     assert_eq!(found(&text), causes);
     let text = GOOD.replace("  retries 3\n", ".if defined(X)\n  retries 0\n.endif\n");
     assert_eq!(found(&text), []);
+}
+
+#[test]
+fn files_that_haproxy_reads_before_ours_count() {
+    let web = BackendName::new("web").unwrap();
+    let (site, ours) = GOOD.split_at(GOOD.find("\nbackend web").unwrap() + 1);
+    let of = |site: &str, ours: &str| {
+        let found = breaches([site, ours], [&web].into_iter());
+        let found = found.into_iter();
+        found
+            .map(|breach| (breach.text, breach.line, breach.cause))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(site, ours), []);
+    let slow = site.replace("mode http\n", "mode http\n  timeout connect 9s\n");
+    let bare = ours.replace("  timeout connect 500ms\n", "");
+    let waits = Cause::Waits(Some("timeout connect 9s".to_owned()));
+    assert_eq!(of(&slow, &bare), [(0, 5, waits)]);
+    let gives_up = ours.replace("retries 3", "retries 0");
+    assert_eq!(of(site, &gives_up), [(1, 4, Cause::GivesUp)]);
+    let open = site.replace("  option idle-close-on-response\n", ".if 1\n");
+    assert_eq!(of(&open, ours), [(0, 7, Cause::ClosesIdle)]);
 }
 
 #[test]
