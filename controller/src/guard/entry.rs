@@ -74,6 +74,20 @@ impl Slot {
         };
     }
 
+    /// Takes that a check of another worker has no result yet, or has one: a new worker takes every server as up.
+    pub(super) fn hear_recheck(&mut self, check: Check) {
+        self.rechecked = match check {
+            Check::Pending => self.rechecked || self.check == Check::Down,
+            Check::None => self.rechecked,
+            Check::Up | Check::Falling | Check::Down => false,
+        };
+    }
+
+    /// A standby that a new worker takes as up: no request before its first result.
+    pub(super) fn is_rechecked(&self, rules: &Rules) -> bool {
+        self.rechecked && rules.admits == Admits::AnyCheck && self.phase == Phase::In
+    }
+
     /// Takes that a result which is old enough is none of before.
     pub(super) fn age_result(&mut self, rules: &Rules, now: Instant) {
         if let CheckResult::Since(since) = self.result

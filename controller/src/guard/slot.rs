@@ -43,6 +43,8 @@ pub(super) struct Slot {
     pub(super) check: Check,
     /// Whether what its check says may be of before its wait for it.
     pub(super) result: CheckResult,
+    /// HAProxy's check called it down, and another worker has not asked it yet.
+    pub(super) rechecked: bool,
     /// Since when the agent suspects it, and its probes have not cleared it.
     suspected: Option<Instant>,
     /// Gossip knows it, be it as absent.
@@ -121,6 +123,7 @@ impl Slot {
             proof: Proof::default(),
             check: Check::None,
             result: CheckResult::default(),
+            rechecked: false,
             suspected: None,
             listed: true,
             served: false,
@@ -279,7 +282,10 @@ impl Slot {
         match (running, stat) {
             (None, _) => self.check = Check::None,
             (Some(_), None) => {}
-            (Some(_), Some(stat)) => self.check = stat.check,
+            (Some(_), Some(stat)) => {
+                self.hear_recheck(stat.check);
+                self.check = stat.check;
+            }
         }
         self.hear_check(running, now);
         match &mut self.phase {
@@ -368,6 +374,7 @@ impl Slot {
         match self.phase {
             Phase::Draining { idle: true, .. } if self.is_asked_for() => None,
             Phase::Draining { .. } | Phase::Leaving { .. } => Some(DRAIN_POLL),
+            Phase::In if self.is_rechecked(rules) => Some(DRAIN_POLL),
             Phase::In if self.is_given_up() => Some(WITNESS_POLL),
             Phase::Out { .. } if self.is_wanted() && rules.admits != Admits::Probe => {
                 Some(DRAIN_POLL)
@@ -508,7 +515,8 @@ impl Slot {
 
     /// Whether it takes requests as far as anybody knows: it is not dead, and HAProxy's check does not call it down.
     pub(super) fn answers(&self, rules: &Rules) -> bool {
-        let down = rules.checked && self.phase == Phase::In && self.check == Check::Down;
+        let down = self.check == Check::Down || self.is_rechecked(rules);
+        let down = rules.checked && self.phase == Phase::In && down;
         !down && !self.is_dead(rules)
     }
 

@@ -12,6 +12,10 @@ use super::{Probed, Rules};
 impl Slot {
     pub(super) fn decision(&self, rules: &Rules) -> Decision {
         let (line, admin, state, why) = match self.phase {
+            Phase::In if self.is_rechecked(rules) => {
+                let waiting = Some(WantedAdmin::Waiting);
+                (Some(Line::Ready), waiting, "waiting", Why::Unchecked)
+            }
             Phase::In => (
                 Some(Line::Ready),
                 Some(WantedAdmin::Ready),

@@ -96,6 +96,23 @@ fn a_standby_counts_in_rotation_but_answers_no_request() {
 }
 
 #[test]
+fn a_standby_that_a_new_worker_takes_as_up_gets_nothing_before_its_first_result() {
+    let mut scene = cluster();
+    scene.runs("s1", Admin::Ready, Check::Pending, 0);
+    scene.runs("s2", Admin::Ready, Check::Pending, 0);
+    assert_eq!(scene.state("s1"), "ready", "the primary goes on");
+    let decision = scene.decision("s2").unwrap();
+    let waits = (Some(Line::Ready), Some(WantedAdmin::Waiting));
+    assert_eq!((decision.line, decision.admin), waits);
+    scene.runs("s2", Admin::Drain, Check::Pending, 0);
+    assert_eq!(scene.admin("s2"), Some(WantedAdmin::Waiting));
+    let promoted = Check::Up;
+    scene.runs("s2", Admin::Drain, promoted, 0);
+    assert_eq!(scene.admin("s2"), Some(WantedAdmin::Ready));
+    assert_eq!(scene.state("s2"), "ready");
+}
+
+#[test]
 fn a_server_that_is_back_before_its_agent_waits_for_haproxys_check() {
     let mut scene = cluster();
     scene.gossip("s2", Gossip::Failed);
