@@ -134,6 +134,10 @@ pub struct Server {
     pub check: String,
     /// What the controller's own probe says: `good`, `refused`, `failed` or `none`.
     pub probe: String,
+    /// What its agent says (`agent-check`): `ready`, `drain`, `maint` or `down`, with `, weight 50 of 100` where it is not
+    /// the whole; `not asked` where that is switched off, `none` where it has no agent.
+    #[serde(default)]
+    pub agent: String,
     /// The agent, or its neighbours, could not reach the member just now.
     pub suspected: bool,
     /// One witness would have it out, and the guard keeps it: `approve` lets it go.
@@ -197,13 +201,15 @@ impl Backend {
             "name", "state", "for", "address", "weight", "gossip", "check", "probe"
         )?;
         for (name, server) in &self.servers {
-            let (address, mark) = (
-                server.address.to_string(),
-                if server.suspected { " (suspected)" } else { "" },
-            );
+            let address = server.address.to_string();
+            let mark = if server.suspected { " (suspected)" } else { "" };
+            let agent = match server.agent.as_str() {
+                "" | "none" | "ready" => String::new(),
+                says => format!(" (agent: {says})"),
+            };
             writeln!(
                 f,
-                "  {name:names$}  {:8}{:>5}  {address:addresses$} {:>6}  {:8} {:8} {:8} {}{mark}",
+                "  {name:names$}  {:8}{:>5}  {address:addresses$} {:>6}  {:8} {:8} {:8} {}{mark}{agent}",
                 server.state,
                 ago(now.saturating_sub(server.since)),
                 server.weight,

@@ -59,11 +59,18 @@ impl Pool {
         running: &RunningServer,
         now: Instant,
     ) {
-        let (Some(addr), Some(weight)) = (running.addr, Weight::new(running.weight)) else {
+        let weight = running
+            .agent
+            .map_or(running.weight, |agent| agent.initial_weight);
+        let (Some(addr), Some(weight)) = (running.addr, Weight::new(weight)) else {
             return;
         };
         let place = Place { addr, weight };
         match running.admin {
+            // an agent that is asked has said so, and is asked of a server in rotation only
+            Admin::Drain if running.is_asked() => self
+                .slot(name, place, Origin::Worker, now)
+                .adopt(place, now),
             Admin::Ready => self
                 .slot(name, place, Origin::Worker, now)
                 .adopt(place, now),

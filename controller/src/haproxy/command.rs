@@ -112,6 +112,10 @@ pub fn commands(step: &Step) -> Result<Vec<Command>, CommandError> {
             keep_check: false,
         } => vec![state("drain"), health("disable")],
         Action::Drain { check: false, .. } => vec![state("drain")],
+        Action::Agent { asked } => {
+            let switch = if *asked { "enable" } else { "disable" };
+            vec![silent(format!("{switch} agent {backend}/{server}"))]
+        }
         Action::Maint => vec![state("maint")],
         Action::Shut => vec![silent(format!(
             "shutdown sessions server {backend}/{server}"
@@ -274,6 +278,14 @@ mod tests {
                 keep_check: true
             }),
             ["set server nodes/web-1 state drain"]
+        );
+        assert_eq!(
+            texts(Action::Agent { asked: true }),
+            ["enable agent nodes/web-1"]
+        );
+        assert_eq!(
+            texts(Action::Agent { asked: false }),
+            ["disable agent nodes/web-1"]
         );
         assert_eq!(texts(Action::Maint), ["set server nodes/web-1 state maint"]);
         assert_eq!(

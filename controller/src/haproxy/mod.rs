@@ -120,8 +120,31 @@ pub struct RunningServer {
     pub weight: u16,
     /// Its admin state: bits 1 and 8 only.
     pub admin: Admin,
+    /// Its agent check (`agent-check`), where it has one.
+    pub agent: Option<AgentCheck>,
     /// What `show stat` says, where it was read.
     pub stat: Option<ServerStat>,
+}
+
+impl RunningServer {
+    /// Whether its agent may speak: then its admin state and weight are what the agent said last.
+    pub fn is_asked(&self) -> bool {
+        self.agent.is_some_and(|agent| agent.asked)
+    }
+}
+
+/// An agent check, a server's own word on its state and weight (Configuration Manual, `agent-check`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentCheck {
+    /// Whether it runs; on a server added at runtime it does so from `enable agent` on.
+    pub asked: bool,
+    /// The server's weight by the file or by its `add server` (`srv_iweight`), 0 to 256: an agent's `50%` is of this.
+    pub initial_weight: u16,
+    /// Whether the file had the server `disabled` (bit 4 of `srv_admin_state`, which stays): then it is in maint by the
+    /// file until it has been made ready once.
+    pub by_file: bool,
+    /// Whether the server is down although its check is not: the agent says so.
+    pub down: bool,
 }
 
 /// The admin state that HAProxy reports (bits 1 and 8 of `srv_admin_state`).

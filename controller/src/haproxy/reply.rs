@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Admin, Check, RunningServer, RunningServers, ServerStat, Stamp, Version, Worker};
+use super::{
+    Admin, AgentCheck, Check, RunningServer, RunningServers, ServerStat, Stamp, Version, Worker,
+};
 
 /// Why a reply cannot be read.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -136,6 +138,7 @@ pub fn servers(text: &str) -> Result<RunningServers, ReplyError> {
     let [backend, server] = [index("be_name")?, index("srv_name")?];
     let [addr, port] = [index("srv_addr")?, index("srv_port")?];
     let [admin, weight] = [index("srv_admin_state")?, index("srv_uweight")?];
+    let agent = AgentColumns::of(header);
     let mut servers = RunningServers::new();
     for line in lines.filter(|line| !line.is_empty()) {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -145,10 +148,12 @@ pub fn servers(text: &str) -> Result<RunningServers, ReplyError> {
         let word = |index: usize| words.get(index).copied().unwrap_or_default();
         let ip: Option<IpAddr> = word(addr).parse().ok();
         let port: u16 = number(command, "srv_port", word(port))?;
+        let bits = number(command, "srv_admin_state", word(admin))?;
         let running = RunningServer {
             addr: ip.map(|ip| SocketAddr::new(ip, port)),
             weight: number(command, "srv_uweight", word(weight))?,
-            admin: admin_state(number(command, "srv_admin_state", word(admin))?),
+            admin: admin_state(bits),
+            agent: agent.check(&words, bits),
             stat: None,
         };
         servers
@@ -157,6 +162,46 @@ pub fn servers(text: &str) -> Result<RunningServers, ReplyError> {
             .insert(word(server).to_owned(), running);
     }
     Ok(servers)
+}
+
+/// Where the columns about the agent check are.
+struct AgentColumns {
+    agent_state: Option<usize>,
+    initial_weight: Option<usize>,
+    op_state: Option<usize>,
+    check_result: Option<usize>,
+}
+
+impl AgentColumns {
+    fn of(header: &str) -> Self {
+        let index = |name| {
+            let mut names = header.split_ascii_whitespace();
+            names.position(|found| found == name)
+        };
+        Self {
+            agent_state: index("srv_agent_state"),
+            initial_weight: index("srv_iweight"),
+            op_state: index("srv_op_state"),
+            check_result: index("srv_check_result"),
+        }
+    }
+
+    /// Of the agent's state bit 2 says that there is one, and bit 4 that it is asked.
+    fn check(&self, words: &[&str], admin_bits: u32) -> Option<AgentCheck> {
+        let field = |index: Option<usize>| words.get(index?)?.parse::<u32>().ok();
+        let state = field(self.agent_state)?;
+        let asked = state & 4 != 0;
+        let stopped = field(self.op_state) == Some(0) && admin_bits & 1 == 0;
+        (state & 2 != 0).then(|| AgentCheck {
+            asked,
+            initial_weight: field(self.initial_weight)
+                .and_then(|weight| u16::try_from(weight).ok())
+                .unwrap_or_default(),
+            by_file: admin_bits & 4 != 0,
+            // 2 is a check that failed
+            down: asked && stopped && field(self.check_result) != Some(2),
+        })
+    }
 }
 
 /// Bit 1 is forced maint, bit 8 forced drain; 4 only tells what the file said once.

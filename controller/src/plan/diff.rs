@@ -183,20 +183,18 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// What takes a server from maint to its wanted state.
-    fn entry(&self, line: &ServerLine) -> Option<Action> {
+    /// What takes a server that was added just now to its wanted state.
+    fn entry(&self, line: &ServerLine) -> Vec<Action> {
         let check = line.options.check();
+        let drain = |keep_check| vec![Action::Drain { check, keep_check }];
         match self.wanted_admin(line) {
-            WantedAdmin::Ready => Some(Action::Ready { check }),
-            WantedAdmin::Waiting => Some(Action::Drain {
-                check,
-                keep_check: true,
-            }),
-            WantedAdmin::Drain => Some(Action::Drain {
-                check,
-                keep_check: false,
-            }),
-            WantedAdmin::Maint | WantedAdmin::Cut => None,
+            WantedAdmin::Ready if line.options.agent_check() => {
+                vec![Action::Ready { check }, Action::Agent { asked: true }]
+            }
+            WantedAdmin::Ready => vec![Action::Ready { check }],
+            WantedAdmin::Waiting => drain(true),
+            WantedAdmin::Drain => drain(false),
+            WantedAdmin::Maint | WantedAdmin::Cut => Vec::new(),
         }
     }
 
@@ -278,9 +276,14 @@ impl<'a> Backend<'a> {
     /// A server that runs and that the text lists.
     fn settle(&mut self, line: &ServerLine, server: &RunningServer) {
         let known = self.known_options(&line.name);
-        let same = known
-            .as_ref()
-            .is_some_and(|(options, _)| *options == line.options);
+        // what an agent says of the weight is a share of the initial one, which no command changes
+        let reweighted = server
+            .agent
+            .is_some_and(|agent| agent.initial_weight != line.weight.get());
+        let same = !reweighted
+            && known
+                .as_ref()
+                .is_some_and(|(options, _)| *options == line.options);
         let wanted = self.wanted_admin(line);
         if server.stat.is_none() {
             let maxconn_differs = known
@@ -294,7 +297,7 @@ impl<'a> Backend<'a> {
         }
         if server.admin == Admin::Maint && self.is_replaceable(&line.name, line) {
             match in_flight(server) {
-                Some(0) => return self.replace(line),
+                Some(0) => return self.replace(line, server),
                 None => return self.wants_stat = true,
                 Some(_) => {}
             }
@@ -321,7 +324,7 @@ impl<'a> Backend<'a> {
             Some(options) => {
                 let keyword = options
                     .difference(&line.options)
-                    .unwrap_or_default()
+                    .unwrap_or("weight")
                     .to_owned();
                 ReloadReason::ServerOptionChanged {
                     backend,
@@ -338,13 +341,18 @@ impl<'a> Backend<'a> {
         self.is_deletable(name) && self.refusal(line).is_none()
     }
 
-    fn replace(&mut self, line: &ServerLine) {
-        let mut actions = vec![Action::Delete, self.add_action(line)];
+    fn replace(&mut self, line: &ServerLine, server: &RunningServer) {
+        let silence = server.is_asked().then_some(Action::Agent { asked: false });
+        let mut actions: Vec<Action> = silence.into_iter().collect();
+        actions.extend([Action::Delete, self.add_action(line)]);
         actions.extend(self.entry(line));
         self.push(Lane::Enter, &line.name, actions);
     }
 
     /// Takes a running server to the text's values and its wanted state; `check` is whether it has a check now.
+    ///
+    /// An agent is asked while its server is wanted ready, and then the admin state and the weight are the agent's. In all
+    /// other states it is not asked, or it would undo them.
     fn change(
         &mut self,
         line: &ServerLine,
@@ -368,8 +376,13 @@ impl<'a> Backend<'a> {
         }
         let ready = Action::Ready { check };
         let drain = |keep_check| Action::Drain { check, keep_check };
-        let (lane, before, after) = match (server.admin, wanted) {
-            (Admin::Ready, WantedAdmin::Ready) if moved => {
+        let admin = if wanted == WantedAdmin::Ready && is_agents(server) {
+            Admin::Ready
+        } else {
+            server.admin
+        };
+        let (lane, before, after) = match (admin, wanted) {
+            (Admin::Ready, WantedAdmin::Ready) if moved && server.admin == Admin::Ready => {
                 (Lane::Change, Some(Action::Maint), Some(ready))
             }
             (Admin::Ready, WantedAdmin::Ready) => (Lane::Change, None, None),
@@ -386,12 +399,20 @@ impl<'a> Backend<'a> {
             (_, WantedAdmin::Maint | WantedAdmin::Cut) => (Lane::Leave, Some(Action::Maint), None),
         };
         let shut = (wanted == WantedAdmin::Cut && needs_shut(server)).then_some(Action::Shut);
-        let actions = before.into_iter().chain(values).chain(after).chain(shut);
-        self.push(lane, &line.name, actions);
+        let asked = wanted == WantedAdmin::Ready;
+        let agent = server.agent.filter(|agent| agent.asked != asked);
+        let agent = agent.map(|_| Action::Agent { asked });
+        let (silence, ask) = if asked { (None, agent) } else { (agent, None) };
+        let actions = silence.into_iter().chain(before).chain(values);
+        self.push(
+            lane,
+            &line.name,
+            actions.chain(after).chain(ask).chain(shut),
+        );
     }
 
     fn weight(&mut self, line: &ServerLine, server: &RunningServer) -> Option<Action> {
-        if server.weight == line.weight.get() {
+        if server.weight == line.weight.get() || server.agent.is_some() {
             return None;
         }
         if self.accepts_add == Some(false) {
@@ -410,8 +431,10 @@ impl<'a> Backend<'a> {
             .admins
             .get(&(self.name.clone(), name.clone()))
             .copied();
+        let silence = server.is_asked().then_some(Action::Agent { asked: false });
+        self.push(Lane::Leave, name, silence);
         if wanted == Some(WantedAdmin::Drain) {
-            if server.admin == Admin::Ready {
+            if server.admin == Admin::Ready || server.is_asked() {
                 let check = self
                     .known_options(name)
                     .is_none_or(|(options, _)| options.check());
@@ -494,6 +517,12 @@ impl<'a> Backend<'a> {
         let steps: Vec<Step> = actions.into_iter().map(step).collect();
         self.lanes.entry(lane).or_default().extend(steps);
     }
+}
+
+/// Whether the admin state is what its agent said last, rather than what the file or we said.
+fn is_agents(server: &RunningServer) -> bool {
+    let by_file = server.agent.is_some_and(|agent| agent.by_file);
+    server.is_asked() && !(by_file && server.admin == Admin::Maint)
 }
 
 fn in_flight(server: &RunningServer) -> Option<u64> {

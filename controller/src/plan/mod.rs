@@ -92,6 +92,11 @@ pub enum Action {
         /// Whether the check is to run (admission by it).
         keep_check: bool,
     },
+    /// `enable agent` or `disable agent`: whether the server's agent is asked.
+    Agent {
+        /// Whether it is.
+        asked: bool,
+    },
     /// `state maint`.
     Maint,
     /// `shutdown sessions server`.
@@ -193,6 +198,8 @@ impl fmt::Display for Action {
                 keep_check: true, ..
             } => write!(f, "drain, checked"),
             Self::Drain { .. } => write!(f, "drain"),
+            Self::Agent { asked: true } => write!(f, "ask its agent"),
+            Self::Agent { asked: false } => write!(f, "no longer ask its agent"),
             Self::Maint => write!(f, "maint"),
             Self::Shut => write!(f, "shut its sessions"),
             Self::Delete => write!(f, "delete"),

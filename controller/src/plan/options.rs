@@ -3,6 +3,7 @@
 //! In a file HAProxy completes a line, at runtime it takes the words literally (`init_srv_check` in its `src/check.c`, the
 //! same in 2.6, 3.0 and 3.2). Options are those of the completed line, and so are the words for `add server`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::keywords::{Keywords, V3_0, is_dynamic, names_file};
@@ -38,8 +39,25 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The settings of a line of the file that says this, with what HAProxy derives.
-    pub(super) fn of_line(mut keywords: Keywords) -> Result<Self, BadValue> {
+    /// The settings of a line of the file that says `own` below `default-server` lines that say `above`, with what HAProxy
+    /// derives; `globals` are the keywords of `global` that start with `ssl-default-server-`.
+    pub(super) fn of_line<'a>(
+        above: &Keywords,
+        own: impl IntoIterator<Item = &'a str> + Clone,
+        globals: &BTreeSet<String>,
+    ) -> Result<Self, BadValue> {
+        let mut keywords = above.inherited();
+        keywords.apply(own.clone());
+        if !globals.is_empty() {
+            let mut alone = Keywords::default();
+            alone.apply(own);
+            let differing = globals
+                .iter()
+                .filter(|global| differs(global, &keywords, &alone));
+            for global in differing.cloned().collect::<Vec<_>>() {
+                keywords.set(&global, Vec::new());
+            }
+        }
         derive_check(&mut keywords);
         Self::new(keywords)
     }
@@ -90,6 +108,23 @@ impl Settings {
     }
 }
 
+/// Whether a setting of `global` completes this server otherwise in a file than at runtime, where it takes effect with
+/// `ssl` and `check-ssl`. In a file it does so where they are written: a server that inherits them inherits no curves and
+/// no signature algorithms with them, what stands before them is overridden, and `no-check-ssl` takes back the rest.
+///
+/// Such a setting becomes an option of the server, one that no version takes at runtime.
+fn differs(global: &str, keywords: &Keywords, own: &Keywords) -> bool {
+    let speaks_tls = |keywords: &Keywords| keywords.has("ssl") || keywords.has("check-ssl");
+    let taken_back = keywords.has("no-check-ssl");
+    speaks_tls(keywords)
+        && match global.trim_start_matches("ssl-default-server-") {
+            "ciphers" => taken_back,
+            "options" => taken_back || keywords.has("tls-tickets"),
+            "curves" | "sigalgs" | "client-sigalgs" => !speaks_tls(own),
+            _ => false,
+        }
+}
+
 /// A check that has no port and no address of its own speaks as the traffic does: `ssl` gives `check-ssl` (but for
 /// `no-check-ssl`), and every form of `send-proxy` gives `check-send-proxy`, which `no-check-send-proxy` does not prevent.
 fn derive_check(keywords: &mut Keywords) {
@@ -136,6 +171,11 @@ impl Options {
     /// Whether HAProxy checks the server (`check`, not taken back by `no-check`).
     pub fn check(&self) -> bool {
         self.0.has("check")
+    }
+
+    /// Whether HAProxy asks the server's agent (`agent-check`).
+    pub fn agent_check(&self) -> bool {
+        self.0.has("agent-check")
     }
 
     /// What stands after a keyword, joined by blanks; `None` where the keyword is not in force.
@@ -237,9 +277,10 @@ mod tests {
     fn completed(default_server: &str, line: &str) -> String {
         let mut above = Keywords::default();
         above.apply(default_server.split_ascii_whitespace());
-        let mut keywords = above.inherited();
-        keywords.apply(line.split_ascii_whitespace());
-        let options = Settings::of_line(keywords).unwrap().options;
+        let own = line.split_ascii_whitespace();
+        let options = Settings::of_line(&above, own, &BTreeSet::new())
+            .unwrap()
+            .options;
         let words = options.words();
         assert_eq!(self::options(&words.join(" ")), options, "{words:?}");
         words.join(" ")
@@ -320,6 +361,34 @@ mod tests {
             "check-proto h2 curves P-256 sigalgs RSA+SHA256 client-sigalgs RSA+SHA256 alpn h2";
         assert_eq!(completed(default_server, ""), "alpn h2");
         assert_eq!(completed("", "curves P-256"), "curves P-256");
+    }
+
+    #[test]
+    fn what_global_completes_in_a_file_only_is_not_had_at_runtime() {
+        let refused = |global: &str, default_server: &str, line: &str| {
+            let mut above = Keywords::default();
+            above.apply(default_server.split_ascii_whitespace());
+            let globals = [format!("ssl-default-server-{global}")].into();
+            let settings = Settings::of_line(&above, line.split_ascii_whitespace(), &globals);
+            let options = settings.unwrap().options;
+            options.not_dynamic(V3_2).count() > 0
+        };
+        for (global, default_server, line, expected) in [
+            ("curves", "ssl", "", true),
+            ("curves", "ssl", "ssl", false),
+            ("sigalgs", "check-ssl", "check", true),
+            ("sigalgs", "", "proxy-v2-options ssl", false),
+            ("ciphers", "ssl", "", false),
+            ("ciphers", "ssl", "no-check-ssl", true),
+            ("options", "ssl", "", false),
+            ("options", "", "tls-tickets ssl", true),
+        ] {
+            assert_eq!(
+                refused(global, default_server, line),
+                expected,
+                "{global}, {default_server}, {line}"
+            );
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::SECTIONS;
-use super::keywords::{Keywords, names_file};
+use super::keywords::names_file;
 use super::lexed::Lexed;
 use super::options::Settings;
 use super::scope::Scope;
@@ -186,10 +186,23 @@ impl<'a> Reader<'a> {
         let keywords = parent
             .and_then(|index| self.sections.get(index))
             .map(|s| s.keywords.clone());
+        let tls_defaults = self.tls_defaults();
         if let Some(section) = self.sections.last_mut() {
+            section.tls_defaults = tls_defaults;
             section.parent = parent;
             section.keywords = keywords.unwrap_or_default();
         }
+    }
+
+    fn tls_defaults(&self) -> BTreeSet<String> {
+        let globals = self.sections.iter().filter(|s| s.kind() == "global");
+        let keywords = globals
+            .flat_map(|s| &s.lines)
+            .filter_map(|line| line.text.split(' ').next());
+        keywords
+            .filter(|keyword| keyword.starts_with("ssl-default-server-"))
+            .map(str::to_owned)
+            .collect()
     }
 
     fn name(&mut self, line: &Lexed<'_>, index: usize) {
@@ -228,14 +241,10 @@ impl<'a> Reader<'a> {
         if self.depth > 0 {
             self.blur(OpaqueCause::Conditional);
         }
-        let Some(keywords) = self
-            .sections
-            .last()
-            .map(|section| section.keywords.inherited())
-        else {
+        let Some(section) = self.sections.last() else {
             return;
         };
-        match server_line(line, keywords) {
+        match server_line(line, section) {
             Ok(server) => {
                 let servers = self.sections.last_mut().map(|section| &mut section.servers);
                 let twice = servers
@@ -289,7 +298,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn server_line(line: &Lexed<'_>, mut keywords: Keywords) -> Result<ServerLine, OpaqueCause> {
+fn server_line(line: &Lexed<'_>, section: &Section) -> Result<ServerLine, OpaqueCause> {
     if line.first() != "server" {
         return Err(OpaqueCause::Template);
     }
@@ -304,13 +313,17 @@ fn server_line(line: &Lexed<'_>, mut keywords: Keywords) -> Result<ServerLine, O
     let addr = addr
         .filter(|addr| addr.port() != 0)
         .ok_or(OpaqueCause::Address)?;
-    keywords.apply(line.words.iter().skip(3).copied());
     let Settings {
         weight,
         maxconn,
         disabled,
         options,
-    } = Settings::of_line(keywords).map_err(|bad| OpaqueCause::Value(bad.keyword))?;
+    } = Settings::of_line(
+        &section.keywords,
+        line.words.iter().skip(3).copied(),
+        &section.tls_defaults,
+    )
+    .map_err(|bad| OpaqueCause::Value(bad.keyword))?;
     Ok(ServerLine {
         name,
         addr,

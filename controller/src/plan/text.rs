@@ -118,6 +118,8 @@ pub(super) struct Section {
     pub(super) lines: Vec<Line>,
     /// What its `default-server` lines say, to its end.
     pub(super) keywords: Keywords,
+    /// What `global` has above to complete servers that speak TLS: `ssl-default-server-ciphers` and its like.
+    pub(super) tls_defaults: BTreeSet<String>,
     pub(super) servers: BTreeMap<ServerName, ServerLine>,
     pub(super) opaque: Option<Opaque>,
 }
@@ -275,7 +277,7 @@ impl Section {
 
     /// What a server without words of its own would get at the section's end.
     pub(super) fn inherited(&self) -> Option<Settings> {
-        Settings::of_line(self.keywords.inherited()).ok()
+        Settings::of_line(&self.keywords, [], &self.tls_defaults).ok()
     }
 
     /// Its first line and all that is no member's line; every line where it is opaque.
@@ -298,6 +300,7 @@ impl Section {
             parent: None,
             lines: Vec::new(),
             keywords: Keywords::default(),
+            tls_defaults: BTreeSet::new(),
             servers: BTreeMap::new(),
             opaque: None,
         }

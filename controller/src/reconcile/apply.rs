@@ -26,6 +26,7 @@ impl Reconciler {
                 let running = self.text_of(&state.worker);
                 let scope = &self.design.scope;
                 scope.retain(&mut state.servers, running.as_deref(), &self.added);
+                self.agents.read(&state.worker, &mut state.servers);
                 self.guard.read(&state.servers, Instant::now());
                 Some(state)
             }
@@ -188,10 +189,12 @@ impl Reconciler {
                 for step in &steps {
                     tracing::info!(backend = %step.backend, server = %step.server, elapsed_ms, "{step}");
                 }
-                if steps
-                    .iter()
-                    .all(|step| matches!(step.action, Action::Ready { .. }))
-                {
+                if steps.iter().all(|step| {
+                    matches!(
+                        step.action,
+                        Action::Ready { .. } | Action::Agent { asked: true }
+                    )
+                }) {
                     self.counters.admissions += 1;
                 } else {
                     self.counters.applies += 1;
@@ -243,6 +246,7 @@ impl Reconciler {
     fn record_added<'a>(&mut self, worker: &Worker, done: impl Iterator<Item = &'a Step>) {
         let mut changed = false;
         for step in done {
+            self.agents.did(step);
             let key = (step.backend.clone(), step.server.clone());
             match &step.action {
                 Action::Add { options, .. } => {

@@ -202,6 +202,8 @@ fn differences(
             (Action::Weight(weight), Some(server)) => {
                 format!("got weight {} instead of {}", server.weight, weight.get())
             }
+            (Action::Agent { asked: true }, _) => "had its agent check switched off".to_owned(),
+            (Action::Agent { asked: false }, _) => "had its agent check switched on".to_owned(),
             (Action::Maxconn(_), _) => "got another maxconn".to_owned(),
             (Action::Ready { .. }, Some(server)) if server.admin == Admin::Drain => {
                 "was set to drain".to_owned()
@@ -260,6 +262,7 @@ mod tests {
                 addr: "10.0.0.1:80".parse().ok(),
                 weight: 7,
                 admin: Admin::Ready,
+                agent: None,
                 stat: None,
             };
             let running = [("s1".to_owned(), server)].into();

@@ -4,6 +4,7 @@
 //! HAProxy runs, decides, renders, plans and applies. Nothing is believed about HAProxy beyond what was just read.
 //! Files are checked and written, and workers reloaded, in a job beside the loop.
 
+mod agents;
 mod alone;
 mod apply;
 mod book;
@@ -369,6 +370,7 @@ struct Reconciler {
     loaded: Loaded,
     added: AddedOptions,
     accepts_add: BTreeMap<BackendName, bool>,
+    agents: agents::Agents,
     /// What is left to be done.
     plan: Plan,
     jobs: JoinSet<Done>,

@@ -9,7 +9,7 @@ use serf_rpc::{AgentState, Presence};
 use crate::control::{PendingPlan, Published};
 use crate::guard::{Decision, Probed, Why, Witnesses};
 use crate::haproxy::{self, Check};
-use crate::model::Gossip;
+use crate::model::{Gossip, Key};
 use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
 use super::Reconciler;
@@ -140,13 +140,13 @@ impl Reconciler {
         }
         for (key, decision) in &self.decisions.servers {
             let backend = backends.entry(key.backend.to_string()).or_default();
-            let server = self.server_status(decision);
+            let server = self.server_status(key, decision);
             backend.servers.insert(key.server.to_string(), server);
         }
         backends
     }
 
-    fn server_status(&self, decision: &Decision) -> Server {
+    fn server_status(&self, key: &Key, decision: &Decision) -> Server {
         let Witnesses {
             gossip,
             check,
@@ -161,6 +161,10 @@ impl Reconciler {
             gossip: gossip_word(gossip).to_owned(),
             check: check_word(check).to_owned(),
             probe: probe_word(probe).to_owned(),
+            agent: self
+                .agents
+                .says(key.backend.as_str(), key.server.as_str())
+                .to_owned(),
             suspected,
             held: matches!(decision.standing.why, Why::Held(_) | Why::KeptWithoutAgent),
             origin: decision.origin.as_str().to_owned(),

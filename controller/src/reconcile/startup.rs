@@ -94,6 +94,7 @@ pub(super) async fn start(
         worker: None,
         added: Default::default(),
         accepts_add: BTreeMap::new(),
+        agents: super::agents::Agents::default(),
         plan: Plan::default(),
         jobs: JoinSet::new(),
         files: Files::default(),

@@ -103,7 +103,7 @@ const ENTRIES: &[Entry] = &[
     (V2_6, 10, true, "source", &["{source}", "{source} interface lo"]),
     (V2_6, 5, true, "tfo", NOTHING),
     (V2_6, 3, true, "no-tfo", NOTHING),
-    (V2_6, 0, true, "agent-check", &["agent-port {agent}"]),
+    (V2_6, 12, true, "agent-check", &["agent-port {agent}"]),
     (V2_6, 4, true, "no-agent-check", NOTHING),
     (V2_6, 6, true, "agent-addr", &["{other}"]),
     (V2_6, 6, true, "agent-send", &["hello"]),

@@ -112,6 +112,7 @@ impl Scene {
             addr: Some(addr(name)),
             weight: 1,
             admin,
+            agent: None,
             stat,
         };
         self.running

@@ -1,3 +1,4 @@
+mod agents;
 mod laws;
 mod model;
 mod plans;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::haproxy::{
-    AddedOptions, Admin, Check, RunningServer, RunningServers, ServerStat, Version,
+    AddedOptions, Admin, AgentCheck, Check, RunningServer, RunningServers, ServerStat, Version,
 };
 use crate::model::{BackendName, ServerName};
 use crate::plan::options::Settings;
@@ -55,6 +55,12 @@ impl Haproxy {
                     addr: Some(line.addr),
                     weight: line.weight.get(),
                     admin,
+                    agent: line.options.agent_check().then_some(AgentCheck {
+                        asked: true,
+                        initial_weight: line.weight.get(),
+                        by_file: line.disabled,
+                        down: false,
+                    }),
                     stat: Some(stat),
                 };
                 (line.name.to_string(), server)
@@ -72,6 +78,7 @@ impl Haproxy {
                 addr: None,
                 weight: 3,
                 admin: Admin::Drain,
+                agent: None,
                 stat: Some(stat),
             };
             let servers: &mut BTreeMap<_, _> = servers.entry(backend.clone()).or_default();
@@ -215,6 +222,12 @@ impl Haproxy {
                     Check::None
                 };
             }
+            Action::Agent { asked } => {
+                let agent = server.agent.as_mut();
+                agent
+                    .ok_or("Agent was not configured on this server, cannot enable.")?
+                    .asked = *asked;
+            }
             Action::Maint => server.admin = Admin::Maint,
             Action::Shut => stat.in_flight = 0,
             Action::Delete => {
@@ -277,6 +290,12 @@ impl Haproxy {
             addr: Some(addr),
             weight: settings.weight.get(),
             admin: Admin::Maint,
+            agent: settings.options.agent_check().then_some(AgentCheck {
+                asked: false,
+                initial_weight: settings.weight.get(),
+                by_file: false,
+                down: false,
+            }),
             stat: Some(stat),
         };
         if servers.insert(key.1.to_string(), server).is_some() {
