@@ -3,7 +3,7 @@
 //! A value of one of these types is safe to print into a configuration file and into a line of the Runtime API
 //! (HAProxy's Configuration Manual, section 2.2 "Quoting and escaping"; Management Guide, section 9.3).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -93,8 +93,8 @@ impl fmt::Display for Key {
 pub struct Model {
     /// The members that the rules pick, by backend and name; every configured backend is here.
     pub backends: BTreeMap<BackendName, BTreeMap<ServerName, Candidate>>,
-    /// Every member of the Snapshot that could be a server by its name, picked or not.
-    pub known: BTreeSet<ServerName>,
+    /// Every member of the Snapshot that could be a server by its name, picked or not, and what gossip says of it.
+    pub known: BTreeMap<ServerName, Gossip>,
     /// Picked members whose name can be no server's, escaped, with the reason.
     pub unnameable: BTreeMap<String, Quarantine>,
 }
@@ -144,7 +144,9 @@ pub struct Place {
 }
 
 /// What gossip says of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Gossip {
     /// `alive`.
@@ -155,7 +157,7 @@ pub enum Gossip {
     Left,
     /// `failed`: declared dead.
     Failed,
-    /// Not listed by the agent, which is no evidence of anything.
+    /// Not listed by the agent, and no other word of it is remembered: no evidence of anything.
     Absent,
 }
 

@@ -17,7 +17,7 @@ use crate::haproxy::{AddedOptions, RunningServers, Version};
 use crate::here;
 use crate::model::Model;
 use crate::plan::{ConfigText, Input, Plan, Scope, WantedAdmins, plan};
-use crate::reconcile::{Design, RunError, agents, restore_removals, servers_before};
+use crate::reconcile::{Design, RunError, agents, restore, servers_before};
 use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
 use crate::select::select;
 use crate::state::StateDir;
@@ -112,7 +112,7 @@ impl View {
         {
             guard.adopt(key, place, now);
         }
-        restore_removals(&mut guard, &memory, &Epoch::now());
+        restore(&mut guard, &memory, &Epoch::now());
         guard.forget(scope.fixed_servers());
         guard.hear(&model, now);
         let running = RuntimeApi::new(&config.haproxy.stats_socket)

@@ -64,7 +64,7 @@ pub fn select(snapshot: &Snapshot, backends: &[Backend], defaults: &Defaults) ->
                 }
             }
         }
-        model.known.extend(name);
+        model.known.extend(name.map(|name| (name, gossip(entry))));
     }
     model
 }
@@ -82,12 +82,13 @@ fn picks(backend: &Backend, member: &Member) -> bool {
     tags_match && node_matches
 }
 
+/// What gossip says, or said last: that a member is not listed any more takes back no bad word of it.
 fn gossip(entry: &Entry) -> Gossip {
     match (entry.presence, entry.member.status()) {
         (_, MemberStatus::Left) => Gossip::Left,
         (_, MemberStatus::Leaving) => Gossip::Leaving,
+        (_, MemberStatus::Failed) => Gossip::Failed,
         (Presence::Listed, MemberStatus::Alive) => Gossip::Alive,
-        (Presence::Listed, MemberStatus::Failed) => Gossip::Failed,
         _ => Gossip::Absent,
     }
 }

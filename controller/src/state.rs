@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serf_rpc::{Entry, Member, MemberStatus, Presence};
 
 use crate::haproxy::{AddedOptions, Stamp, Worker};
-use crate::model::{BackendName, Key, Place, ServerName, Weight};
+use crate::model::{BackendName, Gossip, Key, Place, ServerName, Weight};
 
 /// Texts kept, newest first; the running worker's own is always among them.
 const TEXTS: usize = 16;
@@ -54,7 +54,7 @@ pub struct StateDir {
     _lock: Option<File>,
 }
 
-/// The members last seen and the servers in rotation.
+/// The members last seen, the servers in rotation, and what counts against others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Every member that is not gone.
@@ -63,6 +63,19 @@ pub struct Memory {
     pub in_rotation: BTreeMap<Key, Place>,
     /// The servers that were taken out without intent.
     pub removals: BTreeMap<Key, Removed>,
+    /// What Serf said of servers that it calls `failed` or `leaving`.
+    pub words: BTreeMap<Key, Said>,
+}
+
+/// What Serf said of a server that had traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Where the server is.
+    pub place: Place,
+    /// `failed` or `leaving`.
+    pub gossip: Gossip,
+    /// Since when, in seconds since 1970; time that gossip was split does not count.
+    pub since: u64,
 }
 
 /// A server that was taken out without intent.
@@ -127,6 +140,11 @@ impl StateDir {
                 .into_iter()
                 .filter_map(SavedRemoval::into_removed)
                 .collect(),
+            words: saved
+                .words
+                .into_iter()
+                .filter_map(SavedWord::into_said)
+                .collect(),
         }
     }
 
@@ -153,6 +171,15 @@ impl StateDir {
                     server: SavedServer::from_place(key, removed.place),
                     at: removed.at,
                     agreed: removed.agreed,
+                })
+                .collect(),
+            words: memory
+                .words
+                .iter()
+                .map(|(key, said)| SavedWord {
+                    server: SavedServer::from_place(key, said.place),
+                    gossip: said.gossip,
+                    since: said.since,
                 })
                 .collect(),
         };
@@ -303,9 +330,10 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     })
 }
 
-/// Whether a member has to be remembered: whoever left is gone, the others may come back.
-pub fn is_remembered(entry: &Entry) -> bool {
-    entry.presence == Presence::Listed || entry.member.status() != MemberStatus::Left
+/// Whether a member has to be remembered: whoever left is gone, unless it is still `in_use`; the others may come back.
+pub fn is_remembered(entry: &Entry, in_use: bool) -> bool {
+    let left = entry.member.status() == MemberStatus::Left;
+    in_use || entry.presence == Presence::Listed || !left
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -314,6 +342,8 @@ struct SavedMemory {
     in_rotation: Vec<SavedServer>,
     #[serde(default)]
     removals: Vec<SavedRemoval>,
+    #[serde(default)]
+    words: Vec<SavedWord>,
 }
 
 /// Names and tags are any bytes: escaped as `\xff` they fit into JSON, and come back as they were.
@@ -350,6 +380,14 @@ struct SavedRemoval {
     server: SavedServer,
     at: u64,
     agreed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedWord {
+    #[serde(flatten)]
+    server: SavedServer,
+    gossip: Gossip,
+    since: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -455,6 +493,19 @@ impl SavedRemoval {
         let (key, place) = self.server.into_place()?;
         let (at, agreed) = (self.at, self.agreed);
         Some((key, Removed { place, at, agreed }))
+    }
+}
+
+impl SavedWord {
+    fn into_said(self) -> Option<(Key, Said)> {
+        let (key, place) = self.server.into_place()?;
+        let (gossip, since) = (self.gossip, self.since);
+        let said = Said {
+            place,
+            gossip,
+            since,
+        };
+        Some((key, said))
     }
 }
 

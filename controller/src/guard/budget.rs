@@ -28,6 +28,10 @@ impl Ledger {
         self.0.insert(name, removal);
     }
 
+    pub(super) fn contains(&self, name: &ServerName) -> bool {
+        self.0.contains_key(name)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ServerName, Removal)> {
         self.0.iter().map(|(name, removal)| (name, *removal))
     }

@@ -111,12 +111,14 @@ pub enum Why {
     Moving(SocketAddr),
     /// It leaves, or has left.
     Leaves,
+    /// Gossip says that it leaves, for longer than a leave lasts, and nobody calls it dead.
+    DidNotLeave,
     /// No rule picks it any more.
     Deselected,
     /// Its tag `state` asks for it.
     AskedFor,
-    /// Its address is another member's now, which is alive.
-    Replaced,
+    /// Its address and port are those of this member now, which is alive: the same web server under another name.
+    Replaced(ServerName),
     /// Its agent has been gone for longer than `hold`.
     HeldLongEnough,
     /// Its removal was approved.
@@ -142,6 +144,17 @@ pub enum Held {
     },
     /// Fewer than `min_servers` would be left, or none.
     Floor,
+    /// It leaves or has left, and fewer than `min_servers` others answer.
+    LastToLeave,
+    /// No rule picks it any more, and more may not go within `window`.
+    Deselected {
+        /// Servers that went already.
+        used: usize,
+        /// Servers that may go.
+        limit: usize,
+    },
+    /// No rule picks it any more, and fewer than `min_servers` others answer.
+    LastDeselected,
     /// So many fail the controller's own probes together that the fault is likely its own.
     OwnProbes {
         /// Suspects that do not answer them.
@@ -164,6 +177,19 @@ impl fmt::Display for Held {
                  it looks like a split of gossip"
             ),
             Self::Floor => f.write_str("fewer than `min_servers` would be left"),
+            Self::LastToLeave => f.write_str(
+                "it leaves the cluster, but fewer than `min_servers` others answer; \
+                 it goes when they do, or stops answering",
+            ),
+            Self::Deselected { used, limit } => write!(
+                f,
+                "no rule picks it any more, which is no leave, \
+                 and {used} of the {limit} that may go within `window` have gone"
+            ),
+            Self::LastDeselected => f.write_str(
+                "no rule picks it any more, which is no leave, \
+                 and fewer than `min_servers` others answer",
+            ),
             Self::OwnProbes { silent, limit } => write!(
                 f,
                 "{silent} do not answer this controller at once, more than the {limit} that may go: \
@@ -199,9 +225,16 @@ impl fmt::Display for Why {
             Self::KeptInQuarantine(reason) => write!(f, "kept with its last good tags: {reason}"),
             Self::Moving(addr) => write!(f, "moving to {addr} once that answers"),
             Self::Leaves => f.write_str("it leaves the cluster"),
+            Self::DidNotLeave => f.write_str(
+                "Serf has said `leaving` for more than 10 s and never `left`, as after a \
+                 force-leave of a living node; kept, as nobody calls the server dead",
+            ),
             Self::Deselected => f.write_str("no rule picks it any more"),
             Self::AskedFor => f.write_str("its tag `state` asks for it"),
-            Self::Replaced => f.write_str("its address is another member's now"),
+            Self::Replaced(by) => write!(
+                f,
+                "its address is that of {by} now, the same web server: {by} takes over"
+            ),
             Self::HeldLongEnough => f.write_str("its agent has been gone for longer than `hold`"),
             Self::Approved => f.write_str("its removal was approved"),
         }

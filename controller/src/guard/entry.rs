@@ -23,15 +23,24 @@ pub(super) enum CheckResult {
 }
 
 impl Slot {
-    /// It is out, answers, and somebody wants it in: the member itself, or what it was before its agent went.
-    pub(super) fn may_come_in(&self, rules: &Rules) -> bool {
-        let out = matches!(self.phase, Phase::Out { .. });
+    /// It is out, answers, and somebody wants it in: the member itself, or what it was before its agent went. Who
+    /// `inherits` has the address of a server in rotation that answers, hence is that web server.
+    pub(super) fn may_come_in(&self, rules: &Rules, inherits: bool) -> bool {
+        let out = match self.phase {
+            Phase::Out { .. } => true,
+            Phase::Draining { .. } => self.may_stop_leaving(rules) && self.proof.good > 0,
+            _ => false,
+        };
         let welcome = if self.is_wanted() {
             self.quarantine.is_none()
         } else {
             self.may_return()
         };
-        out && welcome && self.wish == Wish::Ready && self.is_proven(rules)
+        let inherits = inherits && self.is_wanted() && !self.is_suspected();
+        // Who still drains has not left HAProxy, whose check goes on where it was.
+        let drains = matches!(self.phase, Phase::Draining { .. });
+        let proven = inherits || drains || self.is_proven(rules);
+        out && welcome && self.wish == Wish::Ready && proven
     }
 
     /// Gossip has given it up, and it may have traffic again as soon as it answers.

@@ -3,8 +3,9 @@
 //!
 //! Nobody is taken out on the word of one witness. Gossip says `failed` when an agent is gone, which says nothing of
 //! the web server beside it; a check says DOWN, which says nothing of where the server went. A server that announces
-//! its leave drains; one that gossip gives up is cut once a second witness says that it is dead, and kept while it
-//! answers; a new one gets traffic when it has answered a probe. What one witness may do alone is bounded by a budget.
+//! its leave drains, once enough others serve; one that gossip gives up is cut once a second witness says that it is dead,
+//! and kept while it answers; a new one gets traffic when it has answered a probe. What one witness may do alone is bounded
+//! by a budget.
 
 mod budget;
 mod damping;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use crate::admission::Admits;
 use crate::config;
 use crate::haproxy::RunningServers;
-use crate::model::{BackendName, Key, Model, Place, ServerName};
+use crate::model::{BackendName, Gossip, Key, Model, Place, ServerName};
 
 pub use budget::Removal;
 pub use decision::{BudgetView, Decision, Decisions, Held, Line, Origin, Standing, Why, Witnesses};
@@ -88,6 +89,17 @@ pub enum Urgency {
     Watch,
 }
 
+/// What gossip says of a server that had traffic, where it matters how long it has said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Where the server is.
+    pub place: Place,
+    /// `failed` or `leaving`.
+    pub gossip: Gossip,
+    /// Since when, without the time that gossip was split.
+    pub since: Instant,
+}
+
 /// Whose removal is approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval {
@@ -149,6 +161,22 @@ impl Guard {
                 pool.ledger.revise(|name, _| *name != key.server);
             }
         }
+    }
+
+    /// Takes what gossip said of a server when an earlier process was last there, and since when: `hold` goes on.
+    /// It had traffic then, and may come back.
+    pub fn remember(&mut self, key: Key, word: Word, now: Instant) {
+        if let Some(pool) = self.pools.get_mut(&key.backend) {
+            pool.remember(key.server, word, now);
+        }
+    }
+
+    /// Since when gossip has said that servers failed or leave, for the next process.
+    pub fn words(&self, now: Instant) -> impl Iterator<Item = (Key, Word)> {
+        self.pools.iter().flat_map(move |(backend, pool)| {
+            let words = pool.words(now);
+            words.map(|(server, word)| (key(backend, server), word))
+        })
     }
 
     /// The servers in rotation, for the next process.

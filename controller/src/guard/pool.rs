@@ -2,17 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::haproxy::{Admin, RunningServer};
 use crate::model::{Candidate, Gossip, Place, ServerName, Weight};
 use crate::plan::WantedAdmin;
 
-use super::Rules;
 use super::budget::{Budget, Ledger, Removal};
 use super::damping::{Damper, Times};
 use super::decision::{BudgetView, Held, Origin};
-use super::slot::{Barred, Dismissal, Phase, Slot};
+use super::slot::{Around, Barred, Dismissal, Phase, Slot};
+use super::{Rules, Word};
+
+mod handover;
+mod leave;
+
+use handover::Holder;
 
 /// What is decided settles after two or three passes; more would be a fault, and no reason to hang.
 const MOST_PASSES: usize = 8;
@@ -24,6 +29,8 @@ pub(super) struct Pool {
     pub(super) slots: BTreeMap<ServerName, Slot>,
     pub(super) ledger: Ledger,
     damper: Damper,
+    /// Since when gossip has been split: `hold` does not run meanwhile.
+    split: Option<Instant>,
 }
 
 impl Pool {
@@ -33,6 +40,7 @@ impl Pool {
             slots: BTreeMap::new(),
             ledger: Ledger::default(),
             damper: Damper::default(),
+            split: None,
         }
     }
 
@@ -51,6 +59,35 @@ impl Pool {
         self.slot(name.clone(), removal.place, Origin::Before, now)
             .restore();
         self.ledger.insert(name, removal);
+    }
+
+    pub(super) fn remember(&mut self, name: ServerName, word: Word, now: Instant) {
+        self.slot(name, word.place, Origin::Before, now)
+            .remember(word.gossip, word.since);
+    }
+
+    /// Of whom gossip has said that they failed or leave, and since when.
+    pub(super) fn words(&self, now: Instant) -> impl Iterator<Item = (&ServerName, Word)> {
+        let split = self.split.unwrap_or(now);
+        let served = self.slots.iter().filter(|(_, slot)| slot.has_served());
+        served.filter_map(move |(name, slot)| {
+            let since = match slot.gossip {
+                // In whole minutes, as it is written down whenever it changes.
+                Gossip::Failed => {
+                    let minutes = now.saturating_duration_since(split).as_secs() / 60;
+                    slot.hold_from.min(split) + Duration::from_secs(minutes * 60)
+                }
+                Gossip::Leaving => slot.hold_from,
+                Gossip::Alive | Gossip::Left | Gossip::Absent => return None,
+            };
+            let (place, gossip) = (slot.place, slot.gossip);
+            let word = Word {
+                place,
+                gossip,
+                since,
+            };
+            Some((name, word))
+        })
     }
 
     pub(super) fn adopt_running(
@@ -84,13 +121,13 @@ impl Pool {
     pub(super) fn hear(
         &mut self,
         candidates: &BTreeMap<ServerName, Candidate>,
-        known: &BTreeSet<ServerName>,
+        known: &BTreeMap<ServerName, Gossip>,
         now: Instant,
     ) {
         for (name, slot) in &mut self.slots {
             match candidates.get(name) {
                 Some(candidate) => slot.hear(candidate, now),
-                None => slot.miss(known.contains(name), now),
+                None => slot.miss(known.get(name).copied(), now),
             }
         }
         for (name, candidate) in candidates {
@@ -116,7 +153,7 @@ impl Pool {
         let mut approved = Vec::new();
         for (name, slot) in self.slots.iter_mut().filter(|(name, _)| wanted(name)) {
             let suspect = slot.is_suspected() && slot.is_dead(&self.rules);
-            if slot.phase == Phase::In && (slot.is_given_up() || suspect) {
+            if slot.phase == Phase::In && (!slot.is_wanted() || suspect) {
                 slot.approved = true;
                 approved.push(name.clone());
             }
@@ -147,9 +184,14 @@ impl Pool {
         self.observe(now);
         self.release_the_approved(now);
         self.cut_the_dead(now);
+        self.hand_over(now);
+        self.part_doubles(now);
+        self.let_the_leaving_go(now);
         self.take_out_suspects(now);
+        self.take_out_the_deselected(now);
         self.end_holds(now);
         self.let_in(now);
+        self.recall(now);
         self.revise_ledger(now);
         self.forget_the_gone();
     }
@@ -168,7 +210,7 @@ impl Pool {
     fn observe(&mut self, now: Instant) {
         let times = self.times();
         for (name, slot) in &self.slots {
-            let present = slot.is_wanted() || slot.may_come_in(&self.rules);
+            let present = slot.is_wanted() || slot.may_come_in(&self.rules, false);
             self.damper
                 .observe(name, present, slot.phase == Phase::In, times, now);
         }
@@ -179,7 +221,8 @@ impl Pool {
         let (slots, rules) = (&self.slots, &self.rules);
         self.ledger.revise(|name, removal| {
             let slot = slots.get(name);
-            removal.agreed |= slot.is_none_or(|slot| slot.is_given_up() && slot.is_dead(rules));
+            let dead = |slot: &Slot| !slot.is_wanted() && slot.is_dead(rules);
+            removal.agreed |= slot.is_none_or(dead);
             let back = slot.is_some_and(|slot| slot.phase == Phase::In);
             let left = slot.is_some_and(|slot| slot.gossip == Gossip::Left);
             let old = removal.agreed && now >= removal.at + rules.guard.window;
@@ -219,20 +262,14 @@ impl Pool {
     fn step_each(&mut self, now: Instant) {
         let wanted = self.slots.values().filter(|slot| slot.is_wanted());
         let living: BTreeSet<SocketAddr> = wanted.map(|slot| slot.place.addr).collect();
-        for slot in self.slots.values_mut() {
+        for (name, slot) in &mut self.slots {
             slot.held = None;
-            let taken_over = living.contains(&slot.place.addr);
-            slot.step(&self.rules, taken_over, now);
+            let around = Around {
+                taken_over: living.contains(&slot.place.addr),
+                counts: self.ledger.contains(name),
+            };
+            slot.step(&self.rules, around, now);
         }
-    }
-
-    /// The addresses in rotation, and whose they are.
-    fn addresses(&self) -> BTreeMap<SocketAddr, ServerName> {
-        self.slots
-            .iter()
-            .filter(|(_, slot)| slot.phase == Phase::In)
-            .map(|(name, slot)| (slot.place.addr, name.clone()))
-            .collect()
     }
 
     /// Takes out whoever was held and approved: first, so that the rest is decided without them.
@@ -242,12 +279,15 @@ impl Pool {
                 continue;
             }
             let dead = slot.is_dead(&self.rules);
-            if slot.is_given_up() && !dead {
+            if !slot.is_wanted() && !dead {
                 slot.dismissed = Some(Dismissal::Approval);
                 slot.drain(now);
             } else if slot.is_given_up() {
                 let admin = WantedAdmin::Cut;
                 slot.enter(Phase::Out { admin }, now);
+            } else if !slot.is_wanted() {
+                slot.dismissed = Some(Dismissal::Approval);
+                slot.enter(Phase::Leaving { shut: true }, now);
             } else if slot.is_suspected() && dead {
                 let admin = WantedAdmin::Maint;
                 slot.enter(Phase::Out { admin }, now);
@@ -255,13 +295,14 @@ impl Pool {
         }
     }
 
-    /// Cuts who gossip has given up and another witness calls dead, down to the floor: the last line of a backend
-    /// stays, dead or not. Where HAProxy checks, dead lines up to `min_servers` stay too, as they take no traffic.
+    /// Cuts whom gossip has given up, or no rule picks, and another witness calls dead, down to the floor: the last line of
+    /// a backend stays, dead or not. Where HAProxy checks, dead lines up to `min_servers` stay too, as they take no traffic.
     fn cut_the_dead(&mut self, now: Instant) {
         let floor = if self.rules.checked { self.floor() } else { 1 };
         let mut lines = self.in_rotation().count();
         for (name, slot) in &mut self.slots {
-            if slot.phase != Phase::In || !slot.is_given_up() || !slot.is_dead(&self.rules) {
+            let kept = !slot.is_wanted() && !slot.is_leaving();
+            if slot.phase != Phase::In || !kept || !slot.is_dead(&self.rules) {
                 continue;
             }
             if lines <= floor {
@@ -269,6 +310,7 @@ impl Pool {
                 continue;
             }
             lines -= 1;
+            slot.heir = None;
             let (place, at, agreed) = (slot.place, now, true);
             self.ledger
                 .insert(name.clone(), Removal { place, at, agreed });
@@ -322,33 +364,29 @@ impl Pool {
     /// given up together is a split of gossip, which is waited out: `hold` does not run meanwhile.
     fn end_holds(&mut self, now: Instant) {
         let (budget, floor) = (self.budget(), self.floor());
-        let mut answering = self.answering();
-        let mut spare = budget.spare();
+        let (mut spare, mut serving) = (budget.spare(), self.serving());
         let (used, limit) = (budget.used, budget.limit);
+        let given_up = self.given_up();
+        self.note_split(given_up > limit, now);
         let rules = &self.rules;
-        let answers = |slot: &Slot| slot.is_given_up() && !slot.is_dead(rules);
-        let is_kept = |slot: &Slot| slot.phase == Phase::In && answers(slot);
-        let is_drained = |slot: &Slot| slot.dismissed.is_some() && answers(slot);
-        let given_up = self.slots.values();
-        let given_up = given_up.filter(|slot| is_kept(slot) || is_drained(slot));
-        let given_up = given_up.count();
-        for (name, slot) in self.slots.iter_mut().filter(|(_, slot)| is_kept(slot)) {
+        for (name, slot) in &mut self.slots {
+            if slot.phase != Phase::In || !is_silent(slot, rules) || slot.heir.is_some() {
+                continue;
+            }
             if given_up > limit {
-                slot.hold_from = now;
                 slot.held = Some(Held::Split { given_up, limit });
                 continue;
             }
-            let over = |hold| slot.gossip == Gossip::Failed && now >= slot.hold_from + hold;
-            if !rules.guard.hold.is_some_and(over) {
+            if !slot.hold_is_over(rules, now) {
                 continue;
             }
             if spare == 0 {
                 slot.held = Some(Held::Budget { used, limit });
-            } else if slot.answers(rules) && answering <= floor {
+            } else if others(&serving, slot) < floor {
                 slot.held = Some(Held::Floor);
             } else {
                 spare -= 1;
-                answering -= usize::from(slot.answers(rules));
+                serving.remove(&slot.place.addr);
                 let (place, at, agreed) = (slot.place, now, false);
                 self.ledger
                     .insert(name.clone(), Removal { place, at, agreed });
@@ -358,19 +396,42 @@ impl Pool {
         }
     }
 
+    /// Those whose agents are gone and who answer, in rotation or drained after `hold`.
+    fn given_up(&self) -> usize {
+        let there = |slot: &Slot| slot.phase == Phase::In || slot.dismissed.is_some();
+        let given_up = self.slots.values().filter(|slot| there(slot));
+        given_up.filter(|slot| is_silent(slot, &self.rules)).count()
+    }
+
+    /// Puts the end of every `hold` off by the time that a split has lasted, once it is over.
+    fn note_split(&mut self, split: bool, now: Instant) {
+        match (split, self.split) {
+            (true, None) => self.split = Some(now),
+            (false, Some(since)) => {
+                let lasted = now.saturating_duration_since(since);
+                let mut slots = self.slots.values_mut();
+                for slot in slots.by_ref().filter(|slot| slot.gossip == Gossip::Failed) {
+                    slot.hold_from = slot.hold_from.min(since) + lasted;
+                }
+                self.split = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
     /// Lets in who answers and is wanted. Who comes and goes has to wait, but never so that `min_servers` or the
     /// budget would be broken.
     fn let_in(&mut self, now: Instant) {
-        let mut held = self.addresses();
+        let mut taken = self.addresses();
         let mut damped = BTreeSet::new();
         for (name, slot) in &mut self.slots {
-            if !matches!(slot.phase, Phase::Out { .. }) {
+            if !matches!(slot.phase, Phase::Out { .. } | Phase::Draining { .. }) {
                 continue;
             }
-            slot.barred = held
-                .get(&slot.place.addr)
-                .map(|other| Barred::Taken(other.clone()));
-            if slot.barred.is_some() || !slot.may_come_in(&self.rules) {
+            let there = taken.get(&slot.place.addr);
+            slot.barred = there.and_then(|there| there.bars(slot));
+            let inherits = there.is_some_and(|there| there.bequeaths);
+            if slot.barred.is_some() || !slot.may_come_in(&self.rules, inherits) {
                 continue;
             }
             match self.damper.until(name) {
@@ -380,7 +441,7 @@ impl Pool {
                 }
                 _ => {
                     slot.let_in(now);
-                    held.insert(slot.place.addr, name.clone());
+                    taken.insert(slot.place.addr, Holder::of(name, slot, &self.rules));
                 }
             }
         }
@@ -407,6 +468,12 @@ impl Pool {
         answering.count()
     }
 
+    /// Where a web server takes requests now, under whatever names.
+    fn serving(&self) -> BTreeSet<SocketAddr> {
+        let serving = self.slots.values().filter(|slot| slot.serves(&self.rules));
+        serving.map(|slot| slot.place.addr).collect()
+    }
+
     fn floor(&self) -> usize {
         self.rules.guard.min_servers.max(1)
     }
@@ -425,4 +492,14 @@ impl Pool {
             limit: budget.limit,
         }
     }
+}
+
+/// How many web servers take requests beside this one.
+fn others(serving: &BTreeSet<SocketAddr>, slot: &Slot) -> usize {
+    serving.len() - usize::from(serving.contains(&slot.place.addr))
+}
+
+/// Its agent is gone, or gossip says nothing of it, and nobody calls it dead.
+fn is_silent(slot: &Slot, rules: &Rules) -> bool {
+    slot.is_given_up() && !slot.did_not_leave() && !slot.is_dead(rules)
 }

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::admission::Admits;
 use crate::haproxy::{Admin, Check, RunningServer};
-use crate::model::{Attributes, Candidate, Gossip, Place, Quarantine, ServerName, Wish};
+use crate::model::{Gossip, Place, Quarantine, ServerName, Wish};
 use crate::plan::WantedAdmin;
 
 use super::decision::{Held, Origin};
 use super::entry::CheckResult;
 use super::{Probed, Rules, Target, Urgency};
+
+mod word;
 
 /// How often a draining server is looked at: it is removed when its last request is done.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
@@ -20,6 +22,8 @@ const WITNESS_POLL: Duration = Duration::from_secs(1);
 const MOST_IN_A_ROW: u32 = 100;
 /// How long a suspicion is shown that only HAProxy's check could settle.
 const SUSPICION: Duration = Duration::from_secs(10);
+/// A leave that lasts longer than this is none: an agent that leaves is `left` after one to four seconds.
+const LEAVE: Duration = Duration::from_secs(10);
 /// Good probes in a row that clear a server of a suspicion.
 pub(super) const CLEARED_BY: u32 = 2;
 
@@ -31,8 +35,10 @@ pub(super) struct Slot {
     pub(super) since: Instant,
     pub(super) origin: Origin,
     pub(super) gossip: Gossip,
-    /// `hold` runs from here: when the agent failed, or when a split of gossip ended.
+    /// Since when gossip has said so; `hold` runs from here, put off by the time that gossip was split.
     pub(super) hold_from: Instant,
+    /// Gossip has said `leaving` for longer than a leave lasts.
+    overdue: bool,
     /// Its new place, not proven yet.
     pub(super) moving: Option<Place>,
     pub(super) wish: Wish,
@@ -51,6 +57,12 @@ pub(super) struct Slot {
     listed: bool,
     /// It has had traffic.
     pub(super) served: bool,
+    /// HAProxy had it ready at its place when it was last read.
+    running: bool,
+    /// Who has its address and port now, and takes over from it.
+    pub(super) heir: Option<ServerName>,
+    /// Too few others answer: it would be taken back while it drains.
+    pub(super) missed: bool,
     /// Why it was taken out although it may answer; only an alive member comes back from it.
     pub(super) dismissed: Option<Dismissal>,
     /// Somebody has approved its removal.
@@ -59,6 +71,15 @@ pub(super) struct Slot {
     pub(super) held: Option<Held>,
     /// Why it was not let in at the last decision.
     pub(super) barred: Option<Barred>,
+}
+
+/// What a server's own step has to know of the others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Around {
+    /// An alive member has its address and port.
+    pub(super) taken_over: bool,
+    /// It is in the book of those that went without intent.
+    pub(super) counts: bool,
 }
 
 /// Where a server is on its way through the backend.
@@ -81,6 +102,8 @@ pub(super) enum Phase {
 pub(super) enum Dismissal {
     /// `hold` was over.
     Hold,
+    /// No rule picked it any more.
+    Deselection,
     /// Somebody approved it.
     Approval,
 }
@@ -116,6 +139,7 @@ impl Slot {
             origin,
             gossip: Gossip::Absent,
             hold_from: now,
+            overdue: false,
             moving: None,
             wish: Wish::Ready,
             selected: true,
@@ -127,66 +151,13 @@ impl Slot {
             suspected: None,
             listed: true,
             served: false,
+            running: false,
+            heir: None,
+            missed: false,
             dismissed: None,
             approved: false,
             held: None,
             barred: None,
-        }
-    }
-
-    /// Takes what gossip says.
-    pub(super) fn hear(&mut self, candidate: &Candidate, now: Instant) {
-        self.set_gossip(candidate.gossip, now);
-        self.selected = true;
-        self.listed = true;
-        match &candidate.attributes {
-            Ok(Attributes { place, wish }) => {
-                self.quarantine = None;
-                self.wish = *wish;
-                self.set_place(*place);
-            }
-            Err(quarantine) => {
-                // HAProxy's own: whatever goes there comes back, or meets no web server.
-                if matches!(quarantine, Quarantine::Here { addr, .. } if *addr == self.place.addr)
-                    && !self.is_resting()
-                {
-                    let admin = WantedAdmin::Maint;
-                    self.enter(Phase::Out { admin }, now);
-                }
-                self.quarantine = Some(quarantine.clone());
-                self.moving = None;
-            }
-        }
-    }
-
-    /// Takes that no rule picks it: because of its tags, or because gossip does not know it at all.
-    pub(super) fn miss(&mut self, known: bool, now: Instant) {
-        self.selected = !known;
-        self.listed = known;
-        self.moving = None;
-        if !known {
-            self.set_gossip(Gossip::Absent, now);
-        }
-    }
-
-    fn set_gossip(&mut self, gossip: Gossip, now: Instant) {
-        if self.gossip == gossip {
-            return;
-        }
-        self.gossip = gossip;
-        self.hold_from = now;
-        self.approved = false;
-        match gossip {
-            Gossip::Failed if self.is_suspected() => self.proof.good = 0,
-            Gossip::Alive => {
-                self.proof = Proof::default();
-                self.dismissed = None;
-                self.suspected = None;
-            }
-            _ => {
-                self.proof = Proof::default();
-                self.suspected = None;
-            }
         }
     }
 
@@ -222,6 +193,10 @@ impl Slot {
         self.served = true;
     }
 
+    pub(super) fn has_served(&self) -> bool {
+        self.served
+    }
+
     /// The worker that was there first drains it.
     pub(super) fn adopt_draining(&mut self, now: Instant) {
         let phase = if self.is_wanted() {
@@ -250,6 +225,7 @@ impl Slot {
         self.held = None;
         self.barred = None;
         self.result = CheckResult::None;
+        self.missed = false;
         self.served |= phase == Phase::In;
     }
 
@@ -262,6 +238,7 @@ impl Slot {
     pub(super) fn move_to(&mut self, place: Place) {
         self.place = place;
         self.moving = None;
+        self.running = false;
         self.proof = Proof::default();
     }
 
@@ -272,6 +249,7 @@ impl Slot {
             self.check = Check::None;
         }
         self.enter(Phase::In, now);
+        self.heir = None;
         self.proof = Proof::default();
         self.suspected = None;
     }
@@ -279,6 +257,9 @@ impl Slot {
     /// Takes how HAProxy runs it.
     pub(super) fn read(&mut self, running: Option<&RunningServer>, now: Instant) {
         let stat = running.and_then(|running| running.stat.as_ref());
+        self.running = running.is_some_and(|running| {
+            running.admin == Admin::Ready && running.addr == Some(self.place.addr)
+        });
         match (running, stat) {
             (None, _) => self.check = Check::None,
             (Some(_), None) => {}
@@ -299,8 +280,7 @@ impl Slot {
             Phase::Leaving { .. }
                 if running.is_none_or(|running| running.admin == Admin::Maint) =>
             {
-                let stays = self.dismissed.is_some() && self.is_given_up();
-                self.phase = if stays || self.is_wanted() {
+                self.phase = if self.is_waited_for() || self.is_wanted() {
                     Phase::Out {
                         admin: WantedAdmin::Maint,
                     }
@@ -310,6 +290,15 @@ impl Slot {
                 self.since = now;
             }
             _ => {}
+        }
+    }
+
+    /// Out, and it may still come back, or its death is still to be witnessed.
+    fn is_waited_for(&self) -> bool {
+        match self.dismissed {
+            None => self.gossip == Gossip::Leaving && self.served && self.heir.is_none(),
+            Some(Dismissal::Deselection) => self.is_deselected() || self.is_given_up(),
+            Some(Dismissal::Hold | Dismissal::Approval) => self.is_given_up(),
         }
     }
 
@@ -374,8 +363,8 @@ impl Slot {
         match self.phase {
             Phase::Draining { idle: true, .. } if self.is_asked_for() => None,
             Phase::Draining { .. } | Phase::Leaving { .. } => Some(DRAIN_POLL),
-            Phase::In if self.is_rechecked(rules) => Some(DRAIN_POLL),
-            Phase::In if self.is_given_up() => Some(WITNESS_POLL),
+            Phase::In if self.heir.is_some() || self.is_rechecked(rules) => Some(DRAIN_POLL),
+            Phase::In if !self.is_wanted() => Some(WITNESS_POLL),
             Phase::Out { .. } if self.is_wanted() && rules.admits != Admits::Probe => {
                 Some(DRAIN_POLL)
             }
@@ -402,7 +391,7 @@ impl Slot {
                 }
                 None => None,
             },
-            Phase::In if self.is_given_up() && !rules.down_is_dead() => {
+            Phase::In if !rules.down_is_dead() => {
                 let urgency = if self.is_suspected() {
                     Urgency::Suspect
                 } else {
@@ -410,27 +399,45 @@ impl Slot {
                 };
                 at(here, urgency)
             }
+            Phase::Draining { .. }
+                if self.is_recallable(rules) && (self.missed || self.overdue) =>
+            {
+                at(here, Urgency::Watch)
+            }
             _ => None,
         }
     }
 
     /// Out, and it may come back although gossip has given it up, or its death is still to be witnessed.
     fn is_watched(&self, rules: &Rules, now: Instant) -> bool {
-        let over = rules
-            .guard
-            .hold
-            .is_some_and(|hold| now >= self.hold_from + hold);
-        let waited_for = self.gossip == Gossip::Absent || !over || self.dismissed.is_some();
-        self.is_given_up() && waited_for
+        let over = self.hold_is_over(rules, now);
+        let waited_for = !over || self.dismissed.is_some();
+        let counts = self.is_deselected() && self.dismissed == Some(Dismissal::Deselection);
+        (self.is_given_up() && waited_for) || counts
+    }
+
+    /// When `hold` is over: of those that are not listed, and of those whose leave does not end, it never is.
+    fn hold_ends(&self, rules: &Rules) -> Option<Instant> {
+        let hold = rules.guard.hold?;
+        (self.gossip == Gossip::Failed).then(|| self.hold_from + hold)
+    }
+
+    pub(super) fn hold_is_over(&self, rules: &Rules, now: Instant) -> bool {
+        self.hold_ends(rules).is_some_and(|end| now >= end)
     }
 
     /// Takes the steps that concern this server alone.
-    pub(super) fn step(&mut self, rules: &Rules, taken_over: bool, now: Instant) {
+    pub(super) fn step(&mut self, rules: &Rules, around: Around, now: Instant) {
+        self.overdue = self.gossip == Gossip::Leaving && now >= self.hold_from + LEAVE;
+        if self.is_wanted() {
+            self.heir = None;
+        }
         self.clear_suspicion(rules, now);
         self.age_result(rules, now);
         match self.phase {
-            Phase::Out { .. } => self.step_out(rules, taken_over, now),
-            Phase::In => self.step_in(taken_over, now),
+            Phase::Out { .. } => self.step_out(rules, around, now),
+            Phase::In if self.is_asked_for() => self.drain(now),
+            Phase::In => {}
             Phase::Draining { since, idle } => {
                 if self.is_wanted() && self.wish == Wish::Ready {
                     let admin = WantedAdmin::Drain;
@@ -458,23 +465,31 @@ impl Slot {
         }
     }
 
-    fn step_out(&mut self, rules: &Rules, taken_over: bool, now: Instant) {
-        let unusable = self.is_wanted() && self.quarantine.is_some();
-        let watched = self.is_watched(rules, now) && self.served && !taken_over;
-        let given_up = self.is_given_up() && self.gossip != Gossip::Absent;
-        let over = taken_over || self.dismissed.is_some() || !self.listed;
-        let forgotten = self.gossip == Gossip::Absent && over;
-        if unusable || self.is_going() || forgotten || (given_up && !watched) {
-            self.dismissed = None;
-            self.enter(Phase::Leaving { shut: false }, now);
+    /// Whoever is out and nobody waits for goes.
+    fn step_out(&mut self, rules: &Rules, around: Around, now: Instant) {
+        if self.is_deselected() && around.counts {
+            self.dismissed.get_or_insert(Dismissal::Deselection);
         }
-    }
-
-    fn step_in(&mut self, taken_over: bool, now: Instant) {
-        if self.is_going() || self.is_asked_for() {
-            self.drain(now);
-        } else if self.is_given_up() && taken_over {
-            self.enter(Phase::Leaving { shut: true }, now);
+        let goes = if self.is_wanted() {
+            self.quarantine.is_some()
+        } else if around.taken_over {
+            true
+        } else if self.is_leaving() {
+            !self.is_waited_for()
+        } else if self.is_deselected() {
+            !around.counts
+        } else if self.gossip == Gossip::Absent {
+            self.dismissed.is_some() || !self.listed
+        } else {
+            !(self.served && self.is_watched(rules, now))
+        };
+        if goes {
+            let cut = WantedAdmin::Cut;
+            let shut = self.phase == Phase::Out { admin: cut };
+            self.dismissed = None;
+            // Whose address is another's now is not waited for.
+            self.served &= self.is_wanted() || !around.taken_over;
+            self.enter(Phase::Leaving { shut }, now);
         }
     }
 
@@ -484,24 +499,41 @@ impl Slot {
         self.enter(Phase::Draining { since: now, idle }, now);
     }
 
-    /// Alive and picked: somebody wants it in the backend.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.gossip == Gossip::Alive && self.selected
+    /// It went, or goes, on the word of gossip alone and by nobody's explicit wish: it is taken back where too few others
+    /// answer. Where HAProxy's check lets in, that goes only for who has not left HAProxy yet.
+    pub(super) fn is_recallable(&self, rules: &Rules) -> bool {
+        let phase = match self.phase {
+            Phase::Out { .. } => {
+                let dismissed = matches!(
+                    self.dismissed,
+                    Some(Dismissal::Hold | Dismissal::Deselection)
+                );
+                dismissed && rules.admits == Admits::Probe
+            }
+            Phase::Draining { .. } => self.dismissed != Some(Dismissal::Approval),
+            _ => false,
+        };
+        phase && !self.is_wanted() && self.heir.is_none()
     }
 
-    /// Picked, and gossip says that its agent is gone, or nothing.
-    pub(super) fn is_given_up(&self) -> bool {
-        self.selected && matches!(self.gossip, Gossip::Failed | Gossip::Absent)
+    /// HAProxy had it ready at its place when it was last read.
+    pub(super) fn runs(&self) -> bool {
+        self.phase == Phase::In && self.running
     }
 
-    /// It means to go, or nobody wants it.
-    fn is_going(&self) -> bool {
-        !self.selected || matches!(self.gossip, Gossip::Leaving | Gossip::Left)
+    /// In rotation, run so by HAProxy, and it takes requests: others may go because of it.
+    pub(super) fn serves(&self, rules: &Rules) -> bool {
+        self.runs() && self.answers(rules)
     }
 
-    /// Its tag asks for drain or maint.
-    pub(super) fn is_asked_for(&self) -> bool {
-        self.is_wanted() && self.wish != Wish::Ready
+    /// It serves, and its own check, where it has one, has come back good: it may ask for what no other name was asked.
+    pub(super) fn goes_on(&self, rules: &Rules) -> bool {
+        self.serves(rules) && (!rules.checked || self.check == Check::Up)
+    }
+
+    /// Gossip has said `leaving` for so long that it is no leave, and it may have traffic again as soon as it answers.
+    pub(super) fn may_stop_leaving(&self, rules: &Rules) -> bool {
+        self.overdue && self.is_recallable(rules)
     }
 
     /// A witness beside gossip calls it dead: HAProxy's check, or without one the controller's own probe.
@@ -526,13 +558,14 @@ impl Slot {
 
     /// When time alone will change its phase.
     pub(super) fn deadline(&self, rules: &Rules) -> Option<Instant> {
-        match (&self.phase, &self.barred) {
+        let own = match (&self.phase, &self.barred) {
             (Phase::Draining { since, .. }, _) => Some(*since + rules.drain_timeout),
             (_, Some(Barred::Damped { until, .. })) => Some(*until),
-            (Phase::In | Phase::Out { .. }, _) if self.gossip == Gossip::Failed => {
-                rules.guard.hold.map(|hold| self.hold_from + hold)
-            }
+            (Phase::In | Phase::Out { .. }, _) => self.hold_ends(rules),
             _ => None,
-        }
+        };
+        let leaving = self.gossip == Gossip::Leaving && !self.overdue;
+        let overdue = leaving.then(|| self.hold_from + LEAVE);
+        own.into_iter().chain(overdue).min()
     }
 }

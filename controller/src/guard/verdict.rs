@@ -2,7 +2,7 @@
 
 use crate::admission::Admits;
 use crate::haproxy::Check;
-use crate::model::{Gossip, Wish};
+use crate::model::Wish;
 use crate::plan::WantedAdmin;
 
 use super::decision::{Decision, Line, Standing, Why, Witnesses};
@@ -108,7 +108,7 @@ impl Slot {
     fn why_in(&self, rules: &Rules) -> Why {
         match (&self.quarantine, self.moving) {
             _ if self.held.is_some() => self.held.map_or(Why::Proven, Why::Held),
-            _ if self.is_given_up() => Why::KeptWithoutAgent,
+            _ if !self.is_wanted() => self.why_kept(),
             (Some(quarantine), _) => Why::KeptInQuarantine(quarantine.clone()),
             (None, Some(moving)) => Why::Moving(moving.addr),
             (None, None) if rules.admits == Admits::AnyCheck && self.check == Check::Down => {
@@ -118,23 +118,32 @@ impl Slot {
         }
     }
 
+    /// In rotation, though gossip would have it out.
+    fn why_kept(&self) -> Why {
+        match &self.heir {
+            Some(heir) => Why::Replaced(heir.clone()),
+            None if self.did_not_leave() => Why::DidNotLeave,
+            None => Why::KeptWithoutAgent,
+        }
+    }
+
     fn why_out(&self) -> Why {
         match self.dismissed {
             Some(Dismissal::Hold) => Why::HeldLongEnough,
+            Some(Dismissal::Deselection) => Why::Deselected,
             Some(Dismissal::Approval) => Why::Approved,
+            None if self.is_leaving() => Why::Leaves,
+            None if self.did_not_leave() && self.wish != Wish::Ready => Why::AskedFor,
             None => Why::Dead,
         }
     }
 
     fn why_going(&self) -> Why {
-        match self.gossip {
-            _ if !self.selected => Why::Deselected,
-            Gossip::Leaving | Gossip::Left => Why::Leaves,
-            Gossip::Failed | Gossip::Absent if self.dismissed.is_some() => self.why_out(),
-            Gossip::Failed | Gossip::Absent if self.phase == (Phase::Leaving { shut: true }) => {
-                Why::Replaced
-            }
-            Gossip::Alive | Gossip::Failed | Gossip::Absent => Why::Dead,
+        match &self.heir {
+            Some(heir) => Why::Replaced(heir.clone()),
+            None if self.dismissed == Some(Dismissal::Approval) => Why::Approved,
+            None if self.is_deselected() => Why::Deselected,
+            None => self.why_out(),
         }
     }
 }

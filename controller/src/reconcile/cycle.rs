@@ -1,11 +1,11 @@
 //! One cycle: what HAProxy runs is read, everything is decided anew, and the difference is applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bstr::BStr;
-use serf_rpc::Snapshot;
+use serf_rpc::{Entry, Snapshot};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::probe::Found;
 use crate::render::Servers;
 use crate::select::select;
-use crate::state::{Memory, Removed, is_remembered};
+use crate::state::{Memory, Removed, Said, is_remembered};
 
 use super::{Reconciler, Text, UNREACHABLE_RETRY, Wanted, chain};
 
@@ -196,15 +196,34 @@ impl Reconciler {
 
     /// Keeps what a later start needs, if it has changed.
     fn remember(&mut self) {
+        let now = Instant::now();
+        let in_rotation: BTreeMap<Key, Place> = self.guard.in_rotation().collect();
+        let in_use: BTreeSet<&[u8]> = in_rotation
+            .keys()
+            .map(|key| key.server.as_str().as_bytes())
+            .collect();
+        let is_in_use = |entry: &Entry| in_use.contains(&**entry.member.name());
         let memory = Memory {
             members: self
                 .snapshot
                 .entries()
                 .iter()
-                .filter(|e| is_remembered(e))
-                .map(|e| e.member.clone())
+                .filter(|entry| is_remembered(entry, is_in_use(entry)))
+                .map(|entry| entry.member.clone())
                 .collect(),
-            in_rotation: self.guard.in_rotation().collect(),
+            words: self
+                .guard
+                .words(now)
+                .map(|(key, word)| {
+                    let said = Said {
+                        place: word.place,
+                        gossip: word.gossip,
+                        since: self.epoch.unix_secs(word.since),
+                    };
+                    (key, said)
+                })
+                .collect(),
+            in_rotation,
             removals: self
                 .guard
                 .removals()

@@ -57,7 +57,7 @@ use drift::Drift;
 use files::Files;
 use job::Done;
 use loaded::Loaded;
-pub(crate) use startup::{agents, restore_removals, servers_before};
+pub(crate) use startup::{agents, restore, servers_before};
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));

@@ -166,7 +166,10 @@ impl Reconciler {
                 .says(key.backend.as_str(), key.server.as_str())
                 .to_owned(),
             suspected,
-            held: matches!(decision.standing.why, Why::Held(_) | Why::KeptWithoutAgent),
+            held: matches!(
+                decision.standing.why,
+                Why::Held(_) | Why::KeptWithoutAgent | Why::DidNotLeave
+            ),
             origin: decision.origin.as_str().to_owned(),
             since: self.epoch.unix_secs(decision.since),
         }

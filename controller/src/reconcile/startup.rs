@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ReloadWay};
 use crate::control::{Approving, Control, Published};
 use crate::epoch::Epoch;
-use crate::guard::{Guard, Removal};
+use crate::guard::{Guard, Removal, Word};
 use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::listen::Listeners;
@@ -127,7 +127,7 @@ fn guard_before(design: &Design, saved: &Memory, on_disk: Option<&Text>, epoch: 
     for (key, place) in servers_before(&saved.in_rotation, on_disk) {
         guard.adopt(key, place, now);
     }
-    restore_removals(&mut guard, saved, epoch);
+    restore(&mut guard, saved, epoch);
     guard.forget(design.scope.fixed_servers());
     guard
 }
@@ -150,8 +150,9 @@ impl Reconciler {
     }
 }
 
-/// Takes the removals that an earlier process made: they count, and the servers may come back.
-pub(crate) fn restore_removals(guard: &mut Guard, saved: &Memory, epoch: &Epoch) {
+/// Takes the removals that an earlier process made: they count, and the servers may come back. What Serf said then holds
+/// since then.
+pub(crate) fn restore(guard: &mut Guard, saved: &Memory, epoch: &Epoch) {
     let now = Instant::now();
     for (key, removed) in &saved.removals {
         let removal = Removal {
@@ -160,6 +161,14 @@ pub(crate) fn restore_removals(guard: &mut Guard, saved: &Memory, epoch: &Epoch)
             agreed: removed.agreed,
         };
         guard.restore(key.clone(), removal, now);
+    }
+    for (key, said) in &saved.words {
+        let word = Word {
+            place: said.place,
+            gossip: said.gossip,
+            since: epoch.instant(said.since),
+        };
+        guard.remember(key.clone(), word, now);
     }
 }
 

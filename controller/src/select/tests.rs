@@ -215,7 +215,7 @@ fn a_name_that_can_be_no_servers_is_shown_escaped() {
 }
 
 #[test]
-fn gossip_is_believed_of_listed_members_and_left_stays_left() {
+fn gossip_is_believed_of_listed_members_and_no_bad_word_is_taken_back_by_silence() {
     use serf_rpc::MemberStatus::{Alive, Failed, Leaving, Left, None};
     let said = |status| {
         let listed = listed([web("w-1").status(status).build()]);
@@ -231,7 +231,7 @@ fn gossip_is_believed_of_listed_members_and_left_stays_left() {
         })
     };
     assert_eq!(said(Alive), [Gossip::Alive, Gossip::Absent]);
-    assert_eq!(said(Failed), [Gossip::Failed, Gossip::Absent]);
+    assert_eq!(said(Failed), [Gossip::Failed, Gossip::Failed]);
     assert_eq!(said(Leaving), [Gossip::Leaving, Gossip::Leaving]);
     assert_eq!(said(Left), [Gossip::Left, Gossip::Left]);
     assert_eq!(said(None), [Gossip::Absent, Gossip::Absent]);

@@ -62,12 +62,16 @@ fn every_reason_and_origin_has_words_of_its_own() {
         Why::KeptWithoutAgent,
         Why::Held(held),
         Why::Held(Held::Floor),
+        Why::Held(Held::LastToLeave),
+        Why::Held(Held::Deselected { used: 1, limit: 2 }),
+        Why::Held(Held::LastDeselected),
+        Why::DidNotLeave,
         Why::Dead,
         Why::Suspected,
         Why::Leaves,
         Why::Deselected,
         Why::AskedFor,
-        Why::Replaced,
+        Why::Replaced(ServerName::new("s9").unwrap()),
         Why::HeldLongEnough,
         Why::Approved,
     ];
@@ -147,8 +151,8 @@ fn the_second_witness_is_looked_at_while_an_agent_is_gone() {
     scene.forget("s1");
     assert_eq!(
         scene.decide().deadline,
-        None,
-        "no time runs for the forgotten"
+        Some(scene.now + HOLD),
+        "what gossip said last is remembered"
     );
 }
 

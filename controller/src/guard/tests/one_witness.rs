@@ -272,9 +272,9 @@ fn an_address_is_listed_under_one_name() {
     let taken = Why::AddressTaken(ServerName::new("s1").unwrap());
     assert_eq!((decision.line, decision.standing.why), (None, taken));
     scene.gossip("s1", Gossip::Failed);
-    let decisions = scene.decide();
-    assert_eq!(decisions.servers[&key("s9")].line, Some(Line::Ready));
-    assert_eq!(decisions.servers[&key("s1")].line, None);
+    assert_eq!(scene.decision("s9").unwrap().line, Some(Line::Ready));
+    scene.runs_at("s9", Admin::Ready, addr("s1"));
+    assert_eq!(scene.decision("s1").unwrap().line, None);
 }
 
 #[test]
@@ -305,6 +305,10 @@ fn a_member_that_comes_and_goes_is_let_in_when_it_has_been_steady() {
 #[test]
 fn damping_never_leaves_too_few() {
     let mut scene = Scene::in_rotation(true, &["s1"]);
+    let mut none = rules(true);
+    none.guard.min_servers = 0;
+    let backend = BackendName::new("b").unwrap();
+    scene.guard.set_rules([(backend, none)].into());
     for _ in 0..20 {
         scene.gossip("s1", Gossip::Left);
         scene.decide();

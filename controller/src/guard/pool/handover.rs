@@ -1,0 +1,154 @@
+//! One web server under two names: servers with their addresses in, who takes over from whom out. Pure.
+//!
+//! Same address and port is the same web server, whatever it is called: a running configuration that is taken over names it
+//! otherwise than its member, or its node was renamed. The new name comes in first, proven by the old one, and once HAProxy
+//! runs it the old one drains. So a request finds a server at any time, and none is cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::Pool;
+use crate::guard::Rules;
+use crate::guard::slot::{Barred, Phase, Slot};
+use crate::model::ServerName;
+use crate::plan::WantedAdmin;
+
+/// Who has an address in rotation.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    name: ServerName,
+    /// A member wants it in rotation.
+    wanted: bool,
+    /// HAProxy runs it and nobody calls it dead, and no member wants it: another name may go on where it ends.
+    pub(super) bequeaths: bool,
+}
+
+impl Holder {
+    pub(super) fn of(name: &ServerName, slot: &Slot, rules: &Rules) -> Self {
+        Self {
+            name: name.clone(),
+            wanted: slot.is_wanted(),
+            bequeaths: !slot.is_wanted() && slot.serves(rules),
+        }
+    }
+
+    /// Why that server is not let in beside this one: only a wanted one takes over, and only from one that is not.
+    pub(super) fn bars(&self, slot: &Slot) -> Option<Barred> {
+        let takes_over = slot.is_wanted() && !self.wanted;
+        (!takes_over).then(|| Barred::Taken(self.name.clone()))
+    }
+}
+
+impl Pool {
+    /// The addresses in rotation, and whose they are; and those of members that ask for drain or maint, where nobody comes in
+    /// for whom no member speaks.
+    pub(super) fn addresses(&self) -> BTreeMap<SocketAddr, Holder> {
+        let asked = self.slots.iter().filter(|(_, slot)| slot.is_asked_for());
+        let mut holders: BTreeMap<SocketAddr, Holder> = asked
+            .map(|(name, slot)| {
+                let holder = Holder {
+                    name: name.clone(),
+                    wanted: false,
+                    bequeaths: false,
+                };
+                (slot.place.addr, holder)
+            })
+            .collect();
+        for (name, slot) in self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.phase == Phase::In)
+        {
+            let holder = Holder::of(name, slot, &self.rules);
+            let kept: &mut Holder = holders.entry(slot.place.addr).or_insert(holder.clone());
+            if (holder.wanted, holder.bequeaths) > (kept.wanted, kept.bequeaths) {
+                *kept = holder;
+            }
+        }
+        holders
+    }
+
+    /// Drains whose address and port an alive member has, once that one's own check has come back good; takes it back
+    /// while HAProxy does not run that one, as after a reload with a text from before. A member that asks for drain or maint asks for its web server, whatever
+    /// that is called.
+    pub(super) fn hand_over(&mut self, now: Instant) {
+        let (heirs, asked) = self.heirs();
+        for slot in self.slots.values_mut().filter(|slot| !slot.is_wanted()) {
+            let heir = heirs.get(&slot.place.addr);
+            let answers = slot.answers(&self.rules);
+            let goes_on = heir.is_some_and(|heir| heir.goes_on || (heir.runs && !answers));
+            let waits = heir.is_some_and(|heir| heir.there && !heir.runs);
+            match slot.phase {
+                Phase::In => {
+                    slot.heir = heir.map(|heir| heir.name.clone());
+                    if goes_on || asked.contains(&slot.place.addr) {
+                        slot.drain(now);
+                    }
+                }
+                Phase::Draining { .. } if slot.heir.is_some() && waits => {
+                    slot.enter(Phase::In, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Of two members in rotation at one address, as when one returns while another takes over from it, one goes on.
+    pub(super) fn part_doubles(&mut self, now: Instant) {
+        let mut firsts: BTreeMap<SocketAddr, (bool, ServerName)> = BTreeMap::new();
+        for (name, slot) in self.slots.iter().filter(|(_, slot)| slot.is_wanted()) {
+            let (addr, goes_on) = (slot.place.addr, slot.goes_on(&self.rules));
+            let better = firsts.get(&addr).is_none_or(|(kept, _)| goes_on && !kept);
+            if slot.runs() && better {
+                firsts.insert(addr, (goes_on, name.clone()));
+            }
+        }
+        for (name, slot) in &mut self.slots {
+            let first = firsts.get(&slot.place.addr);
+            let other = first.is_some_and(|(_, first)| first != name);
+            if slot.phase == Phase::In && slot.is_wanted() && other {
+                let admin = WantedAdmin::Drain;
+                slot.enter(Phase::Out { admin }, now);
+            }
+        }
+    }
+
+    /// Who would take over at each address, the furthest on of each; and the addresses where a member asks for drain or
+    /// maint.
+    fn heirs(&self) -> (BTreeMap<SocketAddr, Heir>, BTreeSet<SocketAddr>) {
+        let (mut heirs, mut asked) = (BTreeMap::<SocketAddr, Heir>::new(), BTreeSet::new());
+        for (name, slot) in &self.slots {
+            let addr = slot.place.addr;
+            let there = slot.phase == Phase::In;
+            let heir = Heir {
+                name: name.clone(),
+                there,
+                runs: slot.runs(),
+                goes_on: slot.goes_on(&self.rules),
+            };
+            if slot.is_asked_for() {
+                asked.insert(addr);
+            } else if slot.is_wanted()
+                && slot.quarantine.is_none()
+                && heirs
+                    .get(&addr)
+                    .is_none_or(|kept| (heir.there, heir.runs) > (kept.there, kept.runs))
+            {
+                heirs.insert(addr, heir);
+            }
+        }
+        (heirs, asked)
+    }
+}
+
+/// A member that has the address of another server.
+struct Heir {
+    name: ServerName,
+    /// It is in rotation.
+    there: bool,
+    /// HAProxy runs it so.
+    runs: bool,
+    /// Its own check, where it has one, has come back good.
+    goes_on: bool,
+}

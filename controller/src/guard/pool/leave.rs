@@ -1,0 +1,82 @@
+//! Who goes because of gossip's word alone, and who stays all the same: the last `min_servers` that answer. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::{Pool, others};
+use crate::guard::budget::Removal;
+use crate::guard::decision::Held;
+use crate::guard::slot::{Dismissal, Phase};
+use crate::model::Gossip;
+
+impl Pool {
+    /// Drains who leaves or has left, as long as `min_servers` others serve; cuts those of them that another witness calls
+    /// dead. Who has left goes before who is still leaving, which may be taken back.
+    pub(super) fn let_the_leaving_go(&mut self, now: Instant) {
+        let least = self.rules.guard.min_servers;
+        let mut serving = self.serving();
+        for word in [Gossip::Left, Gossip::Leaving] {
+            for slot in self.slots.values_mut() {
+                let goes = slot.phase == Phase::In && slot.is_leaving() && slot.gossip == word;
+                if !goes {
+                    continue;
+                }
+                if slot.is_dead(&self.rules) {
+                    slot.heir = None;
+                    slot.enter(Phase::Leaving { shut: true }, now);
+                } else if slot.heir.is_none() && others(&serving, slot) >= least {
+                    serving.remove(&slot.place.addr);
+                    slot.drain(now);
+                } else if slot.heir.is_none() {
+                    slot.held = Some(Held::LastToLeave);
+                }
+            }
+        }
+    }
+
+    /// Drains whom no rule picks any more, within the budget and above the floor: a tag may be a slip, and one slip may
+    /// concern all.
+    pub(super) fn take_out_the_deselected(&mut self, now: Instant) {
+        let (budget, floor) = (self.budget(), self.floor());
+        let (used, limit) = (budget.used, budget.limit);
+        let (mut spare, mut serving) = (budget.spare(), self.serving());
+        for (name, slot) in &mut self.slots {
+            let goes = slot.phase == Phase::In && slot.is_deselected();
+            if !goes || slot.heir.is_some() || slot.is_dead(&self.rules) {
+                continue;
+            }
+            if spare == 0 {
+                slot.held = Some(Held::Deselected { used, limit });
+            } else if others(&serving, slot) < floor {
+                slot.held = Some(Held::LastDeselected);
+            } else {
+                spare -= 1;
+                serving.remove(&slot.place.addr);
+                let (place, at, agreed) = (slot.place, now, false);
+                self.ledger
+                    .insert(name.clone(), Removal { place, at, agreed });
+                slot.dismissed = Some(Dismissal::Deselection);
+                slot.drain(now);
+            }
+        }
+    }
+
+    /// Takes back as many as `min_servers` lacks, of those that went on gossip's word and answer the controller's probe.
+    pub(super) fn recall(&mut self, now: Instant) {
+        let least = self.rules.guard.min_servers;
+        let in_rotation = self.in_rotation().filter(|slot| slot.answers(&self.rules));
+        let answering: BTreeSet<_> = in_rotation.map(|slot| slot.place.addr).collect();
+        let mut lacking = least.saturating_sub(answering.len());
+        let taken = self.addresses();
+        for slot in self.slots.values_mut() {
+            let recallable =
+                slot.is_recallable(&self.rules) && !taken.contains_key(&slot.place.addr);
+            slot.missed = recallable && lacking > 0;
+            if slot.missed && slot.proof.good > 0 {
+                lacking -= 1;
+                slot.dismissed = None;
+                slot.let_in(now);
+            }
+        }
+    }
+}

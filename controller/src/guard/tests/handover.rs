@@ -1,0 +1,102 @@
+//! One web server under two names.
+
+use super::*;
+
+/// Servers of a worker that was there first, by names that no member has.
+fn running(names: &[&str]) -> Scene {
+    let mut scene = Scene::new(true);
+    for name in names {
+        scene.runs(name, Admin::Ready, Check::Up, 1);
+    }
+    scene.decide();
+    scene
+}
+
+fn line(scene: &mut Scene, name: &str) -> Option<Line> {
+    scene.decision(name).and_then(|decision| decision.line)
+}
+
+#[test]
+fn servers_under_other_names_are_taken_over_without_a_gap_and_drain() {
+    let mut scene = running(&["web1", "web2"]);
+    for (member, web) in [("d1", "web1"), ("d2", "web2")] {
+        scene.gossip_at(member, Gossip::Alive, addr(web), Wish::Ready);
+    }
+    for name in ["d1", "d2", "web1", "web2"] {
+        assert_eq!(line(&mut scene, name), Some(Line::Ready), "{name}");
+    }
+    let heir = Why::Replaced(ServerName::new("d1").unwrap());
+    assert_eq!(scene.decision("web1").unwrap().standing.why, heir);
+    scene.runs_at("d1", Admin::Ready, addr("web1"));
+    assert_eq!(scene.admin("web1"), Some(WantedAdmin::Drain));
+    assert_eq!(scene.state("web2"), "ready", "HAProxy does not run d2 yet");
+    scene.runs_at("d2", Admin::Ready, addr("web2"));
+    let decision = scene.decision("web2").unwrap();
+    assert_eq!(
+        (decision.line, decision.admin),
+        (None, Some(WantedAdmin::Drain))
+    );
+    let budget = scene.decide().budgets[&BackendName::new("b").unwrap()];
+    assert_eq!((budget.in_rotation, budget.used), (2, 0));
+    scene.runs("web1", Admin::Drain, Check::None, 0);
+    assert_eq!(scene.admin("web1"), None, "nobody is shut");
+}
+
+#[test]
+fn a_reload_that_lacks_the_new_name_brings_the_old_one_back() {
+    let mut scene = running(&["web1"]);
+    scene.gossip_at("d1", Gossip::Alive, addr("web1"), Wish::Ready);
+    scene.decide();
+    scene.runs_at("d1", Admin::Ready, addr("web1"));
+    assert_eq!(scene.state("web1"), "drain");
+    scene.gone_from_haproxy("d1");
+    scene.runs("web1", Admin::Ready, Check::Up, 0);
+    assert_eq!(scene.state("web1"), "ready");
+    scene.runs_at("d1", Admin::Ready, addr("web1"));
+    assert_eq!(scene.state("web1"), "drain");
+}
+
+#[test]
+fn a_dead_server_proves_nothing_for_the_member_at_its_address() {
+    let mut scene = running(&["web1", "web2"]);
+    scene.runs("web1", Admin::Ready, Check::Down, 0);
+    scene.gossip_at("d1", Gossip::Alive, addr("web1"), Wish::Ready);
+    scene.decide();
+    assert_eq!(scene.state("d1"), "waiting");
+    scene.probe("d1", Probed::Good);
+    assert_eq!(scene.state("d1"), "ready");
+}
+
+#[test]
+fn a_member_that_asks_for_maint_asks_for_its_web_server_under_the_old_name_too() {
+    let mut scene = running(&["web1", "web2"]);
+    scene.gossip_at("d1", Gossip::Alive, addr("web1"), Wish::Maint);
+    assert_eq!(scene.state("web1"), "drain");
+    assert_eq!(scene.state("d1"), "maint");
+}
+
+/// A node that is renamed leaves under the one name and joins under the other, and its web server goes on.
+#[test]
+fn the_only_server_may_be_renamed() {
+    let mut scene = Scene::in_rotation(true, &["s1"]);
+    scene.gossip("s1", Gossip::Left);
+    assert_eq!(scene.state("s1"), "ready");
+    scene.gossip_at("s9", Gossip::Alive, addr("s1"), Wish::Ready);
+    assert_eq!(scene.state("s9"), "ready");
+    assert_eq!(scene.state("s1"), "ready");
+    scene.runs_at("s9", Admin::Ready, addr("s1"));
+    assert_eq!(scene.state("s1"), "drain");
+    assert_eq!(scene.state("s9"), "ready");
+}
+
+#[test]
+fn of_two_members_at_one_address_one_takes_over() {
+    let mut scene = running(&["web1"]);
+    for member in ["d1", "d2"] {
+        scene.gossip_at(member, Gossip::Alive, addr("web1"), Wish::Ready);
+    }
+    assert_eq!(scene.state("d1"), "ready");
+    let decision = scene.decision("d2").unwrap();
+    let taken = Why::AddressTaken(ServerName::new("d1").unwrap());
+    assert_eq!((decision.line, decision.standing.why), (None, taken));
+}
