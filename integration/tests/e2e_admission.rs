@@ -125,8 +125,11 @@ fn a_request_in_flight_survives_the_leave_of_its_server() {
         let front = balancer.controller.front();
         let slow = tokio::spawn(integration::web::get(front, "/slow?ms=3000"));
         wait_for("the slow request", SOON, async || node.web.requests() == 1).await?;
+        let other = Node::start(lab, 2).await?;
+        other.join(&balancer.agent).await?;
+        balancer.serves(&["s1", "s2"]).await?;
         node.agent.begin_leave()?;
-        balancer.serves(&[]).await?;
+        balancer.serves(&["s2"]).await?;
         // As an application does that is told to stop: the running request is its last.
         node.web.stop_listening();
         assert!(

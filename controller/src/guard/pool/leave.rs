@@ -10,8 +10,9 @@ use crate::guard::slot::{Dismissal, Phase};
 use crate::model::Gossip;
 
 impl Pool {
-    /// Drains who leaves or has left, as long as `min_servers` others serve; cuts those of them that another witness calls
-    /// dead. Who has left goes before who is still leaving, which may be taken back.
+    /// Drains who leaves or has left, as long as `min_servers` others serve, and whoever of them another witness calls dead:
+    /// it may only have closed its listener, and finish what it has begun. Who has left goes before who is still leaving,
+    /// which may be taken back.
     pub(super) fn let_the_leaving_go(&mut self, now: Instant) {
         let least = self.rules.guard.min_servers;
         let mut serving = self.serving();
@@ -23,7 +24,7 @@ impl Pool {
                 }
                 if slot.is_dead(&self.rules) {
                     slot.heir = None;
-                    slot.enter(Phase::Leaving { shut: true }, now);
+                    slot.drain(now);
                 } else if slot.heir.is_none() && others(&serving, slot) >= least {
                     serving.remove(&slot.place.addr);
                     slot.drain(now);

@@ -45,12 +45,15 @@ fn the_last_server_that_answers_stays_though_it_has_left_and_goes_when_another_s
 }
 
 #[test]
-fn a_last_server_that_has_left_and_stops_answering_is_cut() {
+fn a_last_server_that_has_left_and_stops_answering_goes_when_its_requests_are_done() {
     let mut scene = Scene::in_rotation(true, &["s1"]);
     scene.gossip("s1", Gossip::Left);
-    scene.runs("s1", Admin::Ready, Check::Down, 0);
-    assert_eq!(scene.admin("s1"), Some(WantedAdmin::Cut));
+    scene.runs("s1", Admin::Ready, Check::Down, 1);
+    assert_eq!(scene.admin("s1"), Some(WantedAdmin::Drain));
+    scene.runs("s1", Admin::Drain, Check::None, 1);
+    assert_eq!(scene.admin("s1"), Some(WantedAdmin::Drain));
     scene.gone_from_haproxy("s1");
+    scene.decide();
     assert_eq!(scene.state("s1"), "unknown");
 }
 
@@ -66,7 +69,7 @@ fn without_a_check_the_last_that_leaves_is_watched_by_probes() {
     scene.probe("s1", Probed::Good);
     assert_eq!(scene.state("s1"), "ready");
     scene.probe("s1", Probed::Refused);
-    assert_eq!(scene.admin("s1"), Some(WantedAdmin::Cut));
+    assert_eq!(scene.admin("s1"), Some(WantedAdmin::Drain));
 }
 
 #[test]
