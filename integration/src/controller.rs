@@ -16,6 +16,8 @@ use crate::lab::Lab;
 use crate::process::{self, Memory, Process};
 use crate::wait::wait_for;
 
+/// Where the binaries are, for the harness; the controller would take it for one of its settings.
+const BIN_DIR: &str = "SERF_HAPROXY_BIN_DIR";
 const EXIT: Duration = Duration::from_secs(10);
 
 /// The configuration of a controller, its binary not started yet.
@@ -206,6 +208,7 @@ impl ControllerOptions {
     fn command(&self, subcommand: &str) -> Result<Command> {
         let mut command = Command::new(binary("serf-haproxy")?);
         command.arg(subcommand).arg("-c").arg(self.path());
+        command.env_remove(BIN_DIR);
         Ok(command)
     }
 
@@ -484,7 +487,7 @@ impl Status {
 /// # Errors
 /// When it has not been built.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let dir = match std::env::var_os("SERF_HAPROXY_BIN_DIR") {
+    let dir = match std::env::var_os(BIN_DIR) {
         Some(dir) => PathBuf::from(dir),
         None => {
             let own = std::env::current_exe().context("where am I?")?;

@@ -30,6 +30,8 @@ pub struct Stage {
     pub controller: Controller,
     /// The web servers, all listening.
     pub webs: Vec<Web>,
+    /// Servers of the template's own that serve beside them.
+    pub fixed: Vec<String>,
 }
 
 impl Stage {
@@ -55,8 +57,22 @@ impl Stage {
         webs: u8,
         configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
     ) -> Result<Self> {
+        Self::start_beside(lab, kind, webs, &[], configure).await
+    }
+
+    /// The same with a template that has servers of its own in the backend.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start_beside(
+        lab: &Lab,
+        kind: HaproxyKind,
+        webs: u8,
+        fixed: &[&str],
+        configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
+    ) -> Result<Self> {
         let haproxy = Haproxy::prepare(lab, kind).await?;
-        Self::start_with(lab, haproxy, webs, configure).await
+        Self::start_with(lab, haproxy, webs, fixed, configure).await
     }
 
     /// The same with HAProxy's file in another directory.
@@ -65,13 +81,14 @@ impl Stage {
     /// When something does not start.
     pub async fn start_in(lab: &Lab, dir: &Path, webs: u8) -> Result<Self> {
         let haproxy = Haproxy::prepare_in(dir, HaproxyKind::Host).await?;
-        Self::start_with(lab, haproxy, webs, |options| options).await
+        Self::start_with(lab, haproxy, webs, &[], |options| options).await
     }
 
     async fn start_with(
         lab: &Lab,
         mut haproxy: Haproxy,
         webs: u8,
+        fixed: &[&str],
         configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
     ) -> Result<Self> {
         let agent = FakeAgent::on(lab, "balancer", BALANCER).start()?;
@@ -87,6 +104,7 @@ impl Stage {
             haproxy,
             controller,
             webs: Vec::new(),
+            fixed: fixed.iter().map(ToString::to_string).collect(),
         };
         for number in 1..=webs {
             stage.add(lab, number)?;
@@ -123,12 +141,13 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until all web servers, and nobody else, get requests.
+    /// Waits until all web servers, and nobody else but the template's own, get requests.
     ///
     /// # Errors
     /// When they do not soon.
     pub async fn serves_all(&self) -> Result<()> {
-        let names: Vec<&str> = self.names().collect();
+        let fixed = self.fixed.iter().map(String::as_str);
+        let names: Vec<&str> = self.names().chain(fixed).collect();
         self.haproxy.serves("nodes", &names, SOON).await
     }
 
