@@ -12,6 +12,7 @@ use crate::haproxy::process::{self, ProcessError};
 use crate::haproxy::promise::{Breach, Cause, breaches};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::model::{BackendName, Model, Quarantine};
+use crate::others::Others;
 use crate::plan::{Obstacle, OtherFile, classify};
 use crate::preview::{PreviewError, preview_text};
 use crate::reconcile::Design;
@@ -86,7 +87,10 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
     let findings = design.renderer.audit(config)?;
     let (rendered, model) = preview_text(config).await?;
     let version = version(config).await;
-    let text = design.scope.read(&rendered.text);
+    let others = Others::now(&config.haproxy.files);
+    let unseen = others.problem();
+    let scope = design.scope.with_files(others.files);
+    let text = scope.read(&rendered.text);
     let mut report = Report {
         template: findings
             .iter()
@@ -95,7 +99,8 @@ pub async fn check(config: &Config) -> Result<Report, CheckError> {
         file: Vec::new(),
         warnings: [
             own_places(&model),
-            promises(&design, design.scope.files(), &rendered)?,
+            promises(&design, scope.files(), &rendered)?,
+            unseen.into_iter().collect(),
         ]
         .concat(),
         version,

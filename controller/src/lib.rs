@@ -14,6 +14,7 @@ pub mod haproxy;
 pub mod here;
 pub mod history;
 pub mod model;
+mod others;
 pub mod pace;
 pub mod plan;
 pub mod preview;

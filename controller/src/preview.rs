@@ -16,6 +16,7 @@ use crate::haproxy::runtime::{RuntimeApi, State};
 use crate::haproxy::{AddedOptions, RunningServers, Version};
 use crate::here;
 use crate::model::Model;
+use crate::others::Others;
 use crate::plan::{ConfigText, Input, Plan, Scope, WantedAdmins, plan};
 use crate::reconcile::{Design, RunError, agents, restore, servers_before};
 use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
@@ -100,13 +101,22 @@ impl View {
             .await?;
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
         let snapshot = ask_agents(config, known).await?;
-        let own = on_disk.as_deref().map(listeners).unwrap_or_default();
         let addresses = here::addresses().map_err(PreviewError::Addresses)?;
+        let running = RuntimeApi::new(&config.haproxy.stats_socket)
+            .read(true)
+            .await;
+        let worker = running.as_ref().ok().map(|running| &running.worker);
+        let others = match worker {
+            Some(worker) => Others::of(&config.haproxy.files, worker, &state, unix_secs()),
+            None => Others::now(&config.haproxy.files),
+        };
+        let scope = &design.scope.with_files(others.files);
+        let texts = on_disk.as_deref().into_iter().chain(scope.other_texts());
+        let own: Vec<_> = texts.flat_map(listeners).collect();
         let defaults = design.defaults(&snapshot, &addresses, &own);
         let model = select(&snapshot, &config.backends, &defaults);
         let now = Instant::now();
         let mut guard = Guard::new(design.rules());
-        let scope = &design.scope;
         let read = |text: &String| scope.read(text);
         for (key, place) in servers_before(&memory.in_rotation, on_disk.as_ref().map(read).as_ref())
         {
@@ -115,9 +125,6 @@ impl View {
         restore(&mut guard, &memory, &Epoch::now());
         guard.forget(scope.fixed_servers());
         guard.hear(&model, now);
-        let running = RuntimeApi::new(&config.haproxy.stats_socket)
-            .read(true)
-            .await;
         let edited = on_disk
             .as_ref()
             .is_some_and(|text| Stamp::genuine(text).is_none());
@@ -162,10 +169,7 @@ impl Running {
     /// `edited` says that the file holds another hand's text, which a worker that nobody remembers may have loaded.
     fn new(read: State, scope: &Scope, state: &StateDir, edited: bool) -> Self {
         let State { worker, servers } = read;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        let saved = state.load_added(&worker, now);
+        let saved = state.load_added(&worker, unix_secs());
         let known = saved.is_some() || !edited;
         let stamp = worker.stamp.as_ref().filter(|_| known);
         let text = stamp.and_then(|stamp| state.load_text(stamp));
@@ -179,6 +183,12 @@ impl Running {
         scope.retain(&mut running.servers, started_with, &running.added);
         running
     }
+}
+
+fn unix_secs() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The members as the first agent that answers lists them; as known where none does.

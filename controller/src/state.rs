@@ -2,7 +2,8 @@
 //!
 //! It holds the lock (one controller a directory), the members last seen, the servers in rotation and those that were
 //! taken out without intent, the history, the texts that
-//! a worker may have started with, by stamp, and the options of the servers that were added to the running worker.
+//! a worker may have started with, by stamp, what the running worker has read in other files, and the options of the
+//! servers that were added to it.
 //! Everything in it can be lost without harm to traffic: what is missing costs a reload or a probe, never a server.
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use serf_rpc::{Entry, Member, MemberStatus, Presence};
 
 use crate::haproxy::{AddedOptions, Stamp, Worker};
 use crate::model::{BackendName, Gossip, Key, Place, ServerName, Weight};
+
+mod others;
 
 /// Texts kept, newest first; the running worker's own is always among them.
 const TEXTS: usize = 16;

@@ -81,6 +81,8 @@ fn host_version() -> Option<u32> {
 pub struct Haproxy {
     kind: HaproxyKind,
     dir: PathBuf,
+    /// Files and directories that it reads before its own.
+    before: Vec<PathBuf>,
     container: Option<Container>,
     /// The process, or in a container the client that waits for it.
     process: Option<Process>,
@@ -107,9 +109,17 @@ impl Haproxy {
         Ok(Self {
             kind,
             dir: dir.to_owned(),
+            before: Vec::new(),
             container,
             process: None,
         })
+    }
+
+    /// Lets it read another file or directory before its own.
+    #[must_use]
+    pub fn after(mut self, path: PathBuf) -> Self {
+        self.before.push(path);
+        self
     }
 
     /// Which kind it is.
@@ -145,8 +155,14 @@ impl Haproxy {
         };
         program
             .into_iter()
-            .chain(["-c", "-f", "{path}"])
             .map(str::to_owned)
+            .chain(["-c".to_owned()])
+            .chain(
+                self.before
+                    .iter()
+                    .flat_map(|path| ["-f".to_owned(), path.display().to_string()]),
+            )
+            .chain(["-f", "{path}"].map(str::to_owned))
             .collect()
     }
 
@@ -158,7 +174,12 @@ impl Haproxy {
         self.kill().await?;
         let _ = std::fs::remove_file(self.pid_file());
         let script = format!(
-            "echo $$ > {pid}; exec haproxy -W -S {master} -f {config}",
+            "echo $$ > {pid}; exec haproxy -W -S {master}{before} -f {config}",
+            before = self
+                .before
+                .iter()
+                .map(|path| format!(" -f {}", path.display()))
+                .collect::<String>(),
             pid = self.pid_file().display(),
             master = self.master_socket().display(),
             config = self.config().display(),

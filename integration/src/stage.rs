@@ -84,7 +84,11 @@ impl Stage {
         Self::start_with(lab, haproxy, webs, &[], |options| options).await
     }
 
-    async fn start_with(
+    /// The same with a HAProxy that has been prepared.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start_with(
         lab: &Lab,
         mut haproxy: Haproxy,
         webs: u8,

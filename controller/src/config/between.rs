@@ -12,6 +12,7 @@ pub(super) fn check(config: &Config, root: &Section<'_>) {
     frontend(config, root);
     drains(config, root);
     files(config, root);
+    other_files(config, root);
     if config.debounce.quiet > config.debounce.max_wait {
         root.section("debounce").complain(
             "quiet",
@@ -129,6 +130,30 @@ fn drains(config: &Config, root: &Section<'_>) {
             own.complain("timeout", message.clone());
         } else if !std::mem::replace(&mut blamed, true) {
             global.complain("timeout", message.clone());
+        }
+    }
+}
+
+fn other_files(config: &Config, root: &Section<'_>) {
+    let section = root.section("haproxy");
+    let key = if section.has("files") {
+        "files"
+    } else {
+        "check_command"
+    };
+    let ours = config.haproxy.config.as_path();
+    for file in &config.haproxy.files {
+        let path = file.display();
+        if file == ours {
+            section.complain(
+                key,
+                format!("{path} is the file that is written; leave it out"),
+            );
+        } else if ours.parent() == Some(file) {
+            let message = format!(
+                "{path} holds the file that is written; name the files before it one by one"
+            );
+            section.complain(key, message);
         }
     }
 }

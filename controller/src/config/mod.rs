@@ -7,6 +7,7 @@
 mod between;
 mod check;
 mod error;
+mod loaded;
 mod read;
 mod settings;
 mod source;

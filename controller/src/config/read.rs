@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::check;
 use super::error::{Complaint, Fault, Place};
+use super::loaded;
 use super::source::{self, Section, Source};
 use super::value;
 use super::{
@@ -86,6 +87,8 @@ fn serf(section: Section<'_>) -> Serf {
 
 fn haproxy(section: Section<'_>) -> Haproxy {
     let default = Haproxy::default();
+    let files = section.get("files", value::paths);
+    let check_command = section.get("check_command", value::check_command);
     let haproxy = Haproxy {
         config: section.get("config", value::path).unwrap_or(default.config),
         template: section.get("template", value::path),
@@ -93,9 +96,12 @@ fn haproxy(section: Section<'_>) -> Haproxy {
             .get("stats_socket", value::printed_path)
             .unwrap_or(default.stats_socket),
         reload: reload_way(&section),
-        check_command: section
-            .get("check_command", value::check_command)
-            .unwrap_or(default.check_command),
+        files: files.clone().unwrap_or_else(|| {
+            let command = check_command.as_deref();
+            loaded::files(command.unwrap_or_default())
+        }),
+        check_command: check_command
+            .unwrap_or_else(|| loaded::check_command(&files.unwrap_or_default())),
         user: section.get("user", value::account),
         group: section.get("group", value::account),
         hard_stop_after: section

@@ -71,6 +71,8 @@ pub struct Haproxy {
     pub stats_socket: PathBuf,
     /// How a reload is asked for.
     pub reload: ReloadWay,
+    /// Files and directories that HAProxy reads before ours, in that order: somebody else's, never written.
+    pub files: Vec<PathBuf>,
     /// The command that judges a file, `{path}` standing for it.
     pub check_command: Vec<String>,
     /// The user that the built-in template lets HAProxy run as; none keeps the one it was started by.
@@ -303,9 +305,8 @@ impl Default for Haproxy {
             template: None,
             stats_socket: "/run/haproxy/admin.sock".into(),
             reload: ReloadWay::default(),
-            check_command: ["haproxy", "-c", "-f", "{path}"]
-                .map(str::to_owned)
-                .to_vec(),
+            files: Vec::new(),
+            check_command: super::loaded::check_command(&[]),
             user: None,
             group: None,
             hard_stop_after: Duration::from_secs(30),

@@ -297,6 +297,41 @@ fn an_error_of_syntax_is_told_with_its_place() {
 }
 
 #[test]
+fn the_files_before_ours_are_named_by_a_key_or_by_the_check_command() {
+    let haproxy = |lines: &str| {
+        load(&format!("[haproxy]\n{lines}\n{SMALL}"))
+            .unwrap()
+            .haproxy
+    };
+    let key = haproxy("files = [\"/a.cfg\", \"/b.d\"]");
+    let command = haproxy(
+        "check_command = [\"haproxy\", \"-c\", \"-f\", \"/a.cfg\", \"-f\", \"/b.d\", \"-f\", \"{path}\"]",
+    );
+    assert_eq!(key, command);
+    assert_eq!(key.files, ["/a.cfg", "/b.d"].map(std::path::PathBuf::from));
+    let both = haproxy("files = \"/a.cfg\"\ncheck_command = [\"check\", \"{path}\"]");
+    assert_eq!((both.files.len(), both.check_command.len()), (1, 2));
+}
+
+#[test]
+fn a_file_before_ours_is_not_ours() {
+    let said = |lines: &str| complaints(&format!("[haproxy]\n{lines}\n{SMALL}"));
+    assert_eq!(
+        said("files = \"/etc/haproxy/haproxy.cfg\""),
+        ["2:9: haproxy.files: /etc/haproxy/haproxy.cfg is the file that is written; leave it out"]
+    );
+    let command =
+        "check_command = [\"haproxy\", \"-c\", \"-f\", \"/etc/haproxy\", \"-f\", \"{path}\"]";
+    assert_eq!(
+        said(command),
+        [
+            "2:17: haproxy.check_command: /etc/haproxy holds the file that is written; name the files before it one by one"
+        ]
+    );
+    assert!(said("files = [\"base.cfg\"]")[0].contains("not an absolute path"));
+}
+
+#[test]
 fn one_way_to_reload_is_enough() {
     let text = format!("[haproxy]\nmaster_socket = \"/m\"\nreload_command = [\"r\"]\n{SMALL}");
     assert_eq!(

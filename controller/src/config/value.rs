@@ -121,6 +121,11 @@ pub(super) fn path(value: &Value<'_>) -> Result<PathBuf, Fault> {
     Ok(PathBuf::from(text))
 }
 
+/// Absolute paths.
+pub(super) fn paths(value: &Value<'_>) -> Result<Vec<PathBuf>, Fault> {
+    value.list().iter().map(path).collect()
+}
+
 /// An absolute path that is printed into HAProxy's configuration.
 pub(super) fn printed_path(value: &Value<'_>) -> Result<PathBuf, Fault> {
     let path = path(value)?;

@@ -5,6 +5,7 @@
 //!
 //! Source: HAProxy's Management Guide, section 4 "Stopping and restarting HAProxy".
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -33,6 +34,8 @@ const LAST: Duration = Duration::from_secs(2);
 pub struct Supervised {
     /// The program.
     pub program: PathBuf,
+    /// Files that it reads before its configuration file.
+    pub files: Vec<PathBuf>,
     /// Its configuration file; nothing starts before it is there.
     pub config: PathBuf,
     /// Where its master listens, for reloads.
@@ -119,10 +122,11 @@ impl Supervised {
             sleep(LOOK).await;
         }
         let socket = self.socket_argument();
+        let files = self.files.iter().chain([&self.config]);
         let mut command = Command::new(&self.program);
         command
-            .args(["-W", "-S", &socket, "-f"])
-            .arg(&self.config)
+            .args(["-W", "-S", &socket])
+            .args(files.flat_map(|file| [OsStr::new("-f"), file.as_os_str()]))
             .stdin(Stdio::null())
             .process_group(0);
         let child = command.spawn()?;

@@ -82,6 +82,12 @@ impl Scope {
         &self.files
     }
 
+    /// The texts of the other files, of those that can be seen.
+    pub fn other_texts(&self) -> impl Iterator<Item = &str> {
+        let files = self.files.iter();
+        files.filter_map(|file| file.text.as_deref())
+    }
+
     /// Reads a text. Never fails: what cannot be read is compared as it is.
     ///
     /// A `description serf-haproxy <stamp>` in `global` reads the same with any stamp and without one.

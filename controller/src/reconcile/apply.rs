@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::haproxy::listen::listeners;
 use crate::haproxy::runtime::{Executed, RuntimeError, State};
 use crate::haproxy::{Stamp, Worker};
 use crate::model::Key;
+use crate::others::Others;
 use crate::plan::{
-    Action, ConfigText, Input, ReloadReason, Step, WantedAdmins, plan, wants_probe, wants_stat,
+    Action, ConfigText, Input, OtherFile, ReloadReason, Step, WantedAdmins, plan, wants_probe,
+    wants_stat,
 };
 
 use super::drift::{REPAIRS, Verdict};
@@ -24,8 +27,8 @@ impl Reconciler {
                 self.problems.clear("haproxy");
                 self.notice(&state.worker).await;
                 let running = self.text_of(&state.worker);
-                let scope = &self.design.scope;
-                scope.retain(&mut state.servers, running.as_deref(), &self.added);
+                self.scope
+                    .retain(&mut state.servers, running.as_deref(), &self.added);
                 self.agents.read(&state.worker, &mut state.servers);
                 self.guard.read(&state.servers, Instant::now());
                 Some(state)
@@ -53,6 +56,7 @@ impl Reconciler {
         if !self.worker.as_ref().is_some_and(is_same) {
             self.accepts_add.clear();
             self.refusals = 0;
+            self.look_at_others(worker);
         }
         self.last_worker = Some(worker.clone());
         self.worker = Some(worker.clone());
@@ -87,6 +91,38 @@ impl Reconciler {
         };
         let ours = self.on_disk.as_ref().filter(|on_disk| on_disk.is_ours());
         ours.is_none_or(|ours| *text != *ours.text) && Stamp::genuine(&text).is_none()
+    }
+
+    /// Takes what this worker has read in the other files.
+    pub(super) fn look_at_others(&mut self, worker: &Worker) {
+        let named = &self.design.config.haproxy.files;
+        let now = unix_secs();
+        let others = Others::of(named, worker, &self.state, now);
+        match others.problem() {
+            Some(problem) => self.problems.set("other files", problem),
+            None => self.problems.clear("other files"),
+        }
+        if !named.is_empty()
+            && let Err(error) = self.state.save_others(worker, now, named, &others.files)
+        {
+            self.problems.set("state", chain(&error));
+        }
+        self.take_scope(others.files);
+    }
+
+    /// Reads all texts anew where something else counts as theirs, or they inherit from something else.
+    pub(super) fn take_scope(&mut self, files: impl Into<Arc<[OtherFile]>>) {
+        let scope = self.design.scope.with_files(files);
+        if scope == self.scope {
+            return;
+        }
+        self.scope = scope;
+        self.elsewhere = self.scope.other_texts().flat_map(listeners).collect();
+        self.texts.clear();
+        let wanted = self.wanted.as_mut().map(|wanted| &mut wanted.text);
+        for text in self.on_disk.as_mut().into_iter().chain(wanted) {
+            text.parsed = Arc::new(self.scope.read(&text.text));
+        }
     }
 
     /// Plans, and executes the steps that go through the Runtime API.
@@ -275,7 +311,7 @@ impl Reconciler {
         if let Some(text) = self.texts.get(stamp) {
             return Some(Arc::clone(text));
         }
-        let text = Arc::new(self.design.scope.read(&self.state.load_text(stamp)?));
+        let text = Arc::new(self.scope.read(&self.state.load_text(stamp)?));
         self.texts.insert(stamp.clone(), Arc::clone(&text));
         Some(text)
     }

@@ -48,9 +48,8 @@ impl Reconciler {
         if let Some(text) = &self.on_disk {
             self.listeners.read(&text.text);
         }
-        let defaults =
-            self.design
-                .defaults(&self.snapshot, &self.addresses, self.listeners.of_text());
+        let own = [self.listeners.of_text(), &self.elsewhere].concat();
+        let defaults = self.design.defaults(&self.snapshot, &self.addresses, &own);
         self.model = select(&self.snapshot, &self.design.config.backends, &defaults);
         self.guard.hear(&self.model, Instant::now());
     }
@@ -175,7 +174,7 @@ impl Reconciler {
                 let text = Text {
                     stamp: rendered.stamp.clone(),
                     text: rendered.text.as_str().into(),
-                    parsed: Arc::new(self.design.scope.read(&rendered.text)),
+                    parsed: Arc::new(self.scope.read(&rendered.text)),
                 };
                 self.wanted = Some(Wanted {
                     servers,

@@ -12,6 +12,7 @@ use crate::guard::Rules;
 use crate::haproxy::listen::listeners;
 use crate::here::{Here, Listener, On, What};
 use crate::model::BackendName;
+use crate::others::Others;
 use crate::pace::Quiet;
 use crate::plan::Scope;
 use crate::render::{Renderer, Servers, TemplateError};
@@ -44,8 +45,10 @@ impl Design {
         let bare = renderer.render(&config, &Servers::new());
         let bare = bare.map(|bare| bare.text).unwrap_or_default();
         let scope = Scope::new(config.backends.iter().map(|backend| &backend.name), &bare);
+        let others = Others::now(&config.haproxy.files);
+        let beside = scope.with_files(others.files);
         Ok(Self {
-            admissions: admissions(&config, &renderer, &scope),
+            admissions: admissions(&config, &renderer, &beside),
             scope,
             listeners: own_listeners(&config, &bare),
             config: Arc::new(config),
@@ -102,7 +105,7 @@ impl Design {
     }
 
     /// What holds for members of every backend that says nothing else; with the addresses of this host, and what the
-    /// file on the disk listens on.
+    /// file on the disk and the others listen on.
     pub(crate) fn defaults(
         &self,
         snapshot: &Snapshot,

@@ -43,7 +43,7 @@ use crate::haproxy::{AddedOptions, OldWorker, Stamp, Worker};
 use crate::history::History;
 use crate::model::{BackendName, Key, Model, Place};
 use crate::pace::Pace;
-use crate::plan::{ConfigText, Plan};
+use crate::plan::{ConfigText, Plan, Scope};
 use crate::probe::{Found, Prober};
 use crate::readiness::Readiness;
 use crate::render::{Rendered, Servers, TemplateError};
@@ -327,6 +327,8 @@ struct Reconciler {
     options: RunOptions,
     /// The config and template in force.
     design: Design,
+    /// The design's, beside what HAProxy has read of other files.
+    scope: Scope,
     /// The ones before, until the new ones have proven themselves.
     fallback: Option<Design>,
     watcher: Watcher,
@@ -339,6 +341,8 @@ struct Reconciler {
     addresses: BTreeSet<IpAddr>,
     /// Of the text on the disk.
     listeners: Listeners,
+    /// What the other files of the configuration have HAProxy listen on.
+    elsewhere: Vec<crate::here::Listener>,
     model: Model,
     guard: Guard,
     decisions: Decisions,

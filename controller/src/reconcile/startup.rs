@@ -16,11 +16,12 @@ use crate::epoch::Epoch;
 use crate::guard::{Guard, Removal, Word};
 use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, Owner};
-use crate::haproxy::listen::Listeners;
+use crate::haproxy::listen::{Listeners, listeners};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::{Supervised, Supervisor};
 use crate::history::History;
 use crate::model::{Key, Model, Place};
+use crate::others::Others;
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan, Scope};
 use crate::probe::Prober;
@@ -46,7 +47,9 @@ pub(super) async fn start(
     let config = Arc::clone(&design.config);
     let state = StateDir::open(&config.state.dir)?;
     let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);
-    let on_disk = own_file(&mut file, options.adopt, &design.scope).await?;
+    let others = Others::now(&config.haproxy.files);
+    let scope = design.scope.with_files(others.files);
+    let on_disk = own_file(&mut file, options.adopt, &scope).await?;
     let saved = state.load_memory();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
     let watcher = watch(&config, snapshot.clone())?;
@@ -71,6 +74,8 @@ pub(super) async fn start(
         next_drift: now + config.drift.interval,
         options,
         design,
+        elsewhere: scope.other_texts().flat_map(listeners).collect(),
+        scope,
         fallback: None,
         watcher,
         snapshot: Arc::new(snapshot),
@@ -143,6 +148,7 @@ impl Reconciler {
         let program = check.filter(|program| program.ends_with("haproxy"));
         self.supervisor = Some(Supervisor::start(Supervised {
             program: program.unwrap_or_else(|| "haproxy".into()),
+            files: settings.files.clone(),
             config: settings.config.clone(),
             master_socket: self.state.master_socket(),
             pid_file: self.state.pid_file(),

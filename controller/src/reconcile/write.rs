@@ -8,11 +8,12 @@ use tokio::task::JoinError;
 use crate::config::{Config, ReloadWay};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::{Stamp, reload};
+use crate::others::Others;
 use crate::plan::ReloadReason;
 
 use super::culprit::Search;
 use super::job::{self, Done, Job, JobError, ReloadJob};
-use super::{Design, Gossip, Reconciler, chain, startup};
+use super::{Design, Gossip, Reconciler, Text, chain, startup};
 
 /// How long the loop waits for HAProxy's master to count its workers, and then for those to count their sessions.
 const MASTER_WAIT: Duration = Duration::from_millis(50);
@@ -89,10 +90,17 @@ impl Reconciler {
                 .stamp
                 .as_ref()
                 .filter(|_| self.loaded.is_known(&before))
-                .and_then(|stamp| self.state.load_text(stamp)),
+                .and_then(|stamp| self.state.load_text(stamp))
+                .map(|text| self.after_others(&text)),
             before,
             timeout: config.reload.timeout,
         })
+    }
+
+    /// All that a worker has read which has read this text.
+    fn after_others(&self, text: &str) -> String {
+        let all: Vec<&str> = self.scope.other_texts().chain([text]).collect();
+        all.join("\n")
     }
 
     /// When the next reload may come; none if there was none yet.
@@ -132,7 +140,11 @@ impl Reconciler {
         };
         if written {
             self.counters.writes += 1;
-            self.on_disk = Some(job.text.clone());
+            let parsed = Arc::new(self.scope.read(&job.text.text));
+            self.on_disk = Some(Text {
+                parsed,
+                ..job.text.clone()
+            });
             self.valid = job.search.wanted.clone();
         }
         if replaced_edit {
@@ -333,14 +345,14 @@ impl Reconciler {
         let config = Arc::clone(&self.design.config);
         self.guard.set_rules(self.design.rules());
         self.guard.forget(self.design.scope.fixed_servers());
-        self.texts.clear();
-        if let Some(on_disk) = &mut self.on_disk {
-            on_disk.parsed = Arc::new(self.design.scope.read(&on_disk.text));
-        }
         self.additions.set_quiet(self.design.quiet());
         self.writes.set_quiet(self.design.quiet());
         self.runtime = RuntimeApi::new(config.haproxy.stats_socket.clone());
         self.wanted = None;
+        match self.worker.clone() {
+            Some(worker) => self.look_at_others(&worker),
+            None => self.take_scope(Others::now(&config.haproxy.files).files),
+        }
         self.culprits.clear();
         self.write_retry.succeeded();
         self.select();
