@@ -10,13 +10,13 @@ use crate::haproxy::complaint::Level;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::process::{self, ProcessError};
 use crate::haproxy::promise::{Breach, Cause, breaches};
-use crate::haproxy::runtime::RuntimeApi;
 use crate::model::{BackendName, Model, Quarantine};
 use crate::others::Others;
 use crate::plan::{Obstacle, OtherFile, classify};
 use crate::preview::{PreviewError, preview_text};
-use crate::reconcile::Design;
+use crate::reconcile::{Design, runtime_api};
 use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
+use crate::state::StateDir;
 
 /// How long `haproxy -v` may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -205,7 +205,8 @@ async fn judge(
 
 /// The version that runs, or else that of the program that checks.
 async fn version(config: &Config) -> Version {
-    if let Ok(worker) = RuntimeApi::new(&config.haproxy.stats_socket).worker().await {
+    let state = StateDir::peek(&config.state.dir);
+    if let Ok(worker) = runtime_api(config, &state).worker().await {
         return worker.version;
     }
     let Some(program) = config.haproxy.check_command.first() else {

@@ -12,13 +12,13 @@ use crate::guard::Guard;
 use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::listen::listeners;
-use crate::haproxy::runtime::{RuntimeApi, State};
+use crate::haproxy::runtime::State;
 use crate::haproxy::{AddedOptions, RunningServers, Version};
 use crate::here;
 use crate::model::Model;
 use crate::others::Others;
 use crate::plan::{ConfigText, Input, Plan, Scope, WantedAdmins, plan};
-use crate::reconcile::{Design, RunError, agents, restore, servers_before};
+use crate::reconcile::{Design, RunError, agents, restore, runtime_api, servers_before};
 use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
 use crate::select::select;
 use crate::state::StateDir;
@@ -102,9 +102,7 @@ impl View {
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
         let snapshot = ask_agents(config, known).await?;
         let addresses = here::addresses().map_err(PreviewError::Addresses)?;
-        let running = RuntimeApi::new(&config.haproxy.stats_socket)
-            .read(true)
-            .await;
+        let running = runtime_api(config, &state).read(true).await;
         let worker = running.as_ref().ok().map(|running| &running.worker);
         let others = match worker {
             Some(worker) => Others::of(&config.haproxy.files, worker, &state, unix_secs()),

@@ -228,6 +228,12 @@ impl StateDir {
         self.save("added.json", &SavedAdded { worker, servers })
     }
 
+    /// The process id of the worker that was last known.
+    pub fn remembered_pid(&self) -> Option<u32> {
+        let saved: SavedAdded = self.load("added.json")?;
+        Some(saved.worker.pid)
+    }
+
     /// Where the master of a HAProxy of our own listens.
     pub fn master_socket(&self) -> PathBuf {
         self.dir.join("master.sock")

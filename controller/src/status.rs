@@ -120,7 +120,8 @@ pub struct Backend {
 /// A server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// `ready`, `waiting`, `drain`, `maint`, `leaving` or `out`.
+    /// `ready`, `pending`, `waiting`, `drain`, `maint`, `leaving` or `out`. One that is pending is to be ready, and
+    /// HAProxy was not read to have it so.
     pub state: String,
     /// Why.
     pub why: String,

@@ -187,6 +187,12 @@ impl Tail {
     }
 }
 
+/// Whether a process with this id runs, as far as can be seen from here, and is called `haproxy`.
+pub fn is_haproxy(pid: u32) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.is_ok_and(|name| name.trim_end() == "haproxy")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,7 +153,7 @@ async fn failed_reloads(master: &RuntimeApi) -> Result<u32, RuntimeError> {
 
 /// What the master says of itself and its workers; without `quit` it keeps the connection open.
 pub async fn show_proc(master: &RuntimeApi) -> Result<Master, RuntimeError> {
-    let reply = ask_once(master, "show proc;quit\n").await?;
+    let reply = ask_once(master.door(), "show proc;quit\n").await?;
     Ok(reply::master(&reply)?)
 }
 
@@ -175,7 +175,7 @@ pub async fn old_workers(
         let question = format!("@!{pid} show info;quit\n");
         let reply = async {
             let worth_it = workers.len() < OLD_WORKERS;
-            let asking = worth_it.then(|| timeout_at(ends, ask_once(&asked, &question)))?;
+            let asking = worth_it.then(|| timeout_at(ends, ask_once(asked.door(), &question)))?;
             asking.await.ok()?.ok()
         };
         let sessions = reply
@@ -189,7 +189,7 @@ pub async fn old_workers(
 /// HAProxy 2.6 closes the connection without a word, later versions answer `Success=1` or `Success=0` when they are done,
 /// with what they printed meanwhile.
 async fn trigger(master: &RuntimeApi) -> Result<(), ReloadError> {
-    match ask_once(master, "reload\n").await {
+    match ask_once(master.door(), "reload\n").await {
         Ok(reply) if reply.starts_with("Success=0") => Err(ReloadError::Failed {
             complaints: complaints(&reply),
         }),
@@ -211,6 +211,7 @@ impl Watch<'_> {
     /// Looks at the worker, and at the master's count of failures where it is known, until one says how it ended.
     async fn wait(&self, master: Option<(&RuntimeApi, u32)>) -> Result<Worker, ReloadError> {
         let ends = self.started + self.timeout;
+        self.api.forget();
         let mut other: Option<Instant> = None;
         let mut last = None;
         let mut pause = PAUSE.start;

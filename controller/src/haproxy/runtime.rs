@@ -2,19 +2,25 @@
 //!
 //! Every call opens a fresh connection, for one that is open stays with the old worker after a reload and answers as if
 //! nothing had happened.
+//!
+//! Where HAProxy's master has a socket that we know, it is the other way to the worker, for as long as the stats socket does
+//! not answer: see [`RuntimeApi::master`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::command::{self, Command, CommandError};
+pub use super::reach::Detour;
+use super::reach::{Reach, Way, Why};
 use super::refusal::{self, Refusal};
 use super::reply::{self, ReplyError};
-use super::session::{Session, ask_once};
+use super::session::{Door, Session, ask_once};
 use super::{RunningServers, Worker};
 use crate::model::{BackendName, ServerName};
 use crate::plan::{Action, Step};
@@ -22,12 +28,18 @@ use crate::plan::{Action, Step};
 /// How long a new address may take to come into force; HAProxy 3.0 and later set it after the reply.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// HAProxy's stats socket, `level admin`.
+/// How long the first byte of a reply may take on the stats socket while there is the other way, and else: a worker under
+/// load answers within tens of milliseconds, and whoever waits for one that is silent decides nothing meanwhile.
+const FIRST_BYTE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
+
+/// HAProxy's stats socket, `level admin`, and where there is one its master's. Clones share what they learn about both.
 #[derive(Clone, Debug)]
 pub struct RuntimeApi {
-    pub(super) socket: PathBuf,
-    pub(super) timeout: Duration,
-    pub(super) reply_limit: usize,
+    socket: PathBuf,
+    master: Option<PathBuf>,
+    timeout: Duration,
+    reply_limit: usize,
+    reach: Arc<Mutex<Reach>>,
 }
 
 /// What a worker runs, read in one go.
@@ -60,6 +72,14 @@ pub enum RuntimeError {
         socket: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The worker can be spoken to on neither of its sockets; nothing was done.
+    #[error("{stats}, nor is there a way by its master: {master}")]
+    NoWay {
+        /// What the stats socket ended with.
+        stats: Box<RuntimeError>,
+        /// What the master's socket ended with.
+        master: Box<RuntimeError>,
     },
     /// No whole reply within the deadline.
     #[error("haproxy did not answer on {} within {} s", socket.display(), after.as_secs_f32())]
@@ -129,6 +149,16 @@ impl RuntimeError {
             after,
         }
     }
+
+    /// Why the socket is no way to the worker; none where the worker has answered.
+    fn no_way(&self) -> Option<Why> {
+        match self {
+            Self::Timeout { .. } => Some(Why::Silent),
+            Self::Connect { source, .. } => Some(Why::Failed(format!("{self}: {source}"))),
+            Self::Io { .. } | Self::Closed { .. } => Some(Why::Failed(self.to_string())),
+            _ => None,
+        }
+    }
 }
 
 impl RuntimeApi {
@@ -136,12 +166,25 @@ impl RuntimeApi {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
+            master: None,
             timeout: Duration::from_secs(5),
             reply_limit: 64 << 20,
+            reach: Arc::default(),
         }
     }
 
-    /// How long connecting, and each exchange of commands and replies, may take; 5 s unless told.
+    /// The socket of HAProxy's master, as another way to the worker (`@1`, Management Guide, section 9.4 "Master CLI").
+    ///
+    /// It is taken whenever the stats socket cannot be connected to, or takes the connection and says nothing for half a
+    /// second. A worker that stands still, or whose connections are all taken, answers on neither.
+    #[must_use]
+    pub fn master(mut self, socket: Option<PathBuf>) -> Self {
+        self.master = socket;
+        self
+    }
+
+    /// How long connecting, and each exchange of commands and replies, may take; 5 s unless told. Where there is a master's
+    /// socket, connecting and the first byte may take no longer than a second.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -160,16 +203,33 @@ impl RuntimeApi {
         &self.socket
     }
 
+    /// Why the worker was last spoken to on its master's socket; none where it was on its own.
+    pub fn detour(&self) -> Option<Detour> {
+        Some(Detour {
+            stats: self.socket.clone(),
+            master: self.master.clone()?,
+            why: self.reach().detour()?.clone(),
+        })
+    }
+
+    /// Forgets how the sockets have fared: those of another worker may do better.
+    pub fn forget(&self) {
+        *self.reach() = Reach::default();
+    }
+
     /// Who answers on a fresh connection (`show info`).
     ///
     /// # Errors
     /// [`RuntimeError`].
     pub async fn worker(&self) -> Result<Worker, RuntimeError> {
-        let reply = ask_once(self, "show info\n").await?;
-        let info = reply.strip_suffix("\n\n").ok_or(ReplyError::Truncated {
-            command: "show info",
-        })?;
-        Ok(reply::info(info)?)
+        let ask = async |door: Door<'_>| {
+            let reply = ask_once(door, &door.line(&["show info"])).await?;
+            let info = reply.strip_suffix("\n\n").ok_or(ReplyError::Truncated {
+                command: "show info",
+            })?;
+            Ok(reply::info(info)?)
+        };
+        self.by_any_way(ask).await
     }
 
     /// Who answers and all its servers, over one connection; with what `show stat` says of them where `with_stat`.
@@ -178,10 +238,15 @@ impl RuntimeApi {
     /// [`RuntimeError`].
     pub async fn read(&self, with_stat: bool) -> Result<State, RuntimeError> {
         // one line without a prompt: the text of a failed check in `show stat` comes from a server and cannot forge one
-        let stat = if with_stat { ";show stat -1 4 -1" } else { "" };
-        let reply = ask_once(self, &format!("show info;show servers state{stat}\n")).await?;
-        let (worker, servers) = reply::state(&reply, with_stat)?;
-        Ok(State { worker, servers })
+        let commands = ["show info", "show servers state", "show stat -1 4 -1"];
+        let (without, _) = commands.split_at(2);
+        let commands = if with_stat { &commands } else { without };
+        let ask = async |door: Door<'_>| {
+            let reply = ask_once(door, &door.line(commands)).await?;
+            let (worker, servers) = reply::state(&reply, with_stat)?;
+            Ok(State { worker, servers })
+        };
+        self.by_any_way(ask).await
     }
 
     /// Which of the backends take servers at runtime, by their balance algorithm; one that this worker does not know is not
@@ -199,10 +264,9 @@ impl RuntimeApi {
             .iter()
             .map(|backend| format!("add server {backend}/serf-haproxy-probe"))
             .collect();
-        let mut session = Session::open(self).await?;
-        let replies = session
-            .ask(&lines.iter().map(String::as_str).collect::<Vec<_>>())
-            .await?;
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let open = async |door| Session::open(door, &lines).await;
+        let (session, replies) = self.by_any_way(open).await?;
         session.close().await?;
         let answers = backends.iter().zip(&replies);
         Ok(answers
@@ -226,8 +290,8 @@ impl RuntimeApi {
         for step in steps {
             commands.push((step, command::commands(step)?));
         }
-        let mut session = Session::open(self).await?;
-        let info = session.ask(&["show info"]).await?;
+        let open = async |door| Session::open(door, &["show info"]).await;
+        let (session, info) = self.by_any_way(open).await?;
         let found = reply::info(info.first().map_or("", String::as_str))?;
         same(before, &found)?;
         let mut execution = Execution {
@@ -250,10 +314,69 @@ impl RuntimeApi {
         })
     }
 
-    pub(super) fn io(&self, source: io::Error) -> RuntimeError {
-        RuntimeError::Io {
-            socket: self.socket.clone(),
-            source,
+    /// Its one socket, whoever listens there.
+    pub(super) fn door(&self) -> Door<'_> {
+        Door {
+            socket: &self.socket,
+            way: Way::Stats,
+            first: self.timeout,
+            timeout: self.timeout,
+            reply_limit: self.reply_limit,
+        }
+    }
+
+    fn reach(&self) -> MutexGuard<'_, Reach> {
+        // what is learnt is whole after every change
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does it by the way that is likely to work, and where that is none, by the other.
+    async fn by_any_way<'a, T>(
+        &'a self,
+        exchange: impl AsyncFn(Door<'a>) -> Result<T, RuntimeError>,
+    ) -> Result<T, RuntimeError> {
+        let Some(socket) = &self.master else {
+            return exchange(self.door()).await;
+        };
+        let order = self.reach().order(std::time::Instant::now());
+        let door = |way| match way {
+            Way::Stats if order.len() == 1 => self.door().within(FIRST_BYTE.1),
+            Way::Stats => self.door().within(FIRST_BYTE.0),
+            Way::Master => self.door().of_master(socket).within(FIRST_BYTE.1),
+        };
+        let (mut stats, mut master) = (None, None);
+        for way in order {
+            let done = exchange(door(*way)).await;
+            self.learn(*way, done.as_ref().err());
+            match (way, done) {
+                (Way::Stats, Err(error)) if error.no_way().is_some() => stats = Some(error),
+                (Way::Master, Err(error)) => master = Some(error),
+                (_, done) => return done,
+            }
+        }
+        Err(match (stats, master) {
+            (Some(stats), Some(master)) => RuntimeError::NoWay {
+                stats: Box::new(stats),
+                master: Box::new(master),
+            },
+            (stats, master) => stats
+                .or(master)
+                .unwrap_or_else(|| RuntimeError::timeout(&self.socket, self.timeout)),
+        })
+    }
+
+    fn learn(&self, way: Way, error: Option<&RuntimeError>) {
+        let now = std::time::Instant::now();
+        let mut reach = self.reach();
+        match (way, error) {
+            (_, None) => reach.answered(way),
+            (Way::Stats, Some(error)) => {
+                if let Some(why) = error.no_way() {
+                    reach.stats_failed(why, now);
+                }
+            }
+            (Way::Master, Some(RuntimeError::Timeout { .. })) => reach.master_fell_silent(now),
+            (Way::Master, Some(_)) => {}
         }
     }
 }

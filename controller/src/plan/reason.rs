@@ -78,6 +78,8 @@ pub enum ReloadReason {
         /// Its name.
         server: ServerName,
     },
+    /// The worker has not answered on any of its sockets for a while. Found by the cycle, never by a plan.
+    Unreachable,
     /// More retired servers than `retired.max` wait in maint.
     RetiredFull {
         /// The backend.
@@ -101,6 +103,7 @@ impl ReloadReason {
             Self::Referenced { .. } => "referenced",
             Self::RetiredOptionsDiffer { .. } => "retired-options-differ",
             Self::RepairFailed { .. } => "repair-failed",
+            Self::Unreachable => "unreachable",
             Self::RetiredFull { .. } => "retired-full",
         }
     }
@@ -175,6 +178,9 @@ impl fmt::Display for ReloadReason {
             }
             Self::RepairFailed { backend, server } => {
                 write!(f, "{backend}/{server}: repairs do not hold")
+            }
+            Self::Unreachable => {
+                write!(f, "the worker has not answered on any of its sockets")
             }
             Self::RetiredFull { backend, retired } => {
                 write!(f, "{backend}: {retired} retired servers")

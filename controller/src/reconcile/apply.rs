@@ -25,17 +25,25 @@ impl Reconciler {
         match read {
             Ok(mut state) => {
                 self.problems.clear("haproxy");
+                self.rescue.answered(Instant::now());
+                match self.runtime.detour() {
+                    Some(detour) => self.problems.set("stats socket", detour.to_string()),
+                    None => self.problems.clear("stats socket"),
+                }
                 self.notice(&state.worker).await;
                 let running = self.text_of(&state.worker);
                 self.scope
                     .retain(&mut state.servers, running.as_deref(), &self.added);
                 self.agents.read(&state.worker, &mut state.servers);
                 self.guard.read(&state.servers, Instant::now());
+                self.running = state.servers.clone();
                 Some(state)
             }
             Err(error) => {
                 self.problems
                     .set("haproxy", format!("waiting for HAProxy: {}", chain(&error)));
+                self.problems.clear("stats socket");
+                self.rescue.failed(Instant::now());
                 self.worker = None;
                 None
             }
@@ -239,7 +247,9 @@ impl Reconciler {
                     |step: &&Step| !executed.refused.iter().any(|(refused, _)| refused == *step);
                 self.record_added(worker, steps.iter().filter(done));
                 self.judge(&executed);
-                executed.refused.is_empty()
+                let whole = executed.refused.is_empty();
+                self.running.extend(executed.servers);
+                whole
             }
             Err(error) => {
                 self.counters.failures += 1;

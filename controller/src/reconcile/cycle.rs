@@ -24,6 +24,9 @@ use super::{Reconciler, Text, UNREACHABLE_RETRY, Wanted, chain};
 /// added and admitted in one go.
 const FIRST_ANSWERS: Duration = Duration::from_millis(5);
 
+/// How often the stats socket is tried again while the master's is used.
+const DETOUR_RETRY: Duration = Duration::from_secs(1);
+
 impl Reconciler {
     /// Hears what gossip says now.
     pub(super) fn hear(&mut self, snapshot: &Arc<Snapshot>) {
@@ -67,10 +70,14 @@ impl Reconciler {
     /// When the loop has to turn again, if nothing else happens.
     pub(super) fn next_wake(&self) -> Instant {
         let now = Instant::now();
-        let poll = if self.worker.is_some() {
-            self.decisions.poll
-        } else {
-            Some(UNREACHABLE_RETRY)
+        let poll = match &self.worker {
+            None => Some(UNREACHABLE_RETRY),
+            Some(_) if self.runtime.detour().is_some() => Some(
+                self.decisions
+                    .poll
+                    .map_or(DETOUR_RETRY, |poll| poll.min(DETOUR_RETRY)),
+            ),
+            Some(_) => self.decisions.poll,
         };
         let due_later = [
             self.retry.at(),
@@ -124,6 +131,9 @@ impl Reconciler {
             let wanted = wanted.text.clone();
             self.plan_and_apply(running, &wanted, &in_force.admins())
                 .await;
+        }
+        if self.worker.is_none() {
+            self.look_for_rescue().await;
         }
         self.write_and_reload();
         self.look_after_agent();

@@ -41,7 +41,8 @@ pub(super) struct ReloadJob {
     /// Where the master of a HAProxy of ours listens.
     pub(super) own_master: PathBuf,
     pub(super) runtime: RuntimeApi,
-    pub(super) before: Worker,
+    /// The worker that was seen last.
+    pub(super) before: Option<Worker>,
     /// What that worker was started with, where it is known.
     pub(super) running: Option<String>,
     pub(super) timeout: Duration,
@@ -199,7 +200,7 @@ impl ReloadJob {
         let worker = reload(
             way,
             &self.runtime,
-            Some(&self.before),
+            self.before.as_ref(),
             &text.stamp,
             self.timeout,
         )

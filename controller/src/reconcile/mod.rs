@@ -16,6 +16,7 @@ mod files;
 mod job;
 mod loaded;
 mod publish;
+mod rescue;
 mod startup;
 mod write;
 
@@ -39,7 +40,7 @@ use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::listen::Listeners;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::Supervisor;
-use crate::haproxy::{AddedOptions, OldWorker, Stamp, Worker};
+use crate::haproxy::{AddedOptions, OldWorker, RunningServers, Stamp, Worker};
 use crate::history::History;
 use crate::model::{BackendName, Key, Model, Place};
 use crate::pace::Pace;
@@ -57,7 +58,8 @@ use drift::Drift;
 use files::Files;
 use job::Done;
 use loaded::Loaded;
-pub(crate) use startup::{agents, restore, servers_before};
+use rescue::Rescue;
+pub(crate) use startup::{agents, restore, runtime_api, servers_before};
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -368,6 +370,10 @@ struct Reconciler {
     /// Texts that a worker may have started with.
     texts: BTreeMap<Stamp, Arc<ConfigText>>,
     worker: Option<Worker>,
+    /// The servers as they were last read: what HAProxy has been told.
+    running: RunningServers,
+    /// The last way to a worker that does not answer.
+    rescue: Rescue,
     /// The one that was there last, whether it still answers or not.
     last_worker: Option<Worker>,
     /// Whether the text that it started with is known.

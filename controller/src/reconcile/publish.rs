@@ -1,6 +1,7 @@
 //! What a cycle leaves for people: the outcome of the cycle in, a [`Status`] for the control socket out.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -8,8 +9,9 @@ use serf_rpc::{AgentState, Presence};
 
 use crate::control::{PendingPlan, Published};
 use crate::guard::{Decision, Probed, Why, Witnesses};
-use crate::haproxy::{self, Check};
+use crate::haproxy::{self, Admin, Check};
 use crate::model::{Gossip, Key};
+use crate::plan::WantedAdmin;
 use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
 use super::Reconciler;
@@ -140,10 +142,31 @@ impl Reconciler {
         }
         for (key, decision) in &self.decisions.servers {
             let backend = backends.entry(key.backend.to_string()).or_default();
-            let server = self.server_status(key, decision);
+            let mut server = self.server_status(key, decision);
+            if !self.is_told(key, decision) {
+                server.why.push_str("; HAProxy has not been told yet");
+                if decision.admin == Some(WantedAdmin::Ready) {
+                    server.state = "pending".to_owned();
+                    backend.in_rotation = backend.in_rotation.saturating_sub(1);
+                    backend.answering = backend.answering.min(backend.in_rotation);
+                }
+            }
             backend.servers.insert(key.server.to_string(), server);
         }
         backends
+    }
+
+    /// Whether HAProxy was last read to have the server as it is to be, in so far as that decides about its traffic.
+    fn is_told(&self, key: &Key, decision: &Decision) -> bool {
+        let servers = self.running.get(key.backend.as_str());
+        let server = servers.and_then(|servers| servers.get(key.server.as_str()));
+        let place = decision.place.addr;
+        let place = SocketAddr::new(place.ip(), place.port());
+        match decision.admin {
+            Some(WantedAdmin::Ready) => server
+                .is_some_and(|server| server.admin == Admin::Ready && server.addr == Some(place)),
+            _ => server.is_none_or(|server| server.admin != Admin::Ready),
+        }
     }
 
     fn server_status(&self, key: &Key, decision: &Decision) -> Server {

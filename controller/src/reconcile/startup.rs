@@ -14,11 +14,11 @@ use crate::config::{Config, ReloadWay};
 use crate::control::{Approving, Control, Published};
 use crate::epoch::Epoch;
 use crate::guard::{Guard, Removal, Word};
-use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::listen::{Listeners, listeners};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::{Supervised, Supervisor};
+use crate::haproxy::{RunningServers, Stamp};
 use crate::history::History;
 use crate::model::{Key, Model, Place};
 use crate::others::Others;
@@ -30,8 +30,8 @@ use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
 use super::{
-    Alone, Design, Drift, Files, Gossip, Inputs, Loaded, Problems, Reconciler, Retry, RunError,
-    RunOptions, Text, chain,
+    Alone, Design, Drift, Files, Gossip, Inputs, Loaded, Problems, Reconciler, Rescue, Retry,
+    RunError, RunOptions, Text, chain,
 };
 
 /// Approvals that wait for the loop.
@@ -70,7 +70,7 @@ pub(super) async fn start(
         prober,
         additions: Pace::eager(design.quiet()),
         writes: Pace::patient(design.quiet()),
-        runtime: RuntimeApi::new(config.haproxy.stats_socket.clone()),
+        runtime: runtime_api(&config, &state),
         next_drift: now + config.drift.interval,
         options,
         design,
@@ -97,6 +97,8 @@ pub(super) async fn start(
         culprits: BTreeMap::new(),
         texts: BTreeMap::new(),
         worker: None,
+        running: RunningServers::new(),
+        rescue: Rescue::default(),
         added: Default::default(),
         accepts_add: BTreeMap::new(),
         agents: super::agents::Agents::default(),
@@ -201,6 +203,20 @@ pub(super) fn watch(config: &Config, known: Snapshot) -> Result<Watcher, RunErro
             .resync(config.serf.resync)
             .seed(known),
     ))
+}
+
+/// HAProxy's Runtime API, with the way by its master where we know of one.
+pub(crate) fn runtime_api(config: &Config, state: &StateDir) -> RuntimeApi {
+    RuntimeApi::new(&config.haproxy.stats_socket).master(master_socket(config, state))
+}
+
+/// The socket of HAProxy's master, where there is one that we know of.
+pub(super) fn master_socket(config: &Config, state: &StateDir) -> Option<PathBuf> {
+    match &config.haproxy.reload {
+        ReloadWay::MasterSocket(socket) => Some(socket.clone()),
+        ReloadWay::Spawn => Some(state.master_socket()),
+        ReloadWay::Command(_) => None,
+    }
 }
 
 /// The configured agents, with their key.

@@ -7,7 +7,7 @@ use tokio::task::JoinError;
 
 use crate::config::{Config, ReloadWay};
 use crate::haproxy::runtime::RuntimeApi;
-use crate::haproxy::{Stamp, reload};
+use crate::haproxy::{Stamp, process, reload};
 use crate::others::Others;
 use crate::plan::ReloadReason;
 
@@ -54,6 +54,9 @@ impl Reconciler {
             self.problems.set("state", chain(&error));
         }
         self.reloading |= reload.is_some();
+        if reload.is_some() && self.worker.is_none() {
+            self.rescue.tried(&wanted.stamp, now);
+        }
         let config = &self.design.config;
         let servers = self.wanted.as_ref().map(|wanted| wanted.servers.clone());
         let job = Job {
@@ -77,21 +80,23 @@ impl Reconciler {
     }
 
     fn reload_job(&self, now: Instant) -> Option<ReloadJob> {
-        let before = self.worker.clone()?;
         let due =
             !self.plan.reload.is_empty() && self.reload_allowed_at().is_none_or(|at| now >= at);
         let config = &self.design.config;
+        let before = self.last_worker.clone();
+        let known = before
+            .as_ref()
+            .filter(|before| self.loaded.is_known(before));
+        let running = known
+            .and_then(|before| before.stamp.as_ref())
+            .and_then(|stamp| self.state.load_text(stamp))
+            .map(|text| self.after_others(&text));
         due.then(|| ReloadJob {
             reasons: self.plan.reload.clone(),
             way: config.haproxy.reload.clone(),
             own_master: self.state.master_socket(),
             runtime: self.runtime.clone(),
-            running: before
-                .stamp
-                .as_ref()
-                .filter(|_| self.loaded.is_known(&before))
-                .and_then(|stamp| self.state.load_text(stamp))
-                .map(|text| self.after_others(&text)),
+            running,
             before,
             timeout: config.reload.timeout,
         })
@@ -236,10 +241,30 @@ impl Reconciler {
 
     /// The socket of HAProxy's master, where there is one that we know of.
     fn master(&self) -> Option<RuntimeApi> {
-        match &self.design.config.haproxy.reload {
-            ReloadWay::MasterSocket(socket) => Some(RuntimeApi::new(socket)),
-            ReloadWay::Spawn => Some(RuntimeApi::new(self.state.master_socket())),
-            ReloadWay::Command(_) => None,
+        startup::master_socket(&self.design.config, &self.state).map(RuntimeApi::new)
+    }
+
+    /// Asks for a reload where that is the last way to a worker that has not answered for a while, and there is
+    /// somebody to do it: the master answers, or the worker that the command is to replace still runs.
+    pub(super) async fn look_for_rescue(&mut self) {
+        let Some(wanted) = self.wanted.as_ref().map(|wanted| &wanted.text.stamp) else {
+            return;
+        };
+        if !self.jobs.is_empty() || !self.rescue.is_due(wanted, Instant::now()) {
+            return;
+        }
+        let there = match self.master() {
+            Some(master) => reload::show_proc(&master.timeout(MASTER_WAIT))
+                .await
+                .is_ok(),
+            None => {
+                let last = self.last_worker.as_ref().map(|worker| worker.pid);
+                last.or_else(|| self.state.remembered_pid())
+                    .is_some_and(process::is_haproxy)
+            }
+        };
+        if there {
+            self.plan.reload.push(ReloadReason::Unreachable);
         }
     }
 
@@ -347,7 +372,7 @@ impl Reconciler {
         self.guard.forget(self.design.scope.fixed_servers());
         self.additions.set_quiet(self.design.quiet());
         self.writes.set_quiet(self.design.quiet());
-        self.runtime = RuntimeApi::new(config.haproxy.stats_socket.clone());
+        self.runtime = startup::runtime_api(&config, &self.state);
         self.wanted = None;
         match self.worker.clone() {
             Some(worker) => self.look_at_others(&worker),

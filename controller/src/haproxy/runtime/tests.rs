@@ -77,6 +77,73 @@ fn done(pid: u32, server: &str) -> Script {
     ]
 }
 
+/// The prompt of a master; its first one has no line end before it.
+const MASTER: &str = "master> ";
+
+/// What a master says of its worker.
+fn by_master(pid: u32) -> Vec<Script> {
+    let heard = vec![
+        ("@1 show info\n", format!("{MASTER}{}{MASTER}", info(pid))),
+        ("@1 set server b/s state maint\n", format!("\n{MASTER}")),
+        (
+            "@1 show servers state b\n",
+            format!("{HEADER}b s 10.0.0.1 1 1 80\n\n{MASTER}"),
+        ),
+        ("quit\n", MASTER.to_owned()),
+    ];
+    vec![heard, vec![("@1 show info;quit\n", info(pid))]]
+}
+
+#[tokio::test]
+async fn steps_go_by_the_master_where_the_stats_socket_is_gone() {
+    let fake = Fake::new(by_master(8));
+    let master = fake.api.socket().to_owned();
+    let api = RuntimeApi::new(master.with_extension("gone")).master(Some(master));
+    let executed = api.execute(&worker(8), &maint()).await.unwrap();
+    assert_eq!(executed.refused, []);
+    assert_eq!(executed.servers["b"]["s"].admin, super::super::Admin::Maint);
+    let said = api.detour().unwrap().to_string();
+    assert!(said.contains("s.gone: No such file"), "{said}");
+    fake.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_stats_socket_is_waited_for_once() {
+    let fake = Fake::new(vec![vec![("@1 show info;quit\n", info(8))]; 3]);
+    let master = fake.api.socket().to_owned();
+    let silent = master.with_extension("silent");
+    let _listener = UnixListener::bind(&silent).unwrap();
+    let api = RuntimeApi::new(silent).master(Some(master));
+    let started = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(api.worker().await.unwrap(), worker(8));
+    }
+    let elapsed = started.elapsed();
+    assert!(
+        FIRST_BYTE.0 <= elapsed && elapsed < FIRST_BYTE.0 * 3,
+        "{elapsed:?}"
+    );
+    assert!(api.detour().is_some());
+    fake.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn both_sockets_are_named_when_neither_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let gone = directory.path().join("stats");
+    let silent = directory.path().join("master");
+    let _listener = UnixListener::bind(&silent).unwrap();
+    let api = RuntimeApi::new(&gone).master(Some(silent));
+    let error = api.worker().await.unwrap_err().to_string();
+    assert!(error.contains("/stats, nor"), "{error}");
+    assert!(error.contains("/master within 1 s"), "{error}");
+    let error = api.worker().await.unwrap_err();
+    assert!(
+        matches!(error, RuntimeError::Connect { .. }),
+        "the master is left alone: {error}"
+    );
+}
+
 #[tokio::test]
 async fn steps_are_done_read_back_and_compared_on_another_connection() {
     let fake = Fake::new(vec![
