@@ -83,6 +83,11 @@ async fn connections_are_taken(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     stage.settled().await?;
     let taken = shut(&stage).await?;
     stage.add(lab, 3)?;
+    let waits = |status: &Status| status.server("s3") == "pending";
+    let status = stage.controller.settles("s3 pending", SOON, waits).await?;
+    assert_eq!(in_rotation(&status), 2, "{status:?}");
+    let why = status.of_server("s3", "why");
+    assert!(why.contains("HAProxy has not been told yet"), "{why}");
     gets_requests(&stage, 3, SOON * 3).await?;
     let told = |status: &Status| status.server("s3") == "ready" && status.counter("reloads") == 1;
     let status = stage.controller.settles("s3 ready", SOON, told).await?;

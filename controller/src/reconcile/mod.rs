@@ -208,7 +208,9 @@ impl Reconciler {
     async fn listen(&mut self, inputs: &mut Inputs) -> Heard {
         let wake = tokio::time::Instant::from_std(self.next_wake());
         let gossip = &mut inputs.gossip;
+        // News first: while HAProxy is silent a cycle takes longer than the pauses, and the clock is always due.
         let matters = tokio::select! {
+            biased;
             changed = gossip.snapshots.changed() => {
                 if changed.is_err() {
                     return Heard::End;
