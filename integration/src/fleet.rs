@@ -60,6 +60,19 @@ impl Balancer {
         configure: impl FnOnce(ControllerOptions) -> Result<ControllerOptions>,
     ) -> Result<Self> {
         let agent = Self::agent(lab).await?;
+        Self::start_beside(lab, kind, agent, configure).await
+    }
+
+    /// The same beside an agent that runs already.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn start_beside(
+        lab: &Lab,
+        kind: HaproxyKind,
+        agent: Agent,
+        configure: impl FnOnce(ControllerOptions) -> Result<ControllerOptions>,
+    ) -> Result<Self> {
         let mut haproxy = Haproxy::prepare(lab, kind).await?;
         let options = configure(Controller::on(lab, agent.rpc_addr(), &haproxy))?;
         let controller = options.start()?;

@@ -82,6 +82,7 @@ async fn adopted(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     }
     let log = controller.log();
     assert!(log.contains("the same web server: d1 takes over"), "{log}");
+    assert!(log.contains("its cookie `web1` ends"), "{log}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     load.nothing_failed("a running configuration taken over")
         .await

@@ -118,7 +118,12 @@ pub enum Why {
     /// Its tag `state` asks for it.
     AskedFor,
     /// Its address and port are those of this member now, which is alive: the same web server under another name.
-    Replaced(ServerName),
+    Replaced {
+        /// That member.
+        by: ServerName,
+        /// The cookie value that ends with it, as the member's is another or none.
+        cookie: Option<String>,
+    },
     /// Its agent has been gone for longer than `hold`.
     HeldLongEnough,
     /// Its removal was approved.
@@ -231,10 +236,21 @@ impl fmt::Display for Why {
             ),
             Self::Deselected => f.write_str("no rule picks it any more"),
             Self::AskedFor => f.write_str("its tag `state` asks for it"),
-            Self::Replaced(by) => write!(
-                f,
-                "its address is that of {by} now, the same web server: {by} takes over"
-            ),
+            Self::Replaced { by, cookie } => {
+                write!(
+                    f,
+                    "its address is that of {by} now, the same web server: {by} takes over"
+                )?;
+                match cookie {
+                    Some(cookie) => write!(
+                        f,
+                        "; its cookie `{}` ends with it, as {by} has another or none: \
+                         its clients are balanced anew",
+                        cookie.escape_debug()
+                    ),
+                    None => Ok(()),
+                }
+            }
             Self::HeldLongEnough => f.write_str("its agent has been gone for longer than `hold`"),
             Self::Approved => f.write_str("its removal was approved"),
         }

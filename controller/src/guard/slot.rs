@@ -61,6 +61,10 @@ pub(super) struct Slot {
     running: bool,
     /// Who has its address and port now, and takes over from it.
     pub(super) heir: Option<ServerName>,
+    /// The value of its clients' cookies, as HAProxy has it.
+    pub(super) cookie: Option<String>,
+    /// That value, where the one who took over has another or none.
+    pub(super) lost_cookie: Option<String>,
     /// Too few others answer: it would be taken back while it drains.
     pub(super) missed: bool,
     /// Why it was taken out although it may answer; only an alive member comes back from it.
@@ -153,6 +157,8 @@ impl Slot {
             served: false,
             running: false,
             heir: None,
+            cookie: None,
+            lost_cookie: None,
             missed: false,
             dismissed: None,
             approved: false,
@@ -265,6 +271,10 @@ impl Slot {
             (Some(_), None) => {}
             (Some(_), Some(stat)) => {
                 self.hear_recheck(stat.check);
+                // Its clients have it for longer than HAProxy may know it.
+                if stat.cookie.is_some() {
+                    self.cookie.clone_from(&stat.cookie);
+                }
                 self.check = stat.check;
             }
         }

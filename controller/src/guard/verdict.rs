@@ -2,7 +2,7 @@
 
 use crate::admission::Admits;
 use crate::haproxy::Check;
-use crate::model::Wish;
+use crate::model::{ServerName, Wish};
 use crate::plan::WantedAdmin;
 
 use super::decision::{Decision, Line, Standing, Why, Witnesses};
@@ -121,9 +121,16 @@ impl Slot {
     /// In rotation, though gossip would have it out.
     fn why_kept(&self) -> Why {
         match &self.heir {
-            Some(heir) => Why::Replaced(heir.clone()),
+            Some(heir) => self.why_replaced(heir),
             None if self.did_not_leave() => Why::DidNotLeave,
             None => Why::KeptWithoutAgent,
+        }
+    }
+
+    fn why_replaced(&self, heir: &ServerName) -> Why {
+        Why::Replaced {
+            by: heir.clone(),
+            cookie: self.lost_cookie.clone(),
         }
     }
 
@@ -140,7 +147,7 @@ impl Slot {
 
     fn why_going(&self) -> Why {
         match &self.heir {
-            Some(heir) => Why::Replaced(heir.clone()),
+            Some(heir) => self.why_replaced(heir),
             None if self.dismissed == Some(Dismissal::Approval) => Why::Approved,
             None if self.is_deselected() => Why::Deselected,
             None => self.why_out(),

@@ -170,6 +170,8 @@ pub struct ServerStat {
     pub maxconn: Option<u32>,
     /// All sessions it ever had (`stot`).
     pub total: u64,
+    /// The value that its clients' cookies have; none where the backend has no cookie for it.
+    pub cookie: Option<String>,
 }
 
 /// What HAProxy's check says of a server (`status` and `check_status` of `show stat`).

@@ -240,6 +240,7 @@ pub fn stat(text: &str) -> Result<BTreeMap<String, BTreeMap<String, ServerStat>>
         index("slim")?,
         index("stot")?,
     ];
+    let cookie = names.get("cookie").copied();
     let mut stats: BTreeMap<String, BTreeMap<String, ServerStat>> = BTreeMap::new();
     for record in records {
         let record = record?;
@@ -263,6 +264,9 @@ pub fn stat(text: &str) -> Result<BTreeMap<String, BTreeMap<String, ServerStat>>
             in_flight: running.saturating_add(waiting),
             maxconn,
             total: number(command, "stot", word(stot))?,
+            cookie: cookie
+                .map(|cookie| word(cookie).to_owned())
+                .filter(|it| !it.is_empty()),
         };
         stats
             .entry(word(backend).to_owned())

@@ -82,6 +82,8 @@ impl Pool {
             match slot.phase {
                 Phase::In => {
                     slot.heir = heir.map(|heir| heir.name.clone());
+                    let kept = heir.is_some_and(|heir| heir.cookie == slot.cookie);
+                    slot.lost_cookie = slot.cookie.clone().filter(|_| goes_on && !kept);
                     if goes_on || asked.contains(&slot.place.addr) {
                         slot.drain(now);
                     }
@@ -123,6 +125,7 @@ impl Pool {
             let there = slot.phase == Phase::In;
             let heir = Heir {
                 name: name.clone(),
+                cookie: slot.cookie.clone(),
                 there,
                 runs: slot.runs(),
                 goes_on: slot.goes_on(&self.rules),
@@ -145,6 +148,7 @@ impl Pool {
 /// A member that has the address of another server.
 struct Heir {
     name: ServerName,
+    cookie: Option<String>,
     /// It is in rotation.
     there: bool,
     /// HAProxy runs it so.

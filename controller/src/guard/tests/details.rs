@@ -71,7 +71,10 @@ fn every_reason_and_origin_has_words_of_its_own() {
         Why::Leaves,
         Why::Deselected,
         Why::AskedFor,
-        Why::Replaced(ServerName::new("s9").unwrap()),
+        Why::Replaced {
+            by: ServerName::new("s9").unwrap(),
+            cookie: None,
+        },
         Why::HeldLongEnough,
         Why::Approved,
     ];

@@ -25,7 +25,10 @@ fn servers_under_other_names_are_taken_over_without_a_gap_and_drain() {
     for name in ["d1", "d2", "web1", "web2"] {
         assert_eq!(line(&mut scene, name), Some(Line::Ready), "{name}");
     }
-    let heir = Why::Replaced(ServerName::new("d1").unwrap());
+    let heir = Why::Replaced {
+        by: ServerName::new("d1").unwrap(),
+        cookie: None,
+    };
     assert_eq!(scene.decision("web1").unwrap().standing.why, heir);
     scene.runs_at("d1", Admin::Ready, addr("web1"));
     assert_eq!(scene.admin("web1"), Some(WantedAdmin::Drain));
@@ -99,4 +102,21 @@ fn of_two_members_at_one_address_one_takes_over() {
     let decision = scene.decision("d2").unwrap();
     let taken = Why::AddressTaken(ServerName::new("d1").unwrap());
     assert_eq!((decision.line, decision.standing.why), (None, taken));
+}
+
+#[test]
+fn a_cookie_that_ends_with_the_old_name_is_said() {
+    let mut scene = running(&["web1"]);
+    let cookie = |scene: &mut Scene, name: &str, value: &str| {
+        let servers = scene.running.get_mut("b").unwrap();
+        let stat = servers.get_mut(name).unwrap().stat.as_mut().unwrap();
+        stat.cookie = Some(value.to_owned());
+    };
+    cookie(&mut scene, "web1", "w1");
+    scene.gossip_at("d1", Gossip::Alive, addr("web1"), Wish::Ready);
+    scene.decide();
+    scene.runs_at("d1", Admin::Ready, addr("web1"));
+    cookie(&mut scene, "d1", "d1");
+    let why = scene.decision("web1").unwrap().standing.why.to_string();
+    assert!(why.contains("its cookie `w1` ends"), "{why}");
 }

@@ -380,7 +380,7 @@ fn went_by_right(
             prop_assert!(before.dead || serving >= world.least().max(1));
             Ok(!before.dead)
         }
-        Some(Why::Replaced(heir)) => {
+        Some(Why::Replaced { by: heir, .. }) => {
             let slot = &world.pool().slots[heir];
             prop_assert!(slot.phase == Phase::In && slot.runs() && slot.is_wanted());
             prop_assert_eq!(slot.place.addr, world.slot(who).unwrap().place.addr);
@@ -508,7 +508,7 @@ fn rest(world: &mut World) -> Result<(), TestCaseError> {
         );
         let over = slot.gossip == Gossip::Failed && slot.phase == Phase::In && slot.selected;
         prop_assert!(
-            !over || slot.is_dead(rules) || matches!(why, Why::Held(_) | Why::Replaced(_)),
+            !over || slot.is_dead(rules) || matches!(why, Why::Held(_) | Why::Replaced { .. }),
             "hold does not end for {name}: {why}"
         );
         let picked = slot.selected && slot.wish == Wish::Ready;

@@ -109,6 +109,7 @@ impl Scene {
             in_flight,
             maxconn: None,
             total: 0,
+            cookie: None,
         });
         let server = RunningServer {
             addr: Some(addr(name)),

@@ -160,7 +160,8 @@ fn text_of_a_server_in_a_failed_check_forges_no_line() {
             check: Check::Up,
             in_flight: 3,
             maxconn: None,
-            total: 5
+            total: 5,
+            cookie: None
         }
     );
     assert!(stat(&format!("{header}b,s,1,2,,5,UP,2,L7OK,\"x\"y,\n")).is_err());

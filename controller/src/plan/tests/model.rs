@@ -50,6 +50,7 @@ impl Haproxy {
                     in_flight: 0,
                     maxconn: line.maxconn,
                     total: 0,
+                    cookie: None,
                 };
                 let server = RunningServer {
                     addr: Some(line.addr),
@@ -73,6 +74,7 @@ impl Haproxy {
                 in_flight: 1,
                 maxconn: None,
                 total: 7,
+                cookie: None,
             };
             let server = RunningServer {
                 addr: None,
@@ -285,6 +287,7 @@ impl Haproxy {
             in_flight: 0,
             maxconn: settings.maxconn,
             total: 0,
+            cookie: None,
         };
         let server = RunningServer {
             addr: Some(addr),
