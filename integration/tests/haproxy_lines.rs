@@ -13,7 +13,7 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use integration::{Haproxy, HaproxyKind, Lab, Recorder, on_each_haproxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 
 #[path = "support/follow.rs"]
@@ -26,6 +26,7 @@ use lines::{Line, Tally};
 
 on_each_haproxy! {
     a_server_added_at_runtime_is_what_its_line_is_in_the_file => law;
+    words_about_host_names_mean_nothing_to_an_ip_address => host_names;
 }
 
 /// So many without being asked for more.
@@ -152,12 +153,15 @@ async fn equal(lab: &Lab, haproxy: &mut Haproxy, globals: &str, lines: &[Line]) 
     anyhow::bail!("{} lines differ:\n{}", lines.len(), differences.join("\n"))
 }
 
-/// The backends of lines that `global` completes in a file only, which is a reload by right; no other is.
+/// The backends of lines that `global` completes in a file only, or that leave half a PROXY header behind, which are
+/// reloads by right; no other is.
 fn refused(reasons: &[ReloadReason]) -> Result<BTreeSet<String>> {
     let backend = |reason: &ReloadReason| match reason {
         ReloadReason::KeywordNotDynamic {
             backend, keyword, ..
-        } if keyword.starts_with("ssl-default-server-") => Ok(backend.to_string()),
+        } if keyword.starts_with("ssl-default-server-") || keyword == "no-send-proxy-v2-ssl" => {
+            Ok(backend.to_string())
+        }
         other => anyhow::bail!("{other}"),
     };
     reasons.iter().map(backend).collect()
@@ -363,6 +367,42 @@ async fn shown(haproxy: &Haproxy, lines: &[Line]) -> Result<Vec<Seen>> {
         seen.push(one);
     }
     Ok(seen)
+}
+
+/// An IP address is never resolved, whatever the line says of it; a host name is.
+async fn host_names(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+    let nameserver = UdpSocket::bind(lab.net().addr(200, 5353)).await?;
+    let mut haproxy = Haproxy::prepare(lab, kind).await?;
+    let about = "init-addr last,libc,none resolvers dns resolve-prefer ipv4 resolve-net 10.0.0.0/8 \
+                 resolve-opts allow-dup-ip";
+    let text = |server: &str| {
+        format!(
+            "global\n    stats socket {} mode 600 level admin\n\
+             resolvers dns\n    nameserver a {}\n    timeout resolve 100ms\n    timeout retry 100ms\n\
+             defaults\n    mode http\n    timeout connect 500ms\n    timeout client 3s\n    timeout server 1s\n\
+             backend b\n    server s {server} {about}\n",
+            haproxy.stats_socket().display(),
+            lab.net().addr(200, 5353),
+        )
+    };
+    let place = lab.net().addr(50, 3000);
+    let (by_address, by_name) = (text(&place.to_string()), text("web.example:3000"));
+    let mut query = [0; 512];
+    std::fs::write(haproxy.config(), by_address)?;
+    haproxy.start().await?;
+    let asked = timeout(Duration::from_secs(1), nameserver.recv(&mut query)).await;
+    ensure!(asked.is_err(), "an address was resolved");
+    let state = haproxy.command("show servers state b").await?;
+    let state = table(&state, "srv_name", &["srv_addr", "srv_fqdn"]);
+    assert_eq!(state["b/s"]["srv_addr"], place.ip().to_string());
+    assert_eq!(state["b/s"]["srv_fqdn"], "-");
+    haproxy.kill().await?;
+    std::fs::write(haproxy.config(), by_name)?;
+    haproxy.start().await?;
+    timeout(Duration::from_secs(5), nameserver.recv(&mut query))
+        .await
+        .context("a host name was not resolved")??;
+    Ok(())
 }
 
 /// A table with a header line that starts with `# `: some columns of each row, by `backend/server`.

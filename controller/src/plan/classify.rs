@@ -1,6 +1,6 @@
 //! What `check` says of a text before it runs: the text and a version in, what needs a reload in each backend out. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -25,6 +25,11 @@ pub enum Obstacle {
     KeywordNotDynamic {
         /// The keyword.
         keyword: String,
+    },
+    /// A file that nothing but the members' lines names: no worker has loaded it before one of them is in its file.
+    FileNotLoaded {
+        /// The file.
+        file: String,
     },
     /// Something else names a server.
     Referenced {
@@ -75,6 +80,11 @@ fn obstacles(
     if version < V3_0 && cookie.split(' ').any(|word| word == "dynamic") {
         keywords.push("dynamic-cookie-key".to_owned());
     }
+    let tracks = section.servers().values().any(|line| {
+        let target = line.options.track();
+        target.is_some_and(|target| tracks_member(text, name, target))
+    });
+    keywords.extend(tracks.then(|| "track".to_owned()));
     keywords.sort();
     keywords.dedup();
     found.extend(
@@ -82,6 +92,14 @@ fn obstacles(
             .into_iter()
             .map(|keyword| Obstacle::KeywordNotDynamic { keyword }),
     );
+    let lines = section.servers().values();
+    let files: BTreeSet<(&str, &str)> = lines.flat_map(|line| line.options.files()).collect();
+    let files = files
+        .into_iter()
+        .filter(|(keyword, file)| !names_beside_servers(text, keyword, file));
+    found.extend(files.map(|(_, file)| Obstacle::FileNotLoaded {
+        file: file.to_owned(),
+    }));
     let named = section
         .servers()
         .keys()
@@ -90,6 +108,25 @@ fn obstacles(
         server: server.clone(),
     }));
     found
+}
+
+/// Whether a tracked server is a member's: it may have been added at runtime itself, and cannot be tracked then.
+fn tracks_member(text: &ConfigText, own: &BackendName, target: (Option<&str>, &str)) -> bool {
+    let (backend, server) = target;
+    let backend = backend.map_or_else(|| Some(own.clone()), BackendName::new);
+    let target = backend.zip(ServerName::new(server));
+    target.is_some_and(|(backend, server)| text.server(&backend, &server).is_some())
+}
+
+/// Whether a line that is no member's names this file.
+fn names_beside_servers(text: &ConfigText, keyword: &str, file: &str) -> bool {
+    let mut lines = text.sections.iter().flat_map(Section::skeleton);
+    lines.any(|line| {
+        let words = || line.split(' ');
+        words()
+            .zip(words().skip(1))
+            .any(|pair| pair == (keyword, file))
+    })
 }
 
 /// Whether HAProxy computes the map of servers once, at start (Configuration Manual, `balance` and `hash-type`).
@@ -110,6 +147,12 @@ impl fmt::Display for Obstacle {
             Self::StaticBalance { balance } => write!(f, "`balance {balance}` is static"),
             Self::KeywordNotDynamic { keyword } => {
                 write!(f, "`{keyword}` cannot be had by a server added at runtime")
+            }
+            Self::FileNotLoaded { file } => {
+                write!(
+                    f,
+                    "{file} is loaded with the first server that names it, by a reload; a `default-server` line loads it before"
+                )
             }
             Self::Referenced { server } => {
                 write!(f, "{server} is named outside its own line and cannot leave")

@@ -98,7 +98,11 @@ fn keyword(word: &str) -> Option<Keyword> {
             | "resolve-net" | "resolve-opts" | "resolve-prefer" | "resolvers" | "socks4"
             | "tcp-ut" => (Words::One, Effect::Sets, None),
             "non-stick" => (Words::None, Effect::Sets, None),
-            _ => (Words::None, bare(name)?, Some(V2_6)),
+            _ => {
+                let effect = bare(name)?;
+                let says = !matches!(effect, Effect::NoProxyV2(_));
+                (Words::None, effect, says.then_some(V2_6))
+            }
         };
     Some(Keyword {
         words,
@@ -107,8 +111,8 @@ fn keyword(word: &str) -> Option<Keyword> {
     })
 }
 
-/// What a word without arguments does that is more than to be in force. Each ends in keywords that every version takes
-/// at runtime, or in none.
+/// What a word without arguments does that is more than to be in force. Each but those that take `send-proxy-v2` back
+/// ends in keywords that every version takes at runtime, or in none.
 fn bare(word: &str) -> Option<Effect> {
     const SSL_CN: &[&str] = &["cert-cn", "ssl"];
     Some(match word {
@@ -230,12 +234,24 @@ impl Keywords {
         let words = list.split(',').filter(|word| !word.is_empty());
         let mut options: BTreeSet<String> = words.map(str::to_owned).collect();
         change(&mut options);
-        if !options.contains("ssl") {
-            options.retain(|option| !is_about_tls(option));
-        }
         if !options.is_empty() {
             let list: Vec<String> = options.into_iter().collect();
             self.set(keyword, vec![list.join(",")]);
+        }
+    }
+
+    /// Leaves out what says nothing without `ssl`. Where nothing else is left, HAProxy 2.6 sends a PROXY header for it, and
+    /// no words that `add server` takes have the same effect.
+    pub(super) fn settle_proxy_options(&mut self) {
+        let speaks = self.has("send-proxy") || self.has("send-proxy-v2");
+        let before = self.has("proxy-v2-options");
+        self.change_proxy_options(|options| {
+            if !options.contains("ssl") {
+                options.retain(|option| !is_about_tls(option));
+            }
+        });
+        if before && !self.has("proxy-v2-options") && !speaks {
+            self.set("no-send-proxy-v2-ssl", Vec::new());
         }
     }
 

@@ -96,6 +96,7 @@ impl Settings {
                 keywords.take(keyword);
             }
         }
+        keywords.settle_proxy_options();
         for keyword in ABOUT_HOST_NAMES {
             keywords.take(keyword);
         }
@@ -389,6 +390,20 @@ mod tests {
                 "{global}, {default_server}, {line}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_proxy_header_that_was_taken_back_is_not_had_at_runtime() {
+        let refused = |line: &str| {
+            let own = line.split_ascii_whitespace();
+            let settings = Settings::of_line(&Keywords::default(), own, &BTreeSet::new());
+            settings.unwrap().options.not_dynamic(V3_2).count() > 0
+        };
+        assert!(refused("proxy-v2-options cert-key no-send-proxy-v2-ssl"));
+        assert!(!refused("send-proxy-v2-ssl no-send-proxy-v2-ssl"));
+        assert!(!refused(
+            "proxy-v2-options cert-key no-send-proxy-v2-ssl send-proxy-v2"
+        ));
     }
 
     #[test]

@@ -254,3 +254,29 @@ templated: servers are not plain lines (line 20: `server-template`)
 through-defaults: `namespace` cannot be had by a server added at runtime
 "#);
 }
+
+#[test]
+fn classify_knows_files_and_tracked_servers_that_come_with_the_members_only() {
+    let text = "\
+backend above
+  default-server ca-file /a.pem
+  server s 127.0.0.1:80 ssl ca-file /a.pem
+backend lines
+  server s 127.0.0.1:80 ssl ca-file /b.pem
+  server t 127.0.0.1:80 ssl ca-file @system-ca
+backend tracking
+  server s 127.0.0.1:80 track lines/s
+  server t 127.0.0.1:80 track nobody/s
+";
+    let version = crate::haproxy::Version { major: 3, minor: 0 };
+    let found = classify(&ConfigText::parse(text), version);
+    let shown = found.iter().flat_map(|(backend, obstacles)| {
+        let lines = obstacles.iter();
+        lines.map(move |obstacle| format!("{backend}: {obstacle}\n"))
+    });
+    insta::assert_snapshot!(shown.collect::<String>(), @r#"
+lines: /b.pem is loaded with the first server that names it, by a reload; a `default-server` line loads it before
+lines: s is named outside its own line and cannot leave
+tracking: `track` cannot be had by a server added at runtime
+"#);
+}
