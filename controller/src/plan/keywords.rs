@@ -66,7 +66,7 @@ fn keyword(word: &str) -> Option<Keyword> {
         match name {
             "agent-check" | "allow-0rtt" | "backup" | "check" | "check-send-proxy"
             | "check-via-socks4" | "disabled" | "no-ssl-reuse" | "no-sslv3" | "no-tlsv10"
-            | "no-tlsv11" | "no-tlsv12" | "no-tlsv13" | "send-proxy" | "ssl" | "tfo" => {
+            | "no-tlsv11" | "no-tlsv12" | "no-tlsv13" | "send-proxy" | "tfo" => {
                 (Words::None, Effect::Sets, Some(V2_6))
             }
             "addr" | "agent-addr" | "agent-inter" | "agent-port" | "agent-send" | "alpn"
@@ -116,7 +116,8 @@ fn keyword(word: &str) -> Option<Keyword> {
 fn bare(word: &str) -> Option<Effect> {
     const SSL_CN: &[&str] = &["cert-cn", "ssl"];
     Some(match word {
-        "check-ssl" => Effect::Replaces(&["no-check-ssl"]),
+        "ssl" => Effect::Replaces(&["no-ssl"]),
+        "check-ssl" => Effect::Replaces(&["no-check-ssl", "no-ssl"]),
         // HAProxy forgets the ciphers with it (`srv_parse_no_check_ssl`), those of the traffic too
         "no-check-ssl" => Effect::Replaces(&["check-ssl", "ciphers"]),
         "no-tls-tickets" => Effect::Replaces(&["tls-tickets"]),
@@ -200,6 +201,7 @@ impl Keywords {
             Effect::NoSsl => {
                 if self.0.remove("ssl").is_none() {
                     self.0.remove("ciphers");
+                    self.set("no-ssl", Vec::new());
                 }
             }
             Effect::Forces(version) => {

@@ -119,7 +119,7 @@ fn differs(global: &str, keywords: &Keywords, own: &Keywords) -> bool {
     let taken_back = keywords.has("no-check-ssl");
     speaks_tls(keywords)
         && match global.trim_start_matches("ssl-default-server-") {
-            "ciphers" => taken_back,
+            "ciphers" => taken_back || keywords.has("no-ssl"),
             "options" => taken_back || keywords.has("tls-tickets"),
             "curves" | "sigalgs" | "client-sigalgs" => !speaks_tls(own),
             _ => false,
@@ -130,6 +130,7 @@ fn differs(global: &str, keywords: &Keywords, own: &Keywords) -> bool {
 /// `no-check-ssl`), and every form of `send-proxy` gives `check-send-proxy`, which `no-check-send-proxy` does not prevent.
 fn derive_check(keywords: &mut Keywords) {
     let forbidden = keywords.take("no-check-ssl").is_some();
+    keywords.take("no-ssl");
     let is_place = |args: &[String]| {
         let word = args.first().map_or("", String::as_str);
         let unset = word.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) || word == "0";
@@ -381,6 +382,8 @@ mod tests {
             ("sigalgs", "", "proxy-v2-options ssl", false),
             ("ciphers", "ssl", "", false),
             ("ciphers", "ssl", "no-check-ssl", true),
+            ("ciphers", "check-ssl", "no-ssl", true),
+            ("ciphers", "", "no-ssl check-ssl", false),
             ("options", "ssl", "", false),
             ("options", "", "tls-tickets ssl", true),
         ] {
