@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 1800
 FUZZ_TARGETS ?= object session replies
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lab lab-down bench fuzz fuzz-smoke lint semver fmt tools clean rust
+.PHONY: help setup build test demo lab lab-down bench drill fuzz fuzz-smoke lint semver fmt tools clean rust
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,11 @@ bench: rust ## join latency, memory, idle CPU; the library beside the client in 
 	@scripts/setup --bench
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin serfctl --bin bench
 	@$(target)/bench
+
+drill: rust ## FILES='folder…': other people's configurations under load on every HAProxy (integration/src/bin/drill)
+	@scripts/setup --trixie
+	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin drill
+	@$(target)/drill $(FILES)
 
 # RUSTC_BOOTSTRAP lets a stable compiler take the flags that a nightly one takes anyway. No sanitizer:
 # the project has no unsafe code, and without one there are more executions.

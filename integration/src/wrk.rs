@@ -44,6 +44,13 @@ impl WrkOptions {
         self
     }
 
+    /// Over TLS, whatever the certificate.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.url = self.url.replacen("http:", "https:", 1);
+        self
+    }
+
     /// At most this long instead of two minutes; in whole seconds.
     #[must_use]
     pub fn duration(mut self, duration: Duration) -> Self {
