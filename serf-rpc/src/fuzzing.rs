@@ -319,7 +319,7 @@ const DECODERS: [fn(&[u8]); 11] = [
         }
     },
     |body| {
-        let _ = crate::protocol::is_done(body);
+        let _ = crate::protocol::QueryPart::of(body);
         let _ = record::<QueryRecord>(body);
     },
     |line| drop(format!("{:?}", log_line::hint(line))),

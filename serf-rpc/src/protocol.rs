@@ -122,19 +122,38 @@ pub(crate) fn is_header(value: &[u8]) -> bool {
     false
 }
 
-/// Whether a record of a query says that no more will come.
-pub(crate) fn is_done(record: &[u8]) -> bool {
-    let mut done = false;
-    let read = Reader::whole(record, |reader| {
-        reader.fields(|key, value| {
-            match key {
-                b"Type" => done = value.bytes()? == b"done",
-                _ => value.skip()?,
-            }
-            Ok(())
-        })
-    });
-    read.is_ok() && done
+/// What a record of a query is for its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QueryPart {
+    /// No more will come.
+    Done,
+    /// An acknowledgement or response of nobody. From the end of a query's time until it says so itself, an agent may
+    /// send thousands of them (hashicorp/serf#408).
+    OfNobody,
+    /// Anything else, also what cannot be read.
+    Other,
+}
+
+impl QueryPart {
+    /// Tells what a record is.
+    pub(crate) fn of(record: &[u8]) -> Self {
+        let (mut done, mut of_nobody) = (false, false);
+        let read = Reader::whole(record, |reader| {
+            reader.fields(|key, value| {
+                match key {
+                    b"Type" => done = value.bytes()? == b"done",
+                    b"From" => of_nobody = value.bytes()?.is_empty(),
+                    _ => value.skip()?,
+                }
+                Ok(())
+            })
+        });
+        match read {
+            Ok(_) if done => Self::Done,
+            Ok(_) if of_nobody => Self::OfNobody,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Appends the header of a request. Both fields are always written: the agent keeps the previous
@@ -183,12 +202,22 @@ mod tests {
     }
 
     #[test]
-    fn only_a_query_that_is_over_says_done() {
-        assert!(is_done(b"\x82\xa4From\xa0\xa4Type\xa4done"));
-        assert!(!is_done(b"\x82\xa4From\xa1a\xa4Type\xa3ack"));
-        assert!(!is_done(b"\x81\xa7Payload\xa4done"));
-        assert!(!is_done(b"\xc0"));
-        assert!(!is_done(b"\x82\xa4Type\xa4done"));
+    fn only_a_query_that_is_over_says_done_and_what_nobody_sent_is_told() {
+        use QueryPart::{Done, OfNobody, Other};
+        for (record, part) in [
+            (&b"\x82\xa4From\xa0\xa4Type\xa4done"[..], Done),
+            (b"\x82\xa4From\xa1a\xa4Type\xa3ack", Other),
+            (b"\x82\xa4From\xa0\xa4Type\xa3ack", OfNobody),
+            (
+                b"\x83\xa4From\xa0\xa7Payload\xc0\xa4Type\xa8response",
+                OfNobody,
+            ),
+            (b"\x81\xa7Payload\xa4done", Other),
+            (b"\xc0", Other),
+            (b"\x82\xa4Type\xa4done", Other),
+        ] {
+            assert_eq!(QueryPart::of(record), part, "{record:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bstr::BString;
 
 use crate::error::ProtocolError;
-use crate::protocol::{self, Header, ReplyShape};
+use crate::protocol::{self, Header, QueryPart, ReplyShape};
 
 /// The dispatcher: sequence numbers, the table of what they are for, and what is due next.
 #[derive(Debug)]
@@ -130,16 +130,19 @@ impl<C, S> Session<C, S> {
         body: &'value [u8],
     ) -> Result<Option<Incoming<'_, 'value, C, S>>, ProtocolError> {
         let Header { seq, error } = header;
-        let over = match self.open.get(&seq) {
-            Some(Phase::Streaming { ends, .. }) => *ends && protocol::is_done(body),
-            _ => true,
+        let part = match self.open.get(&seq) {
+            Some(Phase::Streaming { ends: true, .. }) => QueryPart::of(body),
+            Some(Phase::Streaming { .. }) => QueryPart::Other,
+            _ => QueryPart::Done,
         };
-        if over {
-            return self.conclude(seq, error, body).map(Some);
-        }
-        match self.open.get(&seq) {
-            Some(Phase::Streaming { sink, .. }) => Ok(Some(Incoming::Record { sink, body })),
-            _ => Err(ProtocolError::UnknownSeq { seq }),
+        match part {
+            QueryPart::Done => self.conclude(seq, error, body).map(Some),
+            // They would fill the queue, and what somebody has sent would find no place in it.
+            QueryPart::OfNobody => Ok(None),
+            QueryPart::Other => match self.open.get(&seq) {
+                Some(Phase::Streaming { sink, .. }) => Ok(Some(Incoming::Record { sink, body })),
+                _ => Err(ProtocolError::UnknownSeq { seq }),
+            },
         }
     }
 

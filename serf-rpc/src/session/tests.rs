@@ -178,6 +178,21 @@ fn a_refused_stream_does_not_exist() {
 }
 
 #[test]
+fn what_nobody_sent_takes_no_place_in_a_querys_queue() {
+    let of_nobody = b"\x83\xa4From\xa0\xa7Payload\xc0\xa4Type\xa8response";
+    let answer = b"\x82\xa4From\xa1a\xa4Type\xa3ack";
+    let mut player = Player::new();
+    player.begin(ReplyShape::RecordsUntilDone);
+    player.feed(&header(0)).unwrap();
+    let before = player.seen.len();
+    for _ in 0..2000 {
+        player.feed(&[&header(0), &of_nobody[..]].concat()).unwrap();
+    }
+    player.feed(&[&header(0), &answer[..]].concat()).unwrap();
+    assert_eq!(player.seen.len(), before + 1);
+}
+
+#[test]
 fn a_query_is_forgotten_when_it_is_done_and_not_before() {
     let ack = b"\x82\xa4From\xa1a\xa4Type\xa3ack";
     let done = b"\x82\xa4From\xa0\xa4Type\xa4done";
