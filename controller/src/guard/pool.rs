@@ -279,6 +279,8 @@ impl Pool {
                 continue;
             }
             let dead = slot.is_dead(&self.rules);
+            // Nobody takes over from it and nothing takes it back.
+            slot.heir = None;
             if !slot.is_wanted() && !dead {
                 slot.dismissed = Some(Dismissal::Approval);
                 slot.drain(now);

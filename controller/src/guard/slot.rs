@@ -256,6 +256,7 @@ impl Slot {
         }
         self.enter(Phase::In, now);
         self.heir = None;
+        self.approved = false;
         self.proof = Proof::default();
         self.suspected = None;
     }
@@ -307,8 +308,10 @@ impl Slot {
     fn is_waited_for(&self) -> bool {
         match self.dismissed {
             None => self.gossip == Gossip::Leaving && self.served && self.heir.is_none(),
-            Some(Dismissal::Deselection) => self.is_deselected() || self.is_given_up(),
-            Some(Dismissal::Hold | Dismissal::Approval) => self.is_given_up(),
+            Some(Dismissal::Deselection | Dismissal::Hold) => {
+                self.is_deselected() || self.is_given_up()
+            }
+            Some(Dismissal::Approval) => self.is_given_up(),
         }
     }
 
@@ -422,7 +425,11 @@ impl Slot {
     fn is_watched(&self, rules: &Rules, now: Instant) -> bool {
         let over = self.hold_is_over(rules, now);
         let waited_for = !over || self.dismissed.is_some();
-        let counts = self.is_deselected() && self.dismissed == Some(Dismissal::Deselection);
+        let counts = self.is_deselected()
+            && matches!(
+                self.dismissed,
+                Some(Dismissal::Deselection | Dismissal::Hold)
+            );
         (self.is_given_up() && waited_for) || counts
     }
 

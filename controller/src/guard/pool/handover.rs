@@ -78,17 +78,19 @@ impl Pool {
             let heir = heirs.get(&slot.place.addr);
             let answers = slot.answers(&self.rules);
             let goes_on = heir.is_some_and(|heir| heir.goes_on || (heir.runs && !answers));
-            let waits = heir.is_some_and(|heir| heir.there && !heir.runs);
+            let asked = asked.contains(&slot.place.addr);
+            let waits = heir.is_some_and(|heir| heir.there && !heir.runs) && !asked;
             match slot.phase {
                 Phase::In => {
                     slot.heir = heir.map(|heir| heir.name.clone());
                     let kept = heir.is_some_and(|heir| heir.cookie == slot.cookie);
                     slot.lost_cookie = slot.cookie.clone().filter(|_| goes_on && !kept);
-                    if goes_on || asked.contains(&slot.place.addr) {
+                    if goes_on || asked {
                         slot.drain(now);
                     }
                 }
                 Phase::Draining { .. } if slot.heir.is_some() && waits => {
+                    slot.heir = heir.map(|heir| heir.name.clone());
                     slot.enter(Phase::In, now);
                 }
                 _ => {}

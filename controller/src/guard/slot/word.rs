@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Phase, Proof, Slot};
+use super::{Dismissal, Phase, Proof, Slot};
 use crate::model::{Attributes, Candidate, Gossip, Quarantine, Wish};
 use crate::plan::WantedAdmin;
 
@@ -11,8 +11,8 @@ impl Slot {
     pub(in crate::guard) fn hear(&mut self, candidate: &Candidate, now: Instant) {
         self.set_gossip(candidate.gossip, now);
         if !self.selected {
-            self.dismissed = None;
             self.approved = false;
+            self.dismissed.take_if(|why| *why == Dismissal::Deselection);
         }
         self.selected = true;
         self.listed = true;
@@ -39,7 +39,9 @@ impl Slot {
     /// Takes that no rule picks it: because of its tags, or because gossip does not know it at all. Then what gossip said
     /// last stands, unless it was good.
     pub(in crate::guard) fn miss(&mut self, gossip: Option<Gossip>, now: Instant) {
-        self.selected = gossip.is_none();
+        let selected = gossip.is_none();
+        self.approved &= self.selected == selected;
+        self.selected = selected;
         self.listed = gossip.is_some();
         self.moving = None;
         let last = match self.gossip {

@@ -264,6 +264,21 @@ fn whoever_was_deselected_counts_until_its_web_server_is_gone_or_it_has_left() {
 }
 
 #[test]
+fn whoever_went_after_hold_and_is_deselected_then_is_still_watched_and_recalled() {
+    let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
+    scene.gossip("s1", Gossip::Failed);
+    scene.decide();
+    scene.pass(HOLD);
+    drained(&mut scene, "s1");
+    scene.deselect("s1");
+    scene.decide();
+    scene.probe("s1", Probed::Good);
+    assert_eq!(scene.state("s1"), "out");
+    scene.runs("s2", Admin::Ready, Check::Down, 0);
+    assert_eq!(scene.state("s1"), "ready", "nobody else answers");
+}
+
+#[test]
 fn a_deselected_server_that_leaves_has_left() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
     scene.deselect("s1");
