@@ -126,7 +126,9 @@ fn two_rolling_deployments_by_kill_with_new_names_at_the_old_addresses() {
                 sleep(Duration::from_millis(300)).await;
                 no_address_twice(&stage)?;
                 stage.gossip(&old, MemberStatus::Failed);
+                // The new name comes in before the old one goes, in the file too.
                 stage.serves_all().await?;
+                stage.settled().await?;
                 no_address_twice(&stage)?;
             }
         }
