@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -48,6 +49,9 @@ pub fn image_missing(image: Image, package: &str) -> Option<String> {
     (!there).then(|| format!("no image {tag} with {package} in it (make setup)"))
 }
 
+/// Containers that this process has started.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
 /// A container that stays until its standard input ends, which it does with this process.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -56,13 +60,9 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Starts one, named after the directory, which it sees under the same path.
+    /// Starts one that sees the directory under the same path.
     pub(crate) async fn start(image: Image, dir: &Path) -> Result<Self> {
-        let unique = dir
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .replace('.', "");
+        let unique = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("serf-haproxy-test-{}-{unique}", std::process::id());
         let mount = format!("{0}:{0}", dir.display());
         let user = format!("{}:{}", getuid().as_raw(), getgid().as_raw());
