@@ -98,14 +98,16 @@ impl Pool {
         }
     }
 
-    /// Of two members in rotation at one address, as when one returns while another takes over from it, one goes on.
+    /// Of two members in rotation at one address, as when one returns while another takes over from it, one goes on: one
+    /// whose check has come back good before another that serves, and that before one that does not.
     pub(super) fn part_doubles(&mut self, now: Instant) {
-        let mut firsts: BTreeMap<SocketAddr, (bool, ServerName)> = BTreeMap::new();
+        let mut firsts: BTreeMap<SocketAddr, ((bool, bool), ServerName)> = BTreeMap::new();
         for (name, slot) in self.slots.iter().filter(|(_, slot)| slot.is_wanted()) {
-            let (addr, goes_on) = (slot.place.addr, slot.goes_on(&self.rules));
-            let better = firsts.get(&addr).is_none_or(|(kept, _)| goes_on && !kept);
+            let addr = slot.place.addr;
+            let rank = (slot.goes_on(&self.rules), slot.serves(&self.rules));
+            let better = firsts.get(&addr).is_none_or(|(kept, _)| rank > *kept);
             if slot.runs() && better {
-                firsts.insert(addr, (goes_on, name.clone()));
+                firsts.insert(addr, (rank, name.clone()));
             }
         }
         for (name, slot) in &mut self.slots {
