@@ -80,8 +80,10 @@ impl Reconciler {
     }
 
     fn reload_job(&self, now: Instant) -> Option<ReloadJob> {
-        let due =
-            !self.plan.reload.is_empty() && self.reload_allowed_at().is_none_or(|at| now >= at);
+        let allowed = self.reload_allowed_at().is_none_or(|at| now >= at);
+        if self.plan.reload.is_empty() || !allowed {
+            return None;
+        }
         let config = &self.design.config;
         let before = self.last_worker.clone();
         let known = before
@@ -91,7 +93,7 @@ impl Reconciler {
             .and_then(|before| before.stamp.as_ref())
             .and_then(|stamp| self.state.load_text(stamp))
             .map(|text| self.after_others(&text));
-        due.then(|| ReloadJob {
+        Some(ReloadJob {
             reasons: self.plan.reload.clone(),
             way: config.haproxy.reload.clone(),
             own_master: self.state.master_socket(),
