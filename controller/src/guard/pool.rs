@@ -365,9 +365,8 @@ impl Pool {
     /// Drains who answers but has been `failed` for longer than `hold`, as far as the budget goes. More than the budget
     /// given up together is a split of gossip, which is waited out: `hold` does not run meanwhile.
     fn end_holds(&mut self, now: Instant) {
-        let (budget, floor) = (self.budget(), self.floor());
-        let (mut spare, mut serving) = (budget.spare(), self.serving());
-        let (used, limit) = (budget.used, budget.limit);
+        let mut room = self.room();
+        let Budget { used, limit } = room.budget;
         let given_up = self.given_up();
         self.note_split(given_up > limit, now);
         let rules = &self.rules;
@@ -382,18 +381,10 @@ impl Pool {
             if !slot.hold_is_over(rules, now) {
                 continue;
             }
-            if spare == 0 {
-                slot.held = Some(Held::Budget { used, limit });
-            } else if others(&serving, slot) < floor {
-                slot.held = Some(Held::Floor);
-            } else {
-                spare -= 1;
-                serving.remove(&slot.place.addr);
-                let (place, at, agreed) = (slot.place, now, false);
-                self.ledger
-                    .insert(name.clone(), Removal { place, at, agreed });
-                slot.dismissed = Some(Dismissal::Hold);
-                slot.drain(now);
+            match room.take(slot) {
+                Err(Full::Budget) => slot.held = Some(Held::Budget { used, limit }),
+                Err(Full::Floor) => slot.held = Some(Held::Floor),
+                Ok(()) => self.ledger.dismiss(name, slot, Dismissal::Hold, now),
             }
         }
     }
@@ -480,6 +471,17 @@ impl Pool {
         self.rules.guard.min_servers.max(1)
     }
 
+    /// How many may still go on the word of one witness.
+    fn room(&self) -> Room {
+        let budget = self.budget();
+        Room {
+            budget,
+            spare: budget.spare(),
+            floor: self.floor(),
+            serving: self.serving(),
+        }
+    }
+
     fn budget(&self) -> Budget {
         let in_rotation = self.in_rotation().count();
         Budget::new(in_rotation, self.ledger.used(), &self.rules.guard)
@@ -493,6 +495,47 @@ impl Pool {
             used: budget.used,
             limit: budget.limit,
         }
+    }
+}
+
+/// What is left of the budget, and who serves, while servers that answer are taken out one by one.
+struct Room {
+    budget: Budget,
+    spare: usize,
+    floor: usize,
+    serving: BTreeSet<SocketAddr>,
+}
+
+/// Why a server that answers may not go.
+enum Full {
+    /// The budget is used up.
+    Budget,
+    /// Too few others would serve.
+    Floor,
+}
+
+impl Room {
+    /// Takes the place of one that goes, if there is one.
+    fn take(&mut self, slot: &Slot) -> Result<(), Full> {
+        if self.spare == 0 {
+            return Err(Full::Budget);
+        }
+        if others(&self.serving, slot) < self.floor {
+            return Err(Full::Floor);
+        }
+        self.spare -= 1;
+        self.serving.remove(&slot.place.addr);
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// Drains a server that answers, and counts it.
+    fn dismiss(&mut self, name: &ServerName, slot: &mut Slot, why: Dismissal, now: Instant) {
+        let (place, at, agreed) = (slot.place, now, false);
+        self.insert(name.clone(), Removal { place, at, agreed });
+        slot.dismissed = Some(why);
+        slot.drain(now);
     }
 }
 

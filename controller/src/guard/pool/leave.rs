@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{Pool, others};
-use crate::guard::budget::Removal;
+use super::{Full, Pool, others};
+use crate::guard::budget::Budget;
 use crate::guard::decision::Held;
 use crate::guard::slot::{Dismissal, Phase};
 use crate::model::Gossip;
@@ -38,26 +38,17 @@ impl Pool {
     /// Drains whom no rule picks any more, within the budget and above the floor: a tag may be a slip, and one slip may
     /// concern all.
     pub(super) fn take_out_the_deselected(&mut self, now: Instant) {
-        let (budget, floor) = (self.budget(), self.floor());
-        let (used, limit) = (budget.used, budget.limit);
-        let (mut spare, mut serving) = (budget.spare(), self.serving());
+        let mut room = self.room();
+        let Budget { used, limit } = room.budget;
         for (name, slot) in &mut self.slots {
             let goes = slot.phase == Phase::In && slot.is_deselected();
             if !goes || slot.heir.is_some() || slot.is_dead(&self.rules) {
                 continue;
             }
-            if spare == 0 {
-                slot.held = Some(Held::Deselected { used, limit });
-            } else if others(&serving, slot) < floor {
-                slot.held = Some(Held::LastDeselected);
-            } else {
-                spare -= 1;
-                serving.remove(&slot.place.addr);
-                let (place, at, agreed) = (slot.place, now, false);
-                self.ledger
-                    .insert(name.clone(), Removal { place, at, agreed });
-                slot.dismissed = Some(Dismissal::Deselection);
-                slot.drain(now);
+            match room.take(slot) {
+                Err(Full::Budget) => slot.held = Some(Held::Deselected { used, limit }),
+                Err(Full::Floor) => slot.held = Some(Held::LastDeselected),
+                Ok(()) => self.ledger.dismiss(name, slot, Dismissal::Deselection, now),
             }
         }
     }
