@@ -76,9 +76,13 @@ fn all_agents_that_leave_at_once_and_come_back() {
         for node in &nodes {
             node.agent.begin_leave()?;
         }
+        // Of agents that leave at once Serf now and then loses the word, as those that would pass it on leave too: then
+        // it says `failed`, and all stay.
         let last = |status: &Status| {
             let servers = status.0["backends"]["nodes"]["servers"].to_string();
-            in_rotation(status) == 1 && servers.contains("it leaves the cluster, but")
+            let left = servers.contains("it leaves the cluster, but");
+            let lost = servers.contains("it looks like a split of gossip");
+            (in_rotation(status) == 1 && left) || (in_rotation(status) > 1 && lost)
         };
         let what = "the last to be held";
         let left = balancer.controller.settles(what, SOON, last).await?;
