@@ -31,9 +31,12 @@ async fn complains(stage: &Stage, words: &str) -> Result<Status> {
     let said = |status: &Status| {
         let problems = status.0["problems"].as_array();
         problems.is_some_and(|problems| {
-            problems
-                .iter()
-                .any(|problem| problem.as_str().unwrap_or_default().contains(words))
+            problems.iter().any(|problem| {
+                problem["problem"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .contains(words)
+            })
         })
     };
     stage.controller.settles(&what, SOON, said).await

@@ -65,16 +65,16 @@ fn the_first_file_is_there_at_once_and_what_is_missing_is_said_once() {
         let log = controller.log();
         let said = |what: &str| {
             log.lines()
-                .filter(|line| line.contains("waiting for") && line.contains(what))
+                .filter(|line| line.contains("WARN") && line.contains(what))
                 .count()
         };
         assert_eq!(
-            said(&addr.to_string()),
+            said(&format!("waiting for the agent addr=\"{addr}\"")),
             1,
             "the agent's absence is said once:\n{log}"
         );
         assert_eq!(
-            said("admin.sock"),
+            said("HAProxy does not answer"),
             1,
             "HAProxy's absence is said once:\n{log}"
         );

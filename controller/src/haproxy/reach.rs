@@ -64,20 +64,24 @@ impl fmt::Display for Detour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (stats, master) = (self.stats.display(), self.master.display());
         match &self.why {
-            Why::Silent => write!(
-                f,
-                "nobody answers on {stats}: all its connections may be taken (`stats maxconn`); close them"
-            )?,
-            // A reload hands the socket on as it is, without its path (measured with 2.6, 3.0 and 3.2).
-            Why::Failed(error) => write!(
-                f,
-                "{error}; a restart of HAProxy opens it again, a reload does not"
-            )?,
+            Why::Silent => write!(f, "nobody answers on {stats}")?,
+            Why::Failed(error) => write!(f, "{error}")?,
         }
         write!(
             f,
-            ". Meanwhile HAProxy is spoken to on its master's socket {master}"
+            "; meanwhile HAProxy is spoken to on its master's socket {master}"
         )
+    }
+}
+
+impl Detour {
+    /// What opens the stats socket again.
+    pub fn advice(&self) -> &'static str {
+        match self.why {
+            Why::Silent => "all its connections may be taken (`stats maxconn`): close them",
+            // A reload hands the socket on as it is, without its path (measured with 2.6, 3.0 and 3.2).
+            Why::Failed(_) => "a restart of HAProxy opens it again, a reload does not",
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use super::{Reconciler, Retry, chain, startup};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So many members are named, and joined at once.
 const AT_ONCE: usize = 3;
+/// What to do where that fails.
+const REJOIN: &str = "it is tried again by itself, with others of them too; `serf join` shows whether they can be reached";
 /// How long a join may take: an agent waits 10 s for each address that is silent, by Serf's default.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(35);
 
@@ -62,8 +64,17 @@ impl Remembered {
         }
     }
 
-    /// What is wrong, and what to do about it.
-    pub(super) fn problem(&self, rejoin: bool) -> String {
+    /// What is wrong.
+    pub(super) fn problem(&self) -> String {
+        format!(
+            "the agent knows only itself, while {} of its cluster {} remembered: who joins or leaves is not heard of",
+            self.count,
+            if self.count == 1 { "is" } else { "are" }
+        )
+    }
+
+    /// What to do about it.
+    pub(super) fn advice(&self, rejoin: bool) -> String {
         let some: Vec<String> = self
             .addrs
             .iter()
@@ -81,10 +92,7 @@ impl Remembered {
             format!("`serf join {some}` brings it back")
         };
         format!(
-            "the agent knows only itself, while {} of its cluster {} remembered: who joins or leaves is not heard of; \
-             {now}, and `retry_join` or `snapshot_path` in its own configuration keeps it from being alone after a restart",
-            self.count,
-            if self.count == 1 { "is" } else { "are" }
+            "{now}, and `retry_join` or `snapshot_path` in its own configuration keeps it from being alone after a restart"
         )
     }
 }
@@ -134,7 +142,8 @@ impl Reconciler {
             return;
         }
         let rejoin = self.design.config.serf.rejoin;
-        self.problems.set("cluster", remembered.problem(rejoin));
+        let advice = remembered.advice(rejoin);
+        self.problems.set("cluster", remembered.problem(), advice);
         if !rejoin || !self.joins.is_empty() {
             return;
         }
@@ -151,7 +160,7 @@ impl Reconciler {
                     self.joins.spawn(join(agent, others));
                 }
             }
-            Err(error) => self.problems.set("rejoin", chain(&error)),
+            Err(error) => self.problems.set("rejoin", chain(&error), REJOIN),
         }
     }
 
@@ -165,7 +174,7 @@ impl Reconciler {
             Ok(Err(error)) => {
                 let error = one_line(&chain(&error));
                 let problem = format!("the agent cannot join its cluster again: {error}");
-                self.problems.set("rejoin", problem);
+                self.problems.set("rejoin", problem, REJOIN);
             }
             Err(error) => tracing::error!(%error, "a join has panicked"),
         }
@@ -230,11 +239,12 @@ mod tests {
         ];
         let alone = Remembered::of(&snapshot(from_ref(&own), &others));
         assert_eq!(alone.count, 2);
-        let words = alone.problem(false);
+        let words = alone.problem();
         assert!(
             words.contains("knows only itself, while 2 of its cluster are remembered"),
             "{words}"
         );
+        let words = alone.advice(false);
         assert!(
             words.contains("`serf join 10.0.0.2:7946 10.0.0.3:7946`"),
             "{words}"

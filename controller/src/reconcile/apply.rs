@@ -12,9 +12,10 @@ use crate::plan::{
     Action, ConfigText, Input, OtherFile, ReloadReason, Step, WantedAdmins, plan, wants_probe,
     wants_stat,
 };
+use crate::state::StateError;
 
 use super::drift::{REPAIRS, Verdict};
-use super::{Reconciler, Text, chain};
+use super::{Reconciler, Text, advice, chain};
 
 impl Reconciler {
     /// Takes what HAProxy was read to run, and lets the guard see it.
@@ -27,7 +28,10 @@ impl Reconciler {
                 self.problems.clear("haproxy");
                 self.rescue.answered(Instant::now());
                 match self.runtime.detour() {
-                    Some(detour) => self.problems.set("stats socket", detour.to_string()),
+                    Some(detour) => {
+                        self.problems
+                            .set("stats socket", detour.to_string(), detour.advice());
+                    }
                     None => self.problems.clear("stats socket"),
                 }
                 self.notice(&state.worker).await;
@@ -40,8 +44,12 @@ impl Reconciler {
                 Some(state)
             }
             Err(error) => {
-                self.problems
-                    .set("haproxy", format!("waiting for HAProxy: {}", chain(&error)));
+                let way = &self.design.config.haproxy.reload;
+                self.problems.set(
+                    "haproxy",
+                    format!("HAProxy does not answer: {}", chain(&error)),
+                    advice::of_haproxy(&error, way),
+                );
                 self.problems.clear("stats socket");
                 self.rescue.failed(Instant::now());
                 self.worker = None;
@@ -77,10 +85,14 @@ impl Reconciler {
         let genuine = remembered || !self.is_edited().await;
         self.loaded.appeared(worker, genuine, now);
         if !self.loaded.is_known(worker) {
-            self.problems.set("text", format!(
-                "HAProxy was started or reloaded while {} held another hand's text: what it runs is not known until it is reloaded",
-                self.file.path().display()
-            ));
+            self.problems.set(
+                "text",
+                format!(
+                    "HAProxy was started or reloaded while {} held another hand's text: what it runs is not known",
+                    self.file.path().display()
+                ),
+                advice::UNKNOWN_TEXT,
+            );
         }
     }
 
@@ -107,13 +119,15 @@ impl Reconciler {
         let now = unix_secs();
         let others = Others::of(named, worker, &self.state, now);
         match others.problem() {
-            Some(problem) => self.problems.set("other files", problem),
+            Some(problem) => self
+                .problems
+                .set("other files", problem, advice::OTHER_FILES),
             None => self.problems.clear("other files"),
         }
         if !named.is_empty()
             && let Err(error) = self.state.save_others(worker, now, named, &others.files)
         {
-            self.problems.set("state", chain(&error));
+            self.cannot_save(&error);
         }
         self.take_scope(others.files);
     }
@@ -310,8 +324,14 @@ impl Reconciler {
 
     fn save_added(&mut self, worker: &Worker) {
         if let Err(error) = self.state.save_added(worker, unix_secs(), &self.added) {
-            self.problems.set("state", chain(&error));
+            self.cannot_save(&error);
         }
+    }
+
+    /// Notes that what a later start needs could not be written down.
+    pub(super) fn cannot_save(&mut self, error: &StateError) {
+        self.problems
+            .set("state", chain(error), advice::of_state(error));
     }
 
     /// The text that this worker started with, if it is known.

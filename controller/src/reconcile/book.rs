@@ -194,9 +194,11 @@ impl Reconciler {
     pub(super) fn record(&mut self, entry: Entry) {
         match self.history.add(entry) {
             Ok(()) => self.problems.clear("history"),
-            Err(error) => self
-                .problems
-                .set("history", format!("cannot write the history: {error}")),
+            Err(error) => self.problems.set(
+                "history",
+                format!("cannot write the history: {error}"),
+                "make room in the state directory, and let the user that runs serf-haproxy write there",
+            ),
         }
     }
 }

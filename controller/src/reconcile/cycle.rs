@@ -18,7 +18,7 @@ use crate::render::Servers;
 use crate::select::select;
 use crate::state::{Memory, Removed, Said, is_remembered};
 
-use super::{Reconciler, Text, UNREACHABLE_RETRY, Wanted, chain};
+use super::{Reconciler, Text, UNREACHABLE_RETRY, Wanted, advice, chain};
 
 /// How long a cycle waits for the first answers of new probes: a server that listens answers within this, and is
 /// added and admitted in one go.
@@ -45,7 +45,8 @@ impl Reconciler {
             }
             Err(error) => {
                 let blind = "cannot read this host's addresses, and takes those of before";
-                self.problems.set("addresses", format!("{blind}: {error}"));
+                self.problems
+                    .set("addresses", format!("{blind}: {error}"), advice::ADDRESSES);
             }
         }
         if let Some(text) = &self.on_disk {
@@ -197,7 +198,7 @@ impl Reconciler {
                 if self.fallback.is_some() {
                     self.give_up_design(&problem);
                 } else {
-                    self.problems.set("template", problem);
+                    self.problems.set("template", problem, advice::TEMPLATE);
                 }
             }
         }
@@ -254,7 +255,7 @@ impl Reconciler {
                 self.problems.clear("state");
                 self.saved = memory;
             }
-            Err(error) => self.problems.set("state", chain(&error)),
+            Err(error) => self.cannot_save(&error),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::haproxy::process::{self, ProcessError};
 use crate::history::Entry;
 use crate::render::{RenderError, Renderer, Servers};
 
-use super::{Design, Reconciler, Retry, Wanted, chain};
+use super::{Design, Reconciler, Retry, Wanted, advice, chain};
 
 /// The files, and what is under way for them.
 #[derive(Debug, Default)]
@@ -68,6 +68,18 @@ enum FileJobError {
     Invalid { status: String, output: String },
     #[error("it is written, but the reload command failed ({status}): {output}")]
     Reload { status: String, output: String },
+}
+
+impl FileJobError {
+    fn advice(&self) -> String {
+        let again = "it is tried again by itself";
+        match self {
+            Self::File(error) => advice::of_file(error),
+            Self::Process(_) => format!("mend the command in `[[file]]`; {again}"),
+            Self::Invalid { .. } => advice::TEMPLATE.to_owned(),
+            Self::Reload { .. } => format!("look after the program that reads it; {again}"),
+        }
+    }
 }
 
 impl Files {
@@ -155,8 +167,11 @@ impl Reconciler {
             let text = match output.text(&config, servers) {
                 Ok(text) => text,
                 Err(error) => {
-                    self.problems
-                        .set(&path, format!("{path} is behind: {error}"));
+                    self.problems.set(
+                        &path,
+                        format!("{path} is behind: {error}"),
+                        advice::TEMPLATE,
+                    );
                     output.retry.failed(now);
                     continue;
                 }
@@ -204,7 +219,10 @@ impl Reconciler {
             None => self.problems.clear(&path),
             Some(error) => {
                 self.counters.failures += 1;
-                self.problems.set(&path, format!("{path}: {error}"));
+                let advice = done.result.as_ref().err().map(FileJobError::advice);
+                let problem = format!("{path}: {error}");
+                self.problems
+                    .set(&path, problem, advice.unwrap_or_default());
             }
         }
         self.record(Entry {

@@ -4,6 +4,7 @@
 //! HAProxy runs, decides, renders, plans and applies. Nothing is believed about HAProxy beyond what was just read.
 //! Files are checked and written, and workers reloaded, in a job beside the loop.
 
+mod advice;
 mod agents;
 mod alone;
 mod apply;
@@ -15,6 +16,7 @@ mod drift;
 mod files;
 mod job;
 mod loaded;
+mod problems;
 mod publish;
 mod rescue;
 mod startup;
@@ -58,6 +60,7 @@ use drift::Drift;
 use files::Files;
 use job::Done;
 use loaded::Loaded;
+use problems::Problems;
 use rescue::Rescue;
 pub(crate) use startup::{agents, restore, runtime_api, servers_before};
 
@@ -261,7 +264,7 @@ impl Reconciler {
     }
 
     fn not_done(&self) -> RunError {
-        let mut problems: Vec<String> = self.problems.0.values().cloned().collect();
+        let mut problems = self.problems.sentences();
         if !self.is_connected() {
             problems.push("no agent answers; see `[serf] addr`".to_owned());
         }
@@ -458,25 +461,6 @@ impl Retry {
     /// Whether it may be tried now.
     fn is_due(&self, now: Instant) -> bool {
         self.at.is_none_or(|at| now >= at)
-    }
-}
-
-/// What is wrong now, each said once when it begins and once when it is over.
-#[derive(Clone, Debug, Default)]
-struct Problems(BTreeMap<String, String>);
-
-impl Problems {
-    fn set(&mut self, what: &str, problem: String) {
-        if self.0.get(what) != Some(&problem) {
-            tracing::warn!(what, "{problem}");
-            self.0.insert(what.to_owned(), problem);
-        }
-    }
-
-    fn clear(&mut self, what: &str) {
-        if self.0.remove(what).is_some() {
-            tracing::info!(what, "works again");
-        }
     }
 }
 

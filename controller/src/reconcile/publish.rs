@@ -63,7 +63,7 @@ impl Reconciler {
         Status {
             time: self.epoch.unix_secs(Instant::now()),
             revision: self.revision,
-            problems: self.problems.0.values().cloned().collect(),
+            problems: self.problems.list(),
             agent: self.agent_status(),
             haproxy: self.haproxy_status(),
             file: File {

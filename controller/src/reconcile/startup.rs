@@ -116,7 +116,7 @@ pub(super) async fn start(
         last_worker: None,
         loaded: Loaded::default(),
         last_reload: None,
-        problems: Problems::default(),
+        problems: Problems::new(epoch),
         counters: Counters::default(),
         published,
         tasks,

@@ -13,7 +13,7 @@ use crate::plan::ReloadReason;
 
 use super::culprit::Search;
 use super::job::{self, Done, Job, JobError, ReloadJob};
-use super::{Design, Gossip, Reconciler, Text, chain, startup};
+use super::{Design, Gossip, Reconciler, Text, advice, chain, startup};
 
 /// How long the loop waits for HAProxy's master to count its workers, and then for those to count their sessions.
 const MASTER_WAIT: Duration = Duration::from_millis(50);
@@ -51,7 +51,7 @@ impl Reconciler {
             .state
             .save_text(&wanted.stamp, &wanted.text, &self.stamps_in_use())
         {
-            self.problems.set("state", chain(&error));
+            self.cannot_save(&error);
         }
         self.reloading |= reload.is_some();
         if reload.is_some() && self.worker.is_none() {
@@ -140,7 +140,8 @@ impl Reconciler {
         else {
             self.problems.set(
                 "file",
-                "writing the file ended unexpectedly; trying again".to_owned(),
+                "writing the file ended unexpectedly",
+                advice::PANICKED,
             );
             self.write_retry.failed(Instant::now());
             return;
@@ -204,7 +205,7 @@ impl Reconciler {
                 } else if error.is_of_the_text() && self.fallback.is_some() {
                     self.give_up_design(&problem);
                 } else {
-                    self.problems.set("file", problem);
+                    self.problems.set("file", problem, advice::of_job(&error));
                 }
             }
         }
@@ -292,7 +293,10 @@ impl Reconciler {
                 }
                 self.on_disk = None;
             }
-            Err(error) => self.problems.set("reading the file", chain(&error)),
+            Err(error) => {
+                let advice = advice::of_file(&error);
+                self.problems.set("reading the file", chain(&error), advice);
+            }
         }
     }
 
@@ -308,14 +312,14 @@ impl Reconciler {
         let config = match Config::load(&self.options.config_path, self.options.env.clone()) {
             Ok(config) => config,
             Err(error) => {
-                self.problems.set("config", chain(&error));
+                self.problems.set("config", chain(&error), advice::DESIGN);
                 return None;
             }
         };
         let design = match Design::load(config) {
             Ok(design) => design,
             Err(error) => {
-                self.problems.set("template", chain(&error));
+                self.problems.set("template", chain(&error), advice::DESIGN);
                 return None;
             }
         };
@@ -352,7 +356,7 @@ impl Reconciler {
                 Some(gossip)
             }
             Err(error) => {
-                self.problems.set("config", chain(&error));
+                self.problems.set("config", chain(&error), advice::DESIGN);
                 None
             }
         }
@@ -362,7 +366,7 @@ impl Reconciler {
     pub(super) fn give_up_design(&mut self, why: &str) {
         if let Some(fallback) = self.fallback.take() {
             let problem = format!("the config and template before are in force: {why}");
-            self.problems.set("design", problem);
+            self.problems.set("design", problem, advice::DESIGN);
             self.design = fallback;
             self.take_design();
         }

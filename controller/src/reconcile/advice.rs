@@ -1,0 +1,127 @@
+//! What to do about what is wrong: an error in, a sentence for whoever has to mend it out. Pure.
+
+use std::io;
+use std::path::Path;
+
+use crate::config::ReloadWay;
+use crate::haproxy::file::FileError;
+use crate::haproxy::runtime::RuntimeError;
+use crate::state::StateError;
+
+use super::job::JobError;
+
+/// Of a template that cannot be rendered.
+pub(super) const TEMPLATE: &str = "mend the template and reload serf-haproxy; `serf-haproxy check` shows where it fails. \
+                                   The file stays as it is until then";
+/// Of a config or template that was read again and is not taken.
+pub(super) const DESIGN: &str = "mend it and reload serf-haproxy; `serf-haproxy check` says whether it is right. The config \
+                                 and template of before are in force until then";
+/// Of the addresses of this host.
+pub(super) const ADDRESSES: &str =
+    "a member that claims one of this host's addresses may not be recognised until then";
+/// Of HAProxy started with another hand's text.
+pub(super) const UNKNOWN_TEXT: &str =
+    "serf-haproxy reloads HAProxy with its own file by itself; nothing is to be done";
+/// Of other files of HAProxy's configuration.
+pub(super) const OTHER_FILES: &str =
+    "reload HAProxy after an edit of them, and let serf-haproxy read them";
+/// Of a job that panicked.
+pub(super) const PANICKED: &str = "it is tried again by itself; please report it, with the log";
+
+/// Of a file that cannot be read or written.
+pub(super) fn of_file(error: &FileError) -> String {
+    let dir = |path: &Path| path.parent().unwrap_or(path).display().to_string();
+    let again = "it is tried again by itself";
+    match error {
+        FileError::NoSpace { path, .. } => {
+            format!("make room on the file system of {}; {again}", dir(path))
+        }
+        FileError::Denied { path, .. } => format!(
+            "let the user that runs serf-haproxy write to the directory {}; {again}",
+            dir(path)
+        ),
+        FileError::Busy { path, .. } => {
+            format!("mount the directory {} instead of the file", dir(path))
+        }
+        FileError::Foreign { path } => format!(
+            "move {} away, and it is written again; `serf-haproxy run --adopt` takes it over",
+            path.display()
+        ),
+        FileError::NotAFile { path } => format!("make {} a regular file", path.display()),
+        FileError::Owner { path, .. } => format!(
+            "give {} to the user that runs serf-haproxy; {again}",
+            path.display()
+        ),
+        FileError::Sync { .. } | FileError::Io { .. } => {
+            format!("look after the file system; {again}")
+        }
+    }
+}
+
+/// Of the state directory.
+pub(super) fn of_state(error: &StateError) -> String {
+    match error {
+        StateError::Write { path, source } => {
+            let dir = path.parent().unwrap_or(path).display();
+            match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!(
+                    "make room on the file system of {dir}; until then a restart knows less than it should"
+                ),
+                _ => format!(
+                    "let the user that runs serf-haproxy write to {dir}; until then a restart knows less than it should"
+                ),
+            }
+        }
+        StateError::Locked { .. } => String::new(),
+    }
+}
+
+/// Of a text that did not come into force.
+pub(super) fn of_job(error: &JobError) -> String {
+    let mend = "mend the template or the config and reload serf-haproxy";
+    match error {
+        JobError::File(error) => of_file(error),
+        JobError::Check(_) => {
+            "mend `[haproxy] check_command`; HAProxy and its file stay as they are".to_owned()
+        }
+        JobError::Invalid { .. } => {
+            format!("{mend}; HAProxy and its file stay as they are until then")
+        }
+        JobError::Listen(_) => {
+            format!(
+                "free that port, or {mend}; HAProxy and its file stay as they are until then"
+            )
+        }
+        JobError::Reload(_) => {
+            "HAProxy's own log says why (`journalctl -u haproxy`); the old worker serves on, and it is tried again by itself"
+                .to_owned()
+        }
+    }
+}
+
+/// Of a HAProxy that does not answer.
+pub(super) fn of_haproxy(error: &RuntimeError, way: &ReloadWay) -> String {
+    match error {
+        RuntimeError::NoWay { stats, .. } => of_haproxy(stats, way),
+        RuntimeError::Connect { source, .. } | RuntimeError::Io { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            "let the user that runs serf-haproxy open that socket: its group, or `mode`, `user` and `group` of `stats socket`"
+                .to_owned()
+        }
+        RuntimeError::Denied { .. } => {
+            "add `level admin` to that `stats socket` and restart HAProxy".to_owned()
+        }
+        RuntimeError::Connect { .. } if *way == ReloadWay::Spawn => {
+            "serf-haproxy starts it again by itself; its log says why it ended".to_owned()
+        }
+        RuntimeError::Connect { .. } => {
+            "start it (`systemctl start haproxy`); where it runs, its `stats socket` and `[haproxy] stats_socket` differ"
+                .to_owned()
+        }
+        RuntimeError::Timeout { .. } => {
+            "it stands still or is overloaded; it is reloaded by itself where it stays so".to_owned()
+        }
+        _ => "look into HAProxy's log (`journalctl -u haproxy`)".to_owned(),
+    }
+}

@@ -1,0 +1,109 @@
+//! What is wrong now: findings in, each said once when it begins and once when it is over; a list for the status out.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::epoch::Epoch;
+use crate::status::Problem;
+
+/// What needs a person, by what it concerns.
+#[derive(Clone, Debug)]
+pub(super) struct Problems {
+    epoch: Epoch,
+    by_what: BTreeMap<String, Problem>,
+}
+
+impl Problems {
+    /// None yet.
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            by_what: BTreeMap::new(),
+        }
+    }
+
+    /// Takes what is wrong with something, and what to do about it. It lasts from the first time that anything was wrong
+    /// with it, whatever is said of it meanwhile.
+    pub(super) fn set(
+        &mut self,
+        what: &str,
+        problem: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        let (problem, advice) = (problem.into(), advice.into());
+        let before = self.by_what.get(what);
+        if before.is_none_or(|before| before.problem != problem) {
+            tracing::warn!(what, advice, "{problem}");
+        }
+        let since = before.map(|before| before.since);
+        let since = since.unwrap_or_else(|| self.epoch.unix_secs(Instant::now()));
+        self.by_what.insert(
+            what.to_owned(),
+            Problem {
+                what: what.to_owned(),
+                problem,
+                since,
+                advice,
+            },
+        );
+    }
+
+    /// Nothing is wrong with it any more.
+    pub(super) fn clear(&mut self, what: &str) {
+        if self.by_what.remove(what).is_some() {
+            tracing::info!(what, "works again");
+        }
+    }
+
+    /// What is wrong, the oldest first: what came later may follow from it.
+    pub(super) fn list(&self) -> Vec<Problem> {
+        let mut list: Vec<Problem> = self.by_what.values().cloned().collect();
+        list.sort_by(|a, b| (a.since, &a.what).cmp(&(b.since, &b.what)));
+        list
+    }
+
+    /// The sentences alone.
+    pub(super) fn sentences(&self) -> Vec<String> {
+        let list = self.list().into_iter();
+        list.map(|problem| problem.problem).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    /// A moment that lies so many seconds back.
+    fn problems(seconds_ago: u64) -> Problems {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let at = UNIX_EPOCH + now - Duration::from_secs(seconds_ago);
+        Problems::new(Epoch::new(Instant::now(), at))
+    }
+
+    #[test]
+    fn a_problem_lasts_from_its_beginning_whatever_is_said_of_it_meanwhile() {
+        let mut problems = problems(100);
+        problems.set("file", "the disk is full", "make room");
+        let since = problems.list()[0].since;
+        problems.epoch = Epoch::now();
+        problems.set("file", "the disk is gone", "bring it back");
+        let list = problems.list();
+        assert_eq!((list.len(), list[0].since), (1, since));
+        assert_eq!(list[0].problem, "the disk is gone");
+        assert_eq!(list[0].advice, "bring it back");
+        problems.clear("file");
+        problems.set("file", "the disk is full", "make room");
+        assert!(problems.list()[0].since > since, "it began anew");
+    }
+
+    #[test]
+    fn the_oldest_problem_stands_first() {
+        let mut problems = problems(100);
+        problems.set("haproxy", "nobody answers", "start it");
+        problems.epoch = Epoch::now();
+        problems.set("file", "the disk is full", "make room");
+        assert_eq!(problems.sentences(), ["nobody answers", "the disk is full"]);
+    }
+}
