@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let alive = members
         .iter()
         .filter(|member| member.status() == MemberStatus::Alive);
-    let everybody = Expected::Responses(alive.count());
+    let everybody = Expected::responses_of(alive);
 
     let query = Query::new(name)
         .payload(args.next().unwrap_or_default())

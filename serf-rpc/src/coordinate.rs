@@ -44,6 +44,14 @@ impl Coordinate {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
+    /// Whether all its figures are such as Serf makes: numbers, and the height not below 0
+    /// (`coordinate/coordinate.go`, `IsValid`).
+    pub fn is_valid(&self) -> bool {
+        let figures = [self.error, self.adjustment, self.height];
+        let mut figures = self.vec.iter().chain(&figures);
+        figures.all(|figure| figure.is_finite()) && self.height >= 0.0
+    }
+
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut coordinate = Self::default();
         reader.fields(|key, value| {
@@ -125,6 +133,20 @@ mod tests {
         for height in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
             assert_eq!(a.rtt(&at(&[0.0], height, 0.0)), None, "{height}");
         }
+    }
+
+    #[test]
+    fn who_is_at_fault_has_figures_that_serf_does_not_make() {
+        assert!(at(&[0.0, -1.0], 0.0, -1.0).is_valid());
+        for figure in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let faulty = [
+                at(&[figure], 0.0, 0.0),
+                at(&[0.0], figure, 0.0),
+                at(&[0.0], 0.0, figure),
+            ];
+            assert!(!faulty.iter().any(Coordinate::is_valid), "{figure}");
+        }
+        assert!(!at(&[0.0], -1.0, 0.0).is_valid());
     }
 
     proptest! {

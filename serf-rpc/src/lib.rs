@@ -80,7 +80,7 @@
 //! let web = client.members_filtered(&MemberFilter::new().status("alive").tag("role", "web")).await?;
 //! let query = Query::new("uptime").tag("role", "^web$").timeout(Duration::from_secs(2));
 //! let mut answers = client.query(&query).await?;
-//! let gathered = answers.gather(Expected::Responses(web.len()), Duration::from_secs(3)).await;
+//! let gathered = answers.gather(Expected::responses_of(&web), Duration::from_secs(3)).await;
 //! for (name, uptime) in &gathered.responses {
 //!     tracing::info!(%name, %uptime);
 //! }

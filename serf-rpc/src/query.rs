@@ -1,6 +1,6 @@
 //! Queries: what to ask the members in, their acknowledgements and responses out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::command::{Command, RecordsUntilDone};
 use crate::error::{ConnectionError, StreamError};
 use crate::event::ConnectionId;
+use crate::member::Member;
 use crate::subscription::{Record, Subscription};
 
 /// A question to the members (`serf query`).
@@ -198,13 +199,58 @@ impl Record for QueryRecord {
 #[derive(Debug)]
 pub struct QueryStream(Subscription<QueryRecord>);
 
-/// How many answers to wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which answers to wait for. Members answer whom nobody counts on: one that is `leaving` still does. So who is waited
+/// for has a name; a number is for those who want any so many.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// So many members that acknowledge.
+    /// So many members that acknowledge, whoever they are.
     Acks(usize),
-    /// So many members that respond.
+    /// So many members that respond, whoever they are.
     Responses(usize),
+    /// All of these to acknowledge.
+    AcksOf(BTreeSet<BString>),
+    /// All of these to respond.
+    ResponsesOf(BTreeSet<BString>),
+}
+
+impl Expected {
+    /// These to respond.
+    pub fn responses_of<'a>(members: impl IntoIterator<Item = &'a Member>) -> Self {
+        Self::ResponsesOf(names(members))
+    }
+
+    /// These to acknowledge.
+    pub fn acks_of<'a>(members: impl IntoIterator<Item = &'a Member>) -> Self {
+        Self::AcksOf(names(members))
+    }
+
+    /// Takes an answer.
+    fn heard(&mut self, reply: &QueryReply) {
+        match (self, reply) {
+            (Self::AcksOf(names), QueryReply::Ack { from })
+            | (Self::ResponsesOf(names), QueryReply::Response { from, .. }) => {
+                names.remove(from);
+            }
+            (Self::Acks(count), QueryReply::Ack { .. })
+            | (Self::Responses(count), QueryReply::Response { .. }) => {
+                *count = count.saturating_sub(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether all are there.
+    fn is_complete(&self) -> bool {
+        match self {
+            Self::Acks(count) | Self::Responses(count) => *count == 0,
+            Self::AcksOf(names) | Self::ResponsesOf(names) => names.is_empty(),
+        }
+    }
+}
+
+fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> BTreeSet<BString> {
+    let members = members.into_iter();
+    members.map(|member| member.name().to_owned()).collect()
 }
 
 /// What has come back from a query.
@@ -258,11 +304,12 @@ impl QueryStream {
     /// ```no_run
     /// # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
-    /// use serf_rpc::{Expected, Query};
+    /// use serf_rpc::{BString, Expected, Query};
     ///
     /// let query = Query::new("uptime").node("web1").node("web2");
+    /// let both = Expected::ResponsesOf(["web1", "web2"].map(BString::from).into());
     /// let mut answers = client.query(&query).await?;
-    /// let gathered = answers.gather(Expected::Responses(2), Duration::from_secs(3)).await;
+    /// let gathered = answers.gather(both, Duration::from_secs(3)).await;
     /// for (name, uptime) in &gathered.responses {
     ///     tracing::info!(%name, %uptime);
     /// }
@@ -286,17 +333,21 @@ impl QueryStream {
         replies
     }
 
-    async fn gather_into(&mut self, replies: &mut QueryReplies, expected: Expected) -> QueryEnd {
+    async fn gather_into(
+        &mut self,
+        replies: &mut QueryReplies,
+        mut expected: Expected,
+    ) -> QueryEnd {
         loop {
-            let complete = match expected {
-                Expected::Acks(count) => replies.acks.len() >= count,
-                Expected::Responses(count) => replies.responses.len() >= count,
-            };
-            if complete {
+            if expected.is_complete() {
                 return QueryEnd::Complete;
             }
             let room = replies.acks.len() + replies.responses.len() < MAX_GATHERED;
-            match self.next().await {
+            let next = self.next().await;
+            if let Some(Ok(reply)) = &next {
+                expected.heard(reply);
+            }
+            match next {
                 None => return QueryEnd::Done,
                 Some(Ok(QueryReply::Ack { from })) if room => replies.acks.push(from),
                 Some(Ok(QueryReply::Response { from, payload })) if room => {

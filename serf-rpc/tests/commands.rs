@@ -3,12 +3,13 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rmpv::Value;
 use serf_rpc::{
-    CallError, Client, ConnectionError, Event, EventFilter, Expected, Query, QueryEnd, QueryReply,
-    UserEvent,
+    BString, CallError, Client, ConnectionError, Event, EventFilter, Expected, Query, QueryEnd,
+    QueryReply, UserEvent,
 };
 use support::{FakeAgent, FakeConnection, alive, encode, field, header, map, soon};
 
@@ -104,6 +105,39 @@ async fn gathering_ends_when_all_expected_are_there_and_the_rest_is_swallowed() 
         let (members, ()) = tokio::join!(client.members(), connection.answer_members(&known));
         assert_eq!(members.unwrap().len(), 1);
     }
+}
+
+/// Members answer whom nobody waits for, as one that is `leaving`: those that are waited for have names.
+#[tokio::test]
+async fn gathering_waits_for_those_it_expects_whoever_else_answers() {
+    let (client, mut connection) = connected().await;
+    let expected: [fn(BTreeSet<BString>) -> Expected; 2] =
+        [Expected::AcksOf, Expected::ResponsesOf];
+    for expected in expected {
+        let script = async {
+            let seq = connection.expect("query").await.seq;
+            let records = ["leaver", "a", "b"].map(|from| {
+                let ack = record(seq, "ack", from, "");
+                [ack, record(seq, "response", from, "1")].concat()
+            });
+            let late = record(seq, "ack", "late", "");
+            let records = [header(seq, ""), records.concat(), late];
+            connection.send(&records.concat()).await;
+        };
+        let query = Query::new("q");
+        let (stream, ()) = tokio::join!(client.query(&query), script);
+        let both = expected(["a", "b"].map(BString::from).into());
+        let replies = soon("both", stream.unwrap().gather(both, LONG)).await;
+        assert!(matches!(replies.end, QueryEnd::Complete), "{replies:?}");
+        assert_eq!(replies.acks, ["leaver", "a", "b"]);
+    }
+    let member = alive("a");
+    let one = BTreeSet::from(["a".into()]);
+    assert_eq!(Expected::acks_of([&member]), Expected::AcksOf(one.clone()));
+    assert_eq!(
+        Expected::responses_of([&member]),
+        Expected::ResponsesOf(one)
+    );
 }
 
 #[tokio::test]
