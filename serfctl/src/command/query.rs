@@ -1,7 +1,11 @@
 //! A query to the cluster in, who got it and who answered what out, as it comes.
 
 use std::{
-    borrow::Cow, collections::BTreeMap, ffi::OsString, os::unix::ffi::OsStrExt as _, time::Duration,
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    os::unix::ffi::OsStrExt as _,
+    time::Duration,
 };
 
 use bstr::BString;
@@ -25,18 +29,23 @@ use crate::{
 
 /// Send a query to members and print their answers
 ///
-/// It ends when the time of the query is up, or when everybody asked has answered; the agent's log then says that it
-/// could not send the end of the query.
+/// It ends when the time of the query is up, or when all who were asked and alive at its start have answered; the agent's
+/// log then says that it could not send the end of the query.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   serfctl query uptime
   serfctl query --tag role=backend --timeout 3s load
-  serfctl query --node web-1 --no-ack --format json load")]
+  serfctl query --node web-1 --no-ack --format json load
+  serfctl query --node web-1 --raw dump | tar -x")]
 pub(crate) struct QueryArgs {
     /// How to print them; JSON comes whole at the end
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+
+    /// Print the payloads of the answers, byte for byte, and nothing else
+    #[arg(long, conflicts_with = "format")]
+    raw: bool,
 
     /// Only this member; may be repeated
     #[arg(long = "node", value_name = "NAME", add = ArgValueCandidates::new(names::candidates))]
@@ -98,11 +107,13 @@ struct Line<'a> {
     responses: Option<usize>,
 }
 
-/// What came so far.
+/// What came so far, and from whom more is waited for. Others may answer as well, one that is leaving for instance.
 #[derive(Default)]
 struct Heard {
     acks: Vec<BString>,
     responses: Vec<(BString, Vec<u8>)>,
+    owes_ack: BTreeSet<BString>,
+    owes_response: BTreeSet<BString>,
 }
 
 /// Asks, and prints what comes.
@@ -114,40 +125,71 @@ pub(crate) async fn run(agent: &AgentArgs, args: &QueryArgs) -> Result<Vec<u8>, 
     let client = connect(agent).await?;
     let asked = asked(&client, args).await?;
     let mut replies = client.query(&query(args)).await?;
-    if args.format == Format::Text {
+    if args.format == Format::Text && !args.raw {
         let name = escape(args.name.as_bytes());
         output::line(&format!("Query '{name}' dispatched"))?;
     }
     let progress = Progress::new();
-    let mut heard = Heard::default();
-    loop {
-        let (acks, responses) = (heard.acks.len(), heard.responses.len());
-        if asked > 0 && (args.no_ack || acks >= asked) && responses >= asked {
-            break;
-        }
+    let mut heard = Heard::begin(&asked, args.no_ack);
+    while asked.is_empty() || !heard.is_complete() {
         progress.show(&format!(
-            "{asked} asked, {acks} have it, {responses} answered"
+            "{} asked, {} have it, {} answered",
+            asked.len(),
+            heard.acks.len(),
+            heard.responses.len()
         ));
         let Some(reply) = answers::next(&client, &mut replies).await? else {
             break;
         };
         progress.clear();
         args.say(&reply)?;
-        match reply {
-            QueryReply::Ack { from } => heard.acks.push(from),
-            QueryReply::Response { from, payload } => {
-                heard.responses.push((from, payload.to_vec()))
-            }
-            _ => {}
-        }
+        heard.take(reply);
     }
     drop(progress);
     Ok(args.total(&heard))
 }
 
+impl Heard {
+    /// Nothing yet, of those who are asked.
+    fn begin(asked: &BTreeSet<BString>, no_ack: bool) -> Self {
+        let owes_ack = if no_ack {
+            BTreeSet::new()
+        } else {
+            asked.clone()
+        };
+        Self {
+            owes_ack,
+            owes_response: asked.clone(),
+            ..Self::default()
+        }
+    }
+
+    fn take(&mut self, reply: QueryReply) {
+        match reply {
+            QueryReply::Ack { from } => {
+                self.owes_ack.remove(&from);
+                self.acks.push(from);
+            }
+            QueryReply::Response { from, payload } => {
+                self.owes_response.remove(&from);
+                self.responses.push((from, payload.to_vec()));
+            }
+            _ => {}
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.owes_ack.is_empty() && self.owes_response.is_empty()
+    }
+}
+
 impl QueryArgs {
     fn say(&self, reply: &QueryReply) -> Result<(), Failure> {
         match (self.format, reply) {
+            _ if self.raw => match reply {
+                QueryReply::Response { payload, .. } => output::write(payload),
+                _ => Ok(()),
+            },
             (Format::Text, QueryReply::Ack { from }) => {
                 output::line(&format!("Ack from '{}'", escape(from)))
             }
@@ -179,6 +221,7 @@ impl QueryArgs {
     fn total(&self, heard: &Heard) -> Vec<u8> {
         let (acks, responses) = (heard.acks.len(), heard.responses.len());
         match self.format {
+            _ if self.raw => Vec::new(),
             Format::Text if self.no_ack => format!("Total Responses: {responses}\n").into_bytes(),
             Format::Text => {
                 format!("Total Acks: {acks}\nTotal Responses: {responses}\n").into_bytes()
@@ -234,8 +277,8 @@ fn query(args: &QueryArgs) -> Query {
     tags.fold(query, |query, (key, pattern)| query.tag(key, pattern))
 }
 
-/// How many members are asked. A query's expressions may match any part of a tag, those of `members` the whole.
-async fn asked(client: &Client, args: &QueryArgs) -> Result<usize, Failure> {
+/// The living members that are asked. A query's expressions may match any part of a tag, those of `members` the whole.
+async fn asked(client: &Client, args: &QueryArgs) -> Result<BTreeSet<BString>, Failure> {
     let tags = args.tags.iter();
     let filter = tags.fold(MemberFilter::new(), |filter, (key, pattern)| {
         filter.tag(key, format!("(?s:.*)(?:{pattern})(?s:.*)"))
@@ -249,5 +292,46 @@ async fn asked(client: &Client, args: &QueryArgs) -> Result<usize, Failure> {
                 .any(|node| member.name() == node.as_bytes())
     };
     let alive = |member: &&Member| member.status() == MemberStatus::Alive && named(member);
-    Ok(members.iter().filter(alive).count())
+    let asked = members.iter().filter(alive);
+    Ok(asked.map(|member| member.name().to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(from: &str) -> QueryReply {
+        QueryReply::Ack { from: from.into() }
+    }
+
+    fn response(from: &str) -> QueryReply {
+        let payload = "".into();
+        QueryReply::Response {
+            from: from.into(),
+            payload,
+        }
+    }
+
+    #[test]
+    fn who_is_waited_for_has_a_name_and_who_leaves_does_not_stand_in_for_him() {
+        let asked = BTreeSet::from(["a".into(), "slow".into()]);
+        let mut heard = Heard::begin(&asked, false);
+        for reply in [ack("a"), ack("leaver"), response("a"), response("leaver")] {
+            heard.take(reply);
+            assert!(!heard.is_complete());
+        }
+        heard.take(ack("slow"));
+        assert!(!heard.is_complete());
+        heard.take(response("slow"));
+        assert!(heard.is_complete());
+        assert_eq!((heard.acks.len(), heard.responses.len()), (3, 3));
+    }
+
+    #[test]
+    fn without_acknowledgements_none_is_waited_for() {
+        let mut heard = Heard::begin(&BTreeSet::from(["a".into()]), true);
+        assert!(!heard.is_complete());
+        heard.take(response("a"));
+        assert!(heard.is_complete());
+    }
 }
