@@ -5,12 +5,12 @@
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::command::{
     cluster::{EventArgs, ForceLeaveArgs, JoinArgs, TagsArgs},
     doctor::DoctorArgs,
-    info::InfoArgs,
+    info::{InfoArgs, VERSION},
     keys::KeysArgs,
     monitor::MonitorArgs,
     query::QueryArgs,
@@ -34,8 +34,13 @@ Every long flag may be written with one dash, as `serf` has them.";
 
 /// Look into a Serf cluster through the RPC of one of its agents
 #[derive(Debug, Parser)]
-#[command(name = "serfctl", version, args_override_self = true, after_help = EXIT_CODES)]
+#[command(name = "serfctl", version = VERSION, disable_version_flag = true, args_override_self = true,
+    after_help = EXIT_CODES)]
 pub(crate) struct Cli {
+    /// Print the version
+    #[arg(short = 'v', long, short_alias = 'V', action = ArgAction::Version)]
+    version: Option<bool>,
+
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
 
@@ -270,6 +275,16 @@ mod tests {
             }
         }
         assert!(read(&["query", "load", "-1"]).is_ok());
+    }
+
+    #[test]
+    fn the_version_is_asked_for_as_of_serf() {
+        for flag in ["-v", "-V", "-version", "--version"] {
+            let said = read(&[flag]).unwrap_err();
+            assert_eq!(said.kind(), clap::error::ErrorKind::DisplayVersion);
+            let said = said.to_string().into_bytes();
+            assert_eq!(said, crate::command::info::version(), "{flag}");
+        }
     }
 
     #[test]

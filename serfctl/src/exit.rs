@@ -1,6 +1,6 @@
 //! What went wrong in, an exit code and words that say what to try next out.
 
-use std::{error::Error, fmt::Write as _, io, path::PathBuf, process::ExitCode};
+use std::{borrow::Cow, error::Error, fmt::Write as _, io, path::PathBuf, process::ExitCode};
 
 use serf_rpc::{CallError, ConnectError, StreamError};
 
@@ -71,12 +71,20 @@ pub(crate) enum Failure {
     /// The system lets no connection be waited for.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
-    /// A member has no network coordinate, or is not known.
-    #[error("Could not find a coordinate for node {0:?}")]
+    /// Members have no network coordinate, or are not known.
+    #[error("Could not find a coordinate for node {0}")]
     NoCoordinate(String),
+    /// What members say of their place is no place.
+    #[error("No time can be told from the coordinate of {0}")]
+    BadCoordinate(String),
     /// Members did not do with the keys what they were told.
-    #[error("{0}")]
-    Keys(String),
+    #[error("{said}")]
+    Keys {
+        /// What the agent says of it.
+        said: String,
+        /// Whether they were to list them.
+        listing: bool,
+    },
     /// Live members that did not answer.
     #[error("{0} of the live nodes did not answer")]
     Unreachable(usize),
@@ -111,7 +119,8 @@ impl Failure {
             Self::Closed => Exit::Ok,
             Self::Stream(_)
             | Self::NoCoordinate(_)
-            | Self::Keys(_)
+            | Self::BadCoordinate(_)
+            | Self::Keys { .. }
             | Self::KeyFile { .. }
             | Self::Found(_)
             | Self::Unreachable(_)
@@ -141,7 +150,20 @@ impl Failure {
         out
     }
 
-    fn hint(&self) -> Option<&'static str> {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Call(CallError::Agent { command, message }) => {
+                hint_of_refusal(command, &message.to_string())
+            }
+            Self::TooFew {
+                last: Some(last), ..
+            } if last.hint().is_some() => last.hint(),
+            _ => self.fixed_hint().map(Cow::Borrowed),
+        }
+    }
+
+    /// One that depends on nothing but the kind of failure.
+    fn fixed_hint(&self) -> Option<&'static str> {
         match self {
             Self::Connect(error) => hint_of_connect(error),
             Self::Call(CallError::Timeout { .. }) => {
@@ -153,23 +175,30 @@ impl Failure {
             Self::Call(CallError::Join { .. }) => Some(
                 "is an agent with the same encryption key there, on its gossip address (7946, TCP and UDP)?",
             ),
-            Self::Call(CallError::Agent { command, .. }) => hint_of_refusal(command),
             Self::Call(CallError::Filter { .. }) | Self::Expression { .. } => Some(
                 "Go's syntax is wanted (https://github.com/google/re2/wiki/Syntax), \
                  with `\\(` and `\\{` for the brackets themselves",
             ),
             Self::NoSuchCommand(_) => Some("`serfctl --help` lists the commands"),
             Self::NoCoordinate(_) => Some(
-                "`serfctl members` lists the names; a new member has a coordinate after its first pings",
+                "`serfctl members` lists the names; a new member has a coordinate after its first pings, and none where \
+                 `disable_coordinates` is set",
+            ),
+            Self::BadCoordinate(_) => Some(
+                "its agent claims figures that are none; restarted without its snapshot it begins anew",
             ),
             Self::Unreachable(_) => Some(
                 "their bind address and port (7946, TCP and UDP) must be reachable from every node: \
                  look at firewalls, NAT and `-advertise`",
             ),
-            Self::TooFew { last, .. } => last.as_ref().and_then(|last| last.hint()).or(Some(
-                "`serfctl members` shows who is there; --timeout waits longer",
-            )),
-            Self::Keys(_) => Some(
+            Self::TooFew { .. } => {
+                Some("`serfctl members` shows who is there; --timeout waits longer")
+            }
+            Self::Keys { listing: true, .. } => Some(
+                "`serfctl reachability` shows who does not answer; an agent without a keyring has no keys to list \
+                 (`encrypt_key` or `keyring_file`)",
+            ),
+            Self::Keys { listing: false, .. } => Some(
                 "`serfctl keys --list` shows who has which key, `serfctl reachability` who does not answer",
             ),
             Self::Usage(_) => Some("`serfctl help COMMAND` has examples"),
@@ -184,20 +213,33 @@ impl Failure {
     }
 }
 
-fn hint_of_refusal(command: &str) -> Option<&'static str> {
-    Some(match command {
-        "event" => {
-            "name and payload may have 512 bytes together, as agents are set (user_event_size_limit)"
+/// What helps against the agent's no. A limit is the agent's own, and stands in its words.
+fn hint_of_refusal(command: &str, message: &str) -> Option<Cow<'static, str>> {
+    let hint = match (command, limit(message)) {
+        ("event", Some(limit)) => format!(
+            "this agent takes events of {limit} bytes, name and payload and what is around them (user_event_size_limit)"
+        ),
+        ("query", Some(limit)) => format!(
+            "this agent takes queries of {limit} bytes, with their filters (query_size_limit)"
+        ),
+        ("tags", Some(limit)) => format!(
+            "all tags of a node may have {limit} bytes together; `serfctl info` shows those of this one"
+        ),
+        ("query", None) if message.contains("_serf_") => {
+            "names that begin with `_serf_` are Serf's own: take another".to_owned()
         }
-        "query" => "a query may have 1024 bytes, with its filters (query_size_limit)",
-        "tags" => {
-            "all tags of a node may have 512 bytes together; `serfctl info` shows those of this one"
-        }
-        "install-key" | "use-key" | "remove-key" | "list-keys" => {
-            "is the cluster encrypted? agents need -encrypt or a keyring"
+        ("install-key" | "use-key" | "remove-key" | "list-keys", _) => {
+            "is the cluster encrypted? agents need -encrypt or a keyring".to_owned()
         }
         _ => return None,
-    })
+    };
+    Some(Cow::Owned(hint))
+}
+
+/// The number of `… limit of 512 bytes …`.
+fn limit(message: &str) -> Option<u32> {
+    let (_, rest) = message.split_once("limit of ")?;
+    rest.split_once(" bytes")?.0.parse().ok()
 }
 
 /// An error with its causes in one line.
@@ -345,6 +387,62 @@ mod tests {
             report.starts_with("serfctl: cannot resolve agent address x: no such host\n  try: "),
             "{report}"
         );
+    }
+
+    #[test]
+    fn a_limit_is_that_of_the_agent_and_nothing_else_is_blamed_on_one() {
+        let hint = |command, message: &str| {
+            let message = message.into();
+            Failure::from(CallError::Agent { command, message }).report()
+        };
+        for (command, message, told) in [
+            (
+                "event",
+                "user event exceeds configured limit of 2048 bytes before encoding",
+                "events of 2048 bytes",
+            ),
+            (
+                "event",
+                "encoded user event exceeds configured limit of 600 bytes after encoding",
+                "events of 600 bytes",
+            ),
+            (
+                "query",
+                "query exceeds limit of 4096 bytes",
+                "queries of 4096 bytes",
+            ),
+            (
+                "tags",
+                "Encoded length of tags exceeds limit of 512 bytes",
+                "have 512 bytes",
+            ),
+            (
+                "query",
+                "Queries cannot contain the '_serf_' prefix",
+                "Serf's own",
+            ),
+        ] {
+            let report = hint(command, message);
+            assert!(report.contains(told), "{report}");
+        }
+        for (command, message) in [
+            ("event", "Agent is leaving"),
+            ("tags", "timeout waiting for update broadcast"),
+            ("query", "limit of nothing"),
+        ] {
+            let report = hint(command, message);
+            assert!(!report.contains("try:"), "{report}");
+        }
+    }
+
+    #[test]
+    fn no_hint_is_to_do_again_what_failed() {
+        let hint = |listing| {
+            let said = "no".to_owned();
+            Failure::Keys { said, listing }.report()
+        };
+        assert!(hint(false).contains("keys --list"));
+        assert!(!hint(true).contains("keys --list") && hint(true).contains("reachability"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod names;
 mod output;
 mod progress;
 mod selection;
+mod signals;
 mod table;
 mod terminal;
 mod words;
@@ -28,6 +29,7 @@ use cli::{Cli, Command};
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
+    signals::end_as_the_first_process();
     completion::complete();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,

@@ -45,7 +45,7 @@ pub(crate) fn man(command: Option<&str>) -> Result<Vec<u8>, Failure> {
         .subcommand_help_heading("COMMANDS")
         .subcommand_value_name("COMMAND");
     root.build();
-    let source = format!("serfctl {}", root.get_version().unwrap_or_default());
+    let source = concat!("serfctl ", env!("CARGO_PKG_VERSION")).to_owned();
     let page = match command {
         None => root,
         Some(name) => root

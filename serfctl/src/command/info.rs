@@ -14,6 +14,9 @@ use crate::{
     terminal::{escape, lossy},
 };
 
+/// The version of this program, and on a line of its own that of the protocol.
+pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nRPC protocol: 1");
+
 /// Print the agent's figures: members, queues, clocks, runtime, tags
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -40,9 +43,9 @@ pub(crate) async fn run(agent: &AgentArgs, args: &InfoArgs) -> Result<Vec<u8>, F
     })
 }
 
-/// The version of this program and of the protocol it speaks.
+/// The version of this program and of the protocol it speaks, as `-v` has it too.
 pub(crate) fn version() -> Vec<u8> {
-    concat!("serfctl ", env!("CARGO_PKG_VERSION"), "\nRPC protocol: 1\n").into()
+    format!("serfctl {VERSION}\n").into_bytes()
 }
 
 /// Groups and figures in the order of their names, as `serf info` has them.

@@ -164,7 +164,10 @@ impl Work<'_> {
             Self::Remove(_) => "Error removing key",
             Self::List => "Failed to gather member keys",
         };
-        Failure::Keys(format!("{failed}: {}", escape(message)))
+        Failure::Keys {
+            said: format!("{failed}: {}", escape(message)),
+            listing: matches!(self, Self::List),
+        }
     }
 }
 

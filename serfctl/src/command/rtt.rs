@@ -1,12 +1,12 @@
 //! Two members in, the round-trip time between them that Serf's network coordinates estimate out.
 
-use std::{borrow::Cow, ffi::OsString, os::unix::ffi::OsStrExt as _};
+use std::{borrow::Cow, ffi::OsString, iter, os::unix::ffi::OsStrExt as _, time::Duration};
 
 use bstr::BString;
 use clap::Args;
 use clap_complete::ArgValueCandidates;
 use serde::Serialize;
-use serf_rpc::{Client, Coordinate};
+use serf_rpc::Coordinate;
 
 use crate::{
     agent::AgentArgs,
@@ -64,11 +64,11 @@ pub(crate) async fn run(agent: &AgentArgs, args: &RttArgs) -> Result<Vec<u8>, Fa
             .map(ToOwned::to_owned)
             .unwrap_or_default(),
     };
-    let (a, b) = (
-        coordinate(&client, &first).await?,
-        coordinate(&client, &second).await?,
-    );
-    let rtt = a.rtt(&b).ok_or_else(|| unknown(&second))?;
+    let coordinates = [
+        client.get_coordinate(&first).await?,
+        client.get_coordinate(&second).await?,
+    ];
+    let rtt = between([&first, &second], coordinates)?;
     let millis = rtt.as_secs_f64() * 1e3;
     let estimate = Estimate {
         node1: lossy(&first),
@@ -86,11 +86,79 @@ pub(crate) async fn run(agent: &AgentArgs, args: &RttArgs) -> Result<Vec<u8>, Fa
     })
 }
 
-async fn coordinate(client: &Client, name: &BString) -> Result<Coordinate, Failure> {
-    let found = client.get_coordinate(name).await?;
-    found.ok_or_else(|| unknown(name))
+/// The time between two, or who is to blame that there is none.
+fn between(names: [&BString; 2], found: [Option<Coordinate>; 2]) -> Result<Duration, Failure> {
+    let missing: Vec<_> = iter::zip(names, &found)
+        .filter(|(_, found)| found.is_none())
+        .collect();
+    let [Some(a), Some(b)] = &found else {
+        return Err(Failure::NoCoordinate(quoted(missing)));
+    };
+    a.rtt(b).ok_or_else(|| {
+        let both = || iter::zip(names, [a, b]);
+        let mut faulty: Vec<_> = both().filter(|(_, it)| !it.is_valid()).collect();
+        if faulty.is_empty() {
+            faulty = both().collect();
+        }
+        Failure::BadCoordinate(quoted(faulty))
+    })
 }
 
-fn unknown(name: &BString) -> Failure {
-    Failure::NoCoordinate(name.to_string())
+/// The names in quotes, each once.
+fn quoted<T>(names: Vec<(&BString, T)>) -> String {
+    let mut names: Vec<String> = names
+        .iter()
+        .map(|(name, _)| format!("\"{}\"", escape(name)))
+        .collect();
+    names.dedup();
+    names.join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(found: [Option<Coordinate>; 2]) -> String {
+        let names = ["a", "b"].map(BString::from);
+        let fault = between([&names[0], &names[1]], found).unwrap_err();
+        fault.to_string()
+    }
+
+    fn at(figure: f64) -> Option<Coordinate> {
+        let coordinate = Coordinate {
+            vec: vec![figure; 8],
+            ..Coordinate::default()
+        };
+        Some(coordinate)
+    }
+
+    #[test]
+    fn who_has_no_coordinate_or_a_bad_one_is_named() {
+        let none = "Could not find a coordinate for node";
+        for (found, blamed) in [
+            ([None, at(0.0)], format!("{none} \"a\"")),
+            ([at(0.0), None], format!("{none} \"b\"")),
+            ([None, None], format!("{none} \"a\" and \"b\"")),
+        ] {
+            assert_eq!(fault(found), blamed);
+        }
+        let bad = "No time can be told from the coordinate of";
+        for (found, blamed) in [
+            ([at(f64::NAN), at(0.0)], format!("{bad} \"a\"")),
+            ([at(0.0), at(f64::INFINITY)], format!("{bad} \"b\"")),
+            ([at(1e300), at(0.0)], format!("{bad} \"a\" and \"b\"")),
+        ] {
+            assert_eq!(fault(found), blamed);
+        }
+    }
+
+    #[test]
+    fn a_node_and_itself_are_blamed_once() {
+        let a = BString::from("a");
+        let fault = between([&a, &a], [None, None]).unwrap_err();
+        assert_eq!(
+            fault.to_string(),
+            "Could not find a coordinate for node \"a\""
+        );
+    }
 }
