@@ -6,12 +6,15 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use controller::check::{Asked, TextReport};
 use controller::config::Config;
-use controller::control::{Answer, Approve, ControlError, Request, ask};
-use controller::preview::preview;
+use controller::control::{Answer, Approve, ControlError, PendingPlan, Request, ask};
+use controller::given;
+use controller::preview::{Preview, preview};
 use controller::readiness::Readiness;
 use controller::reconcile::{self, RunOptions};
 use controller::render::BUILT_IN;
+use serf_rpc::Member;
 
 use crate::logging;
 
@@ -43,6 +46,8 @@ const EXAMPLES: &str = "\
 Examples:
   serf-haproxy check
       is everything right in /etc/serf-haproxy/config.toml?
+  serf-haproxy check --member web-1=192.0.2.7:3000,role=backend
+      and with this member, who is not there yet?
   serf-haproxy render -c ./config.toml
       what does the file of HAProxy look like?
   serf-haproxy render --print-template > my.cfg.j2
@@ -113,13 +118,14 @@ enum Command {
     ///
     /// Asks the running controller; without one, asks agent and HAProxy itself and changes nothing. Exits 0 where there
     /// is nothing to do, 2 where there is something, 1 where that cannot be found out.
-    Plan(FormatArgs),
-    /// Say whether config and template are right; touch nothing
+    Plan(PlanArgs),
+    /// Say whether `run` would work; touch nothing
     ///
-    /// Renders the file with the servers that are there and has HAProxy check it. Everything that is wrong is told at
-    /// once, with file, line and key. Says of each backend whether it can change without a reload. Exits 0 if all is
-    /// well, 1 if not.
-    Check,
+    /// Looks at config, template, files and rights, HAProxy's sockets and the agent. Renders the file with the servers
+    /// that are there, and with one more in each backend, and has HAProxy check it. Everything that is wrong is told at
+    /// once, with file, line and key, and what to do. Says of each backend whether it can change without a reload.
+    /// Exits 0 if `run` would work, 1 if not.
+    Check(CheckArgs),
     /// Print the file as HAProxy would get it
     ///
     /// Asks the running controller; without one, asks agent and HAProxy itself.
@@ -187,6 +193,31 @@ struct ApproveArgs {
 }
 
 #[derive(Debug, Args)]
+struct CheckArgs {
+    /// Look as before `run --adopt`: a haproxy.cfg of somebody else's is no error
+    #[arg(long)]
+    adopt: bool,
+    #[command(flatten)]
+    given: GivenArgs,
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    given: GivenArgs,
+}
+
+#[derive(Debug, Args)]
+struct GivenArgs {
+    /// A member beside those that are there, or in place of one, as in web-1=192.0.2.7:3000,role=backend; may be
+    /// repeated
+    #[arg(long = "member", value_name = "NAME=ADDR:PORT[,TAG=VALUE]", value_parser = given::parse)]
+    members: Vec<Member>,
+}
+
+#[derive(Debug, Args)]
 struct FormatArgs {
     /// For people or for programs
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
@@ -212,6 +243,8 @@ struct RenderArgs {
     /// Print a built-in template instead
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = BUILT_IN[0].0, value_parser = BUILT_IN.map(|(name, _)| name))]
     print_template: Option<String>,
+    #[command(flatten)]
+    given: GivenArgs,
 }
 
 /// Does what was asked for.
@@ -226,14 +259,13 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Status(args) => status(&cli.config, args.format),
         Command::History(args) => history(&cli.config, args),
         Command::Approve(args) => approve(&cli.config, args),
-        Command::Plan(args) => plan(&cli.config, args.format),
-        Command::Check => check(&cli.config),
+        Command::Plan(args) => plan(&cli.config, args),
+        Command::Check(args) => check(&cli.config, args),
         Command::Render(RenderArgs {
             print_template: Some(name),
+            ..
         }) => print_template(name),
-        Command::Render(RenderArgs {
-            print_template: None,
-        }) => render(&cli.config),
+        Command::Render(args) => render(&cli.config, &args.given.members),
         Command::Completions { shell } => completions(*shell),
         Command::Man { command } => man(command.as_deref()),
     }
@@ -245,53 +277,66 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
-fn check(path: &Path) -> anyhow::Result<Exit> {
+fn check(path: &Path, args: &CheckArgs) -> anyhow::Result<Exit> {
     let config = Config::load(path, environment())?;
     print(&format!("config {}: ok\n", path.display()))?;
-    let report = runtime()?.block_on(controller::check::check(&config))?;
+    let asked = Asked {
+        config_path: path.to_owned(),
+        adopt: args.adopt,
+        members: args.given.members.clone(),
+    };
+    let report = runtime()?.block_on(controller::check::check(&config, &asked));
     let mut stderr = anstream::stderr().lock();
-    for problem in report.template.iter().chain(&report.file) {
-        writeln!(stderr, "{problem}")?;
+    for finding in &report.findings {
+        writeln!(stderr, "{finding}")?;
     }
-    for warning in &report.warnings {
-        writeln!(stderr, "warning: {warning}")?;
+    if let Some(text) = &report.text {
+        print(&checked(&config, text))?;
     }
-    if !report.is_good() {
-        return Ok(Exit::Failed);
+    Ok(if report.is_good() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
+}
+
+/// What `check` says of the text, a line for each thing.
+fn checked(config: &Config, text: &TextReport) -> String {
+    let mut lines = Vec::new();
+    if text.template_is_good {
+        let template = config.haproxy.template.as_ref();
+        let template =
+            template.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
+        lines.push(format!("template {template}: ok"));
     }
-    let template = config
-        .haproxy
-        .template
-        .as_ref()
-        .map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
-    print(&format!("template {template}: ok\n"))?;
-    print(&format!("file {}: ok\n", config.haproxy.config.display()))?;
-    for (backend, admission) in &report.admissions {
-        print(&format!("backend {backend}: {admission}\n"))?;
+    if text.file_is_good {
+        lines.push(format!("file {}: ok", config.haproxy.config.display()));
     }
-    for (backend, obstacles) in &report.backends {
+    for (backend, admission) in &text.admissions {
+        lines.push(format!("backend {backend}: {admission}"));
+    }
+    let version = text.version;
+    for (backend, obstacles) in &text.backends {
         if obstacles.is_empty() {
-            print(&format!(
-                "backend {backend}: changes without a reload on HAProxy {}\n",
-                report.version
-            ))?;
+            lines.push(format!(
+                "backend {backend}: changes without a reload on HAProxy {version}"
+            ));
         }
         for obstacle in obstacles {
-            print(&format!(
-                "backend {backend}: needs a reload on HAProxy {}: {obstacle}\n",
-                report.version
-            ))?;
+            lines.push(format!(
+                "backend {backend}: needs a reload on HAProxy {version}: {obstacle}"
+            ));
         }
-        if let Some(fixed) = report.fixed.get(backend).filter(|fixed| **fixed > 0) {
-            print(&format!(
-                "backend {backend}: server lines of the template's own, left alone: {fixed}\n"
-            ))?;
+        if let Some(fixed) = text.fixed.get(backend).filter(|fixed| **fixed > 0) {
+            lines.push(format!(
+                "backend {backend}: server lines of the template's own, left alone: {fixed}"
+            ));
         }
     }
-    for other in &report.others {
-        print(&format!("{other}: not in the config, left alone\n"))?;
+    for other in &text.others {
+        lines.push(format!("{other}: not in the config, left alone"));
     }
-    Ok(Exit::Done)
+    lines.join("\n") + "\n"
 }
 
 fn follow(
@@ -369,17 +414,21 @@ fn approve(path: &Path, args: &ApproveArgs) -> anyhow::Result<Exit> {
     }
 }
 
-fn plan(path: &Path, format: Format) -> anyhow::Result<Exit> {
+fn plan(path: &Path, args: &PlanArgs) -> anyhow::Result<Exit> {
     let config = Config::load(path, environment())?;
+    let given = &args.given.members;
     let pending = runtime()?.block_on(async {
+        if !given.is_empty() {
+            return foresee(&config, given).await;
+        }
         match ask(&config.control.socket, Request::Plan).await {
             Ok(Answer::Plan(pending)) => Ok(pending),
             Ok(_) => anyhow::bail!("the controller answered something else"),
-            Err(ControlError::NotRunning { .. }) => Ok(preview(&config).await?),
+            Err(ControlError::NotRunning { .. }) => foresee(&config, given).await,
             Err(error) => Err(error.into()),
         }
     })?;
-    match format {
+    match args.format.format {
         Format::Text => print(&pending.to_string())?,
         Format::Json => print_json(&pending)?,
     };
@@ -390,13 +439,26 @@ fn plan(path: &Path, format: Format) -> anyhow::Result<Exit> {
     })
 }
 
-fn render(path: &Path) -> anyhow::Result<Exit> {
+/// What would be done, without a controller; says which of the given members have no part in it.
+async fn foresee(config: &Config, given: &[Member]) -> anyhow::Result<PendingPlan> {
+    let Preview { pending, left_out } = preview(config, given).await?;
+    let mut stderr = anstream::stderr().lock();
+    for line in left_out {
+        writeln!(stderr, "warning: {line}")?;
+    }
+    Ok(pending)
+}
+
+fn render(path: &Path, given: &[Member]) -> anyhow::Result<Exit> {
     let config = Config::load(path, environment())?;
     let text = runtime()?.block_on(async {
+        if !given.is_empty() {
+            return Ok(foresee(&config, given).await?.wanted);
+        }
         match ask(&config.control.socket, Request::Render).await {
             Ok(Answer::Render(text)) => Ok(text),
             Ok(_) => anyhow::bail!("the controller answered something else"),
-            Err(ControlError::NotRunning { .. }) => Ok(preview(&config).await?.wanted),
+            Err(ControlError::NotRunning { .. }) => Ok(foresee(&config, given).await?.wanted),
             Err(error) => Err(error.into()),
         }
     })?;

@@ -9,6 +9,7 @@ pub mod check;
 pub mod config;
 pub mod control;
 pub mod epoch;
+pub mod given;
 pub mod guard;
 pub mod haproxy;
 pub mod here;

@@ -3,23 +3,24 @@
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use serf_rpc::{Client, Continuity, Snapshot};
+use serf_rpc::{AgentState, Client, Continuity, Member, Snapshot, WatchError};
 
 use crate::config::Config;
 use crate::control::PendingPlan;
 use crate::epoch::Epoch;
+use crate::given::{beside, left_out};
 use crate::guard::Guard;
 use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::listen::listeners;
-use crate::haproxy::runtime::State;
+use crate::haproxy::runtime::{RuntimeError, State};
 use crate::haproxy::{AddedOptions, RunningServers, Version};
 use crate::here;
 use crate::model::Model;
 use crate::others::Others;
 use crate::plan::{ConfigText, Input, Plan, Scope, WantedAdmins, plan};
-use crate::reconcile::{Design, RunError, agents, restore, runtime_api, servers_before};
-use crate::render::{FIRST_LINE, RenderError, Rendered, TemplateError};
+use crate::reconcile::{Design, RunError, agents, chain, restore, runtime_api, servers_before};
+use crate::render::{FIRST_LINE, RenderError, Rendered, Servers, TemplateError};
 use crate::select::select;
 use crate::state::StateDir;
 
@@ -43,48 +44,60 @@ pub enum PreviewError {
     Start(#[from] RunError),
 }
 
-/// Asks the agent and HAProxy, and plans. Whoever does not answer is left out of account: without an agent the members
-/// are those last seen, without HAProxy there are no steps. What runs and is ready counts as proven.
+/// Asks the agent and HAProxy, and plans, with `given` members beside those of the agent. Whoever does not answer is left
+/// out of account: without an agent the members are those last seen, without HAProxy there are no steps. What runs and is
+/// ready counts as proven.
 ///
 /// # Errors
 /// [`PreviewError`].
-pub async fn preview(config: &Config) -> Result<PendingPlan, PreviewError> {
-    let view = View::take(config).await?;
-    let plan = view
-        .running
-        .as_ref()
-        .map_or_else(Plan::default, |running| view.plan(config, running));
-    Ok(PendingPlan {
+pub async fn preview(config: &Config, given: &[Member]) -> Result<Preview, PreviewError> {
+    let view = View::take(config, given).await?;
+    for (addr, error) in &view.silent_agents {
+        tracing::warn!(addr, error = %chain(error), "the agent does not answer");
+    }
+    if let Err(error) = &view.running {
+        tracing::warn!(error = %chain(error), "HAProxy does not answer");
+    }
+    let running = view.running.as_ref().ok();
+    let plan = running.map_or_else(Plan::default, |running| view.plan(config, running));
+    let left_out = left_out(given, &view.model, config);
+    let on_disk = view.on_disk?;
+    let pending = PendingPlan {
         steps: plan.steps.iter().map(ToString::to_string).collect(),
         reload: plan.reload.iter().map(ToString::to_string).collect(),
-        on_disk: view.on_disk.map(|(_, text)| text),
+        on_disk: on_disk.map(|(_, text)| text),
         wanted: view.rendered.text,
-    })
+    };
+    Ok(Preview { pending, left_out })
 }
 
-/// The file as it would be, and the members that the rules pick.
-///
-/// # Errors
-/// [`PreviewError`].
-pub async fn preview_text(config: &Config) -> Result<(Rendered, Model), PreviewError> {
-    let View {
-        rendered, model, ..
-    } = View::take(config).await?;
-    Ok((rendered, model))
+/// What would be done, and who of the given members has no part in it.
+#[derive(Debug)]
+pub struct Preview {
+    /// What would be done.
+    pub pending: PendingPlan,
+    /// The given members that become no server, each with the reason.
+    pub left_out: Vec<String>,
 }
 
 /// Everything as it is seen once.
-struct View {
-    on_disk: Option<(ConfigText, String)>,
-    running: Option<Running>,
+pub(crate) struct View {
+    pub(crate) on_disk: Result<Option<(ConfigText, String)>, FileError>,
+    pub(crate) running: Result<Running, RuntimeError>,
     admins: WantedAdmins,
-    rendered: Rendered,
+    pub(crate) rendered: Rendered,
     wanted: ConfigText,
-    model: Model,
+    pub(crate) model: Model,
+    /// The servers that the file would list.
+    pub(crate) servers: Servers,
+    /// The agents that were asked and did not answer; the next one may have.
+    pub(crate) silent_agents: Vec<(String, WatchError)>,
+    /// Whether one of them did.
+    pub(crate) agent_answers: bool,
 }
 
 /// What HAProxy runs, and what is known of it.
-struct Running {
+pub(crate) struct Running {
     version: Version,
     servers: RunningServers,
     started_with: Option<ConfigText>,
@@ -92,15 +105,22 @@ struct Running {
 }
 
 impl View {
-    async fn take(config: &Config) -> Result<Self, PreviewError> {
+    /// Asks the agents and HAProxy, once each.
+    ///
+    /// # Errors
+    /// [`PreviewError`].
+    pub(crate) async fn take(config: &Config, given: &[Member]) -> Result<Self, PreviewError> {
         let design = Design::load(config.clone())?;
         let state = StateDir::peek(&config.state.dir);
         let memory = state.load_memory();
         let on_disk = ConfigFile::new(&config.haproxy.config, FIRST_LINE)
             .read()
-            .await?;
+            .await;
+        let seen = on_disk.as_ref().ok().and_then(Option::as_ref);
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
-        let snapshot = ask_agents(config, known).await?;
+        let (snapshot, silent_agents) = ask_agents(config, known).await?;
+        let agent_answers = matches!(snapshot.agent(), AgentState::Connected { .. });
+        let snapshot = beside(snapshot, given);
         let addresses = here::addresses().map_err(PreviewError::Addresses)?;
         let running = runtime_api(config, &state).read(true).await;
         let worker = running.as_ref().ok().map(|running| &running.worker);
@@ -109,38 +129,36 @@ impl View {
             None => Others::now(&config.haproxy.files),
         };
         let scope = &design.scope.with_files(others.files);
-        let texts = on_disk.as_deref().into_iter().chain(scope.other_texts());
+        let texts = seen
+            .map(String::as_str)
+            .into_iter()
+            .chain(scope.other_texts());
         let own: Vec<_> = texts.flat_map(listeners).collect();
         let defaults = design.defaults(&snapshot, &addresses, &own);
         let model = select(&snapshot, &config.backends, &defaults);
         let now = Instant::now();
         let mut guard = Guard::new(design.rules());
         let read = |text: &String| scope.read(text);
-        for (key, place) in servers_before(&memory.in_rotation, on_disk.as_ref().map(read).as_ref())
-        {
+        for (key, place) in servers_before(&memory.in_rotation, seen.map(read).as_ref()) {
             guard.adopt(key, place, now);
         }
         restore(&mut guard, &memory, &Epoch::now());
         guard.forget(scope.fixed_servers());
         guard.hear(&model, now);
-        let edited = on_disk
-            .as_ref()
-            .is_some_and(|text| Stamp::genuine(text).is_none());
-        let running = match running {
-            Ok(running) => Some(Running::new(running, scope, &state, edited)),
-            Err(error) => {
-                tracing::warn!(%error, "HAProxy does not answer");
-                None
-            }
-        };
-        if let Some(running) = &running {
+        let edited = seen.is_some_and(|text| Stamp::genuine(text).is_none());
+        let running = running.map(|running| Running::new(running, scope, &state, edited));
+        if let Ok(running) = &running {
             guard.read(&running.servers, now);
         }
         let decisions = guard.decide(now);
-        let rendered = design.renderer.render(config, &decisions.lines())?;
+        let servers = decisions.lines();
+        let rendered = design.renderer.render(config, &servers)?;
         Ok(Self {
-            on_disk: on_disk.map(|text| (scope.read(&text), text)),
+            on_disk: on_disk.map(|text| text.map(|text| (scope.read(&text), text))),
             running,
+            servers,
+            silent_agents,
+            agent_answers,
             wanted: scope.read(&rendered.text),
             admins: decisions.admins(),
             rendered,
@@ -157,7 +175,11 @@ impl View {
             wanted: &self.wanted,
             admins: &self.admins,
             accepts_add: &BTreeMap::new(),
-            on_disk: self.on_disk.as_ref().map(|(text, _)| text),
+            on_disk: self
+                .on_disk
+                .as_ref()
+                .ok()
+                .and_then(|text| Some(&text.as_ref()?.0)),
             retired_max: config.retired.max,
         })
     }
@@ -189,10 +211,14 @@ fn unix_secs() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The members as the first agent that answers lists them; as known where none does.
-async fn ask_agents(config: &Config, known: Snapshot) -> Result<Snapshot, RunError> {
+/// The members as the first agent that answers lists them, as known where none does; and who does not.
+async fn ask_agents(
+    config: &Config,
+    known: Snapshot,
+) -> Result<(Snapshot, Vec<(String, WatchError)>), RunError> {
+    let mut silent = Vec::new();
     for agent in agents(config)? {
-        let asked: Result<(Client, _), serf_rpc::WatchError> = async {
+        let asked: Result<(Client, _), WatchError> = async {
             let client = agent.connect().await?;
             let members = client.members().await?;
             Ok((client, members))
@@ -205,13 +231,16 @@ async fn ask_agents(config: &Config, known: Snapshot) -> Result<Snapshot, RunErr
                     .await
                     .ok()
                     .and_then(|stats| stats.agent_name().map(ToOwned::to_owned));
-                return Ok(known
+                let addr = agent.addr().to_owned();
+                let snapshot = known
                     .merge(members, Continuity::Fresh, SystemTime::now())
                     .0
-                    .with_local(local));
+                    .with_local(local)
+                    .with_agent(AgentState::Connected { addr });
+                return Ok((snapshot, silent));
             }
-            Err(error) => tracing::warn!(addr = agent.addr(), %error, "the agent does not answer"),
+            Err(error) => silent.push((agent.addr().to_owned(), error)),
         }
     }
-    Ok(known)
+    Ok((known, silent))
 }

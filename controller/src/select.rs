@@ -190,7 +190,7 @@ fn bad_tag(tag: &'static str, value: &BStr, want: &'static str) -> Quarantine {
 }
 
 /// Escaped to printable ASCII and at most 80 bytes of the original.
-fn shown(hostile: &BStr) -> String {
+pub(crate) fn shown(hostile: &BStr) -> String {
     hostile
         .bytes()
         .take(80)

@@ -209,6 +209,8 @@ impl ControllerOptions {
         let mut command = Command::new(binary("serf-haproxy")?);
         command.arg(subcommand).arg("-c").arg(self.path());
         command.env_remove(BIN_DIR);
+        // what is checked has to be seen by a HAProxy in a container too
+        command.env("TMPDIR", &self.dir);
         Ok(command)
     }
 

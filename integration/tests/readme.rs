@@ -14,9 +14,9 @@ fn the_readmes_configuration_passes_the_check() {
         let sample = sample.split("```").next().context("its end")?;
         let path = lab.path("config.toml");
         std::fs::write(&path, sample)?;
+        // as before the first start, beside the package's own haproxy.cfg
         let output = Command::new(binary("serf-haproxy")?)
-            .arg("check")
-            .arg("-c")
+            .args(["check", "--adopt", "-c"])
             .arg(&path)
             .output()?;
         assert!(output.status.success(), "{output:?}");

@@ -298,21 +298,7 @@ impl Staged {
         command: &[String],
         timeout: Duration,
     ) -> Result<Checked, ProcessError> {
-        let staged = self.path().to_string_lossy();
-        let command: Vec<String> = command
-            .iter()
-            .map(|word| word.replace("{path}", &staged))
-            .collect();
-        let finished = process::run(&command, timeout).await?;
-        let output = finished
-            .output
-            .replace(staged.as_ref(), &self.file.path.to_string_lossy());
-        Ok(Checked {
-            valid: finished.status.success(),
-            status: process::describe(finished.status),
-            complaints: complaints(&output),
-            output,
-        })
+        judge(command, self.path(), &self.file.path, None, timeout).await
     }
 
     /// Puts the text in the file's place, for good: synced, renamed, the directory synced.
@@ -355,6 +341,35 @@ impl Staged {
             Err(error) => Err(FileError::new("replace", &self.target, error.error)),
         }
     }
+}
+
+/// Runs a check command with `{path}` replaced by this path in each word, in a working directory of its own where one is
+/// given; what it says of the path is told of `shown`.
+///
+/// # Errors
+/// [`ProcessError`] when the command did not come to an end; a text that is not valid is no error.
+pub async fn judge(
+    command: &[String],
+    path: &Path,
+    shown: &Path,
+    directory: Option<&Path>,
+    timeout: Duration,
+) -> Result<Checked, ProcessError> {
+    let path = path.to_string_lossy();
+    let command: Vec<String> = command
+        .iter()
+        .map(|word| word.replace("{path}", &path))
+        .collect();
+    let finished = process::run_in(&command, directory, timeout).await?;
+    let output = finished
+        .output
+        .replace(path.as_ref(), &shown.to_string_lossy());
+    Ok(Checked {
+        valid: finished.status.success(),
+        status: process::describe(finished.status),
+        complaints: complaints(&output),
+        output,
+    })
 }
 
 async fn off_runtime<T: Send + 'static>(

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -78,10 +79,25 @@ pub fn describe(status: ExitStatus) -> String {
 /// # Cancel safety
 /// When dropped, the process group is killed.
 pub async fn run(command: &[String], deadline: Duration) -> Result<Finished, ProcessError> {
+    run_in(command, None, deadline).await
+}
+
+/// The same in another working directory than ours.
+///
+/// # Errors
+/// [`ProcessError`].
+///
+/// # Cancel safety
+/// When dropped, the process group is killed.
+pub async fn run_in(
+    command: &[String],
+    directory: Option<&Path>,
+    deadline: Duration,
+) -> Result<Finished, ProcessError> {
     let (program, arguments) = command.split_first().ok_or(ProcessError::Empty)?;
     let ends = Instant::now() + deadline;
     let (mut group, mut output) =
-        start(program, arguments).map_err(|source| ProcessError::Start {
+        start(program, arguments, directory).map_err(|source| ProcessError::Start {
             program: program.clone(),
             source,
         })?;
@@ -116,9 +132,16 @@ pub async fn run(command: &[String], deadline: Duration) -> Result<Finished, Pro
     }
 }
 
-fn start(program: &str, arguments: &[String]) -> io::Result<(Group, pipe::Receiver)> {
+fn start(
+    program: &str,
+    arguments: &[String],
+    directory: Option<&Path>,
+) -> io::Result<(Group, pipe::Receiver)> {
     let (read, write) = io::pipe()?;
     let mut command = Command::new(program);
+    if let Some(directory) = directory {
+        command.current_dir(directory);
+    }
     command
         .args(arguments)
         .stdin(Stdio::null())
@@ -191,6 +214,62 @@ impl Tail {
 pub fn is_haproxy(pid: u32) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
     name.is_ok_and(|name| name.trim_end() == "haproxy")
+}
+
+/// A master process of HAProxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterProcess {
+    /// Its process id.
+    pub pid: u32,
+    words: Vec<String>,
+}
+
+impl MasterProcess {
+    /// Where it listens, by the words that it was started with (`-S /run/haproxy-master.sock,mode,660`); none where
+    /// nowhere.
+    pub fn socket(&self) -> Option<PathBuf> {
+        let mut words = self.words.iter().skip_while(|word| *word != "-S");
+        let place = words.nth(1)?.split(',').next()?;
+        let path = place.strip_prefix("unix@").unwrap_or(place);
+        path.starts_with('/').then(|| path.into())
+    }
+}
+
+/// The master of a worker; none where it has none, or where that cannot be seen from here.
+pub fn master_of(worker: u32) -> Option<MasterProcess> {
+    if !is_haproxy(worker) {
+        return None;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let pid = rest.split(' ').nth(1)?.parse().ok()?;
+    if !is_haproxy(pid) {
+        return None;
+    }
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = words.split(|byte| *byte == 0);
+    Some(MasterProcess {
+        pid,
+        words: words
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect(),
+    })
+}
+
+/// The working directory of a process, where we may know it.
+pub fn directory_of(pid: u32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+/// Whether this names a program that can be run, by its path or in `PATH`.
+pub fn is_program(name: &str) -> bool {
+    use rustix::fs::{Access, access};
+    let is_it = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    if name.contains('/') {
+        return is_it(Path::new(name));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| is_it(&folder.join(name)))
 }
 
 #[cfg(test)]
@@ -282,6 +361,26 @@ mod tests {
         while is_running(leader) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    #[test]
+    fn the_socket_of_a_master_stands_behind_its_option() {
+        let socket = |words: &[&str]| {
+            let words = words.iter().map(ToString::to_string).collect();
+            MasterProcess { pid: 1, words }.socket()
+        };
+        let started = ["haproxy", "-Ws", "-f", "a", "-S", "/run/m.sock,mode,660"];
+        assert_eq!(socket(&started), Some("/run/m.sock".into()));
+        assert_eq!(socket(&["haproxy", "-W"]), None);
+        assert_eq!(socket(&["haproxy", "-W", "-S"]), None);
+        assert_eq!(socket(&["haproxy", "-S", "ipv4@127.0.0.1:9"]), None);
+        assert_eq!(master_of(std::process::id()), None);
+    }
+
+    #[test]
+    fn a_program_is_found_by_its_path_or_in_the_folders_for_programs() {
+        assert!(is_program("sh") && is_program("/bin/sh"));
+        assert!(!is_program("/etc/passwd") && !is_program("no-such-program"));
     }
 
     /// Not gone, and no zombie either.

@@ -232,6 +232,15 @@ impl RuntimeApi {
         self.by_any_way(ask).await
     }
 
+    /// What its stats socket permits, by the word of HAProxy: `user`, `operator` or `admin` (`show cli level`).
+    ///
+    /// # Errors
+    /// [`RuntimeError`].
+    pub async fn level(&self) -> Result<String, RuntimeError> {
+        let reply = ask_once(self.door(), "show cli level\n").await?;
+        Ok(reply.trim().to_owned())
+    }
+
     /// Who answers and all its servers, over one connection; with what `show stat` says of them where `with_stat`.
     ///
     /// # Errors

@@ -1,18 +1,19 @@
-//! What `check` says of a text before it runs: the text and a version in, what needs a reload in each backend out. Pure.
+//! What `check` says of a template before it runs: its text without and with one more member in, why that member's
+//! join needs a reload out. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
-
-use super::keywords::V3_0;
-use super::text::{ConfigText, Opaque, Section};
-use crate::haproxy::Version;
+use super::keywords::dynamic_since;
+use super::text::{ConfigText, Opaque, OpaqueCause, ServerLine};
+use super::{Input, ReloadReason, WantedAdmins, plan};
+use crate::haproxy::{
+    AddedOptions, Admin, AgentCheck, Check, RunningServer, RunningServers, ServerStat, Version,
+};
 use crate::model::{BackendName, ServerName};
 
-/// Why servers of a backend cannot join, change or leave without a reload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "obstacle", rename_all = "kebab-case")]
+/// Why a server of a backend cannot join or leave without a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// Its servers cannot be told from the rest of the section.
     Opaque(Opaque),
@@ -25,138 +26,276 @@ pub enum Obstacle {
     KeywordNotDynamic {
         /// The keyword.
         keyword: String,
+        /// The first version that takes it.
+        since: Option<Version>,
     },
-    /// A file that nothing but the members' lines names: no worker has loaded it before one of them is in its file.
+    /// A file that no line before has HAProxy load.
     FileNotLoaded {
+        /// The keyword that it stands behind.
+        keyword: String,
         /// The file.
         file: String,
     },
-    /// Something else names a server.
+    /// With the members more changes than their own lines.
+    Changes {
+        /// The section as its first line names it.
+        section: String,
+        /// The first such line of the text with the member, where the section is still there.
+        line: Option<usize>,
+    },
+    /// Something else names this server.
     Referenced {
         /// The server.
         server: ServerName,
     },
+    /// Anything else that the planner gives as a reason.
+    Reload(ReloadReason),
 }
 
-/// For every backend whose name is ours, what stands against changing its servers at runtime; nothing where it can.
-///
-/// Judges by the text alone: whether a running worker has a certificate loaded it cannot say.
-pub fn classify(text: &ConfigText, version: Version) -> BTreeMap<BackendName, Vec<Obstacle>> {
-    let obstacles = |name: &BackendName| {
-        text.section(name)
-            .map(|s| obstacles(text, name, s, version))
-    };
-    text.backends()
-        .map(|name| (name.clone(), obstacles(name).unwrap_or_default()))
-        .collect()
+impl Obstacle {
+    /// The line of the text that it is about, where it is about one.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Opaque(opaque) => Some(opaque.line),
+            Self::Changes { line, .. } => *line,
+            _ => None,
+        }
+    }
 }
 
-fn obstacles(
-    text: &ConfigText,
-    name: &BackendName,
-    section: &Section,
-    version: Version,
-) -> Vec<Obstacle> {
-    let mut found = Vec::new();
-    found.extend(section.opaque().cloned().map(Obstacle::Opaque));
-    if let Some(balance) = text.setting(section, "balance")
-        && is_static(balance, text.setting(section, "hash-type"))
-    {
-        found.push(Obstacle::StaticBalance {
-            balance: balance.to_owned(),
+/// A text of a template, and the same with one more member in one backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Join<'a> {
+    /// The version that is to add it.
+    pub version: Version,
+    /// Without it.
+    pub before: &'a ConfigText,
+    /// With it.
+    pub after: &'a ConfigText,
+}
+
+impl Join<'_> {
+    /// What stands against the join at runtime, on a worker that has started with the text before: what the planner
+    /// finds, who is asked nothing of HAProxy. Servers of members may have been added to it at runtime themselves.
+    pub fn obstacles(&self) -> Vec<Obstacle> {
+        let (servers, added) = running(self.before, self.version);
+        let accepts_add = self.before.backends().map(|backend| {
+            let is_static = static_balance(self.before, backend).is_some();
+            (backend.clone(), !is_static)
         });
+        let accepts_add: BTreeMap<BackendName, bool> = accepts_add.collect();
+        let reasons = plan(&Input {
+            version: self.version,
+            running: Some(self.before),
+            servers: &servers,
+            added: &added,
+            wanted: self.after,
+            admins: &WantedAdmins::new(),
+            accepts_add: &accepts_add,
+            on_disk: Some(self.after),
+            retired_max: usize::MAX,
+        })
+        .reload;
+        let mut found = Vec::new();
+        for obstacle in reasons.into_iter().flat_map(|reason| self.explain(reason)) {
+            if !found.contains(&obstacle) {
+                found.push(obstacle);
+            }
+        }
+        found
     }
-    let inherited = section.inherited().map(|settings| settings.options);
-    let options = section
-        .servers()
-        .values()
-        .map(|line| &line.options)
-        .chain(&inherited);
-    let mut keywords: Vec<String> = options
-        .flat_map(|o| o.not_dynamic(version))
-        .map(str::to_owned)
-        .collect();
-    let cookie = text.setting(section, "cookie").unwrap_or_default();
-    if version < V3_0 && cookie.split(' ').any(|word| word == "dynamic") {
-        keywords.push("dynamic-cookie-key".to_owned());
+
+    /// The members' servers of a backend that something else in the text names, so that they leave by a reload.
+    pub fn named(&self, backend: &BackendName) -> Vec<Obstacle> {
+        let servers = self.before.servers(backend).map(|line| &line.name);
+        let named = servers.filter(|server| self.before.references(backend, server));
+        named
+            .map(|server| Obstacle::Referenced {
+                server: server.clone(),
+            })
+            .collect()
     }
-    let tracks = section.servers().values().any(|line| {
-        let target = line.options.track();
-        target.is_some_and(|target| tracks_member(text, name, target))
-    });
-    keywords.extend(tracks.then(|| "track".to_owned()));
-    keywords.sort();
-    keywords.dedup();
-    found.extend(
-        keywords
-            .into_iter()
-            .map(|keyword| Obstacle::KeywordNotDynamic { keyword }),
-    );
-    let lines = section.servers().values();
-    let files: BTreeSet<(&str, &str)> = lines.flat_map(|line| line.options.files()).collect();
-    let files = files
-        .into_iter()
-        .filter(|(keyword, file)| !names_beside_servers(text, keyword, file));
-    found.extend(files.map(|(_, file)| Obstacle::FileNotLoaded {
-        file: file.to_owned(),
-    }));
-    let named = section
-        .servers()
-        .keys()
-        .filter(|server| text.references(name, server));
-    found.extend(named.map(|server| Obstacle::Referenced {
-        server: server.clone(),
-    }));
-    found
+
+    /// All that is behind a reason of the planner's, who gives the first that he finds.
+    fn explain(&self, reason: ReloadReason) -> Vec<Obstacle> {
+        match &reason {
+            ReloadReason::SkeletonChanged { section } | ReloadReason::OpaqueChanged { section } => {
+                vec![self.changed(section)]
+            }
+            ReloadReason::StaticBalance { backend } => {
+                let balance = static_balance(self.after, backend).unwrap_or_default();
+                let balance = balance.to_owned();
+                vec![Obstacle::StaticBalance { balance }]
+            }
+            ReloadReason::KeywordNotDynamic {
+                backend,
+                server,
+                keyword,
+            } => {
+                let line = self.after.server(backend, server).into_iter();
+                let mut keywords: Vec<&str> = line
+                    .flat_map(|line| line.options.not_dynamic(self.version))
+                    .collect();
+                if !keywords.contains(&keyword.as_str()) {
+                    keywords.push(keyword);
+                }
+                let obstacle = |keyword: &str| Obstacle::KeywordNotDynamic {
+                    keyword: keyword.to_owned(),
+                    since: dynamic_since(keyword),
+                };
+                keywords.into_iter().map(obstacle).collect()
+            }
+            ReloadReason::FileNotLoaded {
+                backend, server, ..
+            } => {
+                let line = self.after.server(backend, server).into_iter();
+                let files = line.flat_map(|line| line.options.files());
+                let files = files.filter(|(keyword, file)| !self.before.loads(keyword, file));
+                files
+                    .map(|(keyword, file)| Obstacle::FileNotLoaded {
+                        keyword: keyword.to_owned(),
+                        file: file.to_owned(),
+                    })
+                    .collect()
+            }
+            _ => vec![Obstacle::Reload(reason)],
+        }
+    }
+
+    fn changed(&self, title: &str) -> Obstacle {
+        let find = |text: &'_ ConfigText| text.sections.iter().position(|s| s.title == title);
+        let section = find(self.after).and_then(|index| self.after.sections.get(index));
+        if let Some(opaque) = section.and_then(|section| section.opaque()) {
+            return Obstacle::Opaque(opaque.clone());
+        }
+        let before = find(self.before).and_then(|index| self.before.sections.get(index));
+        let line = section.map(|section| match before {
+            Some(before) => section.first_change(before),
+            None => section.number,
+        });
+        Obstacle::Changes {
+            section: title.to_owned(),
+            line,
+        }
+    }
 }
 
-/// Whether a tracked server is a member's: it may have been added at runtime itself, and cannot be tracked then.
-fn tracks_member(text: &ConfigText, own: &BackendName, target: (Option<&str>, &str)) -> bool {
-    let (backend, server) = target;
-    let backend = backend.map_or_else(|| Some(own.clone()), BackendName::new);
-    let target = backend.zip(ServerName::new(server));
-    target.is_some_and(|(backend, server)| text.server(&backend, &server).is_some())
+/// The servers of a worker that has started with this text, and the words they would have been added with.
+fn running(text: &ConfigText, version: Version) -> (RunningServers, AddedOptions) {
+    let (mut servers, mut added) = (RunningServers::new(), AddedOptions::new());
+    for backend in text.backends() {
+        let lines: Vec<&ServerLine> = text.servers(backend).collect();
+        let of = |line: &&ServerLine| (line.name.to_string(), as_started(line));
+        servers.insert(backend.to_string(), lines.iter().map(of).collect());
+        added.extend(lines.iter().map(|line| {
+            let words = line
+                .options
+                .words_to_add(version, line.weight, line.maxconn);
+            ((backend.clone(), line.name.clone()), words)
+        }));
+    }
+    (servers, added)
 }
 
-/// Whether a line that is no member's names this file.
-fn names_beside_servers(text: &ConfigText, keyword: &str, file: &str) -> bool {
-    let mut lines = text.sections.iter().flat_map(Section::skeleton);
-    lines.any(|line| {
-        let words = || line.split(' ');
-        words()
-            .zip(words().skip(1))
-            .any(|pair| pair == (keyword, file))
-    })
+fn as_started(line: &ServerLine) -> RunningServer {
+    let agent = AgentCheck {
+        asked: true,
+        initial_weight: line.weight.get(),
+        by_file: line.disabled,
+        down: false,
+    };
+    RunningServer {
+        addr: Some(line.addr),
+        weight: line.weight.get(),
+        admin: if line.disabled {
+            Admin::Maint
+        } else {
+            Admin::Ready
+        },
+        agent: line.options.agent_check().then_some(agent),
+        stat: Some(ServerStat {
+            check: Check::None,
+            in_flight: 0,
+            maxconn: line.maxconn,
+            total: 0,
+            cookie: None,
+        }),
+    }
 }
 
-/// Whether HAProxy computes the map of servers once, at start (Configuration Manual, `balance` and `hash-type`).
-fn is_static(balance: &str, hash_type: Option<&str>) -> bool {
+/// The words after `balance` where HAProxy computes the map of servers once, at start (Configuration Manual, `balance`
+/// and `hash-type`).
+fn static_balance<'a>(text: &'a ConfigText, backend: &BackendName) -> Option<&'a str> {
+    let section = text.section(backend)?;
+    let balance = text.setting(section, "balance")?;
     let algorithm = balance.split([' ', '(']).next().unwrap_or_default();
-    let consistent = hash_type.is_some_and(|words| words.split(' ').next() == Some("consistent"));
-    match algorithm {
+    let is_static = match algorithm {
         "roundrobin" | "leastconn" | "first" | "random" => false,
         "static-rr" => true,
-        _ => !consistent,
-    }
+        _ => {
+            let hash_type = text.setting(section, "hash-type").unwrap_or_default();
+            hash_type.split(' ').next() != Some("consistent")
+        }
+    };
+    is_static.then_some(balance)
 }
 
+/// What is in the way, and the way out.
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Opaque(opaque) => write!(f, "servers are not plain lines ({opaque})"),
-            Self::StaticBalance { balance } => write!(f, "`balance {balance}` is static"),
-            Self::KeywordNotDynamic { keyword } => {
-                write!(f, "`{keyword}` cannot be had by a server added at runtime")
+            Self::Opaque(opaque) => write!(
+                f,
+                "servers are not plain lines ({}); {}",
+                opaque.cause,
+                way_out(&opaque.cause)
+            ),
+            Self::StaticBalance { balance } => {
+                let better = match balance.as_str() {
+                    "static-rr" => "write: balance roundrobin",
+                    _ => "add: hash-type consistent",
+                };
+                write!(f, "`balance {balance}` is static; {better}")
             }
-            Self::FileNotLoaded { file } => {
+            Self::KeywordNotDynamic { keyword, since } => {
                 write!(
                     f,
-                    "{file} is loaded with the first server that names it, by a reload; a `default-server` line loads it before"
-                )
+                    "`{keyword}` cannot be had by a server added at runtime; "
+                )?;
+                match since {
+                    Some(since) => write!(f, "HAProxy {since} can do it, or do without it"),
+                    None => f.write_str("do without it"),
+                }
             }
-            Self::Referenced { server } => {
-                write!(f, "{server} is named outside its own line and cannot leave")
-            }
+            Self::FileNotLoaded { keyword, file } => write!(
+                f,
+                "{file} is loaded with the first server that names it, by a reload; a line above loads it before: \
+                 default-server {keyword} {file}"
+            ),
+            Self::Changes { section, .. } => write!(
+                f,
+                "with the members more changes in `{section}` than their server lines; print nothing else by them"
+            ),
+            Self::Referenced { server } => write!(
+                f,
+                "{server} is named outside its own line and leaves by a reload; use what asks of a backend, such as \
+                 nbsrv or connslots"
+            ),
+            Self::Reload(reason) => write!(f, "{reason}; let a server's words depend on no other"),
         }
+    }
+}
+
+/// How a member's line is written so that it can be read.
+fn way_out(cause: &OpaqueCause) -> &'static str {
+    match cause {
+        OpaqueCause::Template => "print a `server` line for each member",
+        OpaqueCause::Conditional => "take it out of `.if`",
+        OpaqueCause::Character => "write it without",
+        OpaqueCause::Name | OpaqueCause::Twice => "rename it",
+        OpaqueCause::Address => "print {{ server.addr }}",
+        OpaqueCause::Value(_) => "correct it",
+        OpaqueCause::Defaults => "write that section without quotes, variables and `.if`",
+        OpaqueCause::Unseen => "let it be read, or put a `defaults` into this file",
     }
 }

@@ -290,3 +290,14 @@ pub(super) fn is_dynamic(word: &str, version: Version) -> bool {
     let dynamic = keyword(word).and_then(|known| known.dynamic);
     dynamic.is_some_and(|since| version >= since)
 }
+
+/// The first version in which a server added at runtime may have this; none where no version lets it.
+pub(super) fn dynamic_since(word: &str) -> Option<Version> {
+    match word {
+        // what the planner calls a backend's `cookie … dynamic`
+        "dynamic-cookie-key" => Some(V3_0),
+        // taken at runtime, but for a server that was itself added
+        "track" => None,
+        word => keyword(word).and_then(|known| known.dynamic),
+    }
+}

@@ -23,7 +23,7 @@ mod scope;
 mod skeleton;
 mod text;
 
-pub use classify::{Obstacle, classify};
+pub use classify::{Join, Obstacle};
 pub use options::Options;
 pub use reason::ReloadReason;
 pub use scope::{OtherFile, Scope};

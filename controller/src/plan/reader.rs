@@ -25,7 +25,19 @@ pub(super) struct Reader<'a> {
     unseen: bool,
     /// How many `.if` are open.
     depth: usize,
+    torn: Torn,
     number: usize,
+}
+
+/// Sections that HAProxy may see begin or not, as they begin inside `.if`.
+#[derive(Default)]
+struct Torn {
+    /// Those, and the one before the first of them.
+    sections: Vec<usize>,
+    /// How many `.if` were open where the last of them began.
+    depth: usize,
+    /// Whether that branch is over: a line that comes now may belong to any of them.
+    over: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -40,6 +52,7 @@ impl<'a> Reader<'a> {
             own: false,
             unseen: false,
             depth: 0,
+            torn: Torn::default(),
             number: 0,
         }
     }
@@ -59,6 +72,7 @@ impl<'a> Reader<'a> {
 
     fn lines(&mut self, text: &str) {
         self.depth = 0;
+        self.torn = Torn::default();
         self.number = 0;
         self.begin(String::new());
         for (index, line) in text.lines().enumerate() {
@@ -73,9 +87,13 @@ impl<'a> Reader<'a> {
         let first = line.first();
         match first {
             ".if" => self.depth += 1,
-            ".endif" => self.depth = self.depth.saturating_sub(1),
+            ".else" | ".elif" => self.torn.over |= self.depth <= self.torn.depth,
+            ".endif" => {
+                self.depth = self.depth.saturating_sub(1);
+                self.torn.over |= self.depth < self.torn.depth;
+            }
             _ if SECTIONS.contains(&first) => return self.open(line),
-            _ => {}
+            _ => self.stray(),
         }
         let Some(section) = self.sections.last() else {
             return;
@@ -107,8 +125,9 @@ impl<'a> Reader<'a> {
         } else if first == "default-server" && takes_defaults {
             self.default_server(line);
         }
+        let number = self.number;
         if let Some(section) = self.sections.last_mut() {
-            section.lines.push(Line { text, kind });
+            section.lines.push(Line { number, text, kind });
         }
     }
 
@@ -117,6 +136,20 @@ impl<'a> Reader<'a> {
         let line = self.number;
         if let Some(section) = self.sections.last_mut() {
             section.opaque.get_or_insert(Opaque { line, cause });
+        }
+    }
+
+    /// Takes it that a line may belong to any of the sections that began inside `.if`.
+    fn stray(&mut self) {
+        if !self.torn.over {
+            return;
+        }
+        let (line, cause) = (self.number, OpaqueCause::Conditional);
+        for index in std::mem::take(&mut self.torn.sections) {
+            if let Some(section) = self.sections.get_mut(index) {
+                let cause = cause.clone();
+                section.opaque.get_or_insert(Opaque { line, cause });
+            }
         }
     }
 
@@ -130,10 +163,17 @@ impl<'a> Reader<'a> {
     }
 
     fn open(&mut self, line: &Lexed<'_>) {
-        if self.depth > 0 {
-            self.blur(OpaqueCause::Conditional);
-        }
         let index = self.sections.len();
+        self.torn.over = false;
+        self.torn.depth = self.depth;
+        if self.depth == 0 {
+            self.torn.sections.clear();
+        } else {
+            if self.torn.sections.is_empty() {
+                self.torn.sections.extend(index.checked_sub(1));
+            }
+            self.torn.sections.push(index);
+        }
         self.begin(line.text());
         let kind = line.first();
         let is_ours = matches!(kind, "backend" | "listen")

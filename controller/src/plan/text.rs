@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::keywords::Keywords;
-use super::options::{Options, Settings};
+use super::options::Options;
 use super::scope::Scope;
 use crate::model::{BackendName, ServerName, Weight};
 
@@ -137,6 +137,8 @@ pub(super) enum Owner {
 
 #[derive(Clone, Debug)]
 pub(super) struct Line {
+    /// Where it is in its file, from 1.
+    pub(super) number: usize,
     pub(super) text: String,
     pub(super) kind: LineKind,
 }
@@ -275,19 +277,28 @@ impl Section {
         lines.map(|line| line.text.as_str()).collect()
     }
 
-    /// What a server without words of its own would get at the section's end.
-    pub(super) fn inherited(&self) -> Option<Settings> {
-        Settings::of_line(&self.keywords, [], &self.tls_defaults).ok()
-    }
-
     /// Its first line and all that is no member's line; every line where it is opaque.
     pub(super) fn skeleton(&self) -> impl Iterator<Item = &str> {
+        let lines = self.skeleton_lines().map(|line| line.text.as_str());
+        std::iter::once(self.title.as_str()).chain(lines)
+    }
+
+    fn skeleton_lines(&self) -> impl Iterator<Item = &Line> {
         let all = self.opaque.is_some();
-        let lines = self
-            .lines
-            .iter()
-            .filter(move |line| all || line.kind != LineKind::Member);
-        std::iter::once(self.title.as_str()).chain(lines.map(|line| line.text.as_str()))
+        let lines = self.lines.iter();
+        lines.filter(move |line| all || line.kind != LineKind::Member)
+    }
+
+    /// The line of the first that this skeleton has and another has not at its place; its last where it only lacks some.
+    pub(super) fn first_change(&self, other: &Self) -> usize {
+        if self.title != other.title {
+            return self.number;
+        }
+        let mut others = other.skeleton_lines();
+        let changed = |line: &&Line| others.next().is_none_or(|other| other.text != line.text);
+        let line = self.skeleton_lines().find(changed);
+        line.or(self.skeleton_lines().last())
+            .map_or(self.number, |line| line.number)
     }
 }
 

@@ -16,6 +16,9 @@ pub(super) const TEMPLATE: &str = "mend the template and reload serf-haproxy; `s
 /// Of a config or template that was read again and is not taken.
 pub(super) const DESIGN: &str = "mend it and reload serf-haproxy; `serf-haproxy check` says whether it is right. The config \
                                  and template of before are in force until then";
+/// Of a template whose reloads nobody could see.
+pub(super) const STAMP: &str = "mend the template and reload serf-haproxy. Until then servers are changed at runtime, and \
+                                what needs a reload of HAProxy waits";
 /// Of the addresses of this host.
 pub(super) const ADDRESSES: &str =
     "a member that claims one of this host's addresses may not be recognised until then";

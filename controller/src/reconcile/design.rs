@@ -15,7 +15,7 @@ use crate::model::BackendName;
 use crate::others::Others;
 use crate::pace::Quiet;
 use crate::plan::Scope;
-use crate::render::{Renderer, Servers, TemplateError};
+use crate::render::{Flaw, RenderError, Renderer, Servers, TemplateError};
 use crate::select::Defaults;
 
 /// A config with the template it names: taken, tried and given up together.
@@ -29,6 +29,8 @@ pub(crate) struct Design {
     pub(crate) admissions: BTreeMap<BackendName, Admission>,
     /// The other files, with their templates.
     pub(crate) files: Vec<(OutputFile, Arc<Renderer>)>,
+    /// What the template forgets.
+    flaws: Result<Vec<Flaw>, RenderError>,
     /// What HAProxy listens on with it, and the controller.
     listeners: Vec<Listener>,
 }
@@ -50,6 +52,7 @@ impl Design {
         Ok(Self {
             admissions: admissions(&config, &renderer, &beside),
             scope,
+            flaws: renderer.audit(&config),
             listeners: own_listeners(&config, &bare),
             config: Arc::new(config),
             renderer,
@@ -62,14 +65,20 @@ impl Design {
         if self.config.http.is_some() {
             tracing::warn!("[http] has no effect: this version has no HTTP listener yet");
         }
-        match self.renderer.audit(&self.config) {
-            Ok(findings) => {
-                for finding in findings {
-                    tracing::warn!("the template is not safe to use: {finding}");
+        match &self.flaws {
+            Ok(flaws) => {
+                for flaw in flaws {
+                    tracing::warn!("the template is not safe to use: {flaw}");
                 }
             }
             Err(error) => tracing::warn!(%error, "the template fails with some servers"),
         }
+    }
+
+    /// Why no worker would tell the stamp of its texts: none of its reloads could be seen to have come into force.
+    pub(crate) fn hides_stamp(&self) -> Option<&Flaw> {
+        let mut flaws = self.flaws.iter().flatten();
+        flaws.find(|flaw| flaw.finding.hides_stamp())
     }
 
     pub(crate) fn rules(&self) -> BTreeMap<BackendName, Rules> {

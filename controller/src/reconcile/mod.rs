@@ -62,7 +62,7 @@ use job::Done;
 use loaded::Loaded;
 use problems::Problems;
 use rescue::Rescue;
-pub(crate) use startup::{agents, restore, runtime_api, servers_before};
+pub(crate) use startup::{agents, master_socket, restore, runtime_api, servers_before};
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -465,7 +465,7 @@ impl Retry {
 }
 
 /// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

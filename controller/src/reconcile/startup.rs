@@ -211,7 +211,7 @@ pub(crate) fn runtime_api(config: &Config, state: &StateDir) -> RuntimeApi {
 }
 
 /// The socket of HAProxy's master, where there is one that we know of.
-pub(super) fn master_socket(config: &Config, state: &StateDir) -> Option<PathBuf> {
+pub(crate) fn master_socket(config: &Config, state: &StateDir) -> Option<PathBuf> {
     match &config.haproxy.reload {
         ReloadWay::MasterSocket(socket) => Some(socket.clone()),
         ReloadWay::Spawn => Some(state.master_socket()),

@@ -41,6 +41,7 @@ impl Reconciler {
             return;
         }
         let reload = self.reload_job(now);
+        self.say_hidden_stamp();
         if on_disk && reload.is_none() {
             if self.plan.reload.is_empty() {
                 self.problems.clear("file");
@@ -79,9 +80,22 @@ impl Reconciler {
             .spawn(job::run(job, self.file.clone(), check, timeout));
     }
 
+    /// A reload whose outcome cannot be seen is not begun; without one the template is a problem.
+    fn say_hidden_stamp(&mut self) {
+        match self.design.hides_stamp() {
+            Some(flaw) => {
+                let problem =
+                    format!("HAProxy is not reloaded, as nobody could tell whether it was: {flaw}");
+                self.problems.set("stamp", problem, advice::STAMP);
+            }
+            None => self.problems.clear("stamp"),
+        }
+    }
+
     fn reload_job(&self, now: Instant) -> Option<ReloadJob> {
         let allowed = self.reload_allowed_at().is_none_or(|at| now >= at);
-        if self.plan.reload.is_empty() || !allowed {
+        let in_vain = self.design.hides_stamp().is_some();
+        if self.plan.reload.is_empty() || !allowed || in_vain {
             return None;
         }
         let config = &self.design.config;
@@ -323,6 +337,14 @@ impl Reconciler {
                 return None;
             }
         };
+        if let Some(flaw) = design.hides_stamp() {
+            self.problems.set(
+                "template",
+                format!("the template before stays in force: {flaw}"),
+                advice::DESIGN,
+            );
+            return None;
+        }
         design.warn();
         self.problems.clear("config");
         self.problems.clear("template");

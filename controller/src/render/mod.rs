@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, OutputSpan, UndefinedBehavior, Value};
 
-pub use audit::Finding;
+pub(crate) use audit::with_invented;
+pub use audit::{Finding, Flaw};
 
 use crate::config::Config;
 use crate::haproxy::Stamp;
@@ -88,6 +90,12 @@ pub struct Origin {
     pub template: std::sync::Arc<str>,
     /// Counted from 1.
     pub line: usize,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.template, self.line)
+    }
 }
 
 /// Why a template cannot be taken. Nothing was changed.

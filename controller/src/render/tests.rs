@@ -323,10 +323,63 @@ fn the_built_in_template_passes_the_audit() {
     }
 }
 
+/// What the audit finds in a template, without the places.
+fn found(source: &str, more: &str) -> Vec<Finding> {
+    let flaws = custom(source).audit(&nodes(more)).unwrap();
+    flaws.into_iter().map(|flaw| flaw.finding).collect()
+}
+
+#[test]
+fn another_description_after_the_stamp_or_a_condition_around_it_fails_the_audit() {
+    let body = "{% for s in backends.0.servers %}\n server {{ s.name }} {{ s.addr }}\
+        {% if not s.ready %} disabled{% endif +%}\n{% endfor %}\n";
+    let audit = |global: &str| {
+        let source = format!("global\n{global}backend nodes\n{body}");
+        custom(&source).audit(&nodes("")).unwrap()
+    };
+    let stamp = "\tdescription\t\"serf-haproxy {{ stamp }}\"\n";
+    for good in [
+        stamp.to_owned(),
+        format!(" description edge\n{stamp}"),
+        format!("{stamp}{stamp}"),
+    ] {
+        assert_eq!(audit(&good), [], "{good}");
+    }
+    for (bad, line, said) in [
+        (
+            format!("{stamp} description edge # x\n"),
+            3,
+            "`description edge` takes the place",
+        ),
+        (
+            format!("{stamp}global\n\tdescription\t'a b'\n"),
+            4,
+            "`description a b` takes the place",
+        ),
+        (
+            format!(".if defined(X)\n{stamp}.endif\n"),
+            3,
+            "inside `.if`",
+        ),
+        (
+            " description edge\n".to_owned(),
+            1,
+            "does not print the stamp",
+        ),
+    ] {
+        let flaws = audit(&bad);
+        let [flaw] = &*flaws else { panic!("{flaws:?}") };
+        assert!(flaw.finding.hides_stamp());
+        let place = format!("/t/custom.j2:{line}: ");
+        let shown = flaw.to_string();
+        assert!(shown.starts_with(&place) && shown.contains(said), "{shown}");
+    }
+}
+
 #[test]
 fn a_template_without_stamp_servers_or_disabled_fails_the_audit() {
     let nodes_name = BackendName::new("nodes").unwrap();
-    let findings = |source: &str| custom(source).audit(&nodes("")).unwrap();
+    let findings = |source: &str| found(source, "");
     assert_eq!(
         findings("global\n"),
         [Finding::NoStamp, Finding::NoServers(nodes_name.clone())]
@@ -377,12 +430,11 @@ fn a_server_line_of_the_templates_own_is_not_taken_for_a_members() {
         format!("{servers}{sorry}"),
         format!("  server gone 192.0.2.9:80 disabled\n{servers}"),
     ] {
-        let findings = custom(&format!("{stamp}backend nodes\n{body}")).audit(&nodes(""));
-        assert_eq!(findings.unwrap(), [], "{body}");
+        let findings = found(&format!("{stamp}backend nodes\n{body}"), "");
+        assert_eq!(findings, [], "{body}");
     }
-    let alone = custom(&format!("{stamp}backend nodes\n{sorry}")).audit(&nodes(""));
     assert_eq!(
-        alone.unwrap(),
+        found(&format!("{stamp}backend nodes\n{sorry}"), ""),
         [Finding::NoServers(BackendName::new("nodes").unwrap())]
     );
 }
@@ -392,7 +444,7 @@ fn tabs_and_comments_are_no_matter() {
     let source = "global\n\tdescription\t\"serf-haproxy {{ stamp }}\"\n\thard-stop-after\t10s # short\n\
         backend\tnodes # ours\n{% for s in backends.0.servers %}\n\
         \tserver\t{{ s.name }}\t{{ s.addr }}{% if not s.ready %}\tdisabled{% endif +%}\n{% endfor %}\n";
-    let findings = custom(source).audit(&nodes("")).unwrap();
+    let findings = found(source, "");
     let backend = BackendName::new("nodes").unwrap();
     let limit = "10s".to_owned();
     assert_eq!(findings, [Finding::HardStop { backend, limit }]);

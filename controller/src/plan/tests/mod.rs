@@ -1,4 +1,5 @@
 mod agents;
+mod joins;
 mod laws;
 mod model;
 mod plans;

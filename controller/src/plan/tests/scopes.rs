@@ -3,7 +3,7 @@
 use super::model::Haproxy;
 use crate::haproxy::{Admin, Version};
 use crate::model::{BackendName, ServerName};
-use crate::plan::{ConfigText, OpaqueCause, OtherFile, Scope, WantedAdmins, classify};
+use crate::plan::{ConfigText, Join, OpaqueCause, OtherFile, Scope, WantedAdmins};
 
 const NEW: Version = Version { major: 3, minor: 0 };
 
@@ -126,7 +126,15 @@ listen too
         read.others().collect::<Vec<_>>(),
         ["backend theirs", "listen too"]
     );
-    assert_eq!(classify(&read, NEW), [(web(), Vec::new())].into());
+    let after = haproxy
+        .scope
+        .read(&text.replace("10.0.0.1:80\n", "10.0.0.1:80\n server s2 10.0.0.4:80\n"));
+    let join = Join {
+        version: NEW,
+        before: &read,
+        after: &after,
+    };
+    assert_eq!(join.obstacles(), []);
     assert_eq!(
         planned(&haproxy, &text.replace("10.0.0.2", "10.0.0.3")),
         "reload: backend theirs: changed in more than its servers\n"

@@ -1,7 +1,7 @@
 //! What is read from a text.
 
 use crate::model::{BackendName, ServerName};
-use crate::plan::{ConfigText, OpaqueCause, ServerLine, classify};
+use crate::plan::{ConfigText, OpaqueCause, ServerLine};
 
 fn name(name: &str) -> BackendName {
     BackendName::new(name).unwrap()
@@ -117,8 +117,9 @@ const FORMS: &[(&str, Option<OpaqueCause>)] = &[
         ".if defined(X)\nbackend b\n server s 127.0.0.1:80\n.endif\n",
         Some(OpaqueCause::Conditional),
     ),
+    ("backend b\n .if defined(X)\nbackend c\n .endif\n", None),
     (
-        "backend b\n .if defined(X)\nbackend c\n .endif\n",
+        "backend b\n .if defined(X)\nbackend c\n .endif\n server s 127.0.0.1:80\n",
         Some(OpaqueCause::Conditional),
     ),
     (
@@ -201,82 +202,34 @@ fn a_comment_may_start_inside_a_word_as_it_does_for_haproxy() {
     assert!(!text.servers(&name("b")).next().unwrap().options.check());
 }
 
+/// A section that begins inside `.if` leaves all others as they are, unless lines follow that may belong to either.
 #[test]
-fn classify_says_what_stands_against_changes_at_runtime() {
-    let text = "\
-defaults
-  balance source
-backend consistent
-  hash-type consistent
-backend cookies
-  balance roundrobin
-  cookie SRV insert
-  server s 127.0.0.1:80 cookie s
-backend dynamic
-  balance leastconn
-  cookie SRV insert dynamic
-backend named
-  balance random
-  use-server s if TRUE
-  server s 127.0.0.1:80
-  server t 127.0.0.1:80
-backend static
-backend templated
-  balance first
-  server-template t 1-3 127.0.0.1:80 init-addr none
-backend through-defaults
-  balance roundrobin
-  default-server namespace n
-";
-    let shown = |major, minor| {
-        let version = crate::haproxy::Version { major, minor };
-        let lines = classify(&ConfigText::parse(text), version)
-            .into_iter()
-            .flat_map(|(backend, obstacles)| {
-                obstacles
-                    .into_iter()
-                    .map(move |obstacle| format!("{backend}: {obstacle}\n"))
-            });
-        lines.collect::<String>()
-    };
-    insta::assert_snapshot!(shown(2, 6), @r#"
-cookies: `cookie` cannot be had by a server added at runtime
-dynamic: `dynamic-cookie-key` cannot be had by a server added at runtime
-named: s is named outside its own line and cannot leave
-static: `balance source` is static
-templated: servers are not plain lines (line 20: `server-template`)
-through-defaults: `namespace` cannot be had by a server added at runtime
-"#);
-    insta::assert_snapshot!(shown(3, 0), @r#"
-named: s is named outside its own line and cannot leave
-static: `balance source` is static
-templated: servers are not plain lines (line 20: `server-template`)
-through-defaults: `namespace` cannot be had by a server added at runtime
-"#);
-}
-
-#[test]
-fn classify_knows_files_and_tracked_servers_that_come_with_the_members_only() {
-    let text = "\
-backend above
-  default-server ca-file /a.pem
-  server s 127.0.0.1:80 ssl ca-file /a.pem
-backend lines
-  server s 127.0.0.1:80 ssl ca-file /b.pem
-  server t 127.0.0.1:80 ssl ca-file @system-ca
-backend tracking
-  server s 127.0.0.1:80 track lines/s
-  server t 127.0.0.1:80 track nobody/s
-";
-    let version = crate::haproxy::Version { major: 3, minor: 0 };
-    let found = classify(&ConfigText::parse(text), version);
-    let shown = found.iter().flat_map(|(backend, obstacles)| {
-        let lines = obstacles.iter();
-        lines.map(move |obstacle| format!("{backend}: {obstacle}\n"))
-    });
-    insta::assert_snapshot!(shown.collect::<String>(), @r#"
-lines: /b.pem is loaded with the first server that names it, by a reload; a `default-server` line loads it before
-lines: s is named outside its own line and cannot leave
-tracking: `track` cannot be had by a server added at runtime
-"#);
+fn a_section_inside_if_is_no_matter_to_those_around_it() {
+    for text in [
+        "defaults\n mode http\n.if defined(X)\nfrontend f\n bind :81\n.endif\nbackend b\n server s 127.0.0.1:80\n",
+        "backend b\n server s 127.0.0.1:80\n.if defined(X)\nfrontend f\n bind :81\n.endif\nfrontend g\n",
+        "backend b\n server s 127.0.0.1:80\n.if defined(X)\nfrontend f\n.if defined(Y)\n bind :81\n.endif\n mode tcp\n.endif\n",
+        "backend b\n server s 127.0.0.1:80\n.if defined(X)\nfrontend f\n.else\nfrontend g\n.endif\n",
+        "backend b\n server s 127.0.0.1:80\n.if defined(X)\nfrontend f\n.endif\n.if defined(Y)\n.endif\n",
+    ] {
+        assert_eq!(cause(text), None, "{text}");
+        let read = ConfigText::parse(text);
+        assert_eq!(read.servers(&name("b")).count(), 1, "{text}");
+    }
+    for text in [
+        "backend b\n.if defined(X)\nfrontend f\n.endif\n server s 127.0.0.1:80\n",
+        "backend b\n.if defined(X)\nfrontend f\n.else\n server s 127.0.0.1:80\n.endif\n",
+        "backend b\n.if defined(X)\nfrontend f\n.endif\nfrontend g\n.if defined(X)\nbackend c\n.endif\n",
+        "defaults\n.if defined(X)\nfrontend f\n.endif\n timeout connect 1s\nbackend b\n",
+    ] {
+        let opaque = text.starts_with("backend b\n.if") && !text.contains("frontend g");
+        let expected = if opaque {
+            Some(OpaqueCause::Conditional)
+        } else if text.starts_with("defaults") {
+            Some(OpaqueCause::Defaults)
+        } else {
+            None
+        };
+        assert_eq!(cause(text), expected, "{text}");
+    }
 }

@@ -1,0 +1,303 @@
+//! What `check` says of a template's text: as it is now, and with one more member, invented, in each backend.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::haproxy::Version;
+use crate::haproxy::complaint::{Complaint, Level};
+use crate::haproxy::file::{Checked, judge};
+use crate::haproxy::promise::{Breach, Cause, breaches};
+use crate::model::BackendName;
+use crate::plan::{Join, Obstacle, Scope};
+use crate::reconcile::{Design, chain};
+use crate::render::{RenderError, Rendered, Servers, with_invented};
+
+use super::TextReport;
+use super::finding::{Finding, Severity, origin, place};
+use super::scratch::Scratch;
+use super::stats_socket;
+
+/// A text and what it is looked at with.
+pub(super) struct Text<'a> {
+    pub(super) design: &'a Design,
+    /// Which lines are the members', beside the other files as they are now.
+    pub(super) scope: Scope,
+    /// The text with the members that are there.
+    pub(super) now: &'a Rendered,
+    pub(super) servers: &'a Servers,
+    pub(super) version: Version,
+    /// Where the check command runs, if not here.
+    pub(super) directory: Option<PathBuf>,
+}
+
+impl Text<'_> {
+    /// Everything that is wrong with it, and what it is worth.
+    ///
+    /// # Errors
+    /// When the template fails with one more member.
+    pub(super) async fn look(&self) -> Result<(Vec<Finding>, TextReport), RenderError> {
+        let config = self.config();
+        let flaws = self.design.renderer.audit(config)?;
+        let template_is_good = flaws.is_empty();
+        let mut found: Vec<Finding> = flaws
+            .iter()
+            .map(|flaw| match flaw.origin {
+                Some(_) => Finding::error(flaw.to_string()),
+                None => Finding::error(format!("{}: {flaw}", self.template())),
+            })
+            .collect();
+        let more = self.render(with_invented(config, self.servers, true, |_| true))?;
+        found.extend(self.unused_frontend());
+        found.extend(self.stats_socket());
+        found.extend(self.promises(&more));
+        let judged = self.judge(self.now, &more).await;
+        let file_is_good = judged
+            .iter()
+            .all(|finding| finding.severity != Severity::Error);
+        found.extend(judged);
+        let text = self.scope.read(&self.now.text);
+        let fixed = config.backends.iter().map(|backend| {
+            let lines = text.fixed_lines(&backend.name);
+            (backend.name.clone(), lines)
+        });
+        let report = TextReport {
+            template_is_good,
+            file_is_good,
+            version: self.version,
+            admissions: self.design.admissions.clone(),
+            backends: self.joins()?,
+            fixed: fixed.collect(),
+            others: text.others().map(str::to_owned).collect(),
+        };
+        Ok((found, report))
+    }
+
+    fn config(&self) -> &Config {
+        &self.design.config
+    }
+
+    fn template(&self) -> String {
+        let path = self.config().haproxy.template.as_ref();
+        path.map_or_else(
+            || "the built-in template".to_owned(),
+            |path| path.display().to_string(),
+        )
+    }
+
+    fn render(&self, servers: Servers) -> Result<Rendered, RenderError> {
+        self.design.renderer.render(self.config(), &servers)
+    }
+
+    /// What keeps a member from joining each backend without a reload, and servers of now from leaving.
+    fn joins(&self) -> Result<BTreeMap<BackendName, Vec<String>>, RenderError> {
+        let before = self.scope.read(&self.now.text);
+        let mut backends = BTreeMap::new();
+        for backend in &self.config().backends {
+            let name = &backend.name;
+            let rendered = self.render(with_invented(self.config(), self.servers, true, |b| {
+                b == name
+            }))?;
+            let after = self.scope.read(&rendered.text);
+            let join = Join {
+                version: self.version,
+                before: &before,
+                after: &after,
+            };
+            let obstacles = join.obstacles().into_iter().chain(join.named(name));
+            let said = obstacles.map(|obstacle| self.said(&obstacle, &rendered));
+            backends.insert(name.clone(), said.collect());
+        }
+        Ok(backends)
+    }
+
+    fn said(&self, obstacle: &Obstacle, rendered: &Rendered) -> String {
+        let Some(line) = obstacle.line() else {
+            return obstacle.to_string();
+        };
+        let (place, origin) = place(&self.config().haproxy.config, rendered, line);
+        format!("{place}: {obstacle}{origin}")
+    }
+
+    /// A section `[frontend]` that a template of one's own prints nothing of.
+    fn unused_frontend(&self) -> Option<Finding> {
+        let config = self.config();
+        config.haproxy.template.as_ref()?;
+        config.frontend.as_ref()?;
+        let without = Config {
+            frontend: None,
+            ..config.clone()
+        };
+        let bare = self.design.renderer.render(&without, self.servers).ok()?;
+        (bare.blank == self.now.blank).then(|| {
+            let template = self.template();
+            Finding::warning(format!(
+                "[frontend]: has no effect, as {template} prints nothing of it; take the section out, or print \
+                 {{{{ frontend.bind }}}}"
+            ))
+        })
+    }
+
+    fn stats_socket(&self) -> Option<Finding> {
+        let config = self.config();
+        let texts = self.scope.files().iter();
+        let texts = texts.map(|file| file.text.as_deref().unwrap_or_default());
+        let remark = stats_socket::remark(
+            texts.chain([self.now.text.as_str()]),
+            &config.haproxy.stats_socket,
+            self.is_partly_unseen(),
+            is_same,
+        )?;
+        let (place, origin) = match remark.place {
+            Some((text, line)) => self.place(self.now, text, line),
+            None => (config.haproxy.config.display().to_string(), String::new()),
+        };
+        Some(Finding {
+            severity: remark.severity,
+            text: format!("{place}: {}{origin}", remark.said),
+        })
+    }
+
+    /// Whether a file cannot be seen that HAProxy reads before ours.
+    fn is_partly_unseen(&self) -> bool {
+        self.scope.files().iter().any(|file| file.text.is_none())
+    }
+
+    /// The place of a line of the configuration's texts, of which ours is the last.
+    fn place(&self, rendered: &Rendered, text: usize, line: usize) -> (String, String) {
+        match self.scope.files().get(text) {
+            Some(other) => (format!("{}:{line}", other.path.display()), String::new()),
+            None => place(&self.config().haproxy.config, rendered, line),
+        }
+    }
+
+    /// The promises that the configuration breaks; what only a server line would break, of which the file may have none
+    /// yet, is found with an invented one. What a file has that cannot be seen is not missed.
+    fn promises(&self, more: &Rendered) -> Vec<Finding> {
+        let unseen = self.is_partly_unseen();
+        let find = |rendered: &Rendered| {
+            let backends = self.config().backends.iter().map(|backend| &backend.name);
+            let texts = self.scope.files().iter();
+            let texts = texts.map(|file| file.text.as_deref().unwrap_or_default());
+            let mut found = breaches(texts.chain([rendered.text.as_str()]), backends);
+            found.retain(|breach| !(unseen && breach.cause.is_a_lack()));
+            found
+        };
+        let found = find(self.now);
+        let now = found.iter().map(|breach| {
+            let (place, origin) = self.place(self.now, breach.text, breach.line);
+            Finding::warning(format!("{place}: {breach}{origin}"))
+        });
+        let is_new = |breach: &Breach| {
+            breach.cause == Cause::Shuts
+                && !found
+                    .iter()
+                    .any(|known| (&known.section, &known.cause) == (&breach.section, &breach.cause))
+        };
+        let of_servers = find(more).into_iter().filter(is_new).map(|breach| {
+            let origin = origin(more.origin(breach.line));
+            Finding::warning(format!("{breach}{origin}"))
+        });
+        now.chain(of_servers).collect()
+    }
+
+    /// What the check command says of the text of now, and what it says besides of the one with invented members.
+    async fn judge(&self, now: &Rendered, more: &Rendered) -> Vec<Finding> {
+        let mut found = match self.verdict(now).await {
+            Ok(checked) => complaints(&checked, now, ""),
+            Err(finding) => return vec![finding],
+        };
+        if let Ok(checked) = self.verdict(more).await {
+            let with = "with one more member: ";
+            let known: Vec<String> = found.iter().map(|finding| essence(&finding.text)).collect();
+            let more = complaints(&checked, more, with);
+            found.extend(more.into_iter().filter(|finding| {
+                let text = finding.text.replacen(with, "", 1);
+                !known.contains(&essence(&text))
+            }));
+        }
+        found
+    }
+
+    async fn verdict(&self, rendered: &Rendered) -> Result<Checked, Finding> {
+        let config = self.config();
+        let path = &config.haproxy.config;
+        let scratch = Scratch::new(&rendered.text, self.scope.other_texts(), path);
+        let scratch = scratch.map_err(|error| {
+            Finding::error(format!(
+                "{}: cannot write the text to be checked there: {error}; set TMPDIR to a folder that can be written in",
+                std::env::temp_dir().display()
+            ))
+        })?;
+        let command = &config.haproxy.check_command;
+        let directory = self.directory.as_deref();
+        let judged = judge(
+            command,
+            scratch.path(),
+            path,
+            directory,
+            config.reload.timeout,
+        )
+        .await;
+        judged.map_err(|error| {
+            Finding::error(format!(
+                "[haproxy] check_command: {}; name a program that can be run, by its path",
+                chain(&error)
+            ))
+        })
+    }
+}
+
+/// What a check command complains of, each with its place; a text that it does not take has one error at least.
+fn complaints(checked: &Checked, rendered: &Rendered, with: &str) -> Vec<Finding> {
+    let shown = |complaint: &Complaint| {
+        let line = complaint.place.as_ref().map(|(_, line)| *line);
+        let origin = line.map_or_else(String::new, |line| origin(rendered.origin(line)));
+        match &complaint.place {
+            Some((path, line)) => {
+                format!(
+                    "{}:{line}: {with}{}{origin}",
+                    path.display(),
+                    complaint.text
+                )
+            }
+            None => format!("{with}{}{origin}", complaint.text),
+        }
+    };
+    let mut found = Vec::new();
+    for complaint in &checked.complaints {
+        match complaint.level {
+            Level::Alert if !checked.valid => found.push(Finding::error(shown(complaint))),
+            Level::Alert | Level::Warning => found.push(Finding::warning(shown(complaint))),
+            Level::Notice => {}
+        }
+    }
+    let has_error = found
+        .iter()
+        .any(|finding| finding.severity == Severity::Error);
+    if !checked.valid && !has_error {
+        found.push(Finding::error(format!(
+            "[haproxy] check_command: {with}ended with {}: {}; it has to say what is wrong, or to be another. The text lay \
+             below {}: a command that runs elsewhere, as in a container, needs TMPDIR set to a folder that it sees",
+            checked.status,
+            checked.output.trim(),
+            std::env::temp_dir().display()
+        )));
+    }
+    found
+}
+
+/// A complaint without the numbers of lines, which differ where there are more of them.
+fn essence(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// Whether two paths are one, by way of symlinks such as that of `/var/run` too.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| {
+        let folder = fs::canonicalize(path.parent()?).ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    a == b || real(a).is_some_and(|a| Some(a) == real(b))
+}
