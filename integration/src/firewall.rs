@@ -54,6 +54,34 @@ impl Firewall {
         self.rules("input", &lost)
     }
 
+    /// Loses everything to and from these addresses, and counts the connections that processes of this group try to
+    /// open to them.
+    ///
+    /// # Errors
+    /// When the rules are refused.
+    pub fn isolate_counting(&self, these: &[Ipv4Addr], group: u32) -> Result<()> {
+        let these = set(these);
+        let lost = format!("ip saddr {these} drop\nip daddr {these} drop\n");
+        let syn = "tcp flags & (syn | ack) == syn";
+        let counted = format!("meta skgid {group} ip daddr {these} {syn} counter\n");
+        self.chains(&[("input", &lost), ("output", &counted)])
+    }
+
+    /// How many connections [`Firewall::isolate_counting`] has counted; a packet that is sent again counts again.
+    ///
+    /// # Errors
+    /// When the rules cannot be read.
+    pub fn counted(&self) -> Result<u64> {
+        let chain = ["list", "chain", "inet", &self.table, "output"];
+        let output = Command::new("nft").args(chain).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let count = text.split_once("packets ");
+        let count = count.and_then(|(_, rest)| rest.split_whitespace().next());
+        count
+            .and_then(|count| count.parse().ok())
+            .with_context(|| text.clone())
+    }
+
     /// Loses what processes of this group send to this port.
     ///
     /// # Errors
@@ -74,10 +102,17 @@ impl Firewall {
     }
 
     fn rules(&self, hook: &str, rules: &str) -> Result<()> {
+        self.chains(&[(hook, rules)])
+    }
+
+    fn chains(&self, chains: &[(&str, &str)]) -> Result<()> {
         let table = &self.table;
+        let chain = |(hook, rules): &(&str, &str)| {
+            format!("chain {hook} {{ type filter hook {hook} priority 0\n{rules}}}\n")
+        };
+        let chains: String = chains.iter().map(chain).collect();
         nft(&format!(
-            "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n\
-             chain lost {{ type filter hook {hook} priority 0\n{rules}}}\n}}\n"
+            "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{chains}}}\n"
         ))
     }
 }

@@ -76,6 +76,15 @@ pub struct Target {
     pub addr: SocketAddr,
     /// What for.
     pub urgency: Urgency,
+    /// The last sign that somebody lives there: an event of its member, or a check of HAProxy that came up.
+    pub sign: Instant,
+}
+
+impl Target {
+    /// Whether it is the same probe, be there a newer sign of life or not.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.addr, self.urgency) == (other.addr, other.urgency)
+    }
 }
 
 /// What a probe is for.
@@ -235,10 +244,10 @@ impl Guard {
 
     /// Hears what a probe found at an address; says whether anything may follow from it.
     pub fn probed(&mut self, key: &Key, addr: SocketAddr, found: Probed) -> bool {
-        self.pools
-            .get_mut(&key.backend)
-            .and_then(|pool| pool.slots.get_mut(&key.server))
-            .is_some_and(|slot| slot.probed(addr, found))
+        self.pools.get_mut(&key.backend).is_some_and(|pool| {
+            let slot = pool.slots.get_mut(&key.server);
+            slot.is_some_and(|slot| slot.probed(&pool.rules, addr, found))
+        })
     }
 
     /// Takes that somebody approves removals which the guard holds back; says whose.

@@ -18,8 +18,6 @@ mod word;
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// How often the other witnesses are asked about a server that gossip has given up.
 const WITNESS_POLL: Duration = Duration::from_secs(1);
-/// More probes in a row than the greatest `probe_fall` say nothing new.
-const MOST_IN_A_ROW: u32 = 100;
 /// How long a suspicion is shown that only HAProxy's check could settle.
 const SUSPICION: Duration = Duration::from_secs(10);
 /// A leave that lasts longer than this is none: an agent that leaves is `left` after one to four seconds.
@@ -39,6 +37,8 @@ pub(super) struct Slot {
     pub(super) hold_from: Instant,
     /// Gossip has said `leaving` for longer than a leave lasts.
     overdue: bool,
+    /// The last sign that somebody lives there: another word of gossip, or a check that came up.
+    sign: Instant,
     /// Its new place, not proven yet.
     pub(super) moving: Option<Place>,
     pub(super) wish: Wish,
@@ -144,6 +144,7 @@ impl Slot {
             gossip: Gossip::Absent,
             hold_from: now,
             overdue: false,
+            sign: now,
             moving: None,
             wish: Wish::Ready,
             selected: true,
@@ -276,6 +277,9 @@ impl Slot {
                 if stat.cookie.is_some() {
                     self.cookie.clone_from(&stat.cookie);
                 }
+                if stat.check == Check::Up && self.check != Check::Up {
+                    self.sign = now;
+                }
                 self.check = stat.check;
             }
         }
@@ -315,22 +319,21 @@ impl Slot {
         }
     }
 
-    /// Takes what a probe found; says whether that is news.
-    pub(super) fn probed(&mut self, addr: SocketAddr, found: Probed) -> bool {
+    /// Takes what a probe found; says whether that is news. More in a row than anything is decided by are none.
+    pub(super) fn probed(&mut self, rules: &Rules, addr: SocketAddr, found: Probed) -> bool {
         if addr != self.moving.unwrap_or(self.place).addr {
             return false;
         }
         let before = self.proof;
-        let more = |count: u32| (count + 1).min(MOST_IN_A_ROW);
         self.proof = match found {
             Probed::Good => Proof {
-                good: more(before.good),
+                good: (before.good + 1).min(CLEARED_BY),
                 ..Proof::default()
             },
             Probed::Refused | Probed::Failed => Proof {
                 good: 0,
                 refused: found == Probed::Refused,
-                failures: more(before.failures),
+                failures: (before.failures + 1).min(rules.guard.probe_fall),
             },
         };
         let matters = self.proof.good > 0 || self.is_suspected() || !self.is_wanted();
@@ -388,7 +391,14 @@ impl Slot {
 
     /// The probe that would settle something.
     pub(super) fn target(&self, rules: &Rules, now: Instant) -> Option<Target> {
-        let at = |addr, urgency| Some(Target { addr, urgency });
+        let sign = self.sign;
+        let at = |addr, urgency| {
+            Some(Target {
+                addr,
+                urgency,
+                sign,
+            })
+        };
         let here = self.place.addr;
         match self.phase {
             Phase::Out { .. } if self.is_wanted() => {

@@ -26,13 +26,11 @@ const STATUS_LINE: usize = 64;
 /// Signature, command LOCAL of version 2, no address family, nothing behind it.
 const LOCAL: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
 
-/// Asks once, for as long as it takes.
+/// Asks once on a new connection, for as long as it takes.
 ///
 /// # Errors
-/// When nobody listens (`ConnectionRefused`), or the connection or the handshake fails.
-pub(super) async fn ask(addr: SocketAddr, check: &Check) -> io::Result<bool> {
-    let addr = SocketAddr::new(addr.ip(), check.port.unwrap_or(addr.port()));
-    let mut stream = TcpStream::connect(addr).await?;
+/// When the connection leads back to itself (`ConnectionRefused`), or fails, or the handshake does.
+pub(super) async fn ask(mut stream: TcpStream, check: &Check) -> io::Result<bool> {
     // On loopback a connection to a free port of the ephemeral range can meet itself.
     let (from, to) = (stream.local_addr()?, stream.peer_addr()?);
     if from == to {
@@ -48,7 +46,7 @@ pub(super) async fn ask(addr: SocketAddr, check: &Check) -> io::Result<bool> {
     }
     let name = match &check.sni {
         Some(name) => ServerName::try_from(name.clone()).map_err(io::Error::other)?,
-        None => ServerName::IpAddress(addr.ip().into()),
+        None => ServerName::IpAddress(to.ip().into()),
     };
     let connector = TLS.clone().ok_or(io::ErrorKind::Unsupported)?;
     let stream = connector.connect(name, stream).await?;

@@ -5,34 +5,33 @@
 //! traffic in.
 
 mod ask;
+mod bucket;
+mod lane;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{sleep_until, timeout};
 
 use crate::config::Check;
 use crate::guard::{Probed, Target, Urgency};
 use crate::model::{BackendName, Key};
 
+use schedule::{Schedule, Turn};
+
 /// The longest that one probe may take, whatever HAProxy's check may.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The same where the server may be dead and has traffic, and how often such a one is asked, answered or not.
-const SUSPECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(200));
-/// Probes under way at once.
-const AT_ONCE: usize = 64;
-/// The pause between two probes of a server that waits for traffic: from the first to the last.
-const ADMISSION_PAUSE: (Duration, Duration) =
-    (Duration::from_millis(50), Duration::from_millis(200));
-/// The pause between two probes of a server that is only watched.
-const WATCH_PAUSE: Duration = Duration::from_millis(500);
+/// The same where the server may be dead and has traffic: for the connection, and for the whole.
+const SUSPECT: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(500));
 /// Results that wait to be read; beyond them the probes wait.
 const RESULTS: usize = 256;
 
@@ -47,108 +46,192 @@ pub struct Found {
     pub probed: Probed,
 }
 
-/// Runs the probes that are wanted, and no others.
+/// What is to be asked from now on.
+#[derive(Debug)]
+struct Wanted {
+    targets: BTreeMap<Key, Target>,
+    checks: BTreeMap<BackendName, Arc<Check>>,
+    begun: oneshot::Sender<usize>,
+}
+
+/// Runs the probes that are wanted, and no others, in a task of its own.
 #[derive(Debug)]
 pub struct Prober {
-    running: BTreeMap<Key, (Target, Arc<Check>, AbortHandle)>,
-    tasks: JoinSet<()>,
-    permits: Arc<Semaphore>,
-    found: mpsc::Sender<Found>,
+    wanted: mpsc::Sender<Wanted>,
 }
 
 impl Prober {
-    /// Runs nothing yet; what its probes find comes out of the receiver.
+    /// Runs nothing yet; what its probes find comes out of the receiver. Ends when it is dropped.
     pub fn new() -> (Self, mpsc::Receiver<Found>) {
         let (found, results) = mpsc::channel(RESULTS);
-        let prober = Self {
-            running: BTreeMap::new(),
-            tasks: JoinSet::new(),
-            permits: Arc::new(Semaphore::new(AT_ONCE)),
-            found,
-        };
-        (prober, results)
+        let (wanted, wants) = mpsc::channel(1);
+        tokio::spawn(Probes::new(found).run(wants));
+        (Self { wanted }, results)
     }
 
-    /// Starts the probes that are new, ends those that are not wanted any more; says how many are new.
-    pub fn want(
-        &mut self,
-        targets: &BTreeMap<Key, Target>,
-        checks: &BTreeMap<BackendName, Arc<Check>>,
+    /// Says what is to be asked from now on, and hears how many servers have been asked for the first time.
+    pub async fn want(
+        &self,
+        targets: BTreeMap<Key, Target>,
+        checks: BTreeMap<BackendName, Arc<Check>>,
     ) -> usize {
-        self.running.retain(|key, (target, check, task)| {
-            let kept = targets.get(key) == Some(target) && checks.get(&key.backend) == Some(check);
-            if !kept {
-                task.abort();
+        let (begun, answer) = oneshot::channel();
+        let wanted = Wanted {
+            targets,
+            checks,
+            begun,
+        };
+        // Where the task has ended, which it does not, nothing is asked.
+        if self.wanted.send(wanted).await.is_err() {
+            return 0;
+        }
+        answer.await.unwrap_or(0)
+    }
+}
+
+/// The probes under way, and those to come.
+struct Probes {
+    schedule: Schedule,
+    checks: BTreeMap<BackendName, Arc<Check>>,
+    tasks: JoinSet<Probed>,
+    begun: HashMap<Id, (Key, Urgency)>,
+    under_way: BTreeMap<Key, AbortHandle>,
+    found: mpsc::Sender<Found>,
+}
+
+impl Probes {
+    fn new(found: mpsc::Sender<Found>) -> Self {
+        Self {
+            schedule: Schedule::new(Instant::now()),
+            checks: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            begun: HashMap::new(),
+            under_way: BTreeMap::new(),
+            found,
+        }
+    }
+
+    async fn run(mut self, mut wants: mpsc::Receiver<Wanted>) {
+        loop {
+            let now = Instant::now();
+            let wake = self.schedule.wakes_at(now);
+            let wake = wake.unwrap_or(now + DEADLINE).into();
+            tokio::select! {
+                wanted = wants.recv() => match wanted {
+                    Some(wanted) => {
+                        let begun = wanted.begun;
+                        self.take(wanted.targets, wanted.checks);
+                        // Whoever does not wait for the number does not need it.
+                        let _ = begun.send(self.begin());
+                        continue;
+                    }
+                    None => return,
+                },
+                Some(ended) = self.tasks.join_next_with_id() => self.end(ended),
+                () = sleep_until(wake) => {}
             }
-            kept
-        });
-        while self.tasks.try_join_next().is_some() {}
-        let mut started = 0;
+            self.begin();
+        }
+    }
+
+    /// Takes the targets of now in the place of those before.
+    fn take(&mut self, targets: BTreeMap<Key, Target>, checks: BTreeMap<BackendName, Arc<Check>>) {
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.checks, checks);
+        let after = &self.checks;
+        let changed = |backend: &&BackendName| before.get(*backend) != after.get(*backend);
+        let all = before.keys().chain(after.keys());
+        let changed: BTreeSet<BackendName> = all.filter(changed).cloned().collect();
+        let gone = self
+            .schedule
+            .keys()
+            .filter(|key| !targets.contains_key(key));
+        let gone: Vec<Key> = gone.cloned().collect();
+        for key in gone {
+            self.drop_target(&key);
+        }
         for (key, target) in targets {
-            let Some(check) = checks.get(&key.backend) else {
+            let known = self.schedule.target(&key);
+            let same = known.is_some_and(|known| known.is_same(&target));
+            if same && !changed.contains(&key.backend) {
+                self.schedule.revive(&key, target.sign, now);
+                continue;
+            }
+            self.drop_target(&key);
+            if self.checks.contains_key(&key.backend) {
+                self.schedule.add(&key, target, now);
+            }
+        }
+    }
+
+    fn drop_target(&mut self, key: &Key) {
+        self.schedule.remove(key);
+        if let Some(task) = self.under_way.remove(key) {
+            task.abort();
+        }
+    }
+
+    /// Begins all probes that may begin now; says how many of them ask a server for the first time.
+    fn begin(&mut self) -> usize {
+        let now = Instant::now();
+        let mut first = 0;
+        while let Some(Turn {
+            key,
+            target,
+            is_first,
+        }) = self.schedule.next(now)
+        {
+            let Some(check) = self.checks.get(&key.backend) else {
                 continue;
             };
-            if self.running.contains_key(key) {
-                continue;
-            }
-            let probe = probe_for_ever(
-                key.clone(),
-                *target,
-                Arc::clone(check),
-                Arc::clone(&self.permits),
-                self.found.clone(),
-            );
-            let task = self.tasks.spawn(probe);
-            self.running
-                .insert(key.clone(), (*target, Arc::clone(check), task));
-            started += 1;
+            first += usize::from(is_first);
+            let once = once(key.clone(), target, Arc::clone(check), self.found.clone());
+            let task = self.tasks.spawn(once);
+            self.begun.insert(task.id(), (key.clone(), target.urgency));
+            self.under_way.insert(key, task);
         }
-        started
+        first
     }
-}
 
-async fn probe_for_ever(
-    key: Key,
-    target: Target,
-    check: Arc<Check>,
-    permits: Arc<Semaphore>,
-    found: mpsc::Sender<Found>,
-) {
-    let addr = target.addr;
-    let patience = check.timeout.unwrap_or(check.interval).min(DEADLINE);
-    let (deadline, first, last) = match target.urgency {
-        Urgency::Admission => (patience, ADMISSION_PAUSE.0, ADMISSION_PAUSE.1),
-        Urgency::Watch => (patience, WATCH_PAUSE, WATCH_PAUSE),
-        Urgency::Suspect => (patience.min(SUSPECT.0), SUSPECT.1, SUSPECT.1),
-    };
-    let once = || {
-        let (key, check) = (key.clone(), Arc::clone(&check));
-        let (permits, found) = (Arc::clone(&permits), found.clone());
-        async move {
-            let _permit = permits.acquire().await.ok()?;
-            let probed = probe(addr, &check, deadline).await;
-            found.send(Found { key, addr, probed }).await.ok()
-        }
-    };
-    let mut pause = first;
-    let mut under_way = JoinSet::new();
-    loop {
-        if target.urgency != Urgency::Admission {
-            // None waits for the one before: three that run out of time have to do so within a second, and a network
-            // that heals is noticed at the next one.
-            under_way.spawn(once());
-            while under_way.try_join_next().is_some() {}
-        } else if once().await.is_none() {
+    /// Takes the end of a probe; that of one whose target is another now says nothing.
+    fn end(&mut self, ended: Result<(Id, Probed), JoinError>) {
+        let (id, probed) = match ended {
+            Ok((id, probed)) => (id, Some(probed)),
+            Err(error) => (error.id(), None),
+        };
+        let Some((key, urgency)) = self.begun.remove(&id) else {
             return;
+        };
+        self.schedule.ended(urgency);
+        if self.under_way.get(&key).is_some_and(|task| task.id() == id) {
+            self.under_way.remove(&key);
+            let probed = probed.unwrap_or(Probed::Failed);
+            self.schedule.found(&key, probed, Instant::now());
         }
-        sleep(pause).await;
-        pause = (pause * 5 / 4).min(last);
     }
 }
 
-/// Asks once.
-async fn probe(addr: SocketAddr, check: &Check, deadline: Duration) -> Probed {
-    match timeout(deadline, ask::ask(addr, check)).await {
+/// Asks once, and tells what was found.
+async fn once(key: Key, target: Target, check: Arc<Check>, found: mpsc::Sender<Found>) -> Probed {
+    let addr = target.addr;
+    let probed = probe(addr, &check, target.urgency).await;
+    // Where nobody listens any more, the controller is about to end.
+    let _ = found.send(Found { key, addr, probed }).await;
+    probed
+}
+
+async fn probe(addr: SocketAddr, check: &Check, urgency: Urgency) -> Probed {
+    let patience = check.timeout.unwrap_or(check.interval).min(DEADLINE);
+    let (to_connect, in_all) = match urgency {
+        Urgency::Admission | Urgency::Watch => (patience, patience),
+        Urgency::Suspect => (patience.min(SUSPECT.0), patience.min(SUSPECT.1)),
+    };
+    let asked = timeout(in_all, async {
+        let addr = SocketAddr::new(addr.ip(), check.port.unwrap_or(addr.port()));
+        let stream = timeout(to_connect, TcpStream::connect(addr)).await??;
+        ask::ask(stream, check).await
+    });
+    match asked.await {
         Ok(Ok(true)) => Probed::Good,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Probed::Refused,
         _ => Probed::Failed,

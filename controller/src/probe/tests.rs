@@ -3,7 +3,6 @@ use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::ask::ask;
 use super::*;
 use crate::config::{ProxyVersion, Request, StatusCodes};
 
@@ -20,6 +19,11 @@ fn request(host: Option<&str>, status: &str) -> Check {
         request: Some(request),
         ..Check::default()
     }
+}
+
+async fn ask(addr: SocketAddr, check: &Check) -> io::Result<bool> {
+    let addr = SocketAddr::new(addr.ip(), check.port.unwrap_or(addr.port()));
+    ask::ask(TcpStream::connect(addr).await?, check).await
 }
 
 /// What a server hears of a probe, with the probe's own port as `PORT`, and what the probe makes of its answer.

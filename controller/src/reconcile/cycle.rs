@@ -112,7 +112,7 @@ impl Reconciler {
             self.look_at_file().await;
             self.count_old_workers().await;
         }
-        let new_probes = self.run_probes();
+        let new_probes = self.run_probes().await;
         let with_stat = self.worker.is_none() || self.guard.wants_stat();
         let runtime = self.runtime.clone();
         let (found, read) = tokio::join!(first_answers(new_probes, found), runtime.read(with_stat));
@@ -123,7 +123,7 @@ impl Reconciler {
         let now = Instant::now();
         let decisions = self.guard.decide(now);
         self.take_decisions(decisions);
-        self.run_probes();
+        self.run_probes().await;
         let in_force = self.in_force(now);
         let in_force = self.without_culprits(in_force);
         self.render(in_force.lines());
@@ -142,9 +142,9 @@ impl Reconciler {
         self.publish();
     }
 
-    fn run_probes(&mut self) -> usize {
-        self.prober
-            .want(&self.guard.targets(Instant::now()), &self.design.probes())
+    async fn run_probes(&self) -> usize {
+        let targets = self.guard.targets(Instant::now());
+        self.prober.want(targets, self.design.probes()).await
     }
 
     /// The decisions that may be in force now: additions gather, everything else is immediate.

@@ -57,6 +57,7 @@ impl Slot {
         }
         self.gossip = gossip;
         self.hold_from = now;
+        self.sign = now;
         self.overdue = false;
         self.approved = false;
         match gossip {
