@@ -4,7 +4,7 @@
 //! whitelist puts that member, and no other, into quarantine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bstr::{BStr, ByteSlice};
 use serf_rpc::{Entry, Member, MemberStatus, Presence, Snapshot};
@@ -107,8 +107,7 @@ fn attributes(
         return Err(Quarantine::Network(ip));
     }
     let port = port(member, backend)?;
-    let ports = backend.ports.as_ref();
-    if ports.is_some_and(|ports| !ports.iter().any(|range| range.contains(&port))) {
+    if !backend.may_have(port) {
         return Err(Quarantine::Port(port));
     }
     let addr = SocketAddr::new(ip, port);
@@ -126,20 +125,49 @@ fn attributes(
     })
 }
 
-/// Unicast, and neither loopback, link-local nor unspecified.
+/// Addresses that no server of anybody has: those by which the machines of large clouds get their credentials.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// Unicast, and neither loopback, link-local, reserved, unspecified nor a cloud's metadata service; of an IPv6 address
+/// that leads to an IPv4 one, that one too.
 fn is_ordinary(ip: IpAddr) -> bool {
+    if METADATA.contains(&ip) {
+        return false;
+    }
     match ip {
         IpAddr::V4(ip) => {
-            !(ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast())
-                && ip.octets().first() != Some(&0)
+            let [first, ..] = ip.octets();
+            // RFC 1122, 3.2.1.3: 0/8 is "this network"; 224/4 is multicast, and 240/4 reserved.
+            !(ip.is_loopback() || ip.is_link_local() || first == 0 || first >= 224)
         }
         IpAddr::V6(ip) => {
+            // RFC 3879: fec0::/10, once site-local.
+            let is_site_local = ip.segments()[0] & 0xffc0 == 0xfec0;
             !(ip.is_loopback()
                 || ip.is_unicast_link_local()
+                || is_site_local
                 || ip.is_multicast()
                 || ip.is_unspecified())
+                && embedded(ip).is_none_or(|ip| is_ordinary(ip.into()))
         }
     }
+}
+
+/// The IPv4 address that a gateway would send a packet to this one on to: NAT64 (RFC 6052 and 8215), 6to4 (RFC 3056), and
+/// the IPv4-compatible form (RFC 4291, 2.5.5.1).
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, high, low] = ip.segments();
+    let (high, low) = match [a, b, c, d, e, f] {
+        [0x64, 0xff9b, 0, 0, 0, 0] | [0x64, 0xff9b, 1, ..] | [0, 0, 0, 0, 0, 0] => (high, low),
+        [0x2002, high, low, ..] => (high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
 fn port(member: &Member, backend: &Backend) -> Result<u16, Quarantine> {

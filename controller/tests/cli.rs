@@ -5,8 +5,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-const CONFIG: &str =
-    "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\n";
+const CONFIG: &str = "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n";
 /// What takes HAProxy's place where a file has to be judged.
 const CHECK: &str = "check_command = [\"test\", \"-s\", \"{path}\"]\n";
 
@@ -194,11 +193,11 @@ fn check_names_file_line_and_key_of_every_error() {
     let file = place.path("config.toml");
     let lines = [
         format!(
-            "{}:6:1: backend.nodes.prot: unknown key; did you mean `port`?",
+            "{}:7:1: backend.nodes.prot: unknown key; did you mean `port`?",
             file.display()
         ),
         format!(
-            "{}:8:10: guard.window: a time span without a unit; write \"5s\" or \"5ms\"",
+            "{}:9:10: guard.window: a time span without a unit; write \"5s\" or \"5ms\"",
             file.display()
         ),
     ];

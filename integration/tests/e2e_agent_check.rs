@@ -15,7 +15,8 @@ on_each_haproxy! {
 }
 
 const SECTIONS: &str = "[drift]\ninterval = \"1s\"\n[drain]\ntimeout = \"1s\"\n";
-const OPTIONS: &str = "server_options = \"agent-check agent-port 4000 agent-inter 200ms\"";
+const OPTIONS: &str =
+    "max_weight = 256\nserver_options = \"agent-check agent-port 4000 agent-inter 200ms\"";
 /// Several turns of the agent's check and of the drift timer.
 const A_WHILE: Duration = Duration::from_millis(1200);
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use integration::agent::RPC_PORT;
-use integration::controller::binary;
+use integration::controller::{ControllerOptions, binary};
 use integration::fleet::SOON;
 use integration::process::output;
 use integration::stage::{Stage, backend};
@@ -24,7 +24,11 @@ const STATS_PORT: u16 = 1936;
 fn haproxy_never_becomes_its_own_server_and_a_port_on_another_host_is_nobodys_business() {
     test(&NEEDS, async |lab| {
         let stats = lab.net().addr(1, STATS_PORT);
-        let mut stage = Stage::start(lab, 1, |options| options.stats_bind(stats)).await?;
+        let all_ports = |options: ControllerOptions| {
+            let options = options.stats_bind(stats);
+            options.backend("ports = [\"1-65535\"]")
+        };
+        let mut stage = Stage::start(lab, 1, all_ports).await?;
         let front = stage.controller.front();
         let claims = [
             ("front", front.port(), "HAProxy listens there (`bind"),
@@ -104,7 +108,7 @@ async fn in_a_network(lab: &Lab, script: &str) -> Result<String> {
     let path = |file: &str| lab.path(file).display().to_string();
     let config = format!(
         "[haproxy]\nconfig = {:?}\nstats_socket = {:?}\n[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\n\
-         tags = {{ role = \"backend\" }}\n[state]\ndir = {:?}\n[control]\nsocket = {:?}\n[drift]\ninterval = \"1s\"\n",
+         tags = {{ role = \"backend\" }}\nports = [\"1-65535\"]\n[state]\ndir = {:?}\n[control]\nsocket = {:?}\n[drift]\ninterval = \"1s\"\n",
         path("haproxy.cfg"),
         path("admin.sock"),
         path("state"),

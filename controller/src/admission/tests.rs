@@ -5,7 +5,7 @@ use crate::plan::ConfigText;
 /// Who lets in where the config has these lines and the section this text above and in the server line.
 fn admission(config: &str, defaults: &str, section: &str, words: &str) -> Admission {
     let text = format!(
-        "[haproxy]\ntemplate = \"/t.j2\"\n[[backend]]\nname = \"web\"\ntags = {{ role = \"backend\" }}\n{config}\n"
+        "[haproxy]\ntemplate = \"/t.j2\"\n[[backend]]\nname = \"web\"\ntags = {{ role = \"backend\" }}\nport = 3000\n{config}\n"
     );
     let config = Config::parse(&text, []).unwrap();
     let text = format!(

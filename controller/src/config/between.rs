@@ -47,10 +47,16 @@ fn backends(config: &Config, root: &Section<'_>) {
             }
             _ => {}
         }
-        if let (Some(port), Some(ports)) = (backend.port, &backend.ports)
-            && !ports.iter().any(|range| range.contains(&port))
-        {
-            section.complain("port", "is not among ports; add it there");
+        match backend.port {
+            Some(port) if !backend.may_have(port) => {
+                section.complain("port", "is not among ports; add it there");
+            }
+            None if backend.ports.is_empty() => {
+                let message = "is missing, and so is ports: set the port of the servers, or ports = [\"8000-8999\"] where each \
+                               has its own in a tag `port`";
+                section.complain("port", message);
+            }
+            _ => {}
         }
     }
 }

@@ -17,6 +17,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
+/// One member's tag cannot take nearly all of the traffic.
+const MAX_WEIGHT: u16 = 10;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Reads everything; what is wrong or missing has its default, or is left out.
@@ -195,6 +197,8 @@ fn backend(section: Section<'_>, guard: &Guard, drain: &Drain) -> Option<Backend
     let server_options = section
         .get("server_options", value::server_options)
         .unwrap_or_default();
+    let port = section.get("port", value::number(1..=65535));
+    let ports = section.get("ports", value::ports);
     let backend = Backend {
         name: name.clone().or_else(|| BackendName::new("unnamed"))?,
         tags: section
@@ -203,7 +207,7 @@ fn backend(section: Section<'_>, guard: &Guard, drain: &Drain) -> Option<Backend
             .into_iter()
             .collect(),
         node: section.get("node", value::node),
-        port: section.get("port", value::number(1..=65535)),
+        port,
         balance: section
             .get("balance", value::balance)
             .unwrap_or_else(|| "roundrobin".to_owned()),
@@ -213,10 +217,10 @@ fn backend(section: Section<'_>, guard: &Guard, drain: &Drain) -> Option<Backend
         maxconn: section.get("maxconn", value::number(1..=u64::from(u32::MAX >> 1))),
         server_options,
         networks: section.get("networks", value::networks),
-        ports: section.get("ports", value::ports),
+        ports: ports.unwrap_or_else(|| port.into_iter().map(|port| port..=port).collect()),
         max_weight: section
             .get("max_weight", value::weight)
-            .or_else(|| Weight::new(256))?,
+            .or_else(|| Weight::new(MAX_WEIGHT))?,
         guard: self::guard(section.section("guard"), guard),
         drain: self::drain(section.section("drain"), drain),
     };

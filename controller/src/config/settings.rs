@@ -137,7 +137,7 @@ pub struct Backend {
     pub tags: BTreeMap<String, Vec<String>>,
     /// Must match the whole member name.
     pub node: Option<NodePattern>,
-    /// The port of members without a tag `port`.
+    /// The port of members without a tag `port`, and without `ports` of all.
     pub port: Option<u16>,
     /// HAProxy's `balance`, words separated by one blank.
     pub balance: String,
@@ -151,16 +151,24 @@ pub struct Backend {
     pub maxconn: Option<u32>,
     /// More words for each server line.
     pub server_options: Vec<String>,
-    /// Where servers may be; none is any unicast address but loopback, link-local and unspecified.
+    /// Where servers may be; none is any unicast address but loopback, link-local, reserved and unspecified ones, and those
+    /// of cloud metadata services.
     pub networks: Option<Vec<IpNet>>,
-    /// Ports servers may have; none is any.
-    pub ports: Option<Vec<RangeInclusive<u16>>>,
+    /// Ports that servers may have; `port` alone where the config says nothing else.
+    pub ports: Vec<RangeInclusive<u16>>,
     /// A greater weight in a tag counts as this one.
     pub max_weight: Weight,
     /// How servers are held in rotation.
     pub guard: Guard,
     /// How servers are taken out.
     pub drain: Drain,
+}
+
+impl Backend {
+    /// Whether a server may have this port.
+    pub fn may_have(&self, port: u16) -> bool {
+        self.ports.iter().any(|range| range.contains(&port))
+    }
 }
 
 /// HAProxy's `mode` of a backend.

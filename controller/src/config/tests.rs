@@ -111,7 +111,7 @@ fn values_have_their_short_forms() {
         ..Check::default()
     };
     assert_eq!(backend.check, Some(check));
-    assert_eq!(backend.ports, Some(vec![3000..=3000, 8000..=8999]));
+    assert_eq!(backend.ports, [3000..=3000, 8000..=8999]);
     assert_eq!(
         backend.networks.as_ref().unwrap()[1].to_string(),
         "192.0.2.7/32"

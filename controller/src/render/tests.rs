@@ -100,7 +100,7 @@ fn built_in_with_a_tcp_backend() {
 
 #[test]
 fn built_in_with_a_tcp_backend_beside_an_http_one() {
-    let second = "[[backend]]\nname = \"second\"\ntags = { role = \"db\" }\nmode = \"tcp\"\nbalance = \"leastconn\"\n";
+    let second = "[[backend]]\nname = \"second\"\ntags = { role = \"db\" }\nmode = \"tcp\"\nport = 5432\nbalance = \"leastconn\"\n";
     let servers = servers(&[("second", &[server("db", "192.0.2.9:5432", true)])]);
     insta::assert_snapshot!(built_in(&nodes(second), &servers));
 }

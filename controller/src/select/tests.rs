@@ -16,12 +16,17 @@ name = "web"
 tags = { role = ["web", "www"] }
 node = "w-.*"
 port = 3000
+ports = ["1-65535"]
 max_weight = 100
 [[backend]]
 name = "near"
 tags = { role = "near" }
 networks = ["127.0.0.0/8"]
 ports = ["8000-8999"]
+[[backend]]
+name = "plain"
+tags = { role = "plain" }
+port = 3000
 "#;
 
 fn backends() -> Vec<Backend> {
@@ -136,6 +141,32 @@ fn a_member_may_be_anywhere_but_where_the_balancer_itself_listens() {
 }
 
 #[test]
+fn gateways_to_ordinary_addresses_are_ordinary() {
+    for addr in [
+        "64:ff9b::10.0.0.1",
+        "2002:c633:6401::1",
+        "fd00::1",
+        "100.64.0.1",
+    ] {
+        let addr: IpAddr = addr.parse().unwrap();
+        let model = pick([web("w-1").addr(addr, 7946).build()]);
+        let attributes = candidate(&model, "web", "w-1").unwrap().attributes;
+        assert!(attributes.is_ok(), "{attributes:?}");
+    }
+}
+
+#[test]
+fn without_ports_a_server_has_the_port_of_its_backend() {
+    let plain = |port: &str| {
+        let member = Member::builder("p-1").addr([10, 0, 0, 1].into(), 7946);
+        let model = pick([member.tag("role", "plain").tag("port", port).build()]);
+        candidate(&model, "plain", "p-1").unwrap().attributes
+    };
+    assert_eq!(plain("2375").unwrap_err(), Quarantine::Port(2375));
+    assert_eq!(plain("3000").unwrap().place.addr.port(), 3000);
+}
+
+#[test]
 fn what_a_member_may_not_claim_quarantines_it_alone() {
     let bad = || web("w-bad");
     for addr in [
@@ -148,6 +179,18 @@ fn what_a_member_may_not_claim_quarantines_it_alone() {
         "fe80::1",
         "ff02::1",
         "::",
+        "240.0.0.1",
+        "fec0::1",
+        // Where the machines of clouds get their credentials.
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "fd00:ec2::254",
+        // Ways to an IPv4 address that is refused: NAT64, 6to4, IPv4-compatible.
+        "64:ff9b::169.254.169.254",
+        "64:ff9b:1::127.0.0.1",
+        "2002:7f00:1::1",
+        "::127.0.0.1",
     ] {
         let addr: IpAddr = addr.parse().unwrap();
         assert_eq!(
