@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
@@ -87,8 +87,12 @@ impl Client {
         let (addr, after) = (|| options.addr.clone(), options.connect_timeout);
         let mut worst: Option<ConnectError> = None;
         let race = async {
-            let places = resolve.await?;
-            let attempt = |place| Self::shake_hands(options, place);
+            let key = options.key.now(&options.addr).await?;
+            let places = resolve.await.map_err(|source| ConnectError::Resolve {
+                addr: addr(),
+                source,
+            })?;
+            let attempt = |place| Self::shake_hands(options, place, key.as_ref());
             let failed = |place, error: ConnectError| {
                 tracing::debug!(addr = options.addr, %place, %error, "no agent there");
                 if worst
@@ -103,10 +107,7 @@ impl Client {
         let outcome = timeout(after, race).await;
         match (outcome, worst) {
             (Ok(Ok(Some(client))), _) => Ok(client),
-            (Ok(Err(source)), _) => Err(ConnectError::Resolve {
-                addr: addr(),
-                source,
-            }),
+            (Ok(Err(error)), _) => Err(error),
             (Ok(Ok(None)), Some(error)) => Err(error),
             (Ok(Ok(None)), None) => Err(ConnectError::Resolve {
                 addr: addr(),
@@ -124,19 +125,17 @@ impl Client {
     async fn shake_hands(
         options: &ConnectOptions,
         place: SocketAddr,
+        key: Option<&SecretString>,
     ) -> Result<Self, ConnectError> {
         let addr = &options.addr;
         let client = Self::open(options, place).await?;
         // Only the time for all of it counts.
         let patient = client.with_call_timeout(Duration::MAX);
-        let refused = |source: CallError| handshake_error(addr, options.auth_key.is_some(), source);
+        let refused = |source: CallError| handshake_error(addr, key.is_some(), source);
         patient.call(&Handshake).await.map_err(refused)?;
         // Without a key the empty one shows whether the agent wants one: it is the only way to
         // ask that leaves the connection usable.
-        let key = options
-            .auth_key
-            .as_ref()
-            .map_or("", |key| key.expose_secret());
+        let key = key.map_or("", |key| key.expose_secret());
         patient.call(&Auth { key }).await.map_err(refused)?;
         Ok(client)
     }

@@ -1,6 +1,7 @@
 //! What can go wrong, by boundary: making a connection, one call, one stream, the watcher.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,17 @@ pub enum ConnectError {
         /// As it was given.
         addr: String,
         /// What the resolver says.
+        #[source]
+        source: io::Error,
+    },
+    /// The file with the key cannot be read; nobody was asked.
+    #[error("cannot read the key for agent {addr} in {}", path.display())]
+    Key {
+        /// The agent, as it was given.
+        addr: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
         #[source]
         source: io::Error,
     },
@@ -80,7 +92,7 @@ impl ConnectError {
     /// How far the attempt came.
     pub(crate) fn reach(&self) -> Reach {
         match self {
-            Self::Resolve { .. } | Self::Refused { .. } => Reach::Nobody,
+            Self::Key { .. } | Self::Resolve { .. } | Self::Refused { .. } => Reach::Nobody,
             Self::Io { .. } | Self::Timeout { .. } => Reach::Network,
             Self::BadKey { .. }
             | Self::MissingKey { .. }

@@ -125,7 +125,7 @@
 //! From the bytes up: `object` finds where a msgpack value ends, `codec` reads and writes values,
 //! `protocol` knows the rules that no byte shows, `command`, `member`, `event` and `subscription`
 //! give the values types, `session` says which answer belongs to whom, all without a socket.
-//! `dial` chooses among the addresses of a name, `connection` is the task that owns its socket, [`Client`] the
+//! `key` knows where the key comes from, `dial` chooses among the addresses of a name, `connection` is the task that owns its socket, [`Client`] the
 //! handle to it; `query`, `coordinate`, `stats` and `filter` are what some commands speak of, and `re2` knows Go's
 //! regular expressions. On top, `membership` makes
 //! snapshots of answers, `log_line` hints of the agent's log, and the [`Watcher`] both of an agent.
@@ -144,6 +144,7 @@ mod filter;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod key;
 mod log_line;
 mod member;
 mod membership;

@@ -1,12 +1,13 @@
 //! How to connect and what to tolerate: an address and choices in, a [`Client`] out.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 use crate::client::Client;
 use crate::error::ConnectError;
+use crate::key::Key;
 use crate::object::Limits;
 use crate::subscription::Capacity;
 
@@ -14,7 +15,7 @@ use crate::subscription::Capacity;
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     pub(crate) addr: String,
-    pub(crate) auth_key: Option<SecretString>,
+    pub(crate) key: Key,
     pub(crate) connect_timeout: Duration,
     pub(crate) call_timeout: Duration,
     pub(crate) limits: Limits,
@@ -33,7 +34,7 @@ impl ConnectOptions {
     pub fn new(addr: impl Into<String>) -> Self {
         Self {
             addr: addr.into(),
-            auth_key: None,
+            key: Key::None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(10),
             limits: Limits {
@@ -52,7 +53,15 @@ impl ConnectOptions {
     /// The agent's `rpc_auth` key. An agent that has none accepts no other than the empty one.
     #[must_use]
     pub fn auth_key(mut self, key: impl Into<String>) -> Self {
-        self.auth_key = Some(SecretString::from(key.into())).filter(|key| !is_empty(key));
+        self.key = Key::given(key.into());
+        self
+    }
+
+    /// A file that holds the agent's `rpc_auth` key, read at each attempt to connect: a key that is rotated needs no
+    /// restart. White space around the key is no part of it, and a file without any other bytes is no key.
+    #[must_use]
+    pub fn auth_key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key = Key::File(path.into());
         self
     }
 
@@ -127,9 +136,4 @@ impl ConnectOptions {
     pub async fn connect(&self) -> Result<Client, ConnectError> {
         Client::establish(self).await
     }
-}
-
-fn is_empty(key: &SecretString) -> bool {
-    use secrecy::ExposeSecret;
-    key.expose_secret().is_empty()
 }

@@ -100,6 +100,46 @@ async fn the_key_is_sent_and_never_shown() {
     client.unwrap();
 }
 
+/// The key that a client with these options sends.
+async fn key_sent(options: &ConnectOptions, agent: &FakeAgent) -> String {
+    let script = async {
+        let mut connection = agent.accept().await;
+        let handshake = connection.expect("handshake").await;
+        connection.accept_request(handshake.seq).await;
+        let auth = connection.expect("auth").await;
+        connection.accept_request(auth.seq).await;
+        field(&auth.body, "AuthKey").as_str().unwrap().to_owned()
+    };
+    let (client, key) = tokio::join!(options.connect(), script);
+    client.unwrap();
+    key
+}
+
+#[tokio::test]
+async fn a_key_in_a_file_is_read_at_each_attempt() {
+    let path = std::env::temp_dir().join(format!("serf-rpc-key-{}", std::process::id()));
+    let agent = FakeAgent::start().await;
+    let options = agent.options().auth_key_file(&path);
+    let write = |bytes: &[u8]| std::fs::write(&path, bytes).unwrap();
+
+    let error = options.connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::Key { .. }), "{error:?}");
+    let said = format!("cannot read the key for agent {}", agent.addr());
+    assert!(error.to_string().starts_with(&said), "{error}");
+    write(b"s3cret\n");
+    assert_eq!(key_sent(&options, &agent).await, "s3cret");
+    write(b" rotated \r\n");
+    assert_eq!(key_sent(&options, &agent).await, "rotated");
+    write(b"\n");
+    assert_eq!(key_sent(&options, &agent).await, "");
+    for wrong in [&b"\xff\xfe"[..], &[b'k'; 100_000]] {
+        write(wrong);
+        let error = options.connect().await.unwrap_err();
+        assert!(matches!(error, ConnectError::Key { .. }), "{error:?}");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
 #[tokio::test]
 async fn another_version_of_the_protocol() {
     let agent = FakeAgent::start().await;
