@@ -66,6 +66,8 @@ fn a_burst_of_twenty_joins_takes_at_most_four_applies_and_no_reload() {
         let status = status.await?;
         let grown = |counter: &str| status.counter(counter) - before.0.counter(counter);
         println!("20 joins in {} applies", grown("applies"));
+        let said = balancer.haproxy.log();
+        assert!(!said.contains("[ALERT]"), "{said}");
         assert!(
             (1..=4).contains(&grown("applies")),
             "{} applies: {status:?}",

@@ -1,14 +1,17 @@
 //! The controller's Runtime API against the real HAProxy.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use controller::haproxy::refusal::Refusal;
 use controller::haproxy::runtime::{Executed, RuntimeApi, RuntimeError};
-use controller::haproxy::{Admin, Check, RunningServer, Stamp};
+use controller::haproxy::{AddedOptions, Admin, Check, RunningServer, Stamp};
 use controller::model::{BackendName, ServerName, Weight};
-use controller::plan::{Action, Step};
+use controller::plan::{
+    Action, ConfigText, Input, ReloadReason, Step, WantedAdmins, plan, wants_probe,
+};
 use integration::on_each_haproxy;
 use integration::{Haproxy, HaproxyKind, Lab, Need, Web, test_alone, wait_for, wait_some, web};
 
@@ -20,6 +23,7 @@ on_each_haproxy! {
     another_worker_than_the_one_read_is_noticed_before_anything_is_done => replaced;
     a_moved_server_is_ready_only_at_its_new_place => moved;
     backends_that_take_no_servers_are_found_without_a_trace => probe;
+    a_text_says_which_backends_take_servers_as_haproxy_does => balances;
     checks_and_requests_in_flight_are_seen => seen;
     a_socket_below_level_admin_is_named => denied;
 }
@@ -231,6 +235,66 @@ async fn probe(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     assert_eq!(accepts, [("fixed", false), ("nodes", true)]);
     assert!(api.accepts_add(&[]).await?.is_empty());
     assert!(api.read(false).await?.servers.is_empty());
+    Ok(())
+}
+
+async fn balances(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+    let algorithms = [
+        "",
+        "balance roundrobin",
+        "balance static-rr",
+        "balance leastconn",
+        "balance first",
+        "balance random(2)",
+        "balance uri depth 2",
+        "balance uri\nhash-type consistent",
+        "balance source\nhash-type map-based",
+        "balance hdr(host)\nhash-type consistent sdbm",
+        "balance rdp-cookie(x)",
+    ];
+    let mut haproxy = Haproxy::prepare(lab, kind).await?;
+    let text = |server: &str| {
+        let backend =
+            |(number, lines): (usize, &&str)| format!("backend b{number}\n{lines}\n{server}");
+        let backends: String = algorithms.iter().enumerate().map(backend).collect();
+        format!(
+            "global\nstats socket {} mode 600 level admin\ndefaults\nmode http\ntimeout connect 500ms\n\
+             timeout client 20s\ntimeout server 20s\nfrontend front\nbind {}\n{backends}",
+            haproxy.stats_socket().display(),
+            front(lab)
+        )
+    };
+    let (running, wanted) = (text(""), text("server s1 192.0.2.1:80\n"));
+    std::fs::write(haproxy.config(), &running)?;
+    haproxy.start().await?;
+    let api = RuntimeApi::new(haproxy.stats_socket());
+    let read = api.read(true).await?;
+    let (running, wanted) = (ConfigText::parse(&running), ConfigText::parse(&wanted));
+    let input = Input {
+        version: read.worker.version,
+        running: Some(&running),
+        servers: &read.servers,
+        added: &AddedOptions::new(),
+        wanted: &wanted,
+        admins: &WantedAdmins::new(),
+        accepts_add: &BTreeMap::new(),
+        on_disk: Some(&wanted),
+        retired_max: 100,
+    };
+    // Only this one has to be asked about.
+    let unknown = wants_probe(&input);
+    assert_eq!(unknown, [name("b10")?].into());
+    let names: Vec<BackendName> = running.backends().cloned().collect();
+    let answers = api.accepts_add(&names).await?;
+    let planned = plan(&input);
+    let refused = |backend: &BackendName| {
+        planned.reload.contains(&ReloadReason::StaticBalance {
+            backend: backend.clone(),
+        })
+    };
+    for backend in names.iter().filter(|backend| !unknown.contains(*backend)) {
+        assert_eq!(answers.get(backend), Some(&!refused(backend)), "{backend}");
+    }
     Ok(())
 }
 

@@ -133,7 +133,11 @@ impl<'a> Backend<'a> {
             input,
             name,
             tracked,
-            accepts_add: input.accepts_add.get(name).copied(),
+            accepts_add: input
+                .accepts_add
+                .get(name)
+                .copied()
+                .or_else(|| input.running?.takes_servers(name)),
             reshaped,
             lanes: BTreeMap::new(),
             reasons: Vec::new(),

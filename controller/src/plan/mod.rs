@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::haproxy::{AddedOptions, RunningServers, Version};
 use crate::model::{BackendName, ServerName, Weight};
 
+mod balance;
 mod classify;
 mod diff;
 mod keywords;
@@ -121,7 +122,8 @@ pub struct Input<'a> {
     pub wanted: &'a ConfigText,
     /// The admin states its servers are to have.
     pub admins: &'a WantedAdmins,
-    /// Whether a backend takes servers at runtime; one that is not named was not probed and is taken to do so.
+    /// Whether a backend takes servers at runtime, where HAProxy was asked; of one that is not named the running text says
+    /// it, or it is taken to do so.
     pub accepts_add: &'a BTreeMap<BackendName, bool>,
     /// The text on disk: a server that it still lists is not deleted yet.
     pub on_disk: Option<&'a ConfigText>,
@@ -156,7 +158,8 @@ pub fn plan(input: &Input<'_>) -> Plan {
     diff::draft(input).plan
 }
 
-/// The backends whose plan depends on whether they take servers at runtime, and that were not probed for it.
+/// The backends whose plan depends on whether they take servers at runtime, of which neither the running text says so nor
+/// HAProxy was asked: its answer costs an `[ALERT]` in its own log.
 pub fn wants_probe(input: &Input<'_>) -> BTreeSet<BackendName> {
     diff::draft(input).unprobed
 }

@@ -483,8 +483,16 @@ proptest! {
     #[test]
     fn only_backends_that_need_it_are_probed(wish in wish(SAME_OPTIONS), other in wish(SAME_OPTIONS), version in version()) {
         let shape = Shape { defaults: [""; 4], listen: false, mode: "http", fixed: [("", true); 2], other: "" };
-        let haproxy = Haproxy::start(version, &render(&shape, &wish.servers, 0));
-        let (wanted, admins) = (ConfigText::parse(&render(&shape, &other.servers, 0)), admins(&other));
+        let (running, admins) = (render(&shape, &wish.servers, 0), admins(&other));
+        let wanted = ConfigText::parse(&render(&shape, &other.servers, 0));
+        let plain = Haproxy::start(version, &running);
+        prop_assert_eq!(wants_probe(&plain.input(&wanted, &admins)).len(), 0, "the text says it");
+        let balance = |text: &str| {
+            let text = text.replace("leastconn", "rdp-cookie(x)");
+            text.replace("http", "http\nbalance rdp-cookie(x)")
+        };
+        let wanted = ConfigText::parse(&balance(&render(&shape, &other.servers, 0)));
+        let haproxy = Haproxy::start(version, &balance(&running));
         let input = haproxy.input(&wanted, &admins);
         let mut touched: Vec<_> = haproxy.plan(&wanted, &admins).steps.into_iter()
             .filter(|step| matches!(step.action, Action::Add { .. } | Action::Weight(_) | Action::Delete))
