@@ -10,11 +10,12 @@ use controller::check::{Asked, TextReport};
 use controller::config::Config;
 use controller::control::{Answer, Approve, ControlError, PendingPlan, Request, ask};
 use controller::given;
+use controller::notify::Notifier;
 use controller::preview::{Preview, preview};
-use controller::readiness::Readiness;
 use controller::reconcile::{self, RunOptions};
 use controller::render::BUILT_IN;
 use serf_rpc::Member;
+use tracing_subscriber::filter::Targets;
 
 use crate::logging;
 
@@ -29,6 +30,8 @@ pub(crate) enum Exit {
     Pending,
     /// It was called in a wrong way.
     Usage,
+    /// Config or template cannot be used, or the file is somebody else's: trying again is of no use.
+    Config,
 }
 
 impl From<Exit> for ExitCode {
@@ -38,6 +41,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Pending => 2,
             Exit::Usage => 64,
+            Exit::Config => 78,
         })
     }
 }
@@ -55,7 +59,8 @@ Examples:
 
 A variable sets a key of the config: SERF_HAPROXY_GUARD_WINDOW=10m that of [guard] window.
 Data goes to standard output, everything else to standard error.
-Exit codes: 0 done, 1 failed or something is wrong, 2 plan: something to do, 64 wrong usage.";
+Exit codes: 0 done, 1 failed or something is wrong, 2 plan: something to do, 64 wrong usage,
+78 config or template cannot be used.";
 
 /// Lets the servers of HAProxy follow the members of a Serf cluster.
 #[derive(Debug, Parser)]
@@ -83,9 +88,9 @@ pub(crate) struct Cli {
         default_value = "text"
     )]
     log_format: logging::Format,
-    /// What is logged: error, warn, info, debug or trace; by module as in `info,serf_rpc=debug`
-    #[arg(long, global = true, value_name = "LEVEL", env = "SERF_HAPROXY_LOG_LEVEL", hide_env_values = true, default_value = "info", value_parser = logging::level)]
-    log_level: String,
+    /// What is logged: off, error, warn, info, debug or trace; by module as in `info,serf_rpc=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "SERF_HAPROXY_LOG_LEVEL", hide_env_values = true, default_value = "info", value_parser = logging::levels)]
+    log_level: Targets,
     #[command(subcommand)]
     command: Command,
 }
@@ -152,7 +157,8 @@ struct DaemonArgs {
     run: RunArgs,
 
     /// Write a newline to this file descriptor once HAProxy and its file are as they should be, as s6 wants it
-    /// (`notification-fd`). systemd is told through NOTIFY_SOCKET, where it is set
+    /// (`notification-fd`). systemd, which NOTIFY_SOCKET names, is told that it is ready as soon as `status` answers,
+    /// whatever is missing, and how things stand from then on
     #[arg(long, value_name = "NUMBER")]
     notification_fd: Option<u32>,
 }
@@ -252,7 +258,7 @@ struct RenderArgs {
 /// # Errors
 /// When it cannot be done; the chain says why.
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
-    logging::init(cli.log_format, &cli.log_level)?;
+    logging::init(cli.log_format, cli.log_level.clone())?;
     match &cli.command {
         Command::Run(args) => follow(&cli.config, args.run.adopt, args.notification_fd, false),
         Command::Once(args) => follow(&cli.config, args.adopt, None, true),
@@ -346,7 +352,7 @@ fn follow(
     once: bool,
 ) -> anyhow::Result<Exit> {
     // First of all, before anything else is opened under that number.
-    let readiness = Readiness::new(notification_fd)
+    let notifier = Notifier::new(notification_fd)
         .context("cannot write to the file descriptor of --notification-fd")?;
     let env: Vec<_> = environment().collect();
     let config = Config::load(path, env.clone())?;
@@ -354,7 +360,7 @@ fn follow(
         config_path: path.to_owned(),
         env,
         adopt,
-        readiness,
+        notifier,
     };
     let runtime = runtime()?;
     if once {

@@ -1,15 +1,17 @@
 //! The control socket: what the running controller last published, for `status`, `plan` and `render`.
 //!
-//! One line of JSON each way over a unix socket with mode 0600. Answers come from what the last cycle published, so
+//! One line of JSON each way over a unix socket that is the owner's alone unless the config says else. Answers come from what the last cycle published, so
 //! that a client never waits for a cycle and a cycle never for a client; only an approval goes to the loop itself.
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::Mode;
+use rustix::process::umask;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -18,6 +20,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::account;
+use crate::config;
 use crate::history::Entry;
 use crate::status::Status;
 
@@ -154,6 +158,15 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// The socket cannot be given the group or mode of the config; it stays its owner's alone.
+    #[error("cannot give the control socket {path} the group and mode of [control]")]
+    Rights {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// What came back is no answer.
     #[error("the controller at {path} gave no usable answer; is it another version?")]
     Answer {
@@ -207,7 +220,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Listens, with mode 0600. A socket that a dead controller left behind is replaced.
+    /// Listens, for the owner alone. A socket that a dead controller left behind is replaced.
     ///
     /// # Errors
     /// [`ControlError::Io`]; `AddrInUse` where another controller answers there.
@@ -223,9 +236,11 @@ impl Control {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let listener = UnixListener::bind(path)?;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-            Ok(listener)
+            // A mode that is set afterwards would be too late: for a moment anybody could connect.
+            let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+            let listener = UnixListener::bind(path);
+            umask(before);
+            listener
         };
         let listener = bind().map_err(|source| ControlError::Io {
             path: path.to_owned(),
@@ -234,6 +249,24 @@ impl Control {
         Ok(Self {
             path: path.to_owned(),
             listener,
+        })
+    }
+
+    /// Lets those in whom the config names.
+    ///
+    /// # Errors
+    /// [`ControlError::Rights`], where the group is unknown or none of the process's own; nobody else is let in then.
+    pub fn open_to(&self, settings: &config::Control) -> Result<(), ControlError> {
+        let open = || {
+            if let Some(group) = &settings.group {
+                chown(&self.path, None, Some(account::gid(group)?))?;
+            }
+            let mode = PermissionsExt::from_mode(settings.mode.bits());
+            std::fs::set_permissions(&self.path, mode)
+        };
+        open().map_err(|source| ControlError::Rights {
+            path: self.path.clone(),
+            source,
         })
     }
 
@@ -322,4 +355,34 @@ fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SocketMode;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_the_owners_alone_until_the_config_lets_others_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let control = Control::bind(&path).unwrap();
+        // No mode was set so far: it was made so.
+        assert_eq!(mode(&path), 0o600);
+        let settings = |group: &str| config::Control {
+            socket: path.clone(),
+            mode: SocketMode::GROUP,
+            group: Some(group.to_owned()),
+        };
+        let error = control.open_to(&settings("no-such-group")).unwrap_err();
+        assert!(matches!(error, ControlError::Rights { .. }), "{error:?}");
+        assert_eq!(mode(&path), 0o600);
+        let own = rustix::process::getgid().as_raw().to_string();
+        control.open_to(&settings(&own)).unwrap();
+        assert_eq!(mode(&path), 0o660);
+    }
 }

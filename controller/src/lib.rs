@@ -4,10 +4,12 @@
 //! [`model::Model`], through [`guard`] and [`pace`] to decisions, through [`render`] to a text, through [`plan`] to
 //! steps, which [`haproxy`] executes. [`reconcile`] is the loop around it.
 
+mod account;
 pub mod admission;
 pub mod check;
 pub mod config;
 pub mod control;
+mod encoding;
 pub mod epoch;
 pub mod given;
 pub mod guard;
@@ -15,12 +17,12 @@ pub mod haproxy;
 pub mod here;
 pub mod history;
 pub mod model;
+pub mod notify;
 mod others;
 pub mod pace;
 pub mod plan;
 pub mod preview;
 pub mod probe;
-pub mod readiness;
 pub mod reconcile;
 pub mod render;
 pub mod select;

@@ -3,10 +3,12 @@
 mod cli;
 mod logging;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use controller::config::ConfigError;
+use controller::preview::PreviewError;
+use controller::reconcile::RunError;
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
@@ -26,10 +28,21 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) if is_broken_pipe(&error) => cli::Exit::Done.into(),
         Err(error) => {
-            // Nobody is left to tell when standard error is gone.
-            let _ = writeln!(anstream::stderr().lock(), "{error:#}");
-            cli::Exit::Failed.into()
+            logging::fail(&error);
+            exit_of(&error).into()
         }
+    }
+}
+
+/// Whether trying again may help.
+fn exit_of(error: &anyhow::Error) -> cli::Exit {
+    let of_the_config = error.is::<ConfigError>()
+        || error.downcast_ref().is_some_and(RunError::is_of_the_config)
+        || matches!(error.downcast_ref(), Some(PreviewError::Template(_)));
+    if of_the_config {
+        cli::Exit::Config
+    } else {
+        cli::Exit::Failed
     }
 }
 

@@ -19,7 +19,7 @@ use crate::here;
 use crate::model::Model;
 use crate::others::Others;
 use crate::plan::{ConfigText, Input, Plan, Scope, WantedAdmins, plan};
-use crate::reconcile::{Design, RunError, agents, chain, restore, runtime_api, servers_before};
+use crate::reconcile::{Design, agents, chain, restore, runtime_api, servers_before};
 use crate::render::{FIRST_LINE, RenderError, Rendered, Servers, TemplateError};
 use crate::select::select;
 use crate::state::StateDir;
@@ -39,9 +39,6 @@ pub enum PreviewError {
     /// The addresses of this host cannot be read.
     #[error("cannot read this host's addresses")]
     Addresses(#[source] std::io::Error),
-    /// The agent's key cannot be read.
-    #[error(transparent)]
-    Start(#[from] RunError),
 }
 
 /// Asks the agent and HAProxy, and plans, with `given` members beside those of the agent. Whoever does not answer is left
@@ -118,7 +115,7 @@ impl View {
             .await;
         let seen = on_disk.as_ref().ok().and_then(Option::as_ref);
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
-        let (snapshot, silent_agents) = ask_agents(config, known).await?;
+        let (snapshot, silent_agents) = ask_agents(config, known).await;
         let agent_answers = matches!(snapshot.agent(), AgentState::Connected { .. });
         let snapshot = beside(snapshot, given);
         let addresses = here::addresses().map_err(PreviewError::Addresses)?;
@@ -212,12 +209,9 @@ fn unix_secs() -> u64 {
 }
 
 /// The members as the first agent that answers lists them, as known where none does; and who does not.
-async fn ask_agents(
-    config: &Config,
-    known: Snapshot,
-) -> Result<(Snapshot, Vec<(String, WatchError)>), RunError> {
+async fn ask_agents(config: &Config, known: Snapshot) -> (Snapshot, Vec<(String, WatchError)>) {
     let mut silent = Vec::new();
-    for agent in agents(config)? {
+    for agent in agents(config) {
         let asked: Result<(Client, _), WatchError> = async {
             let client = agent.connect().await?;
             let members = client.members().await?;
@@ -237,10 +231,10 @@ async fn ask_agents(
                     .0
                     .with_local(local)
                     .with_agent(AgentState::Connected { addr });
-                return Ok((snapshot, silent));
+                return (snapshot, silent);
             }
             Err(error) => silent.push((agent.addr().to_owned(), error)),
         }
     }
-    Ok((known, silent))
+    (known, silent)
 }

@@ -203,7 +203,7 @@ fn check_names_file_line_and_key_of_every_error() {
     ];
     assert_eq!(
         (called.code, called.stderr.lines().collect::<Vec<_>>()),
-        (1, lines.iter().map(String::as_str).collect())
+        (78, lines.iter().map(String::as_str).collect())
     );
 }
 
@@ -213,6 +213,8 @@ fn check_names_template_and_line_of_an_error() {
     let called = place.call(&["check"]);
     let start = format!("{}:2: undefined value", place.path("own.j2").display());
     assert_eq!(called.code, 1);
+    let place = Place::with_template("global\n{% frobnicate %}\n");
+    assert_eq!(place.call(&["render"]).code, 78);
     assert!(called.stderr.contains(&start), "{}", called.stderr);
 }
 
@@ -237,7 +239,7 @@ fn a_file_that_is_not_there_is_named_with_the_reason() {
         called.stderr,
         "cannot read /nowhere/config.toml: No such file or directory (os error 2)\n"
     );
-    assert_eq!(called.code, 1);
+    assert_eq!(called.code, 78);
 }
 
 #[test]
@@ -305,12 +307,69 @@ fn wrong_usage_exits_64_and_help_0() {
         &["check", "--fast"],
         &["render", "--print-template", "x"],
         &["check", "--log-level", "a=b=c"],
+        &["check", "--log-level", "verbose"],
+        &["check", "--log-level", "info,serf_rpc=loud"],
+        &["check", "--log-level", "info,serf_prc=debug"],
         &[],
     ] {
         assert_eq!(call(args, &[]).code, 64, "{args:?}");
     }
     let help = call(&["--help"], &[]);
     assert!(help.code == 0 && help.stdout.contains("Examples:"));
+}
+
+/// Whether a unit should start it again: not where a person has to do something first.
+#[test]
+fn run_exits_78_for_what_another_try_does_not_mend_and_else_1() {
+    let place = Place::new(&format!("{CONFIG}prot = 3000\n"));
+    assert_eq!(place.call(&["run"]).code, 78);
+    let place = Place::with_template("global\n{% frobnicate %}\n");
+    assert_eq!(place.call(&["run"]).code, 78);
+    let place = Place::new(CONFIG);
+    std::fs::write(place.path("haproxy.cfg"), "global\n").unwrap();
+    let called = place.call(&["run"]);
+    assert_eq!(called.code, 78, "{}", called.stderr);
+    assert!(called.stderr.contains("--adopt"), "{}", called.stderr);
+    let place = Place::new(CONFIG);
+    std::fs::write(place.path("state"), "no directory").unwrap();
+    assert_eq!(place.call(&["run"]).code, 1);
+}
+
+#[test]
+fn journald_gets_priorities_and_no_time() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let place = Place::new(CONFIG);
+    let logged = |config: &str, stream: &dyn Fn(&std::fs::Metadata) -> String| {
+        let log = std::fs::File::create(place.path("log")).unwrap();
+        let stream = stream(&log.metadata().unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_serf-haproxy"));
+        command.args(["plan", "-c"]).arg(place.path(config));
+        command.env("SERF_HAPROXY_SERF_ADDR", "127.10.255.1:9");
+        command.env(
+            "SERF_HAPROXY_HAPROXY_STATS_SOCKET",
+            place.path("admin.sock"),
+        );
+        command.env("SERF_HAPROXY_HAPROXY_CONFIG", place.path("haproxy.cfg"));
+        command.env("SERF_HAPROXY_STATE_DIR", place.path("state"));
+        command.env("SERF_HAPROXY_CONTROL_SOCKET", place.path("control.sock"));
+        command.env("JOURNAL_STREAM", stream).stderr(log);
+        command.output().unwrap();
+        std::fs::read_to_string(place.path("log")).unwrap()
+    };
+    let own = |file: &std::fs::Metadata| format!("{}:{}", file.dev(), file.ino());
+    let log = logged("config.toml", &own);
+    assert!(log.contains("<4>WARN HAProxy does not answer"), "{log}");
+    assert!(
+        log.lines().all(|line| line.starts_with("<4>WARN ")),
+        "{log}"
+    );
+    let log = logged("nowhere.toml", &own);
+    assert!(log.starts_with("<3>cannot read "), "{log}");
+    let log = logged("config.toml", &|file| {
+        format!("{}:{}", file.dev(), file.ino() + 1)
+    });
+    assert!(log.contains("WARN") && !log.contains("<4>"), "{log}");
 }
 
 #[test]

@@ -391,6 +391,15 @@ impl Agent {
         self.ready().await
     }
 
+    /// Starts it again with another RPC key, killing it before.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn rekey(&mut self, key: &str) -> Result<()> {
+        self.options.rpc_auth = Some(key.to_owned());
+        self.restart().await
+    }
+
     async fn ready(&mut self) -> Result<()> {
         let addr = self.rpc_addr();
         let what = format!("the agent {} to answer on {addr}", self.name());

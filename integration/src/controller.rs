@@ -37,6 +37,7 @@ pub struct ControllerOptions {
     haproxy: String,
     sections: String,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     group: Option<u32>,
     reload_command: Option<Vec<String>>,
     spawns: bool,
@@ -62,6 +63,7 @@ impl ControllerOptions {
             haproxy: String::new(),
             sections: String::new(),
             args: Vec::new(),
+            env: Vec::new(),
             group: None,
             reload_command: None,
             spawns: false,
@@ -114,6 +116,13 @@ impl ControllerOptions {
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// A variable in the environment of `serf-haproxy run`.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
         self
     }
 
@@ -224,6 +233,7 @@ impl ControllerOptions {
             command = other;
         }
         command.args(&self.args).env("NO_COLOR", "1");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         Process::start("serf-haproxy", &command, self.dir.join("controller.log"))
     }
 

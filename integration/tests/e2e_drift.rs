@@ -6,7 +6,7 @@ use anyhow::Result;
 use integration::controller::Status;
 use integration::fleet::SOON;
 use integration::stage::Stage;
-use integration::{HaproxyKind, Need, test_alone, wait_for};
+use integration::{HaproxyKind, Need, test, test_alone, wait_for};
 use tokio::time::{Instant, sleep};
 
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
@@ -161,5 +161,48 @@ fn a_worker_of_somebody_elses_making_is_written_down() {
         assert_eq!(stage.controller.status().await?.counter("reloads"), 0);
         load.nothing_failed("HAProxy reloaded by somebody else")
             .await
+    });
+}
+
+#[test]
+fn a_file_that_somebody_else_puts_in_the_place_of_ours_is_left_alone_and_said_once() {
+    test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
+        let mut stage = Stage::start(lab, 1, |options| options.sections(OFTEN)).await?;
+        stage.settled().await?;
+        let worker = stage.haproxy.worker().await?;
+        let foreign = "# tended by hand\nglobal\n";
+        std::fs::write(stage.haproxy.config(), foreign)?;
+        let problem = |status: &Status| {
+            status.0["problems"]
+                .to_string()
+                .contains("was not written by serf-haproxy and is not overwritten")
+        };
+        stage
+            .controller
+            .settles("the problem", SOON, problem)
+            .await?;
+        let history = stage.controller.history().await?.len();
+        stage.add(lab, 2)?;
+        stage.serves_all().await?;
+        sleep(Duration::from_secs(4)).await;
+
+        let log = stage.controller.log();
+        assert_eq!(
+            log.matches("was not written by serf-haproxy and is not overwritten")
+                .count(),
+            1,
+            "{log}"
+        );
+        assert!(!log.contains("writing it again"), "{log}");
+        let grown: Vec<_> = stage.controller.history().await?.split_off(history);
+        assert!(
+            grown.iter().all(|entry| entry["how"] == "runtime"),
+            "{grown:?}"
+        );
+        assert_eq!(std::fs::read_to_string(stage.haproxy.config())?, foreign);
+        assert_eq!(stage.haproxy.worker().await?, worker);
+
+        std::fs::remove_file(stage.haproxy.config())?;
+        stage.settled().await
     });
 }

@@ -277,7 +277,7 @@ fn a_killed_controller_takes_over_the_running_haproxy_without_a_reload() {
 }
 
 #[test]
-fn a_config_with_an_error_ends_with_1_and_names_file_line_and_key() {
+fn a_config_with_an_error_ends_with_78_and_names_file_line_and_key() {
     test(&[], async |lab| {
         let haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?;
         let addr = lab.net().addr(1, integration::agent::RPC_PORT);
@@ -288,7 +288,7 @@ fn a_config_with_an_error_ends_with_1_and_names_file_line_and_key() {
             .lines()
             .position(|line| line.starts_with("quiet"))
             .context("a line")?;
-        let said = refuses(&options.run("run", &[]).await?)?;
+        let said = refuses(&options.run("run", &[]).await?, 78)?;
         let place = format!("{}:{line}:", options.path().display());
         assert!(said.contains(&place), "no {place} in {said}");
         assert!(said.contains("debounce.quiet"), "{said}");
@@ -358,7 +358,7 @@ fn a_haproxy_cfg_of_somebody_elses_is_never_overwritten_unasked() {
         let addr = lab.net().addr(1, integration::agent::RPC_PORT);
         let options = Controller::on(lab, addr, &haproxy);
         options.write()?;
-        let said = refuses(&options.run("run", &[]).await?)?;
+        let said = refuses(&options.run("run", &[]).await?, 78)?;
         assert!(
             said.contains("haproxy.cfg") && said.contains("--adopt"),
             "{said}"
@@ -378,10 +378,10 @@ fn a_haproxy_cfg_of_somebody_elses_is_never_overwritten_unasked() {
     });
 }
 
-/// What it said on standard error, having ended with 1.
-fn refuses(output: &Output) -> Result<String> {
+/// What it said on standard error, having ended with this code.
+fn refuses(output: &Output, code: i32) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.code() != Some(1) {
+    if output.status.code() != Some(code) {
         bail!("ended with {}: {said}", output.status);
     }
     Ok(said)

@@ -74,12 +74,18 @@ pub(super) fn agents(silent: &[(String, WatchError)], answers: bool) -> Vec<Find
                 ConnectError::BadVersion { .. } | ConnectError::Handshake { .. },
             ) => refused("that is no Serf agent; name its rpc_addr, by default 127.0.0.1:7373"),
             WatchError::Connect(ConnectError::Resolve { .. }) => refused("correct the address"),
+            WatchError::Connect(ConnectError::Key { .. }) => {
+                refused("write the agent's rpc_auth there")
+            }
             _ => Finding::warning(format!(
                 "[serf] addr: {said}; start it, or name its rpc_addr. Until one answers the members last seen are all there are"
             )),
         }
     };
-    silent.iter().map(finding).collect()
+    // A file that is missing or not to be opened is said with the rights of files.
+    let is_said = |error: &WatchError| matches!(error, WatchError::Connect(ConnectError::Key { source, .. }) if source.kind() != io::ErrorKind::InvalidData);
+    let silent = silent.iter().filter(|(_, error)| !is_said(error));
+    silent.map(finding).collect()
 }
 
 /// Looks at HAProxy's sockets and programs; `master` is where its master is expected.

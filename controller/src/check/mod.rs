@@ -19,8 +19,8 @@ use crate::given;
 use crate::haproxy::Version;
 use crate::model::{BackendName, Model, Quarantine};
 use crate::others::Others;
-use crate::preview::{PreviewError, View};
-use crate::reconcile::{Design, RunError, chain, master_socket};
+use crate::preview::View;
+use crate::reconcile::{Design, chain, master_socket};
 use crate::state::StateDir;
 
 pub use finding::{Finding, Severity};
@@ -96,7 +96,7 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
             return report;
         }
     };
-    let view = match view(config, &asked.members).await {
+    let view = match View::take(config, &asked.members).await {
         Ok(view) => view,
         Err(error) => {
             found.push(Finding::error(chain(&error)));
@@ -133,19 +133,6 @@ fn directory(config: &Config, running: Option<PathBuf>) -> Option<PathBuf> {
     match config.haproxy.reload {
         ReloadWay::Spawn => running,
         _ => Some(running.unwrap_or_else(|| Path::new("/").to_owned())),
-    }
-}
-
-/// What is there. Whose key cannot be read is asked nothing; that it cannot is said with the rights of files.
-async fn view(config: &Config, given: &[Member]) -> Result<View, PreviewError> {
-    match View::take(config, given).await {
-        Err(PreviewError::Start(RunError::AuthKey { .. })) => {
-            let mut without = config.clone();
-            without.serf.addr.clear();
-            without.serf.auth_key_file = None;
-            View::take(&without, given).await
-        }
-        taken => taken,
     }
 }
 

@@ -21,11 +21,40 @@ pub use check::{Check, ProxyVersion, Request, StatusCodes};
 pub use error::{Complaint, ConfigError, Place};
 pub use settings::{
     Backend, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy, Http,
-    Mode, OutputFile, ProbeMode, Reload, ReloadWay, Retired, Serf, State, Suspicion, Timeouts,
+    Mode, OutputFile, ProbeMode, Reload, ReloadWay, Retired, Serf, SocketMode, State, Suspicion,
+    Timeouts,
 };
 pub use value::NodePattern;
 
+use crate::encoding::decode;
+
 impl Config {
+    /// The keys that differ from `started_with` and that a running controller cannot take: they wait for its next start.
+    pub fn needs_restart(&self, started_with: &Self) -> Vec<&'static str> {
+        let (new, old) = (self, started_with);
+        let spawns = |config: &Self| config.haproxy.reload == ReloadWay::Spawn;
+        let is_child = spawns(new) && spawns(old);
+        let program = |config: &Self| config.haproxy.check_command.first().cloned();
+        let keys = [
+            ("haproxy.config", new.haproxy.config != old.haproxy.config),
+            ("haproxy.spawn", spawns(new) != spawns(old)),
+            (
+                "haproxy.files",
+                is_child && new.haproxy.files != old.haproxy.files,
+            ),
+            (
+                "haproxy.check_command",
+                is_child && program(new) != program(old),
+            ),
+            ("state.dir", new.state != old.state),
+            ("control.socket", new.control.socket != old.control.socket),
+            ("control.mode", new.control.mode != old.control.mode),
+            ("control.group", new.control.group != old.control.group),
+        ];
+        let differing = keys.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(key, _)| key).collect()
+    }
+
     /// Reads the file, takes the variables of `env` over it and checks everything.
     ///
     /// # Errors
@@ -35,11 +64,13 @@ impl Config {
         path: &Path,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text, env).map_err(|complaints| ConfigError::Invalid {
+        let text = decode(bytes).map_err(|error| vec![read::encoding(&error)]);
+        let config = text.and_then(|text| Self::parse(&text, env));
+        config.map_err(|complaints| ConfigError::Invalid {
             path: path.to_owned(),
             complaints,
         })

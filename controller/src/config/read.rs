@@ -9,8 +9,9 @@ use super::source::{self, Section, Source};
 use super::value;
 use super::{
     Backend, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy, Http,
-    OutputFile, Reload, ReloadWay, Retired, Serf, State, Suspicion, Timeouts,
+    OutputFile, Reload, ReloadWay, Retired, Serf, SocketMode, State, Suspicion, Timeouts,
 };
+use crate::encoding::NotUtf8;
 use crate::model::{BackendName, Weight};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -71,6 +72,18 @@ pub(super) fn syntax(text: &str, error: &toml::de::Error) -> Complaint {
     }
 }
 
+/// What is said of a file that is no text.
+pub(super) fn encoding(error: &NotUtf8) -> Complaint {
+    Complaint {
+        place: Place::File {
+            line: error.line,
+            column: error.column,
+        },
+        key: String::new(),
+        message: error.to_string(),
+    }
+}
+
 fn serf(section: Section<'_>) -> Serf {
     let default = Serf::default();
     let serf = Serf {
@@ -91,12 +104,18 @@ fn haproxy(section: Section<'_>) -> Haproxy {
     let default = Haproxy::default();
     let files = section.get("files", value::paths);
     let check_command = section.get("check_command", value::check_command);
+    let stats_socket_group = section.get("stats_socket_group", value::account);
     let haproxy = Haproxy {
         config: section.get("config", value::path).unwrap_or(default.config),
         template: section.get("template", value::path),
         stats_socket: section
             .get("stats_socket", value::printed_path)
             .unwrap_or(default.stats_socket),
+        stats_socket_mode: section
+            .get("stats_socket_mode", value::socket_mode)
+            .unwrap_or_else(|| SocketMode::with_group(stats_socket_group.is_some())),
+        stats_socket_user: section.get("stats_socket_user", value::account),
+        stats_socket_group,
         reload: reload_way(&section),
         files: files.clone().unwrap_or_else(|| {
             let command = check_command.as_deref();
@@ -296,7 +315,17 @@ fn http(section: Section<'_>) -> Http {
 }
 
 fn control(section: Section<'_>) -> Control {
-    only(section, "socket", value::path).map_or_else(Control::default, |socket| Control { socket })
+    let default = Control::default();
+    let group = section.get("group", value::account);
+    let control = Control {
+        socket: section.get("socket", value::path).unwrap_or(default.socket),
+        mode: section
+            .get("mode", value::socket_mode)
+            .unwrap_or_else(|| SocketMode::with_group(group.is_some())),
+        group,
+    };
+    section.finish();
+    control
 }
 
 fn retired(section: Section<'_>) -> Retired {

@@ -1,6 +1,7 @@
 //! What can be set, with its defaults. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -69,6 +70,12 @@ pub struct Haproxy {
     pub template: Option<PathBuf>,
     /// The Runtime API's socket, level admin.
     pub stats_socket: PathBuf,
+    /// Who may use it, where the built-in template makes it.
+    pub stats_socket_mode: SocketMode,
+    /// Who owns it there; none is whoever starts HAProxy.
+    pub stats_socket_user: Option<String>,
+    /// Its group there, likewise.
+    pub stats_socket_group: Option<String>,
     /// How a reload is asked for.
     pub reload: ReloadWay,
     /// Files and directories that HAProxy reads before ours, in that order: somebody else's, never written.
@@ -82,6 +89,33 @@ pub struct Haproxy {
     /// HAProxy's `hard-stop-after`: how long an old worker may live, and how long a child has to finish at the end;
     /// 1 s to 24 h.
     pub hard_stop_after: Duration,
+}
+
+/// The rights of a unix socket; others have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(pub(super) u32);
+
+impl SocketMode {
+    /// `600`.
+    pub const OWNER: Self = Self(0o600);
+    /// `660`.
+    pub const GROUP: Self = Self(0o660);
+
+    /// As `chmod` takes them.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// What is meant where only a group is named.
+    pub(super) fn with_group(is_named: bool) -> Self {
+        if is_named { Self::GROUP } else { Self::OWNER }
+    }
+}
+
+impl fmt::Display for SocketMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:03o}", self.0)
+    }
 }
 
 /// `[timeouts]`: HAProxy's `timeout` lines of the built-in templates, each at least 1 ms (Configuration Manual,
@@ -259,6 +293,10 @@ pub struct Http {
 pub struct Control {
     /// A unix socket.
     pub socket: PathBuf,
+    /// Who may ask: everybody who may can approve removals.
+    pub mode: SocketMode,
+    /// Its group; none is the controller's own.
+    pub group: Option<String>,
 }
 
 /// `[retired]`: servers that a HAProxy below 3.0 keeps in maint because it cannot delete them safely.
@@ -312,6 +350,9 @@ impl Default for Haproxy {
             config: "/etc/haproxy/haproxy.cfg".into(),
             template: None,
             stats_socket: "/run/haproxy/admin.sock".into(),
+            stats_socket_mode: SocketMode::OWNER,
+            stats_socket_user: None,
+            stats_socket_group: None,
             reload: ReloadWay::default(),
             files: Vec::new(),
             check_command: super::loaded::check_command(&[]),
@@ -408,6 +449,8 @@ impl Default for Control {
     fn default() -> Self {
         Self {
             socket: "/run/serf-haproxy/control.sock".into(),
+            mode: SocketMode::OWNER,
+            group: None,
         }
     }
 }

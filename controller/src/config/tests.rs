@@ -425,3 +425,95 @@ fn a_file_that_is_not_there_is_named() {
     let error = Config::load("/nowhere/config.toml".as_ref(), []).unwrap_err();
     assert_eq!(error.to_string(), "cannot read /nowhere/config.toml");
 }
+
+#[test]
+fn a_file_may_begin_with_a_byte_order_mark_and_is_utf_8() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let read = |text: &[u8]| {
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(file.path(), [])
+    };
+    let with_mark = [b"\xef\xbb\xbf", SMALL.as_bytes()].concat();
+    assert_eq!(read(&with_mark).unwrap(), load(SMALL).unwrap());
+    let latin = [SMALL.as_bytes(), b"# f\xfcr alle\n"].concat();
+    let error = read(&latin).unwrap_err().to_string();
+    let place = format!(
+        "{}:7:4: the file is not UTF-8: byte 0xfc",
+        file.path().display()
+    );
+    assert!(error.starts_with(&place), "{error}");
+}
+
+#[test]
+fn the_sample_marks_every_key_that_waits_for_a_restart() {
+    let mut section = String::new();
+    let mut marked = Vec::new();
+    for line in SAMPLE.lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(title) = bare.strip_prefix('[') {
+            section = title
+                .trim_start_matches('[')
+                .split(']')
+                .next()
+                .unwrap()
+                .to_owned();
+        }
+        let key = bare
+            .split(" =")
+            .next()
+            .filter(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        let key = key
+            .filter(|_| bare.contains(" = "))
+            .map(|key| format!("{section}.{key}"));
+        marked.extend(key.filter(|_| line.ends_with("restart)")));
+    }
+    marked.sort();
+    let mut changed = load(SMALL).unwrap();
+    let spawn = |config: &mut Config| config.haproxy.reload = ReloadWay::Spawn;
+    let mut started = changed.clone();
+    spawn(&mut started);
+    changed.haproxy.config = "/other".into();
+    changed.state.dir = "/other".into();
+    changed.control.socket = "/other".into();
+    changed.control.group = Some("adm".to_owned());
+    changed.control.mode = super::SocketMode::GROUP;
+    let mut fixed = changed.needs_restart(&started);
+    spawn(&mut changed);
+    changed.haproxy.files = vec!["/other".into()];
+    changed.haproxy.check_command = vec!["other".to_owned()];
+    fixed.extend(changed.needs_restart(&started));
+    fixed.sort_unstable();
+    fixed.dedup();
+    assert_eq!(marked, fixed);
+}
+
+#[test]
+fn every_key_that_the_sample_does_not_mark_needs_no_restart() {
+    let started = load(SMALL).unwrap();
+    let all = full_sample();
+    let config = load(&all).unwrap();
+    // The full sample differs from the defaults in many keys; of the marked ones, only in this.
+    assert_eq!(config.needs_restart(&started), ["control.group"]);
+}
+
+#[test]
+fn a_group_opens_a_socket_to_it_and_nothing_opens_one_to_all() {
+    let modes = |lines: &str| {
+        let config = load(&format!("{SMALL}{lines}")).unwrap();
+        let modes = (config.haproxy.stats_socket_mode, config.control.mode);
+        format!("{} {}", modes.0, modes.1)
+    };
+    assert_eq!(modes(""), "600 600");
+    assert_eq!(
+        modes("[haproxy]\nstats_socket_group = \"web\"\n"),
+        "660 600"
+    );
+    assert_eq!(
+        modes("[control]\ngroup = \"adm\"\nmode = \"640\"\n"),
+        "600 640"
+    );
+    for wrong in ["\"666\"", "\"0660\"", "\"68\"", "\"6a0\"", "432", "\"+60\""] {
+        let text = format!("{SMALL}[control]\nmode = {wrong}\n");
+        assert_eq!(complaints(&text).len(), 1, "{wrong}");
+    }
+}

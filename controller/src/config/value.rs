@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::DnsName;
 
 use super::error::Fault;
 use super::source::Value;
-use super::{Mode, ProbeMode};
+use super::{Mode, ProbeMode, SocketMode};
 use crate::model::{BackendName, Weight};
 
 /// Characters that HAProxy's configuration or its Runtime API gives a meaning of their own.
@@ -219,6 +219,19 @@ pub(super) fn account(value: &Value<'_>) -> Result<String, Fault> {
         Ok(text.to_owned())
     } else {
         Err(value.fault("not the name of a user or group"))
+    }
+}
+
+/// Who may use a socket: three octal digits, and nothing for others.
+pub(super) fn socket_mode(value: &Value<'_>) -> Result<SocketMode, Fault> {
+    let text = value.text("three octal digits, \"660\"")?;
+    let octal = text.len() == 3 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(text, 8) {
+        Ok(bits) if octal && bits & 0o7 == 0 => Ok(SocketMode(bits)),
+        Ok(_) if octal => Err(value.fault(
+            "this lets every user of the machine in; name a group instead, and end the mode with 0",
+        )),
+        _ => Err(value.expected("three octal digits, \"660\"")),
     }
 }
 

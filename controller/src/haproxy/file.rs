@@ -178,6 +178,11 @@ impl ConfigFile {
         off_runtime("read", &self.path, move || file.owner_now()).await
     }
 
+    /// Whether it may be written: it is ours, missing, or adopted. One that cannot be read is not held to be another's.
+    pub async fn may_replace(&self) -> bool {
+        self.adopted || !matches!(self.owner().await, Ok(Owner::Foreign))
+    }
+
     /// Its text; none when it is missing. What is not UTF-8 in it is replaced.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ pub(crate) mod lines;
 pub mod listen;
 pub mod process;
 pub mod promise;
-mod reach;
+pub(crate) mod reach;
 pub mod refusal;
 pub mod reload;
 pub mod reply;

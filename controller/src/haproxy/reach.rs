@@ -50,7 +50,13 @@ pub(super) enum Why {
     Silent,
     /// What went wrong.
     Failed(String),
+    /// It does not let this user in.
+    Closed(String),
 }
+
+/// What helps where a stats socket does not let the controller's user in.
+pub(crate) const LET_IN: &str = "set `[haproxy] stats_socket_group` to a group of the user that runs serf-haproxy, or in a \
+     template of your own `stats socket … mode 660 group …`, and restart HAProxy: a reload hands the socket on as it is";
 
 /// The worker is spoken to on its master's socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +71,7 @@ impl fmt::Display for Detour {
         let (stats, master) = (self.stats.display(), self.master.display());
         match &self.why {
             Why::Silent => write!(f, "nobody answers on {stats}")?,
-            Why::Failed(error) => write!(f, "{error}")?,
+            Why::Failed(error) | Why::Closed(error) => write!(f, "{error}")?,
         }
         write!(
             f,
@@ -80,6 +86,7 @@ impl Detour {
         match self.why {
             Why::Silent => "all its connections may be taken (`stats maxconn`): close them",
             // A reload hands the socket on as it is, without its path (measured with 2.6, 3.0 and 3.2).
+            Why::Closed(_) => LET_IN,
             Why::Failed(_) => "a restart of HAProxy opens it again, a reload does not",
         }
     }

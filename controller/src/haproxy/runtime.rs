@@ -154,7 +154,14 @@ impl RuntimeError {
     fn no_way(&self) -> Option<Why> {
         match self {
             Self::Timeout { .. } => Some(Why::Silent),
-            Self::Connect { source, .. } => Some(Why::Failed(format!("{self}: {source}"))),
+            Self::Connect { source, .. } => {
+                let error = format!("{self}: {source}");
+                Some(if source.kind() == io::ErrorKind::PermissionDenied {
+                    Why::Closed(error)
+                } else {
+                    Why::Failed(error)
+                })
+            }
             Self::Io { .. } | Self::Closed { .. } => Some(Why::Failed(self.to_string())),
             _ => None,
         }

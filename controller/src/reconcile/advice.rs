@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::config::ReloadWay;
 use crate::haproxy::file::FileError;
+use crate::haproxy::reach::LET_IN;
 use crate::haproxy::runtime::RuntimeError;
 use crate::state::StateError;
 
@@ -19,6 +20,12 @@ pub(super) const DESIGN: &str = "mend it and reload serf-haproxy; `serf-haproxy 
 /// Of a template whose reloads nobody could see.
 pub(super) const STAMP: &str = "mend the template and reload serf-haproxy. Until then servers are changed at runtime, and \
                                 what needs a reload of HAProxy waits";
+/// Of keys of the config that a running controller cannot take.
+pub(super) const RESTART: &str =
+    "restart serf-haproxy (HAProxy goes on meanwhile), or set them back and reload it";
+/// Of the control socket.
+pub(super) const CONTROL: &str = "mend [control] or the rights of its directory, and restart serf-haproxy; until then \
+                                  `status`, `plan` and `approve` may reach nobody";
 /// Of the addresses of this host.
 pub(super) const ADDRESSES: &str =
     "a member that claims one of this host's addresses may not be recognised until then";
@@ -109,8 +116,7 @@ pub(super) fn of_haproxy(error: &RuntimeError, way: &ReloadWay) -> String {
         RuntimeError::Connect { source, .. } | RuntimeError::Io { source, .. }
             if source.kind() == io::ErrorKind::PermissionDenied =>
         {
-            "let the user that runs serf-haproxy open that socket: its group, or `mode`, `user` and `group` of `stats socket`"
-                .to_owned()
+            LET_IN.to_owned()
         }
         RuntimeError::Denied { .. } => {
             "add `level admin` to that `stats socket` and restart HAProxy".to_owned()

@@ -153,14 +153,10 @@ impl Reconciler {
         let Some(others) = self.alone.turn(&remembered, now) else {
             return;
         };
-        match startup::agents(&self.design.config) {
-            Ok(agents) => {
-                let agent = agents.into_iter().find(|agent| agent.addr() == addr);
-                if let Some(agent) = agent {
-                    self.joins.spawn(join(agent, others));
-                }
-            }
-            Err(error) => self.problems.set("rejoin", chain(&error), REJOIN),
+        let agents = startup::agents(&self.design.config);
+        let agent = agents.into_iter().find(|agent| agent.addr() == addr);
+        if let Some(agent) = agent {
+            self.joins.spawn(join(agent, others));
         }
     }
 

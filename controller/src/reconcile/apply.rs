@@ -14,6 +14,7 @@ use crate::plan::{
 };
 use crate::state::StateError;
 
+use super::book::millis;
 use super::drift::{REPAIRS, Verdict};
 use super::{Reconciler, Text, advice, chain};
 
@@ -243,7 +244,7 @@ impl Reconciler {
         self.record_steps(&steps, drift, started, &executed);
         match executed {
             Ok(executed) => {
-                let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
+                let elapsed_ms = millis(started);
                 for step in &steps {
                     tracing::info!(backend = %step.backend, server = %step.server, elapsed_ms, "{step}");
                 }

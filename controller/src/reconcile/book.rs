@@ -203,6 +203,7 @@ impl Reconciler {
     }
 }
 
-fn millis(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1e3
+/// The time since then in milliseconds, to the microsecond.
+pub(super) fn millis(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
 }

@@ -85,6 +85,7 @@ impl Reconciler {
             self.write_retry.at(),
             self.drift.retry_at(),
             self.alone.deadline(),
+            self.options.notifier.deadline(),
             self.reload_allowed_at()
                 .filter(|_| !self.plan.reload.is_empty()),
         ];

@@ -14,6 +14,7 @@ use crate::haproxy::process::{self, ProcessError};
 use crate::history::Entry;
 use crate::render::{RenderError, Renderer, Servers};
 
+use super::book::millis;
 use super::{Design, Reconciler, Retry, Wanted, advice, chain};
 
 /// The files, and what is under way for them.
@@ -230,7 +231,7 @@ impl Reconciler {
             how: "file".to_owned(),
             changes: vec![path],
             reasons: Vec::new(),
-            took_ms: done.started.elapsed().as_secs_f64() * 1e3,
+            took_ms: millis(done.started),
             error,
         });
     }

@@ -94,6 +94,11 @@ impl JobError {
         )
     }
 
+    /// Whether the file is another's now.
+    pub(super) fn is_of_another_file(&self) -> bool {
+        matches!(self, Self::File(FileError::Foreign { .. }))
+    }
+
     /// The line of the text that is wrong, where one is known.
     pub(super) fn line(&self) -> Option<usize> {
         let complaints = match self {

@@ -45,10 +45,10 @@ use crate::haproxy::supervise::Supervisor;
 use crate::haproxy::{AddedOptions, OldWorker, RunningServers, Stamp, Worker};
 use crate::history::History;
 use crate::model::{BackendName, Key, Model, Place};
+use crate::notify::Notifier;
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan, Scope};
 use crate::probe::{Found, Prober};
-use crate::readiness::Readiness;
 use crate::render::{Rendered, Servers, TemplateError};
 use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
@@ -80,25 +80,16 @@ pub struct RunOptions {
     pub env: Vec<(String, String)>,
     /// Whether a configuration file of somebody else's may be replaced; a copy is kept.
     pub adopt: bool,
-    /// Whom to tell once everything is in place.
-    pub readiness: Readiness,
+    /// Whom to tell how things stand.
+    pub notifier: Notifier,
 }
 
 /// Why the controller cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The RPC key cannot be read, or the config cannot.
+    /// The config cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The RPC key cannot be read.
-    #[error("cannot read `[serf] auth_key_file` {path}")]
-    AuthKey {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
     /// The template is unusable and no earlier one is known.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -128,6 +119,16 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// Whether somebody has to change config, template or the file first: another try ends the same way.
+    pub fn is_of_the_config(&self) -> bool {
+        matches!(
+            self,
+            Self::Config(_) | Self::Template(_) | Self::Foreign { .. }
+        )
+    }
+}
+
 /// Runs until SIGTERM or SIGINT; HAProxy is left as it is, unless it is a child, which finishes softly.
 ///
 /// # Errors
@@ -137,15 +138,15 @@ pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let (mut reconciler, mut inputs) = startup::start(config, options).await?;
     reconciler.supervise();
-    reconciler.cycle(&mut inputs.found).await;
     loop {
+        reconciler.cycle(&mut inputs.found).await;
+        reconciler.tell_supervisor();
         tokio::select! {
-            heard = reconciler.listen(&mut inputs) => match heard {
-                Heard::News => {}
-                Heard::NothingNew => continue,
-                Heard::End => break,
+            heard = reconciler.hear_news(&mut inputs) => if let Heard::End = heard {
+                break;
             },
             _ = signals.hangup.recv() => {
+                reconciler.options.notifier.reloading(Instant::now());
                 if let Some(gossip) = reconciler.reload_design().await {
                     inputs.gossip = gossip;
                 }
@@ -153,8 +154,8 @@ pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
-        reconciler.cycle(&mut inputs.found).await;
     }
+    reconciler.options.notifier.stopping();
     reconciler.stop().await;
     Ok(())
 }
@@ -204,6 +205,22 @@ enum Heard {
 }
 
 impl Reconciler {
+    /// Waits for something that a cycle has to look at.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    async fn hear_news(&mut self, inputs: &mut Inputs) -> Heard {
+        loop {
+            let heard = self.listen(inputs).await;
+            let owes = self.options.notifier.deadline();
+            match heard {
+                Heard::NothingNew if owes.is_none_or(|at| Instant::now() < at) => {}
+                Heard::NothingNew => return Heard::News,
+                heard => return heard,
+            }
+        }
+    }
+
     /// Waits for something to happen, and takes it.
     ///
     /// # Cancel safety
@@ -334,6 +351,8 @@ struct Reconciler {
     options: RunOptions,
     /// The config and template in force.
     design: Design,
+    /// The config of the start, whose fixed keys hold.
+    started_with: Arc<Config>,
     /// The design's, beside what HAProxy has read of other files.
     scope: Scope,
     /// The ones before, until the new ones have proven themselves.
@@ -368,6 +387,8 @@ struct Reconciler {
     wanted: Option<Wanted>,
     /// The text on the disk, if it is ours.
     on_disk: Option<Text>,
+    /// The file was replaced by one of somebody else's: nothing is written or reloaded until it is gone.
+    is_foreign: bool,
     /// The servers of the last file that was valid.
     valid: Servers,
     /// Servers that a file is invalid with.

@@ -11,17 +11,18 @@ use crate::control::{PendingPlan, Published};
 use crate::guard::{Decision, Probed, Why, Witnesses};
 use crate::haproxy::{self, Admin, Check};
 use crate::model::{Gossip, Key};
+use crate::notify;
 use crate::plan::WantedAdmin;
 use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
 use super::Reconciler;
 
 impl Reconciler {
-    /// Publishes how everything stands, and tells the supervisor once when everything is in place.
+    /// Publishes how everything stands.
     pub(super) fn publish(&mut self) {
         let current = self.is_current();
         if current {
-            self.options.readiness.tell();
+            self.options.notifier.settled();
         }
         let status = self.status();
         let plan = PendingPlan {
@@ -45,6 +46,15 @@ impl Reconciler {
             text,
             history: self.history.entries(),
         }));
+    }
+
+    /// Tells the supervisor that the loop has turned, and how everything stands.
+    pub(super) fn tell_supervisor(&mut self) {
+        let standing = notify::standing(&self.published.borrow().status);
+        let is_proven = self.fallback.is_none() || self.is_current();
+        let decided = is_proven && self.jobs.is_empty();
+        let notifier = &mut self.options.notifier;
+        notifier.turned(Instant::now(), &standing, decided);
     }
 
     /// Whether HAProxy was read, nothing is left to do, and the file is what it should be.

@@ -1,7 +1,6 @@
 //! The start: what an earlier run and the file on the disk say, so that nothing is taken out by a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -31,7 +30,7 @@ use crate::status::Counters;
 
 use super::{
     Alone, Design, Drift, Files, Gossip, Inputs, Loaded, Problems, Reconciler, Rescue, Retry,
-    RunError, RunOptions, Text, chain,
+    RunError, RunOptions, Text, advice, chain,
 };
 
 /// Approvals that wait for the loop.
@@ -52,14 +51,14 @@ pub(super) async fn start(
     let on_disk = own_file(&mut file, options.adopt, &scope).await?;
     let saved = state.load_memory();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
-    let watcher = watch(&config, snapshot.clone())?;
+    let watcher = watch(&config, snapshot.clone());
     let now = Instant::now();
     let epoch = Epoch::now();
     let guard = guard_before(&design, &saved, on_disk.as_ref(), &epoch);
     let (prober, found) = Prober::new();
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (approvals, approving) = mpsc::channel(APPROVALS);
-    let tasks = serve_control(&config, seen, approvals);
+    let (tasks, control_problem) = serve_control(&config, seen, approvals);
     let inputs = Inputs {
         gossip: Gossip::of(&watcher),
         found,
@@ -73,6 +72,7 @@ pub(super) async fn start(
         runtime: runtime_api(&config, &state),
         next_drift: now + config.drift.interval,
         options,
+        started_with: Arc::clone(&config),
         design,
         elsewhere: scope.other_texts().flat_map(listeners).collect(),
         scope,
@@ -93,6 +93,7 @@ pub(super) async fn start(
         epoch,
         wanted: None,
         on_disk,
+        is_foreign: false,
         valid: BTreeMap::new(),
         culprits: BTreeMap::new(),
         texts: BTreeMap::new(),
@@ -121,6 +122,9 @@ pub(super) async fn start(
         published,
         tasks,
     };
+    if let Some(problem) = control_problem {
+        reconciler.problems.set("control", problem, advice::CONTROL);
+    }
     reconciler.files.take(&reconciler.design).await;
     reconciler.select();
     Ok((reconciler, inputs))
@@ -180,29 +184,28 @@ pub(crate) fn restore(guard: &mut Guard, saved: &Memory, epoch: &Epoch) {
     }
 }
 
-/// Answers on the control socket; without one the controller works all the same.
+/// Answers on the control socket, and says what is wrong with that; without one the controller works all the same.
 fn serve_control(
     config: &Config,
     seen: watch::Receiver<Arc<Published>>,
     approvals: mpsc::Sender<Approving>,
-) -> JoinSet<()> {
+) -> (JoinSet<()>, Option<String>) {
     let mut tasks = JoinSet::new();
-    match Control::bind(&config.control.socket) {
-        Ok(control) => {
-            tasks.spawn(control.serve(seen, approvals));
-        }
-        Err(error) => tracing::warn!(error = %chain(&error), "going on without a control socket"),
-    }
-    tasks
+    let outcome = Control::bind(&config.control.socket).and_then(|control| {
+        let opened = control.open_to(&config.control);
+        tasks.spawn(control.serve(seen, approvals));
+        opened
+    });
+    (tasks, outcome.err().map(|error| chain(&error)))
 }
 
 /// Follows the membership of the configured agents, from what is known.
-pub(super) fn watch(config: &Config, known: Snapshot) -> Result<Watcher, RunError> {
-    Ok(Watcher::spawn(
-        WatchOptions::new(agents(config)?)
+pub(super) fn watch(config: &Config, known: Snapshot) -> Watcher {
+    Watcher::spawn(
+        WatchOptions::new(agents(config))
             .resync(config.serf.resync)
             .seed(known),
-    ))
+    )
 }
 
 /// HAProxy's Runtime API, with the way by its master where we know of one.
@@ -219,22 +222,16 @@ pub(crate) fn master_socket(config: &Config, state: &StateDir) -> Option<PathBuf
     }
 }
 
-/// The configured agents, with their key.
-pub(crate) fn agents(config: &Config) -> Result<Vec<ConnectOptions>, RunError> {
-    let key = match &config.serf.auth_key_file {
-        Some(path) => Some(
-            fs::read_to_string(path).map_err(|source| RunError::AuthKey {
-                path: path.clone(),
-                source,
-            })?,
-        ),
-        None => None,
+/// The configured agents; their key is read whenever one is connected to.
+pub(crate) fn agents(config: &Config) -> Vec<ConnectOptions> {
+    let agent = |addr: &String| {
+        let options = ConnectOptions::new(addr.clone());
+        match &config.serf.auth_key_file {
+            Some(path) => options.auth_key_file(path),
+            None => options,
+        }
     };
-    let agent = |addr: &String| match &key {
-        Some(key) => ConnectOptions::new(addr.clone()).auth_key(key.trim_end()),
-        None => ConnectOptions::new(addr.clone()),
-    };
-    Ok(config.serf.addr.iter().map(agent).collect())
+    config.serf.addr.iter().map(agent).collect()
 }
 
 /// The text on the disk where it is ours; a file of somebody else's is an error, or is taken over where that is asked.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinError;
 
-use crate::config::{Config, ReloadWay};
+use crate::config::Config;
+use crate::haproxy::file::FileError;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::{Stamp, process, reload};
 use crate::others::Others;
@@ -37,7 +38,7 @@ impl Reconciler {
         if settled {
             self.write_files();
         }
-        if !self.jobs.is_empty() || !self.write_retry.is_due(now) || !settled {
+        if !self.jobs.is_empty() || !self.write_retry.is_due(now) || !settled || self.is_foreign {
             return;
         }
         let reload = self.reload_job(now);
@@ -214,7 +215,10 @@ impl Reconciler {
                 let place = self.template_line(&job, &error);
                 let problem = format!("{what}: {}{place}", chain(&error));
                 self.write_retry.failed(Instant::now());
-                if self.fallback.is_none() && self.quarantine(culprits) {
+                self.is_foreign = error.is_of_another_file();
+                if self.is_foreign {
+                    self.say_foreign();
+                } else if self.fallback.is_none() && self.quarantine(culprits) {
                     self.write_retry.succeeded();
                 } else if error.is_of_the_text() && self.fallback.is_some() {
                     self.give_up_design(&problem);
@@ -291,12 +295,20 @@ impl Reconciler {
         self.old_workers = reload::old_workers(&master, MASTER_WAIT).await.ok();
     }
 
-    /// Looks whether somebody else has changed the file.
+    /// Looks whether somebody else has changed the file, or put another in its place.
     pub(super) async fn look_at_file(&mut self) {
-        let Some(on_disk) = &self.on_disk else { return };
         if !self.jobs.is_empty() {
             return;
         }
+        if (self.is_foreign || self.on_disk.is_some()) && !self.file.may_replace().await {
+            self.is_foreign = true;
+            self.on_disk = None;
+            self.loaded.found_edit(Instant::now());
+            self.say_foreign();
+            return;
+        }
+        self.is_foreign = false;
+        let Some(on_disk) = &self.on_disk else { return };
         match self.file.read().await {
             Ok(Some(text)) if *text == *on_disk.text => self.problems.clear("reading the file"),
             Ok(text) => {
@@ -314,6 +326,14 @@ impl Reconciler {
         }
     }
 
+    fn say_foreign(&mut self) {
+        let error = FileError::Foreign {
+            path: self.file.path().to_owned(),
+        };
+        let advice = advice::of_file(&error);
+        self.problems.set("file", chain(&error), advice);
+    }
+
     fn say_edited(&self) {
         tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
     }
@@ -325,17 +345,11 @@ impl Reconciler {
         tracing::info!(path = %self.options.config_path.display(), "reading config and template again");
         let config = match Config::load(&self.options.config_path, self.options.env.clone()) {
             Ok(config) => config,
-            Err(error) => {
-                self.problems.set("config", chain(&error), advice::DESIGN);
-                return None;
-            }
+            Err(error) => return self.refuse_design(&error),
         };
         let design = match Design::load(config) {
             Ok(design) => design,
-            Err(error) => {
-                self.problems.set("template", chain(&error), advice::DESIGN);
-                return None;
-            }
+            Err(error) => return self.refuse_design(&error),
         };
         if let Some(flaw) = design.hides_stamp() {
             self.problems.set(
@@ -347,7 +361,6 @@ impl Reconciler {
         }
         design.warn();
         self.problems.clear("config");
-        self.problems.clear("template");
         self.problems.clear("design");
         let fallback = std::mem::replace(&mut self.design, design);
         let agent = |config: &Config| {
@@ -355,32 +368,32 @@ impl Reconciler {
             (serf.addr.clone(), serf.auth_key_file.clone(), serf.resync)
         };
         let other_agent = agent(&fallback.config) != agent(&self.design.config);
-        let fixed = |config: &Config| {
-            let haproxy = config.haproxy.config.clone();
-            let spawn = config.haproxy.reload == ReloadWay::Spawn;
-            (haproxy, spawn, config.state.clone(), config.control.clone())
-        };
-        if fixed(&fallback.config) != fixed(&self.design.config) {
-            tracing::warn!(
-                "[haproxy] config and spawn, [state] and [control] stay as they were until the next start"
-            );
-        }
+        self.look_at_fixed_keys();
         self.fallback.get_or_insert(fallback);
         self.take_design();
         self.files.take(&self.design).await;
         if !other_agent {
             return None;
         }
-        match startup::watch(&self.design.config, (*self.snapshot).clone()) {
-            Ok(watcher) => {
-                let gossip = Gossip::of(&watcher);
-                self.watcher = watcher;
-                Some(gossip)
-            }
-            Err(error) => {
-                self.problems.set("config", chain(&error), advice::DESIGN);
-                None
-            }
+        self.watcher = startup::watch(&self.design.config, (*self.snapshot).clone());
+        Some(Gossip::of(&self.watcher))
+    }
+
+    /// Goes on with what is in force, and says why until something else can be read.
+    fn refuse_design(&mut self, error: &dyn std::error::Error) -> Option<Gossip> {
+        let problem = format!("config or template cannot be used: {}", chain(error));
+        self.problems.set("config", problem, advice::DESIGN);
+        None
+    }
+
+    /// Says which keys wait for the next start.
+    fn look_at_fixed_keys(&mut self) {
+        let keys = self.design.config.needs_restart(&self.started_with);
+        if keys.is_empty() {
+            self.problems.clear("restart");
+        } else {
+            let problem = format!("changed, and not in force: {}", keys.join(", "));
+            self.problems.set("restart", problem, advice::RESTART);
         }
     }
 

@@ -37,6 +37,11 @@ struct TimeoutsView {
 struct Haproxy<'a> {
     config: String,
     stats_socket: String,
+    stats_socket_mode: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats_socket_user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats_socket_group: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +132,9 @@ pub(super) fn context(config: &Config, servers: &Servers) -> Value {
         haproxy: Haproxy {
             config: config.haproxy.config.display().to_string(),
             stats_socket: config.haproxy.stats_socket.display().to_string(),
+            stats_socket_mode: config.haproxy.stats_socket_mode.to_string(),
+            stats_socket_user: config.haproxy.stats_socket_user.as_deref(),
+            stats_socket_group: config.haproxy.stats_socket_group.as_deref(),
             user: config.haproxy.user.as_deref(),
             group: config.haproxy.group.as_deref(),
         },

@@ -23,6 +23,7 @@ pub(crate) use audit::with_invented;
 pub use audit::{Finding, Flaw};
 
 use crate::config::Config;
+use crate::encoding::decode;
 use crate::haproxy::Stamp;
 use crate::model::{BackendName, ServerName, Weight};
 
@@ -161,11 +162,18 @@ impl Renderer {
     /// # Errors
     /// When it cannot be read or is no template.
     pub fn read(path: &Path) -> Result<Self, TemplateError> {
-        let source = std::fs::read_to_string(path).map_err(|source| TemplateError::Read {
+        let bytes = std::fs::read(path).map_err(|source| TemplateError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self::new(&path.display().to_string(), source)?)
+        let name = path.display().to_string();
+        let source = decode(bytes).map_err(|error| RenderError {
+            template: name.clone(),
+            line: error.line,
+            message: error.to_string(),
+            excerpt: String::new(),
+        })?;
+        Ok(Self::new(&name, source)?)
     }
 
     /// The built-in template.
@@ -338,19 +346,51 @@ fn innermost(error: &Error) -> &Error {
 }
 
 fn render_error(error: &Error, name: &str, source: &str) -> RenderError {
-    let line = error.line().unwrap_or_default();
+    let mut line = error.line().unwrap_or_default();
+    let mut message = match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    };
+    if error.kind() == ErrorKind::SyntaxError
+        && let Some((at, sign)) = foreign_sign(error, source)
+    {
+        line = at;
+        message = format!(
+            "{message}; where `{sign}` is HAProxy's own and not the template's, write {{% raw %}} before it and \
+             {{% endraw %}} behind it"
+        );
+    }
     let excerpt = line
         .checked_sub(1)
         .and_then(|index| source.lines().nth(index))
         .unwrap_or_default();
-    let message = match error.detail() {
-        Some(detail) => format!("{}: {detail}", error.kind()),
-        None => error.kind().to_string(),
-    };
     RenderError {
         template: name.to_owned(),
         line,
         message,
         excerpt: excerpt.trim().to_owned(),
     }
+}
+
+/// What begins a tag or a comment where the template goes wrong, and is likely to be HAProxy's: its log formats have such
+/// signs. With the line, counted from 1.
+fn foreign_sign(error: &Error, source: &str) -> Option<(usize, &'static str)> {
+    if error.detail() == Some("unexpected end of comment") {
+        let before = source.get(..source.rfind("{#")?)?;
+        return Some((before.matches('\n').count() + 1, "{#"));
+    }
+    let line = error.line()?;
+    let text = source.lines().nth(line.checked_sub(1)?)?;
+    let is_unknown = error
+        .detail()
+        .is_some_and(|detail| detail.starts_with("unknown statement"));
+    let is_none_of_ours = |(at, _): (usize, &str)| {
+        let rest = text.get(at + 2..).unwrap_or_default();
+        let word = rest.trim_start_matches(['-', '+']).trim_start();
+        is_unknown || !word.starts_with(|first: char| first.is_ascii_alphabetic())
+    };
+    if text.match_indices("{%").any(is_none_of_ours) {
+        return Some((line, "{%"));
+    }
+    text.contains("{{").then_some((line, "{{"))
 }

@@ -233,6 +233,80 @@ fn an_error_names_template_and_line() {
 }
 
 #[test]
+fn signs_of_haproxys_own_are_told_with_their_line_and_what_helps() {
+    let hint = |sign| {
+        format!(
+            "where `{sign}` is HAProxy's own and not the template's, write {{% raw %}} before it and {{% endraw %}} \
+             behind it"
+        )
+    };
+    for (source, line, sign) in [
+        (
+            "global\nlog-format \"%ci {%[capture.req.hdr(0)]} %ST\"\n{% include 'backends.cfg.j2' %}\n",
+            2,
+            "{%",
+        ),
+        ("global\n\nlog-format {%ST}\n", 3, "{%"),
+        ("global\nacl a path_reg /{#\nbackend b\n", 2, "{#"),
+        ("global\nstring {{}\n", 2, "{{"),
+    ] {
+        let error = error(source);
+        assert!(
+            error.starts_with(&format!("/t/custom.j2:{line}: syntax error")),
+            "{error}"
+        );
+        assert!(error.contains(&hint(sign)), "{error}");
+    }
+    let raw = "log-format \"{% raw %}{%[capture.req.hdr(0)]}{% endraw %}\"\n";
+    assert_eq!(
+        shown(raw, &nodes(""), &three()),
+        "log-format \"{%[capture.req.hdr(0)]}\"\n"
+    );
+}
+
+#[test]
+fn a_template_file_may_begin_with_a_byte_order_mark_and_is_utf_8() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let read = |bytes: &[u8]| {
+        std::fs::write(file.path(), bytes).unwrap();
+        Renderer::read(file.path())
+    };
+    let with_mark =
+        read(b"\xef\xbb\xbf# written by serf-haproxy; changes are overwritten\nglobal\n").unwrap();
+    let text = with_mark.render(&nodes(""), &three()).unwrap().text;
+    assert!(text.starts_with(FIRST_LINE), "{text}");
+    assert_eq!(text.lines().count(), 2);
+    let error = read(b"global\n # f\xfcr alle\n").unwrap_err().to_string();
+    let place = format!("{}:2: ", file.path().display());
+    assert!(
+        error.starts_with(&place) && error.contains("iconv -f ISO-8859-1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_stats_socket_is_whose_the_config_says() {
+    let line = |keys: &str| {
+        let text = built_in(&nodes(&format!("[haproxy]\n{keys}")), &three());
+        let line = text.lines().find(|line| line.contains("stats socket"));
+        line.unwrap().trim().to_owned()
+    };
+    let socket = "stats socket /run/haproxy/admin.sock mode";
+    let level = "level admin expose-fd listeners";
+    assert_eq!(line(""), format!("{socket} 600 {level}"));
+    assert_eq!(
+        line("stats_socket_group = \"web\"\n"),
+        format!("{socket} 660 group web {level}")
+    );
+    let both =
+        "stats_socket_group = \"web\"\nstats_socket_user = \"me\"\nstats_socket_mode = \"620\"\n";
+    assert_eq!(
+        line(both),
+        format!("{socket} 620 user me group web {level}")
+    );
+}
+
+#[test]
 fn only_strings_and_numbers_are_printed() {
     for value in [
         "none",
