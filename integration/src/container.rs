@@ -21,6 +21,10 @@ pub enum Image {
     Trixie,
     /// Debian sid: HAProxy 3.2.
     Sid,
+    /// A whole machine of Debian bookworm.
+    OperatorBookworm,
+    /// And of trixie.
+    OperatorTrixie,
 }
 
 impl Image {
@@ -30,6 +34,8 @@ impl Image {
         match self {
             Self::Trixie => "serf-haproxy-test:trixie",
             Self::Sid => "serf-haproxy-test:sid",
+            Self::OperatorBookworm => "serf-haproxy-test:operator-bookworm",
+            Self::OperatorTrixie => "serf-haproxy-test:operator-trixie",
         }
     }
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::firewall::Firewall;
 use crate::haproxy::HaproxyKind;
+use crate::machines::Release;
 use crate::net::{Net, shared_file};
 use crate::process::{find_program, read_lossy};
 use crate::serf::SerfKind;
@@ -33,6 +34,8 @@ pub enum Need {
     Mounts,
     /// Docker, and compose for it.
     Compose,
+    /// Whole machines of that release.
+    Machines(Release),
     /// Any program.
     Program(&'static str),
 }
@@ -53,6 +56,7 @@ impl Need {
                 (!rustix::process::geteuid().is_root()).then(|| "only root mounts".to_owned())
             }
             Self::Compose => crate::compose::missing(),
+            Self::Machines(release) => release.missing(),
             Self::Program(name) => find_program(name)
                 .is_none()
                 .then(|| format!("{name} not found")),

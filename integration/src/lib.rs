@@ -29,6 +29,7 @@ pub mod haproxy;
 pub mod health_agent;
 pub mod lab;
 pub mod load;
+pub mod machines;
 pub mod manners;
 pub mod measure;
 pub mod mount;
