@@ -3,6 +3,7 @@
 //! Of the caller the system is asked. Of another user the mode bits are read, path by path; access lists are not.
 
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,6 +55,7 @@ pub(super) async fn look(config: &Config, config_path: &Path) -> Vec<Finding> {
         Some(need.finding(&blocked, None))
     });
     let mut found: Vec<Finding> = own.collect();
+    found.extend(missing_key(config));
     if rustix::process::geteuid().is_root()
         && let Some(user) = service_user(config).await
     {
@@ -63,6 +65,19 @@ pub(super) async fn look(config: &Config, config_path: &Path) -> Vec<Finding> {
         }));
     }
     found
+}
+
+/// A file with the agent's key that is not there. What else is missing is said by whoever reads it.
+fn missing_key(config: &Config) -> Option<Finding> {
+    let path = config.serf.auth_key_file.as_ref()?;
+    let missing =
+        matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    missing.then(|| {
+        Finding::error(format!(
+            "{}: is not there ([serf] auth_key_file); write the agent's rpc_auth there, or take the key out",
+            path.display()
+        ))
+    })
 }
 
 fn needs(config: &Config, config_path: &Path) -> Vec<Need> {

@@ -19,6 +19,12 @@ use super::finding::{Finding, Severity, origin, place};
 use super::scratch::Scratch;
 use super::stats_socket;
 
+/// How HAProxy ends a list of complaints.
+const SUMMARIES: [&str; 2] = [
+    "Error(s) found in configuration file",
+    "Fatal errors found in configuration",
+];
+
 /// A text and what it is looked at with.
 pub(super) struct Text<'a> {
     pub(super) design: &'a Design,
@@ -265,8 +271,12 @@ fn complaints(checked: &Checked, rendered: &Rendered, with: &str) -> Vec<Finding
             None => format!("{with}{}{origin}", complaint.text),
         }
     };
+    let is_summary = |complaint: &&Complaint| {
+        let mut summaries = SUMMARIES.iter();
+        complaint.place.is_none() && summaries.any(|begin| complaint.text.starts_with(begin))
+    };
     let mut found = Vec::new();
-    for complaint in &checked.complaints {
+    for complaint in checked.complaints.iter().filter(|c| !is_summary(c)) {
         match complaint.level {
             Level::Alert if !checked.valid => found.push(Finding::error(shown(complaint))),
             Level::Alert | Level::Warning => found.push(Finding::warning(shown(complaint))),

@@ -80,8 +80,9 @@ impl Join<'_> {
     pub fn obstacles(&self) -> Vec<Obstacle> {
         let (servers, added) = running(self.before, self.version);
         let accepts_add = self.before.backends().map(|backend| {
-            let is_static = static_balance(self.before, backend).is_some();
-            (backend.clone(), !is_static)
+            let takes = self.before.takes_servers(backend);
+            let takes = takes.unwrap_or_else(|| static_balance(self.before, backend).is_none());
+            (backend.clone(), takes)
         });
         let accepts_add: BTreeMap<BackendName, bool> = accepts_add.collect();
         let reasons = plan(&Input {

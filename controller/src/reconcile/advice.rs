@@ -18,8 +18,8 @@ pub(super) const TEMPLATE: &str = "mend the template and reload serf-haproxy; `s
 pub(super) const DESIGN: &str = "mend it and reload serf-haproxy; `serf-haproxy check` says whether it is right. The config \
                                  and template of before are in force until then";
 /// Of a template whose reloads nobody could see.
-pub(super) const STAMP: &str = "mend the template and reload serf-haproxy. Until then servers are changed at runtime, and \
-                                what needs a reload of HAProxy waits";
+pub(super) const STAMP: &str = "mend the template and reload serf-haproxy; `serf-haproxy check` says whether it is right. \
+                                Until then members that join may get no requests";
 /// Of keys of the config that a running controller cannot take.
 pub(super) const RESTART: &str =
     "restart serf-haproxy (HAProxy goes on meanwhile), or set them back and reload it";
