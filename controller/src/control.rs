@@ -1,9 +1,9 @@
-//! The control socket: what the running controller last published, for `status`, `plan` and `render`.
+//! The control socket: what the running controller last published, and what it would do with the files of now.
 //!
-//! One line of JSON each way over a unix socket that is the owner's alone unless the config says else. Answers come from what the last cycle published, so
-//! that a client never waits for a cycle and a cycle never for a client; only an approval goes to the loop itself.
+//! One line of JSON each way over a unix socket that is the owner's alone unless the config says else. Answers come from
+//! what the last cycle published, so that a client never waits for a cycle and a cycle never for a client; only approvals
+//! go to the loop itself, and plans ask it for what it goes by, and are worked out beside it.
 
-use std::fmt;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -13,20 +13,24 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use serde::{Deserialize, Serialize};
-use similar::TextDiff;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::account;
 use crate::config;
 use crate::history::Entry;
+use crate::pending::PendingPlan;
+use crate::preview::{Evidence, of_now};
 use crate::status::Status;
 
 /// How long a client may take, and how long one waits.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a plan may take: it reads config and templates, and HAProxy.
+const PLAN_DEADLINE: Duration = Duration::from_secs(20);
 /// Clients at once.
 const CLIENTS: usize = 16;
 /// The longest request.
@@ -40,10 +44,8 @@ const ANSWER_BYTES: u64 = 64 << 20;
 pub enum Request {
     /// How everything stands.
     Status,
-    /// What would be done now.
+    /// What would be done now, with config and templates as they are in their files.
     Plan,
-    /// The file as it is to be.
-    Render,
     /// What was done.
     History,
     /// Let servers go that the guard holds.
@@ -57,6 +59,24 @@ pub struct Approve {
     pub targets: Vec<String>,
     /// Only if nothing has changed since this revision of the status.
     pub revision: Option<u64>,
+}
+
+impl Request {
+    fn deadline(&self) -> Duration {
+        match self {
+            Self::Plan => PLAN_DEADLINE,
+            _ => DEADLINE,
+        }
+    }
+}
+
+/// What only the loop can answer.
+#[derive(Debug)]
+pub enum Asking {
+    /// Let servers go.
+    Approve(Approving),
+    /// Say what it goes by.
+    Evidence(oneshot::Sender<Evidence>),
 }
 
 /// An approval on its way to the loop.
@@ -75,49 +95,8 @@ pub struct Published {
     pub status: Status,
     /// What is left to be done.
     pub plan: PendingPlan,
-    /// The file as it is to be.
-    pub text: Arc<str>,
     /// What was done, the oldest first.
     pub history: Arc<[Arc<Entry>]>,
-}
-
-/// What is left to be done, as lines for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingPlan {
-    /// Steps through the Runtime API, in order.
-    pub steps: Vec<String>,
-    /// Reasons for a reload; none where none is due.
-    pub reload: Vec<String>,
-    /// The file as it is on disk; none where there is none.
-    pub on_disk: Option<String>,
-    /// The file as it is to be.
-    pub wanted: String,
-}
-
-impl PendingPlan {
-    /// Whether there is nothing to do: no step, no reload, no difference in the file.
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-            && self.reload.is_empty()
-            && self.on_disk.as_ref() == Some(&self.wanted)
-    }
-}
-
-impl fmt::Display for PendingPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty() {
-            return writeln!(f, "nothing to do");
-        }
-        for step in &self.steps {
-            writeln!(f, "runtime  {step}")?;
-        }
-        for reason in &self.reload {
-            writeln!(f, "reload   {reason}")?;
-        }
-        let on_disk = self.on_disk.as_deref().unwrap_or_default();
-        let diff = TextDiff::from_lines(on_disk, &self.wanted);
-        write!(f, "{}", diff.unified_diff().header("on disk", "wanted"))
-    }
 }
 
 /// What a client gets.
@@ -127,9 +106,12 @@ pub enum Answer {
     /// To [`Request::Status`].
     Status(Box<Status>),
     /// To [`Request::Plan`].
-    Plan(PendingPlan),
-    /// To [`Request::Render`].
-    Render(String),
+    Plan {
+        /// The config file that the controller runs with.
+        config: PathBuf,
+        /// What is left to be done.
+        plan: PendingPlan,
+    },
     /// To [`Request::History`], the oldest first.
     History(Vec<Entry>),
     /// To [`Request::Approve`]: who goes.
@@ -184,6 +166,7 @@ pub async fn ask(path: &Path, request: Request) -> Result<Answer, ControlError> 
         path: path.to_owned(),
         source,
     };
+    let deadline = request.deadline();
     let mut stream = UnixStream::connect(path)
         .await
         .map_err(|error| match error.kind() {
@@ -200,7 +183,7 @@ pub async fn ask(path: &Path, request: Request) -> Result<Answer, ControlError> 
         stream.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
         Ok(answer)
     };
-    let answer = timeout(DEADLINE, exchange)
+    let answer = timeout(deadline, exchange)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(io)?;
@@ -274,9 +257,10 @@ impl Control {
     pub async fn serve(
         self,
         published: watch::Receiver<Arc<Published>>,
-        approvals: mpsc::Sender<Approving>,
+        askings: mpsc::Sender<Asking>,
     ) {
         let permits = Arc::new(Semaphore::new(CLIENTS));
+        let planning = Arc::new(Semaphore::new(1));
         let mut clients = JoinSet::new();
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
@@ -285,12 +269,10 @@ impl Control {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let published = published.borrow().clone();
-                    let approvals = approvals.clone();
+                    let (askings, planning) = (askings.clone(), Arc::clone(&planning));
                     clients.spawn(async move {
                         let _permit = permit;
-                        if let Ok(Err(error)) =
-                            timeout(DEADLINE, answer(stream, &published, &approvals)).await
-                        {
+                        if let Err(error) = answer(stream, &published, &askings, &planning).await {
                             tracing::debug!(%error, "a control client went away");
                         }
                     });
@@ -316,32 +298,65 @@ impl Drop for Control {
 async fn answer(
     mut stream: UnixStream,
     published: &Published,
-    approvals: &mpsc::Sender<Approving>,
+    askings: &mpsc::Sender<Asking>,
+    planning: &Arc<Semaphore>,
 ) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut request = String::new();
-    BufReader::new(read.take(REQUEST_BYTES))
-        .read_line(&mut request)
-        .await?;
-    let answer = match serde_json::from_str(&request) {
-        Ok(Request::Status) => Answer::Status(Box::new(published.status.clone())),
-        Ok(Request::Plan) => Answer::Plan(published.plan.clone()),
-        Ok(Request::Render) => Answer::Render(published.text.to_string()),
-        Ok(Request::History) => {
-            let entries = published.history.iter();
-            Answer::History(entries.map(|entry| Entry::clone(entry)).collect())
+    let mut reader = BufReader::new(read.take(REQUEST_BYTES));
+    timeout(DEADLINE, reader.read_line(&mut request)).await??;
+    let request = serde_json::from_str::<Request>(&request);
+    let deadline = request.as_ref().map_or(DEADLINE, Request::deadline);
+    let answer = async {
+        match request {
+            Ok(Request::Status) => Answer::Status(Box::new(published.status.clone())),
+            Ok(Request::Plan) => plan(published, askings, planning).await,
+            Ok(Request::History) => {
+                let entries = published.history.iter();
+                Answer::History(entries.map(|entry| Entry::clone(entry)).collect())
+            }
+            Ok(Request::Approve(approve)) => pass_on(approve, askings).await,
+            Err(error) => Answer::Error(error.to_string()),
         }
-        Ok(Request::Approve(approve)) => pass_on(approve, approvals).await,
-        Err(error) => Answer::Error(error.to_string()),
     };
-    write.write_all(&line(&answer)?).await
+    let answer = timeout(deadline, answer).await?;
+    timeout(DEADLINE, write.write_all(&line(&answer)?)).await?
+}
+
+/// A plan is worked out on a thread of its own, one at a time: neither the loop nor another client waits for it.
+async fn plan(
+    published: &Published,
+    askings: &mpsc::Sender<Asking>,
+    planning: &Arc<Semaphore>,
+) -> Answer {
+    let stopping = || Answer::Refused("the controller is stopping".to_owned());
+    let Ok(permit) = Arc::clone(planning).acquire_owned().await else {
+        return stopping();
+    };
+    let (answer, answered) = oneshot::channel();
+    if askings.send(Asking::Evidence(answer)).await.is_err() {
+        return stopping();
+    }
+    let Ok(evidence) = answered.await else {
+        return stopping();
+    };
+    let (runtime, in_force) = (Handle::current(), published.plan.clone());
+    let planned = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let config = evidence.config_path();
+        let plan = runtime.block_on(of_now(evidence, in_force));
+        Answer::Plan { config, plan }
+    });
+    let failed = |error: JoinError| Answer::Error(error.to_string());
+    planned.await.unwrap_or_else(failed)
 }
 
 /// An approval is the one thing that a client changes: the loop takes it and says what came of it.
-async fn pass_on(approve: Approve, approvals: &mpsc::Sender<Approving>) -> Answer {
+async fn pass_on(approve: Approve, askings: &mpsc::Sender<Asking>) -> Answer {
     let (answer, answered) = oneshot::channel();
     let gone = || Answer::Refused("the controller is stopping".to_owned());
-    if approvals.send(Approving { approve, answer }).await.is_err() {
+    let asking = Asking::Approve(Approving { approve, answer });
+    if askings.send(asking).await.is_err() {
         return gone();
     }
     match answered.await {

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use crate::owner;
 
 /// Entries kept.
 const MOST: usize = 500;
@@ -93,10 +95,7 @@ impl History {
         if self.lines >= MOST_LINES {
             return self.rewrite();
         }
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.path)?;
+        let mut file = owner::open(&self.path, true)?;
         file.write_all(&line(&entry)?)?;
         self.lines += 1;
         Ok(())
@@ -115,6 +114,7 @@ impl History {
         for entry in &self.entries {
             staged.write_all(&line(entry)?)?;
         }
+        owner::of_directory(dir, staged.as_file())?;
         staged.persist(&self.path)?;
         self.lines = self.entries.len();
         Ok(())

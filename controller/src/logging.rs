@@ -68,6 +68,8 @@ pub(crate) fn init(format: Format, levels: Targets) -> anyhow::Result<()> {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        // It would say so on standard error, and panic there: a log that nobody reads any more stops nothing.
+        .log_internal_errors(false)
         .with_ansi(colour);
     let registry = tracing_subscriber::registry().with(levels);
     let text = tracing_subscriber::fmt::format().with_target(false);

@@ -19,14 +19,13 @@ fn main() -> ExitCode {
             } else {
                 cli::Exit::Done
             };
-            return error
-                .print()
-                .map_or_else(|_| cli::Exit::Failed.into(), |()| code.into());
+            // Whoever called it in a wrong way and does not listen gets the code all the same.
+            let _ = error.print();
+            return code.into();
         }
     };
     match cli::run(&cli) {
         Ok(exit) => exit.into(),
-        Err(error) if is_broken_pipe(&error) => cli::Exit::Done.into(),
         Err(error) => {
             logging::fail(&error);
             exit_of(&error).into()
@@ -44,10 +43,4 @@ fn exit_of(error: &anyhow::Error) -> cli::Exit {
     } else {
         cli::Exit::Failed
     }
-}
-
-/// Whoever read our output has read enough.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -1,12 +1,16 @@
-//! What a controller would do, found out without one: config in, [`PendingPlan`] out; nothing is changed.
+//! What a controller would do with a config: the config in, [`PendingPlan`] out; nothing is changed.
+//!
+//! Without a running controller the agent is asked for the members. With one it is what that goes by, so that nothing is
+//! guessed of whom it holds or waits for; only the files are those of now.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serf_rpc::{AgentState, Client, Continuity, Member, Snapshot, WatchError};
 
 use crate::config::Config;
-use crate::control::PendingPlan;
 use crate::epoch::Epoch;
 use crate::given::{beside, left_out};
 use crate::guard::Guard;
@@ -16,10 +20,11 @@ use crate::haproxy::listen::listeners;
 use crate::haproxy::runtime::{RuntimeError, State};
 use crate::haproxy::{AddedOptions, RunningServers, Version};
 use crate::here;
-use crate::model::Model;
+use crate::model::{BackendName, Model};
 use crate::others::Others;
+use crate::pending::{PendingPlan, Unread};
 use crate::plan::{ConfigText, Input, Plan, Scope, WantedAdmins, plan};
-use crate::reconcile::{Design, agents, chain, restore, runtime_api, servers_before};
+use crate::reconcile::{Design, agents, chain, guard_before, runtime_api};
 use crate::render::{FIRST_LINE, RenderError, Rendered, Servers, TemplateError};
 use crate::select::select;
 use crate::state::StateDir;
@@ -41,6 +46,29 @@ pub enum PreviewError {
     Addresses(#[source] std::io::Error),
 }
 
+/// What a running controller goes by.
+#[derive(Debug)]
+pub struct Evidence {
+    /// Where its config comes from, and the environment that goes before that.
+    pub(crate) config_path: PathBuf,
+    pub(crate) env: Vec<(String, String)>,
+    /// What it was started with.
+    pub(crate) started_with: Arc<Config>,
+    /// What is in force.
+    pub(crate) design: Design,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) guard: Guard,
+    pub(crate) accepts_add: BTreeMap<BackendName, bool>,
+}
+
+impl Evidence {
+    /// Its config file as others find it, too.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        let path = &self.config_path;
+        path.canonicalize().unwrap_or_else(|_| path.clone())
+    }
+}
+
 /// Asks the agent and HAProxy, and plans, with `given` members beside those of the agent. Whoever does not answer is left
 /// out of account: without an agent the members are those last seen, without HAProxy there are no steps. What runs and is
 /// ready counts as proven.
@@ -48,24 +76,58 @@ pub enum PreviewError {
 /// # Errors
 /// [`PreviewError`].
 pub async fn preview(config: &Config, given: &[Member]) -> Result<Preview, PreviewError> {
-    let view = View::take(config, given).await?;
+    let design = Design::load(config.clone())?;
+    let view = View::take(&design, given, None).await?;
     for (addr, error) in &view.silent_agents {
         tracing::warn!(addr, error = %chain(error), "the agent does not answer");
     }
     if let Err(error) = &view.running {
         tracing::warn!(error = %chain(error), "HAProxy does not answer");
     }
-    let running = view.running.as_ref().ok();
-    let plan = running.map_or_else(Plan::default, |running| view.plan(config, running));
     let left_out = left_out(given, &view.model, config);
-    let on_disk = view.on_disk?;
-    let pending = PendingPlan {
-        steps: plan.steps.iter().map(ToString::to_string).collect(),
-        reload: plan.reload.iter().map(ToString::to_string).collect(),
-        on_disk: on_disk.map(|(_, text)| text),
-        wanted: view.rendered.text,
-    };
+    let pending = view.pending()?;
     Ok(Preview { pending, left_out })
+}
+
+/// What a running controller would do with config and templates as they are in their files now; the plan `in_force`
+/// where it has read them, or cannot. Blocks while it reads files.
+pub(crate) async fn of_now(evidence: Evidence, in_force: PendingPlan) -> PendingPlan {
+    let wrong = |error: String| PendingPlan {
+        unread: Some(Unread {
+            error: Some(error),
+            ..Unread::default()
+        }),
+        ..in_force.clone()
+    };
+    let config = match Config::load(&evidence.config_path, evidence.env.clone()) {
+        Ok(config) => evidence.design.beside_taken_over(config),
+        Err(error) => return wrong(chain(&error)),
+    };
+    let design = match Design::load(config) {
+        Ok(design) => design,
+        Err(error) => return wrong(chain(&error)),
+    };
+    let files = evidence.design.changed(&design, &evidence.config_path);
+    if files.is_empty() {
+        return in_force;
+    }
+    let restart = design.config.needs_restart(&evidence.started_with);
+    let restart = restart.into_iter().map(str::to_owned).collect();
+    if let Some(flaw) = design.hides_stamp() {
+        return wrong(flaw.to_string());
+    }
+    let view = View::take(&design, &[], Some(evidence)).await;
+    match view.and_then(View::pending) {
+        Ok(pending) => PendingPlan {
+            unread: Some(Unread {
+                files,
+                restart,
+                error: None,
+            }),
+            ..pending
+        },
+        Err(error) => wrong(chain(&error)),
+    }
 }
 
 /// What would be done, and who of the given members has no part in it.
@@ -82,6 +144,8 @@ pub(crate) struct View {
     pub(crate) on_disk: Result<Option<(ConfigText, String)>, FileError>,
     pub(crate) running: Result<Running, RuntimeError>,
     admins: WantedAdmins,
+    accepts_add: BTreeMap<BackendName, bool>,
+    retired_max: usize,
     pub(crate) rendered: Rendered,
     wanted: ConfigText,
     pub(crate) model: Model,
@@ -101,24 +165,57 @@ pub(crate) struct Running {
     added: AddedOptions,
 }
 
+/// Whom there is to decide about.
+struct Known {
+    snapshot: Snapshot,
+    guard: Guard,
+    accepts_add: BTreeMap<BackendName, bool>,
+    silent_agents: Vec<(String, WatchError)>,
+}
+
+impl Known {
+    /// As a running controller knows it, under other rules.
+    fn by_controller(evidence: Evidence, design: &Design) -> Self {
+        let mut guard = evidence.guard;
+        guard.set_rules(design.rules());
+        Self {
+            snapshot: (*evidence.snapshot).clone(),
+            guard,
+            accepts_add: evidence.accepts_add,
+            silent_agents: Vec::new(),
+        }
+    }
+
+    /// As the agents say, and what an earlier controller has left.
+    async fn by_asking(design: &Design, state: &StateDir, on_disk: Option<&ConfigText>) -> Self {
+        let memory = state.load_memory();
+        let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
+        let (snapshot, silent_agents) = ask_agents(&design.config, known).await;
+        Self {
+            snapshot,
+            guard: guard_before(design, &memory, on_disk, &Epoch::now()),
+            accepts_add: BTreeMap::new(),
+            silent_agents,
+        }
+    }
+}
+
 impl View {
-    /// Asks the agents and HAProxy, once each.
+    /// Asks the agents and HAProxy, once each; no agent where a running controller says what it goes by.
     ///
     /// # Errors
     /// [`PreviewError`].
-    pub(crate) async fn take(config: &Config, given: &[Member]) -> Result<Self, PreviewError> {
-        let design = Design::load(config.clone())?;
+    pub(crate) async fn take(
+        design: &Design,
+        given: &[Member],
+        evidence: Option<Evidence>,
+    ) -> Result<Self, PreviewError> {
+        let config = &design.config;
         let state = StateDir::peek(&config.state.dir);
-        let memory = state.load_memory();
         let on_disk = ConfigFile::new(&config.haproxy.config, FIRST_LINE)
             .read()
             .await;
         let seen = on_disk.as_ref().ok().and_then(Option::as_ref);
-        let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
-        let (snapshot, silent_agents) = ask_agents(config, known).await;
-        let agent_answers = matches!(snapshot.agent(), AgentState::Connected { .. });
-        let snapshot = beside(snapshot, given);
-        let addresses = here::addresses().map_err(PreviewError::Addresses)?;
         let running = runtime_api(config, &state).read(true).await;
         let worker = running.as_ref().ok().map(|running| &running.worker);
         let others = match worker {
@@ -126,20 +223,25 @@ impl View {
             None => Others::now(&config.haproxy.files),
         };
         let scope = &design.scope.with_files(others.files);
-        let texts = seen
-            .map(String::as_str)
-            .into_iter()
-            .chain(scope.other_texts());
-        let own: Vec<_> = texts.flat_map(listeners).collect();
+        let known = match evidence {
+            Some(evidence) => Known::by_controller(evidence, design),
+            None => {
+                let text = seen.map(|text| scope.read(text));
+                Known::by_asking(design, &state, text.as_ref()).await
+            }
+        };
+        let agent_answers = matches!(known.snapshot.agent(), AgentState::Connected { .. });
+        let snapshot = beside(known.snapshot, given);
+        let addresses = here::addresses().map_err(PreviewError::Addresses)?;
+        let texts = seen.map(String::as_str).into_iter();
+        let own: Vec<_> = texts
+            .chain(scope.other_texts())
+            .flat_map(listeners)
+            .collect();
         let defaults = design.defaults(&snapshot, &addresses, &own);
         let model = select(&snapshot, &config.backends, &defaults);
         let now = Instant::now();
-        let mut guard = Guard::new(design.rules());
-        let read = |text: &String| scope.read(text);
-        for (key, place) in servers_before(&memory.in_rotation, seen.map(read).as_ref()) {
-            guard.adopt(key, place, now);
-        }
-        restore(&mut guard, &memory, &Epoch::now());
+        let mut guard = known.guard;
         guard.forget(scope.fixed_servers());
         guard.hear(&model, now);
         let edited = seen.is_some_and(|text| Stamp::genuine(text).is_none());
@@ -154,16 +256,31 @@ impl View {
             on_disk: on_disk.map(|text| text.map(|text| (scope.read(&text), text))),
             running,
             servers,
-            silent_agents,
+            silent_agents: known.silent_agents,
             agent_answers,
             wanted: scope.read(&rendered.text),
             admins: decisions.admins(),
+            accepts_add: known.accepts_add,
+            retired_max: config.retired.max,
             rendered,
             model,
         })
     }
 
-    fn plan(&self, config: &Config, running: &Running) -> Plan {
+    fn pending(self) -> Result<PendingPlan, PreviewError> {
+        let running = self.running.as_ref().ok();
+        let plan = running.map_or_else(Plan::default, |running| self.plan(running));
+        Ok(PendingPlan {
+            steps: plan.steps.iter().map(ToString::to_string).collect(),
+            reload: plan.reload.iter().map(ToString::to_string).collect(),
+            unread: None,
+            on_disk: self.on_disk?.map(|(_, text)| text),
+            wanted: self.rendered.text,
+        })
+    }
+
+    fn plan(&self, running: &Running) -> Plan {
+        let on_disk = self.on_disk.as_ref().ok().and_then(Option::as_ref);
         plan(&Input {
             version: running.version,
             running: running.started_with.as_ref(),
@@ -171,13 +288,9 @@ impl View {
             added: &running.added,
             wanted: &self.wanted,
             admins: &self.admins,
-            accepts_add: &BTreeMap::new(),
-            on_disk: self
-                .on_disk
-                .as_ref()
-                .ok()
-                .and_then(|text| Some(&text.as_ref()?.0)),
-            retired_max: config.retired.max,
+            accepts_add: &self.accepts_add,
+            on_disk: on_disk.map(|(text, _)| text),
+            retired_max: self.retired_max,
         })
     }
 }

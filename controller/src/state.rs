@@ -19,6 +19,7 @@ use serf_rpc::{Entry, Member, MemberStatus, Presence};
 
 use crate::haproxy::{AddedOptions, Stamp, Worker};
 use crate::model::{BackendName, Gossip, Key, Place, ServerName, Weight};
+use crate::owner;
 
 mod others;
 
@@ -99,12 +100,15 @@ impl StateDir {
     /// [`StateError::Locked`] while another process has it, [`StateError::Write`] where it cannot be made.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
         let texts = dir.join("texts");
-        fs::create_dir_all(&texts).map_err(|source| StateError::Write {
-            path: texts,
-            source,
-        })?;
+        fs::create_dir_all(dir)
+            .and_then(|()| owner::directory(&texts, dir))
+            .map_err(|source| StateError::Write {
+                path: texts,
+                source,
+            })?;
         let path = dir.join("lock");
-        let lock = File::create(&path).map_err(|source| StateError::Write { path, source })?;
+        let lock =
+            owner::open(&path, false).map_err(|source| StateError::Write { path, source })?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             StateError::Locked {
                 path: dir.to_owned(),
@@ -330,6 +334,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
         let dir = path.parent().unwrap_or(Path::new("."));
         let mut staged = tempfile::NamedTempFile::new_in(dir)?;
         staged.write_all(bytes)?;
+        owner::of_directory(dir, staged.as_file())?;
         staged.persist(path).map_err(|error| error.error)?;
         Ok(())
     };

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 const CONFIG: &str = "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n";
 /// What takes HAProxy's place where a file has to be judged.
@@ -35,21 +36,27 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn call(&self, args: &[&str]) -> Called {
+    /// Nobody is there to be asked.
+    fn env(&self) -> [(&'static str, String); 5] {
         let path = |name| self.path(name).to_str().unwrap().to_owned();
-        let config = path("config.toml");
-        let env = [
+        [
             ("SERF_HAPROXY_SERF_ADDR", "127.10.255.1:9".to_owned()),
             ("SERF_HAPROXY_HAPROXY_CONFIG", path("haproxy.cfg")),
             ("SERF_HAPROXY_HAPROXY_STATS_SOCKET", path("admin.sock")),
             ("SERF_HAPROXY_STATE_DIR", path("state")),
             ("SERF_HAPROXY_CONTROL_SOCKET", path("control.sock")),
-        ];
+        ]
+    }
+
+    fn call(&self, args: &[&str]) -> Called {
+        let config = self.path("config.toml");
+        let config = config.to_str().unwrap();
+        let env = self.env();
         let env: Vec<_> = env
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        call(&[args, &["-c", &config]].concat(), &env)
+        call(&[args, &["-c", config]].concat(), &env)
     }
 }
 
@@ -386,4 +393,194 @@ fn completions_and_manual_know_the_commands() {
             .contains("print\\-template")
     );
     assert_eq!(call(&["man", "nothing"], &[]).code, 1);
+}
+
+#[test]
+fn a_broken_config_does_not_keep_anybody_from_asking_the_controller() {
+    let place = Place::new("[serf\naddr = \n[control]\nsocket = \"/run/nobody-here.sock\"\n");
+    let config = place.path("config.toml");
+    let config = config.to_str().unwrap();
+    for (command, code) in [
+        (&["status"][..], 1),
+        (&["history"], 1),
+        (&["approve", "--all"], 1),
+        (&["plan"], 78),
+        (&["render"], 78),
+    ] {
+        let called = call(&[command, &["-c", config]].concat(), &[]);
+        assert_eq!(called.code, code);
+        let note = format!("note: {config}:1:");
+        assert!(called.stderr.starts_with(&note), "{}", called.stderr);
+        assert!(
+            called
+                .stderr
+                .contains("asking the controller at /run/nobody-here.sock\n"),
+            "{}",
+            called.stderr
+        );
+    }
+    let called = call(&["status", "-c", config], &[]);
+    assert!(
+        called
+            .stderr
+            .ends_with("no running serf-haproxy at /run/nobody-here.sock\n"),
+        "{}",
+        called.stderr
+    );
+    for (args, env) in [
+        (&["--socket", "/run/named.sock"][..], &[][..]),
+        (&[], &[("SERF_HAPROXY_CONTROL_SOCKET", "/run/named.sock")]),
+    ] {
+        let called = call(&[&["status", "-c", config], args].concat(), env);
+        assert_eq!(
+            called.stderr,
+            "no running serf-haproxy at /run/named.sock\n"
+        );
+    }
+}
+
+#[test]
+fn nobody_who_stops_reading_changes_what_is_done() {
+    let place = Place::new(CONFIG);
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let config = place.path("config.toml");
+    for (args, code) in [
+        (&["render"][..], 0),
+        (&["render", "--print-template"], 0),
+        (&["--help"], 0),
+        (&["plan"], 2),
+        (&["status"], 1),
+        (&["chekc"], 64),
+    ] {
+        let status = Command::new(env!("CARGO_BIN_EXE_serf-haproxy"))
+            .args(args)
+            .envs(place.env())
+            .env("SERF_HAPROXY_CONFIG", &config)
+            .stdout(closed())
+            .stderr(closed())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}
+
+/// What `run` says of a file, with something in HAProxy's place that takes every text.
+fn run_once(place: &Place, args: &[&str]) -> Called {
+    let config = format!("{CONFIG}[haproxy]\n{CHECK}");
+    std::fs::write(place.path("config.toml"), config).unwrap();
+    place.call(&[&["run"], args].concat())
+}
+
+/// Lets `run` write the file, without anybody to read its log.
+fn run_until_written(place: &Place, args: &[&str]) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut run = Command::new(env!("CARGO_BIN_EXE_serf-haproxy"))
+        .arg("run")
+        .args(args)
+        .envs(place.env())
+        .env("SERF_HAPROXY_CONFIG", place.path("config.toml"))
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    let written = || {
+        let text = std::fs::read_to_string(place.path("haproxy.cfg")).unwrap_or_default();
+        text.starts_with("# written by serf-haproxy")
+    };
+    let started = std::time::Instant::now();
+    while !written() && started.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    assert!(written(), "the file is not written");
+}
+
+#[test]
+fn what_would_be_lost_is_told_before_anything_is_written() {
+    let place = Place::new("");
+    let theirs = "global\n  user haproxy\n  group haproxy\n  chroot /var/lib/haproxy\n  log /dev/log local0\n  maxconn 9\n\
+                  frontend www\n  bind *:443 ssl crt /site.pem\n  default_backend web\n";
+    std::fs::write(place.path("haproxy.cfg"), theirs).unwrap();
+    let called = run_once(&place, &["--adopt"]);
+    assert_eq!(called.code, 78);
+    for line in [
+        "line 6, global: maxconn 9\n",
+        "line 7, frontend www: the whole section, 2 lines; nothing listens on *:443 any more\n",
+        "Nothing was written.",
+        "--yes",
+    ] {
+        assert!(called.stderr.contains(line), "{line}\n{}", called.stderr);
+    }
+    assert!(!called.stderr.contains("/dev/log"), "{}", called.stderr);
+    let names = |place: &Place| {
+        let entries = std::fs::read_dir(place.dir.path()).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&place), ["config.toml", "haproxy.cfg"]);
+    let read = || std::fs::read_to_string(place.path("haproxy.cfg")).unwrap();
+    assert_eq!(read(), theirs);
+
+    assert_eq!(call(&["once", "--yes"], &[]).code, 64);
+    run_until_written(&place, &["--adopt", "--yes"]);
+    let ours = read();
+    for line in [
+        "user haproxy",
+        "group haproxy",
+        "chroot /var/lib/haproxy",
+        "log /dev/log local0",
+    ] {
+        assert!(
+            ours.contains(&format!("\n    {line}  # taken over\n")),
+            "{ours}"
+        );
+    }
+    assert!(
+        ours.contains("\n    log global\n    option httplog\n"),
+        "{ours}"
+    );
+    let copy = std::fs::read_to_string(place.path("haproxy.cfg.before-serf-haproxy"));
+    assert_eq!(copy.unwrap(), theirs);
+
+    // For good: without the state, and for those who look only.
+    std::fs::remove_dir_all(place.path("state")).unwrap();
+    assert_eq!(place.call(&["render"]).stdout, ours);
+    std::fs::remove_file(place.path("haproxy.cfg")).unwrap();
+    assert_eq!(place.call(&["render"]).stdout, ours);
+    // The config goes before it.
+    let config = format!("{CONFIG}[haproxy]\nuser = \"nobody\"\nchroot = \"/var/empty\"\n");
+    std::fs::write(place.path("config.toml"), config).unwrap();
+    let rendered = place.call(&["render"]).stdout;
+    assert!(rendered.contains("\n    user nobody\n"), "{rendered}");
+    assert!(rendered.contains("\n    chroot /var/empty\n"), "{rendered}");
+    assert!(!rendered.contains("user haproxy"), "{rendered}");
+    assert!(
+        rendered.contains("group haproxy  # taken over"),
+        "{rendered}"
+    );
+}
+
+#[test]
+fn a_right_that_cannot_be_taken_over_is_never_given_up_by_the_built_in_template() {
+    let place = Place::new("");
+    let theirs = "global\n.if defined(X)\n  user haproxy\n.endif\n";
+    std::fs::write(place.path("haproxy.cfg"), theirs).unwrap();
+    let called = run_once(&place, &["--adopt", "--yes"]);
+    assert_eq!(called.code, 78);
+    assert!(
+        called.stderr.contains("`user` inside `.if`"),
+        "{}",
+        called.stderr
+    );
+    let read = std::fs::read_to_string(place.path("haproxy.cfg")).unwrap();
+    assert_eq!(read, theirs);
 }

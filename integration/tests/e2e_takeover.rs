@@ -58,7 +58,9 @@ async fn adopted(lab: &Lab, kind: HaproxyKind) -> Result<()> {
         let ip = lab.net().ip(100 + number);
         agent.put(backend(format!("d{number}"), ip).build());
     }
-    let options = Controller::on(lab, agent.rpc_addr(), &haproxy).arg("--adopt");
+    let options = Controller::on(lab, agent.rpc_addr(), &haproxy)
+        .arg("--adopt")
+        .arg("--yes");
     let front = lab.net().addr(1, 8080);
     let slow = [SLOW, SLOW].map(|path| tokio::spawn(web::get(front, path)));
     wait_for("a slow request on each", SOON, async || {

@@ -96,7 +96,7 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
             return report;
         }
     };
-    let view = match View::take(config, &asked.members).await {
+    let view = match View::take(&design, &asked.members, None).await {
         Ok(view) => view,
         Err(error) => {
             found.push(Finding::error(chain(&error)));

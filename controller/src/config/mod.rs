@@ -15,7 +15,7 @@ mod source;
 mod tests;
 mod value;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use check::{Check, ProxyVersion, Request, StatusCodes};
 pub use error::{Complaint, ConfigError, Place};
@@ -27,6 +27,8 @@ pub use settings::{
 pub use value::NodePattern;
 
 use crate::encoding::decode;
+use crate::haproxy::taken_over::TakenOver;
+use crate::render::FIRST_LINE;
 
 impl Config {
     /// The keys that differ from `started_with` and that a running controller cannot take: they wait for its next start.
@@ -55,7 +57,8 @@ impl Config {
         differing.map(|(key, _)| key).collect()
     }
 
-    /// Reads the file, takes the variables of `env` over it and checks everything.
+    /// Reads the file, takes the variables of `env` over it and checks everything. What HAProxy's file has that goes on is
+    /// read, too.
     ///
     /// # Errors
     /// When the file cannot be read; else all errors of the file's syntax, or all errors of single keys, or all
@@ -70,13 +73,47 @@ impl Config {
         })?;
         let text = decode(bytes).map_err(|error| vec![read::encoding(&error)]);
         let config = text.and_then(|text| Self::parse(&text, env));
-        config.map_err(|complaints| ConfigError::Invalid {
+        let mut config = config.map_err(|complaints| ConfigError::Invalid {
             path: path.to_owned(),
             complaints,
-        })
+        })?;
+        config.haproxy.taken_over = TakenOver::read(&config.haproxy.config, FIRST_LINE);
+        Ok(config)
     }
 
-    /// The same from the text of a file. Pure.
+    /// The control socket of a controller that runs with this file, for those who only want to talk to it: the rest of
+    /// the file may be wrong, and what stands against reading it comes beside the default socket.
+    pub fn control_socket(path: &Path) -> (PathBuf, Option<ConfigError>) {
+        let default = Control::default().socket;
+        match std::fs::read(path) {
+            Err(source) => {
+                let path = path.to_owned();
+                (default, Some(ConfigError::Read { path, source }))
+            }
+            Ok(bytes) => {
+                let (socket, complaint) = Self::socket_in(&String::from_utf8_lossy(&bytes));
+                let error = complaint.map(|complaint| ConfigError::Invalid {
+                    path: path.to_owned(),
+                    complaints: vec![complaint],
+                });
+                (socket.unwrap_or(default), error)
+            }
+        }
+    }
+
+    /// The same from the text of a file, with the first thing that is in the way. Pure.
+    fn socket_in(text: &str) -> (Option<PathBuf>, Option<Complaint>) {
+        let (table, errors) = toml::de::DeTable::parse_recoverable(text);
+        let source = source::Source::new(text, table.get_ref(), []);
+        let socket = source.root().section("control").get("socket", value::path);
+        let syntax = errors.first().map(|error| read::syntax(text, error));
+        (
+            socket,
+            syntax.or_else(|| source.finish().into_iter().next()),
+        )
+    }
+
+    /// [`Config::load`] from the text of a file. Pure.
     ///
     /// # Errors
     /// All complaints found, ordered by place.

@@ -125,6 +125,8 @@ fn haproxy(section: Section<'_>) -> Haproxy {
             .unwrap_or_else(|| loaded::check_command(&files.unwrap_or_default())),
         user: section.get("user", value::account),
         group: section.get("group", value::account),
+        chroot: section.get("chroot", value::printed_path),
+        taken_over: default.taken_over,
         hard_stop_after: section
             .get("hard_stop_after", value::duration(SECOND..=DAY))
             .unwrap_or(default.hard_stop_after),

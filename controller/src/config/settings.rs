@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::check::Check;
 use super::value::NodePattern;
+use crate::haproxy::taken_over::TakenOver;
 use crate::model::{BackendName, Weight};
 
 /// All settings, checked.
@@ -82,10 +83,15 @@ pub struct Haproxy {
     pub files: Vec<PathBuf>,
     /// The command that judges a file, `{path}` standing for it.
     pub check_command: Vec<String>,
-    /// The user that the built-in template lets HAProxy run as; none keeps the one it was started by.
+    /// The user that the built-in template lets HAProxy run as; none is that of the file that was taken over, or else the
+    /// one it was started by.
     pub user: Option<String>,
     /// The group, likewise.
     pub group: Option<String>,
+    /// The directory that it is locked up in, likewise.
+    pub chroot: Option<PathBuf>,
+    /// No key: what the file that is written, or the one that was there before it, has of this.
+    pub taken_over: TakenOver,
     /// HAProxy's `hard-stop-after`: how long an old worker may live, and how long a child has to finish at the end;
     /// 1 s to 24 h.
     pub hard_stop_after: Duration,
@@ -358,6 +364,8 @@ impl Default for Haproxy {
             check_command: super::loaded::check_command(&[]),
             user: None,
             group: None,
+            chroot: None,
+            taken_over: TakenOver::default(),
             hard_stop_after: Duration::from_secs(30),
         }
     }

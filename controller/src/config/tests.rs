@@ -434,7 +434,8 @@ fn a_file_may_begin_with_a_byte_order_mark_and_is_utf_8() {
         Config::load(file.path(), [])
     };
     let with_mark = [b"\xef\xbb\xbf", SMALL.as_bytes()].concat();
-    assert_eq!(read(&with_mark).unwrap(), load(SMALL).unwrap());
+    let backends = load(SMALL).unwrap().backends;
+    assert_eq!(read(&with_mark).unwrap().backends, backends);
     let latin = [SMALL.as_bytes(), b"# f\xfcr alle\n"].concat();
     let error = read(&latin).unwrap_err().to_string();
     let place = format!(
@@ -515,5 +516,47 @@ fn a_group_opens_a_socket_to_it_and_nothing_opens_one_to_all() {
     for wrong in ["\"666\"", "\"0660\"", "\"68\"", "\"6a0\"", "432", "\"+60\""] {
         let text = format!("{SMALL}[control]\nmode = {wrong}\n");
         assert_eq!(complaints(&text).len(), 1, "{wrong}");
+    }
+}
+
+#[test]
+fn the_control_socket_is_found_in_a_file_that_is_wrong_otherwise() {
+    let socket = |text: &str| {
+        let (socket, complaint) = Config::socket_in(text);
+        (
+            socket.map_or_else(String::new, |socket| socket.display().to_string()),
+            complaint.map_or_else(String::new, |complaint| complaint.message),
+        )
+    };
+    let found = ("/run/a.sock".to_owned(), String::new());
+    let control = "[control]\nsocket = \"/run/a.sock\"\n";
+    assert_eq!(socket(control), found);
+    assert_eq!(
+        socket(&format!(
+            "[guard]\nwindow = 5\nwindo = \"x\"\n[bakend]\n{control}"
+        )),
+        found
+    );
+    assert_eq!(socket("[serf]\n"), (String::new(), String::new()));
+    for text in [
+        format!("[serf]\naddr = \n{control}"),
+        format!("{control}[frontend\nbind = 5\n"),
+        format!("{control}[[backend]]\nname = \"nodes\nport = 3000\n"),
+    ] {
+        let (socket, complaint) = socket(&text);
+        assert_eq!(socket, "/run/a.sock", "{text}");
+        assert!(complaint.ends_with("; this is no TOML"), "{complaint}");
+    }
+    let (none, complaint) = socket("[control]\nsocket = \"run/a.sock\"\n");
+    assert_eq!(none, "");
+    assert!(complaint.contains("absolute path"), "{complaint}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_has_a_control_socket_or_none(text in "[\\[\\]a-z=\"/ \n.]{0,60}", bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60)) {
+        Config::socket_in(&text);
+        Config::socket_in(&format!("[control]\n{text}"));
+        Config::socket_in(&String::from_utf8_lossy(&bytes));
     }
 }

@@ -20,7 +20,7 @@ pub struct Removal {
 /// The servers of a backend that were taken out without intent and are neither back nor `left`.
 ///
 /// Failures come one by one: without a book each would be small enough, and all would go.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger(BTreeMap<ServerName, Removal>);
 
 impl Ledger {

@@ -24,7 +24,7 @@ pub(super) struct Times {
 }
 
 /// How often each server has come back.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Damper(BTreeMap<ServerName, Flaps>);
 
 #[derive(Clone, Copy, Debug)]

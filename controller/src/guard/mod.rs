@@ -121,7 +121,7 @@ pub enum Approval {
 }
 
 /// The history of every server, and the decisions that follow from it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Guard {
     pools: BTreeMap<BackendName, Pool>,
     adopted: bool,

@@ -23,7 +23,7 @@ use handover::Holder;
 const MOST_PASSES: usize = 8;
 
 /// A backend as the guard knows it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pool {
     pub(super) rules: Rules,
     pub(super) slots: BTreeMap<ServerName, Slot>,

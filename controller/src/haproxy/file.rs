@@ -8,12 +8,17 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
 use super::complaint::{Complaint, complaints};
 use super::process::{self, ProcessError};
+use crate::owner;
+use copies::Series;
+
+pub(super) mod copies;
 
 /// The mode of a file that did not exist before, that of Debian's haproxy.cfg.
 const NEW_MODE: u32 = 0o644;
@@ -29,7 +34,29 @@ const STALE: Duration = Duration::from_secs(3600);
 pub struct ConfigFile {
     path: PathBuf,
     first_line: String,
-    adopted: bool,
+    may: May,
+}
+
+/// Which texts of somebody else's may be overwritten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum May {
+    /// None.
+    Nothing,
+    /// This one, of which a copy is kept.
+    Adopted(Arc<[u8]>),
+    /// Any: which are ours cannot be told.
+    Anything,
+}
+
+/// What a new text has taken the place of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// Nothing, or a text that is known.
+    Known,
+    /// A text of somebody else's that was taken over.
+    Adopted,
+    /// A text of ours that another hand has changed; a copy is kept there.
+    Edited(PathBuf),
 }
 
 /// Whose the file is, told by its first line.
@@ -83,6 +110,12 @@ pub enum FileError {
     /// It is not ours.
     #[error("{} was not written by serf-haproxy and is not overwritten", path.display())]
     Foreign {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Too many files were taken over already.
+    #[error("there are too many copies of {} already; remove those that nobody needs", path.display())]
+    TooManyCopies {
         /// The path.
         path: PathBuf,
     },
@@ -151,7 +184,7 @@ impl ConfigFile {
         Self {
             path: path.into(),
             first_line: first_line.into(),
-            adopted: false,
+            may: May::Nothing,
         }
     }
 
@@ -160,7 +193,7 @@ impl ConfigFile {
         Self {
             path: path.into(),
             first_line: String::new(),
-            adopted: true,
+            may: May::Anything,
         }
     }
 
@@ -180,7 +213,11 @@ impl ConfigFile {
 
     /// Whether it may be written: it is ours, missing, or adopted. One that cannot be read is not held to be another's.
     pub async fn may_replace(&self) -> bool {
-        self.adopted || !matches!(self.owner().await, Ok(Owner::Foreign))
+        let file = self.clone();
+        let may = off_runtime("read", &self.path, move || {
+            Ok(file.may_replace_text(read(&file.path)?.as_deref()))
+        });
+        may.await.unwrap_or(true)
     }
 
     /// Its text; none when it is missing. What is not UTF-8 in it is replaced.
@@ -195,16 +232,18 @@ impl ConfigFile {
         .await
     }
 
-    /// Allows to overwrite a file that is not ours; a copy of it is kept beside it once, `<name>.before-serf-haproxy`, and
-    /// never overwritten.
+    /// Allows to overwrite the file as it is now, if it is not ours, and no other. A copy is kept beside it, and never
+    /// overwritten: `<name>.before-serf-haproxy`, then `….2` and so on. Says where; nothing where the file is ours.
     ///
     /// # Errors
     /// [`FileError`] when the copy cannot be written; then nothing is allowed.
-    pub async fn adopt(&mut self) -> Result<(), FileError> {
+    pub async fn adopt(&mut self) -> Result<Option<PathBuf>, FileError> {
         let file = self.clone();
-        off_runtime("copy", &self.path, move || file.keep_copy()).await?;
-        self.adopted = true;
-        Ok(())
+        let adopted = off_runtime("copy", &self.path, move || file.keep_copy()).await?;
+        Ok(adopted.map(|(text, copy)| {
+            self.may = May::Adopted(text.into());
+            copy
+        }))
     }
 
     /// Writes a text into a dot-file in the same directory; it is removed again when dropped.
@@ -217,37 +256,44 @@ impl ConfigFile {
     }
 
     fn owner_now(&self) -> Result<Owner, FileError> {
-        Ok(match read(&self.path)? {
-            None => Owner::Missing,
-            Some(text) if text.is_empty() => Owner::Missing,
-            Some(text) => match text.split(|&b| b == b'\n').next() {
-                Some(line) if line.trim_ascii_end() == self.first_line.as_bytes() => Owner::Ours,
-                _ => Owner::Foreign,
-            },
-        })
+        Ok(self.owner_of(read(&self.path)?.as_deref()))
     }
 
-    fn keep_copy(&self) -> Result<(), FileError> {
-        if self.owner_now()? != Owner::Foreign {
-            return Ok(());
+    fn owner_of(&self, text: Option<&[u8]>) -> Owner {
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return Owner::Missing;
+        };
+        match text.split(|&b| b == b'\n').next() {
+            Some(line) if line.trim_ascii_end() == self.first_line.as_bytes() => Owner::Ours,
+            _ => Owner::Foreign,
         }
+    }
+
+    fn may_replace_text(&self, text: Option<&[u8]>) -> bool {
+        match &self.may {
+            May::Anything => true,
+            May::Adopted(adopted) if text == Some(adopted) => true,
+            _ => self.owner_of(text) != Owner::Foreign,
+        }
+    }
+
+    /// The text of somebody else's, and where its copy is.
+    fn keep_copy(&self) -> Result<Option<(Vec<u8>, PathBuf)>, FileError> {
+        let Some(text) = read(&self.path)? else {
+            return Ok(None);
+        };
+        if self.owner_of(Some(&text)) != Owner::Foreign {
+            return Ok(None);
+        }
+        let copy = self.keep(&text, Series::Before)?;
+        Ok(Some((text, copy)))
+    }
+
+    fn keep(&self, text: &[u8], series: Series) -> Result<PathBuf, FileError> {
         let target = resolve(&self.path)?;
-        let copy = sibling(&target, "", ".before-serf-haproxy");
-        if copy.symlink_metadata().is_ok() {
-            return Ok(());
-        }
-        let failed = |source| FileError::new("keep a copy as", &copy, source);
-        let metadata = fs::metadata(&target).map_err(failed)?;
-        let mut kept = temporary(&target)?;
-        kept.write_all(&fs::read(&target).map_err(failed)?)
-            .map_err(failed)?;
-        dress(kept.as_file(), Some(&metadata), &copy)?;
-        kept.as_file().sync_all().map_err(failed)?;
-        match kept.persist_noclobber(&copy) {
-            Ok(_) => sync_directory(&copy),
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(failed(error.error)),
-        }
+        let metadata = fs::metadata(&target)
+            .map_err(|source| FileError::new("keep a copy of", &target, source))?;
+        copies::keep(&target, text, &metadata, series)
     }
 
     fn stage_now(&self, text: &[u8]) -> Result<Staged, FileError> {
@@ -258,6 +304,10 @@ impl ConfigFile {
             .write_all(text)
             .map_err(|source| FileError::new("write", temporary.path(), source))?;
         dress(temporary.as_file(), metadata.as_ref(), &self.path)?;
+        if metadata.is_none() {
+            owner::of_directory(directory_of(&target), temporary.as_file())
+                .map_err(|source| FileError::new("set the owner of", temporary.path(), source))?;
+        }
         Ok(Staged {
             file: self.clone(),
             target,
@@ -306,14 +356,18 @@ impl Staged {
         judge(command, self.path(), &self.file.path, None, timeout).await
     }
 
-    /// Puts the text in the file's place, for good: synced, renamed, the directory synced.
+    /// Puts the text in the file's place, for good: synced, renamed, the directory synced. Of a text of ours that is not
+    /// as `known` a copy is kept first.
     ///
     /// # Errors
     /// [`FileError`]; [`FileError::Foreign`] when the file is not ours, or no longer, and was not adopted. The staged text is
     /// gone.
-    pub async fn commit(self) -> Result<(), FileError> {
+    pub async fn commit(
+        self,
+        known: impl FnOnce(&str) -> bool + Send + 'static,
+    ) -> Result<Replaced, FileError> {
         let path = self.file.path.clone();
-        off_runtime("replace", &path, move || self.commit_now()).await
+        off_runtime("replace", &path, move || self.commit_now(known)).await
     }
 
     /// Removes it.
@@ -331,18 +385,26 @@ impl Staged {
         .await
     }
 
-    fn commit_now(self) -> Result<(), FileError> {
-        if self.file.owner_now()? == Owner::Foreign && !self.file.adopted {
-            return Err(FileError::Foreign {
-                path: self.file.path,
-            });
+    fn commit_now(self, known: impl FnOnce(&str) -> bool) -> Result<Replaced, FileError> {
+        let before = read(&self.file.path)?;
+        if !self.file.may_replace_text(before.as_deref()) {
+            let path = self.file.path;
+            return Err(FileError::Foreign { path });
         }
+        let owner = self.file.owner_of(before.as_deref());
+        let before = before.unwrap_or_default();
+        let replaced = match (owner, &self.file.may) {
+            (Owner::Missing, _) | (_, May::Anything) => Replaced::Known,
+            (Owner::Foreign, _) => Replaced::Adopted,
+            (Owner::Ours, _) if known(&String::from_utf8_lossy(&before)) => Replaced::Known,
+            (Owner::Ours, _) => Replaced::Edited(self.file.keep(&before, Series::Edited)?),
+        };
         self.temporary
             .as_file()
             .sync_all()
             .map_err(|source| FileError::new("sync", self.temporary.path(), source))?;
         match self.temporary.persist(&self.target) {
-            Ok(_) => sync_directory(&self.target),
+            Ok(_) => sync_directory(&self.target).map(|()| replaced),
             Err(error) => Err(FileError::new("replace", &self.target, error.error)),
         }
     }

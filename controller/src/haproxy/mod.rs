@@ -5,6 +5,7 @@ pub mod complaint;
 pub mod file;
 pub(crate) mod lines;
 pub mod listen;
+pub mod loss;
 pub mod process;
 pub mod promise;
 pub(crate) mod reach;
@@ -15,6 +16,7 @@ pub mod runtime;
 mod session;
 mod stamp;
 pub mod supervise;
+pub mod taken_over;
 pub(crate) mod time;
 
 use std::collections::BTreeMap;

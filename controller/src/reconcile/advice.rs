@@ -57,6 +57,10 @@ pub(super) fn of_file(error: &FileError) -> String {
             "move {} away, and it is written again; `serf-haproxy run --adopt` takes it over",
             path.display()
         ),
+        FileError::TooManyCopies { path } => format!(
+            "remove copies of {} that nobody needs any more, beside it",
+            path.display()
+        ),
         FileError::NotAFile { path } => format!("make {} a regular file", path.display()),
         FileError::Owner { path, .. } => format!(
             "give {} to the user that runs serf-haproxy; {again}",

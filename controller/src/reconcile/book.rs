@@ -1,15 +1,17 @@
 //! What the loop writes down and answers for: the history, the revision, and approvals.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::control::{Approve, Approving};
+use crate::control::{Approve, Approving, Asking};
 use crate::guard::{Approval, Decisions};
 use crate::haproxy::Worker;
 use crate::haproxy::runtime::{Executed, RuntimeError};
 use crate::history::Entry;
 use crate::model::{BackendName, Key, ServerName};
 use crate::plan::Step;
+use crate::preview::Evidence;
 
 use super::job::{Job, JobError};
 use super::{Reconciler, chain};
@@ -30,8 +32,31 @@ impl Reconciler {
         self.revision += u64::from(changed);
     }
 
+    /// Answers a client; says whether anything may follow from it.
+    pub(super) fn answer(&mut self, asking: Asking) -> bool {
+        match asking {
+            Asking::Approve(approving) => {
+                self.approve(approving);
+                true
+            }
+            Asking::Evidence(answer) => {
+                // Whoever asked may have gone away.
+                let _ = answer.send(Evidence {
+                    config_path: self.options.config_path.clone(),
+                    env: self.options.env.clone(),
+                    started_with: Arc::clone(&self.started_with),
+                    design: self.design.clone(),
+                    snapshot: Arc::clone(&self.snapshot),
+                    guard: self.guard.clone(),
+                    accepts_add: self.accepts_add.clone(),
+                });
+                false
+            }
+        }
+    }
+
     /// Lets go who is held, as somebody asks.
-    pub(super) fn approve(&mut self, approving: Approving) {
+    fn approve(&mut self, approving: Approving) {
         let outcome = self.approved(&approving.approve);
         if let Ok(keys) = &outcome {
             tracing::info!(servers = keys.join(" "), "removals were approved");

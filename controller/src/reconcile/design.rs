@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serf_rpc::{Member, Snapshot};
@@ -58,6 +59,38 @@ impl Design {
             renderer,
             files,
         })
+    }
+
+    /// Another config with what this one has taken over: an edit of the file by hand takes nothing of it back.
+    pub(crate) fn beside_taken_over(&self, mut config: Config) -> Config {
+        config.haproxy.taken_over = self.config.haproxy.taken_over.clone();
+        config
+    }
+
+    /// The files that say something else in another design: the config, which comes from this path, and templates.
+    pub(crate) fn changed(&self, other: &Self, config: &Path) -> Vec<PathBuf> {
+        let mut changed = Vec::new();
+        if self.config != other.config {
+            changed.push(config.to_owned());
+        }
+        let before: BTreeMap<_, _> = self.templates().collect();
+        for (path, renderer) in other.templates() {
+            let read = before.get(path);
+            if read.is_none_or(|read| read.source() != renderer.source()) {
+                changed.push(path.clone());
+            }
+        }
+        changed
+    }
+
+    fn templates(&self) -> impl Iterator<Item = (&PathBuf, &Arc<Renderer>)> {
+        let own = self.config.haproxy.template.iter();
+        let own = own.map(|path| (path, &self.renderer));
+        own.chain(
+            self.files
+                .iter()
+                .map(|(file, renderer)| (&file.template, renderer)),
+        )
     }
 
     /// Says what of the config has no effect, and what the template forgets.

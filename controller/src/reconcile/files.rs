@@ -264,7 +264,7 @@ async fn perform(job: &FileJob, written: &mut bool) -> Result<(), FileJobError> 
                 });
             }
         }
-        staged.commit().await?;
+        staged.commit(|_| true).await?;
         *written = true;
     }
     if let Some(reload) = &settings.reload_command {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::config;
 use crate::haproxy::complaint::{Complaint, Level};
-use crate::haproxy::file::{Checked, ConfigFile, FileError};
+use crate::haproxy::file::{Checked, ConfigFile, FileError, Replaced};
 use crate::haproxy::listen::{self, Taken};
 use crate::haproxy::process::ProcessError;
 use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
@@ -55,8 +55,8 @@ pub(super) struct Done {
     pub(super) started: Instant,
     /// Whether the text is on the disk now.
     pub(super) written: bool,
-    /// What was on the disk before was another hand's.
-    pub(super) replaced_edit: bool,
+    /// What was on the disk before.
+    pub(super) replaced: Replaced,
     /// The worker that a reload has brought.
     pub(super) result: Result<Option<Worker>, JobError>,
     /// Who makes the text invalid.
@@ -131,8 +131,8 @@ pub(super) async fn run(
     timeout: Duration,
 ) -> Done {
     let started = Instant::now();
-    let replaced_edit = match install(&job, &file, &check_command, timeout).await {
-        Ok(replaced_edit) => replaced_edit,
+    let replaced = match install(&job, &file, &check_command, timeout).await {
+        Ok(replaced) => replaced,
         Err(error) => {
             let culprits = match &error {
                 JobError::Invalid { .. } => job.search.run(&file, timeout).await,
@@ -142,7 +142,7 @@ pub(super) async fn run(
                 job,
                 started,
                 written: false,
-                replaced_edit: false,
+                replaced: Replaced::Known,
                 result: Err(error),
                 culprits,
             };
@@ -156,19 +156,19 @@ pub(super) async fn run(
         job,
         started,
         written: true,
-        replaced_edit,
+        replaced,
         result,
         culprits: Vec::new(),
     }
 }
 
-/// Puts the text on the disk; says whether it took the place of another hand's.
+/// Puts the text on the disk; says what it took the place of.
 async fn install(
     job: &Job,
     file: &ConfigFile,
     check_command: &[String],
     timeout: Duration,
-) -> Result<bool, JobError> {
+) -> Result<Replaced, JobError> {
     let staged = file.stage(&*job.text.text).await?;
     let checked = staged.check(check_command, timeout).await?;
     if !checked.valid {
@@ -188,11 +188,9 @@ async fn install(
     if let Some(running) = running {
         listen::try_new(&job.text.text, running)?;
     }
-    let before = file.read().await?;
-    staged.commit().await?;
-    let is_edit =
-        |text: String| job.before.as_deref() != Some(&*text) && Stamp::genuine(&text).is_none();
-    Ok(before.is_some_and(is_edit))
+    let before = job.before.clone();
+    let known = move |text: &str| before.as_deref() == Some(text) || Stamp::genuine(text).is_some();
+    Ok(staged.commit(known).await?)
 }
 
 impl ReloadJob {

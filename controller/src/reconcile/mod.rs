@@ -24,7 +24,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,11 +35,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, ConfigError};
-use crate::control::{Approving, Published};
+use crate::control::{Asking, Published};
 use crate::epoch::Epoch;
 use crate::guard::{Decisions, Guard};
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::listen::Listeners;
+use crate::haproxy::loss::Loss;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::Supervisor;
 use crate::haproxy::{AddedOptions, OldWorker, RunningServers, Stamp, Worker};
@@ -62,7 +63,7 @@ use job::Done;
 use loaded::Loaded;
 use problems::Problems;
 use rescue::Rescue;
-pub(crate) use startup::{agents, master_socket, restore, runtime_api, servers_before};
+pub(crate) use startup::{agents, guard_before, master_socket, runtime_api};
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -78,10 +79,21 @@ pub struct RunOptions {
     pub config_path: PathBuf,
     /// The environment, which goes before the file.
     pub env: Vec<(String, String)>,
-    /// Whether a configuration file of somebody else's may be replaced; a copy is kept.
-    pub adopt: bool,
+    /// Whether a configuration file of somebody else's may be replaced.
+    pub adopt: Adopt,
     /// Whom to tell how things stand.
     pub notifier: Notifier,
+}
+
+/// Whether a file of somebody else's may be replaced; a copy is kept then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adopt {
+    /// No.
+    Never,
+    /// If nothing of it is lost.
+    Lossless,
+    /// Yes.
+    Anyway,
 }
 
 /// Why the controller cannot start.
@@ -95,12 +107,33 @@ pub enum RunError {
     Template(#[from] TemplateError),
     /// The configuration file is somebody else's.
     #[error(
-        "{} was not written by serf-haproxy; move it away, or start once with --adopt to replace it (a copy is kept)",
+        "{} was not written by serf-haproxy; start once with --adopt to take it over (a copy is kept)",
         path.display()
     )]
     Foreign {
         /// The file.
         path: PathBuf,
+    },
+    /// The configuration file is somebody else's, and something of it would be lost.
+    #[error("{}", would_lose(path, loss))]
+    WouldLose {
+        /// The file.
+        path: PathBuf,
+        /// What.
+        loss: Loss,
+    },
+    /// The built-in template would run HAProxy with more rights than the file of somebody else's.
+    #[error(
+        "{} limits HAProxy by `{}` inside `.if`, which cannot be taken over: set it in [haproxy], for example \
+         user = \"haproxy\"",
+        path.display(),
+        rights.join("`, `")
+    )]
+    MoreRights {
+        /// The file.
+        path: PathBuf,
+        /// Which of `user`, `group` and `chroot`.
+        rights: Vec<&'static str>,
     },
     /// The configuration file cannot be read.
     #[error(transparent)]
@@ -124,9 +157,22 @@ impl RunError {
     pub fn is_of_the_config(&self) -> bool {
         matches!(
             self,
-            Self::Config(_) | Self::Template(_) | Self::Foreign { .. }
+            Self::Config(_)
+                | Self::Template(_)
+                | Self::Foreign { .. }
+                | Self::WouldLose { .. }
+                | Self::MoreRights { .. }
         )
     }
+}
+
+fn would_lose(path: &Path, loss: &Loss) -> String {
+    format!(
+        "{} was not written by serf-haproxy, and this of it would be gone:\n{loss}\
+         Nothing was written. What is to stay belongs into a template of your own ([haproxy] template; begin it with \
+         `serf-haproxy render --print-template`). With --yes beside --adopt it goes; a copy of the file is kept.",
+        path.display()
+    )
 }
 
 /// Runs until SIGTERM or SIGINT; HAProxy is left as it is, unless it is a child, which finishes softly.
@@ -240,10 +286,7 @@ impl Reconciler {
                 true
             }
             Some(name) = gossip.suspicions.next() => self.hear_suspicion(name.as_ref()),
-            Some(approving) = inputs.approvals.recv() => {
-                self.approve(approving);
-                true
-            }
+            Some(asking) = inputs.askings.recv() => self.answer(asking),
             Some(found) = inputs.found.recv() => self.hear_probe(&found),
             Some(done) = self.jobs.join_next() => {
                 self.finish(done);
@@ -328,7 +371,7 @@ impl Signals {
 struct Inputs {
     gossip: Gossip,
     found: mpsc::Receiver<Found>,
-    approvals: mpsc::Receiver<Approving>,
+    askings: mpsc::Receiver<Asking>,
 }
 
 /// What comes from the agents.

@@ -7,11 +7,12 @@ use std::time::{Instant, SystemTime};
 
 use serf_rpc::{AgentState, Presence};
 
-use crate::control::{PendingPlan, Published};
+use crate::control::Published;
 use crate::guard::{Decision, Probed, Why, Witnesses};
 use crate::haproxy::{self, Admin, Check};
 use crate::model::{Gossip, Key};
 use crate::notify;
+use crate::pending::PendingPlan;
 use crate::plan::WantedAdmin;
 use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
@@ -28,6 +29,7 @@ impl Reconciler {
         let plan = PendingPlan {
             steps: self.plan.steps.iter().map(ToString::to_string).collect(),
             reload: self.plan.reload.iter().map(ToString::to_string).collect(),
+            unread: None,
             on_disk: self.on_disk.as_ref().map(|text| text.text.to_string()),
             wanted: self
                 .wanted
@@ -35,15 +37,9 @@ impl Reconciler {
                 .map(|wanted| wanted.text.text.to_string())
                 .unwrap_or_default(),
         };
-        let text = self
-            .wanted
-            .as_ref()
-            .map(|wanted| Arc::clone(&wanted.text.text))
-            .unwrap_or_default();
         self.published.send_replace(Arc::new(Published {
             status,
             plan,
-            text,
             history: self.history.entries(),
         }));
     }

@@ -10,31 +10,33 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, ReloadWay};
-use crate::control::{Approving, Control, Published};
+use crate::control::{Asking, Control, Published};
 use crate::epoch::Epoch;
 use crate::guard::{Guard, Removal, Word};
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::listen::{Listeners, listeners};
+use crate::haproxy::loss::Loss;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::{Supervised, Supervisor};
 use crate::haproxy::{RunningServers, Stamp};
 use crate::history::History;
 use crate::model::{Key, Model, Place};
 use crate::others::Others;
+use crate::owner;
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan, Scope};
 use crate::probe::Prober;
-use crate::render::FIRST_LINE;
+use crate::render::{FIRST_LINE, Servers, TemplateError};
 use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
 use super::{
-    Alone, Design, Drift, Files, Gossip, Inputs, Loaded, Problems, Reconciler, Rescue, Retry,
-    RunError, RunOptions, Text, advice, chain,
+    Adopt, Alone, Design, Drift, Files, Gossip, Inputs, Loaded, Problems, Reconciler, Rescue,
+    Retry, RunError, RunOptions, Text, advice, chain,
 };
 
-/// Approvals that wait for the loop.
-const APPROVALS: usize = 4;
+/// Questions that wait for the loop.
+const ASKINGS: usize = 4;
 
 /// Takes the state directory and the file, and starts everything that runs beside the loop.
 pub(super) async fn start(
@@ -44,8 +46,9 @@ pub(super) async fn start(
     let design = Design::load(config)?;
     design.warn();
     let config = Arc::clone(&design.config);
-    let state = StateDir::open(&config.state.dir)?;
     let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);
+    may_own(&file, &design, options.adopt).await?;
+    let state = StateDir::open(&config.state.dir)?;
     let others = Others::now(&config.haproxy.files);
     let scope = design.scope.with_files(others.files);
     let on_disk = own_file(&mut file, options.adopt, &scope).await?;
@@ -54,15 +57,16 @@ pub(super) async fn start(
     let watcher = watch(&config, snapshot.clone());
     let now = Instant::now();
     let epoch = Epoch::now();
-    let guard = guard_before(&design, &saved, on_disk.as_ref(), &epoch);
+    let parsed = on_disk.as_ref().map(|text| &*text.parsed);
+    let guard = guard_before(&design, &saved, parsed, &epoch);
     let (prober, found) = Prober::new();
     let (published, seen) = watch::channel(Arc::new(Published::default()));
-    let (approvals, approving) = mpsc::channel(APPROVALS);
-    let (tasks, control_problem) = serve_control(&config, seen, approvals);
+    let (asking, askings) = mpsc::channel(ASKINGS);
+    let (tasks, control_problem) = serve_control(&config, seen, asking);
     let inputs = Inputs {
         gossip: Gossip::of(&watcher),
         found,
-        approvals: approving,
+        askings,
     };
     let mut reconciler = Reconciler {
         guard,
@@ -131,10 +135,14 @@ pub(super) async fn start(
 }
 
 /// A guard that knows what an earlier process knew.
-fn guard_before(design: &Design, saved: &Memory, on_disk: Option<&Text>, epoch: &Epoch) -> Guard {
+pub(crate) fn guard_before(
+    design: &Design,
+    saved: &Memory,
+    on_disk: Option<&ConfigText>,
+    epoch: &Epoch,
+) -> Guard {
     let now = Instant::now();
     let mut guard = Guard::new(design.rules());
-    let on_disk = on_disk.map(|text| &*text.parsed);
     for (key, place) in servers_before(&saved.in_rotation, on_disk) {
         guard.adopt(key, place, now);
     }
@@ -164,7 +172,7 @@ impl Reconciler {
 
 /// Takes the removals that an earlier process made: they count, and the servers may come back. What Serf said then holds
 /// since then.
-pub(crate) fn restore(guard: &mut Guard, saved: &Memory, epoch: &Epoch) {
+fn restore(guard: &mut Guard, saved: &Memory, epoch: &Epoch) {
     let now = Instant::now();
     for (key, removed) in &saved.removals {
         let removal = Removal {
@@ -188,12 +196,17 @@ pub(crate) fn restore(guard: &mut Guard, saved: &Memory, epoch: &Epoch) {
 fn serve_control(
     config: &Config,
     seen: watch::Receiver<Arc<Published>>,
-    approvals: mpsc::Sender<Approving>,
+    asking: mpsc::Sender<Asking>,
 ) -> (JoinSet<()>, Option<String>) {
     let mut tasks = JoinSet::new();
+    if let Some(dir) = config.control.socket.parent()
+        && let Err(error) = owner::directory(dir, &config.state.dir)
+    {
+        tracing::warn!(path = %dir.display(), %error, "cannot make the directory of the control socket");
+    }
     let outcome = Control::bind(&config.control.socket).and_then(|control| {
         let opened = control.open_to(&config.control);
-        tasks.spawn(control.serve(seen, approvals));
+        tasks.spawn(control.serve(seen, asking));
         opened
     });
     (tasks, outcome.err().map(|error| chain(&error)))
@@ -234,20 +247,44 @@ pub(crate) fn agents(config: &Config) -> Vec<ConnectOptions> {
     config.serf.addr.iter().map(agent).collect()
 }
 
-/// The text on the disk where it is ours; a file of somebody else's is an error, or is taken over where that is asked.
+/// Whether the file is ours, or may be taken over; nothing is written.
+async fn may_own(file: &ConfigFile, design: &Design, adopt: Adopt) -> Result<(), RunError> {
+    if file.owner().await? != Owner::Foreign {
+        return Ok(());
+    }
+    let path = file.path().to_owned();
+    if adopt == Adopt::Never {
+        return Err(RunError::Foreign { path });
+    }
+    let theirs = file.read().await?.unwrap_or_default();
+    let config = &design.config;
+    let wanted = design.renderer.render(config, &Servers::new());
+    let wanted = wanted.map_err(TemplateError::from)?;
+    let loss = Loss::of(&theirs, &wanted.text);
+    if config.haproxy.template.is_none() && !loss.rights.is_empty() {
+        let rights = loss.rights;
+        return Err(RunError::MoreRights { path, rights });
+    }
+    if adopt == Adopt::Lossless && !loss.is_empty() {
+        return Err(RunError::WouldLose { path, loss });
+    }
+    Ok(())
+}
+
+/// The text on the disk where it is ours; a file of somebody else's is taken over.
 async fn own_file(
     file: &mut ConfigFile,
-    adopt: bool,
+    adopt: Adopt,
     scope: &Scope,
 ) -> Result<Option<Text>, RunError> {
-    if file.owner().await? == Owner::Foreign {
-        if !adopt {
-            return Err(RunError::Foreign {
-                path: file.path().to_owned(),
-            });
-        }
-        file.adopt().await?;
-        tracing::info!(path = %file.path().display(), "took over a file of somebody else's; a copy is kept");
+    if adopt != Adopt::Never
+        && let Some(copy) = file.adopt().await?
+    {
+        tracing::info!(
+            path = %file.path().display(),
+            copy = %copy.display(),
+            "took over a file of somebody else's; a copy is kept"
+        );
         return Ok(None);
     }
     let Some(text) = file.read().await? else {
@@ -264,7 +301,7 @@ async fn own_file(
 }
 
 /// The servers that had traffic when the controller was last there: by its own book, or else by its own file.
-pub(crate) fn servers_before(
+fn servers_before(
     book: &BTreeMap<Key, Place>,
     on_disk: Option<&ConfigText>,
 ) -> BTreeMap<Key, Place> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinError;
 
 use crate::config::Config;
-use crate::haproxy::file::FileError;
+use crate::haproxy::file::{FileError, Replaced};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::{Stamp, process, reload};
 use crate::others::Others;
@@ -148,7 +148,7 @@ impl Reconciler {
             job,
             started,
             written,
-            replaced_edit,
+            replaced,
             result,
             culprits,
         }) = done
@@ -170,8 +170,14 @@ impl Reconciler {
             });
             self.valid = job.search.wanted.clone();
         }
-        if replaced_edit {
-            self.say_edited();
+        if let Replaced::Edited(copy) = &replaced {
+            tracing::warn!(
+                path = %self.file.path().display(),
+                copy = %copy.display(),
+                "wrote the file over what somebody else has changed in it; a copy of that is kept"
+            );
+        }
+        if replaced != Replaced::Known {
             self.loaded
                 .replaced_edit(self.worker.as_ref(), started, Instant::now());
         }
@@ -313,7 +319,7 @@ impl Reconciler {
             Ok(Some(text)) if *text == *on_disk.text => self.problems.clear("reading the file"),
             Ok(text) => {
                 self.problems.clear("reading the file");
-                self.say_edited();
+                tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
                 if text.is_some_and(|text| Stamp::genuine(&text).is_none()) {
                     self.loaded.found_edit(Instant::now());
                 }
@@ -334,17 +340,13 @@ impl Reconciler {
         self.problems.set("file", chain(&error), advice);
     }
 
-    fn say_edited(&self) {
-        tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
-    }
-
     /// Reads config and template again. What does not load leaves everything as it is.
     ///
     /// Gives the new source of gossip where the agent is another.
     pub(super) async fn reload_design(&mut self) -> Option<Gossip> {
         tracing::info!(path = %self.options.config_path.display(), "reading config and template again");
         let config = match Config::load(&self.options.config_path, self.options.env.clone()) {
-            Ok(config) => config,
+            Ok(config) => self.design.beside_taken_over(config),
             Err(error) => return self.refuse_design(&error),
         };
         let design = match Design::load(config) {

@@ -46,6 +46,10 @@ struct Haproxy<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chroot: Option<String>,
+    taken_over: Vec<&'a str>,
+    logs: bool,
 }
 
 #[derive(Serialize)]
@@ -129,15 +133,7 @@ pub(super) fn context(config: &Config, servers: &Servers) -> Value {
     Value::from(Serde(Context {
         hard_stop_after: span(config.haproxy.hard_stop_after),
         timeouts: timeouts(&config.timeouts),
-        haproxy: Haproxy {
-            config: config.haproxy.config.display().to_string(),
-            stats_socket: config.haproxy.stats_socket.display().to_string(),
-            stats_socket_mode: config.haproxy.stats_socket_mode.to_string(),
-            stats_socket_user: config.haproxy.stats_socket_user.as_deref(),
-            stats_socket_group: config.haproxy.stats_socket_group.as_deref(),
-            user: config.haproxy.user.as_deref(),
-            group: config.haproxy.group.as_deref(),
-        },
+        haproxy: haproxy(config),
         frontend: config
             .frontend
             .as_ref()
@@ -146,6 +142,31 @@ pub(super) fn context(config: &Config, servers: &Servers) -> Value {
             .map(|b| backend(b, servers.get(&b.name).map_or(&[], Vec::as_slice)))
             .collect(),
     }))
+}
+
+fn haproxy(config: &Config) -> Haproxy<'_> {
+    let haproxy = &config.haproxy;
+    let log = config.frontend.as_ref().and_then(|it| it.log.as_ref());
+    let given = [
+        ("user", haproxy.user.is_some()),
+        ("group", haproxy.group.is_some()),
+        ("chroot", haproxy.chroot.is_some()),
+        ("log", log.is_some()),
+    ];
+    let taken_over: Vec<(&str, &str)> = haproxy.taken_over.beside(&given).collect();
+    let chroot = haproxy.chroot.as_ref();
+    Haproxy {
+        config: haproxy.config.display().to_string(),
+        stats_socket: haproxy.stats_socket.display().to_string(),
+        stats_socket_mode: haproxy.stats_socket_mode.to_string(),
+        stats_socket_user: haproxy.stats_socket_user.as_deref(),
+        stats_socket_group: haproxy.stats_socket_group.as_deref(),
+        user: haproxy.user.as_deref(),
+        group: haproxy.group.as_deref(),
+        chroot: chroot.map(|chroot| chroot.display().to_string()),
+        logs: taken_over.iter().any(|(keyword, _)| *keyword == "log"),
+        taken_over: taken_over.into_iter().map(|(_, line)| line).collect(),
+    }
 }
 
 fn timeouts(timeouts: &Timeouts) -> TimeoutsView {

@@ -222,6 +222,12 @@ impl Renderer {
         })
     }
 
+    /// Its text.
+    pub fn source(&self) -> String {
+        let template = self.env.get_template(&self.name);
+        template.map_or_else(|_| String::new(), |template| template.source().to_owned())
+    }
+
     /// Renders the file with these servers, in backends of the config; others are left out.
     ///
     /// # Errors

@@ -546,7 +546,8 @@ fn names(value: &serde_json::Value, found: &mut BTreeSet<String>) {
 
 #[test]
 fn the_readme_lists_every_variable_and_none_is_null() {
-    let haproxy = "[haproxy]\nuser = \"haproxy\"\ngroup = \"haproxy\"\n";
+    let haproxy =
+        "[haproxy]\nuser = \"haproxy\"\ngroup = \"haproxy\"\nchroot = \"/var/lib/haproxy\"\n";
     let more = "stats_bind = \":1936\"\nlog = \"stdout\"\n";
     let last = "maxconn = 1\nserver_options = \"backup\"\ncheck = \"HEAD /\"\n";
     let config = config(&format!("{haproxy}{FRONTEND}{more}{NODES}{last}"));

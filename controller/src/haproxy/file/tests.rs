@@ -44,7 +44,12 @@ async fn whose_a_file_is_stands_in_its_first_line() {
 async fn a_commit_replaces_the_file_and_leaves_nothing_else() {
     let (directory, file) = place();
     assert_eq!(file.read().await.unwrap(), None);
-    file.stage(OURS).await.unwrap().commit().await.unwrap();
+    file.stage(OURS)
+        .await
+        .unwrap()
+        .commit(|_| true)
+        .await
+        .unwrap();
     assert_eq!(file.read().await.unwrap().as_deref(), Some(OURS));
     assert_eq!(fs::metadata(file.path()).unwrap().mode() & 0o7777, 0o644);
     assert_eq!(names(&directory), ["haproxy.cfg"]);
@@ -67,12 +72,12 @@ async fn two_staged_texts_do_not_meet() {
     let (_directory, file) = place();
     let first = file.stage("# ours\nfirst\n").await.unwrap();
     let second = file.stage("# ours\nsecond\n").await.unwrap();
-    first.commit().await.unwrap();
+    first.commit(|_| true).await.unwrap();
     assert_eq!(
         file.read().await.unwrap().as_deref(),
         Some("# ours\nfirst\n")
     );
-    second.commit().await.unwrap();
+    second.commit(|_| true).await.unwrap();
     assert_eq!(
         file.read().await.unwrap().as_deref(),
         Some("# ours\nsecond\n")
@@ -91,7 +96,12 @@ async fn what_a_killed_run_left_is_swept_when_it_is_old() {
         left.set_modified(std::time::SystemTime::now() - Duration::from_secs(age))
             .unwrap();
     }
-    file.stage(OURS).await.unwrap().commit().await.unwrap();
+    file.stage(OURS)
+        .await
+        .unwrap()
+        .commit(|_| true)
+        .await
+        .unwrap();
     assert_eq!(
         names(&directory),
         [".haproxy.cfg.serf-haproxy-new", ".other", "haproxy.cfg"]
@@ -109,7 +119,7 @@ async fn mode_and_symlink_are_kept() {
     file.stage("# ours\nnew\n")
         .await
         .unwrap()
-        .commit()
+        .commit(|_| true)
         .await
         .unwrap();
     assert!(file.path().symlink_metadata().unwrap().is_symlink());
@@ -123,7 +133,12 @@ async fn a_symlink_to_nothing_stays_one() {
     let (directory, file) = place();
     symlink("later.cfg", file.path()).unwrap();
     assert_eq!(file.owner().await.unwrap(), Owner::Missing);
-    file.stage(OURS).await.unwrap().commit().await.unwrap();
+    file.stage(OURS)
+        .await
+        .unwrap()
+        .commit(|_| true)
+        .await
+        .unwrap();
     assert!(file.path().symlink_metadata().unwrap().is_symlink());
     assert_eq!(
         fs::read_to_string(directory.path().join("later.cfg")).unwrap(),
@@ -142,7 +157,7 @@ async fn owner_and_group_are_kept() {
     file.stage("# ours\nnew\n")
         .await
         .unwrap()
-        .commit()
+        .commit(|_| true)
         .await
         .unwrap();
     let metadata = fs::metadata(file.path()).unwrap();
@@ -155,7 +170,7 @@ async fn a_foreign_file_is_refused_even_when_it_came_while_staging() {
     let staged = file.stage(OURS).await.unwrap();
     fs::write(file.path(), "global\n").unwrap();
     assert!(matches!(
-        staged.commit().await,
+        staged.commit(|_| true).await,
         Err(FileError::Foreign { .. })
     ));
     assert_eq!(file.read().await.unwrap().as_deref(), Some("global\n"));
@@ -163,28 +178,110 @@ async fn a_foreign_file_is_refused_even_when_it_came_while_staging() {
 }
 
 #[tokio::test]
-async fn an_adopted_file_is_kept_once() {
+async fn every_file_that_is_taken_over_is_kept_and_no_copy_is_overwritten() {
     let (directory, mut file) = place();
+    let path = |name: &str| directory.path().join(name);
+    let take_over = async |file: &mut ConfigFile, text: &str| {
+        fs::write(file.path(), text).unwrap();
+        let copy = file.adopt().await.unwrap();
+        let staged = file.stage(OURS).await.unwrap();
+        assert_eq!(staged.commit(|_| false).await.unwrap(), Replaced::Adopted);
+        copy.unwrap()
+    };
     fs::write(file.path(), "theirs\n").unwrap();
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
-    file.adopt().await.unwrap();
-    file.stage(OURS).await.unwrap().commit().await.unwrap();
-    fs::write(file.path(), "theirs again\n").unwrap();
-    file.adopt().await.unwrap();
-    let copy = directory.path().join("haproxy.cfg.before-serf-haproxy");
-    assert_eq!(fs::read_to_string(&copy).unwrap(), "theirs\n");
-    assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o7777, 0o600);
-    assert_eq!(
-        names(&directory),
-        ["haproxy.cfg", "haproxy.cfg.before-serf-haproxy"]
+    let first = path("haproxy.cfg.before-serf-haproxy");
+    assert_eq!(take_over(&mut file, "theirs\n").await, first);
+    assert_eq!(fs::metadata(&first).unwrap().mode() & 0o7777, 0o600);
+    let second = path("haproxy.cfg.before-serf-haproxy.2");
+    assert_eq!(take_over(&mut file, "theirs again\n").await, second);
+    // The same text is there already.
+    assert_eq!(take_over(&mut file, "theirs\n").await, first);
+    fs::write(path("haproxy.cfg.before-serf-haproxy.17"), "kept by hand").unwrap();
+    let next = path("haproxy.cfg.before-serf-haproxy.18");
+    assert_eq!(take_over(&mut file, "a third\n").await, next);
+    for (copy, text) in [
+        (first, "theirs\n"),
+        (second, "theirs again\n"),
+        (next, "a third\n"),
+    ] {
+        assert_eq!(fs::read_to_string(copy).unwrap(), text);
+    }
+}
+
+#[tokio::test]
+async fn what_was_adopted_is_one_text_and_not_the_file() {
+    let (directory, mut file) = place();
+    fs::write(file.path(), "theirs\n").unwrap();
+    file.adopt().await.unwrap().unwrap();
+    fs::write(file.path(), "put here since\n").unwrap();
+    let refused = file.stage(OURS).await.unwrap().commit(|_| true).await;
+    assert!(
+        matches!(refused, Err(FileError::Foreign { .. })),
+        "{refused:?}"
     );
+    assert_eq!(
+        file.read().await.unwrap().as_deref(),
+        Some("put here since\n")
+    );
+    assert_eq!(names(&directory).len(), 2);
+}
+
+#[tokio::test]
+async fn too_many_copies_stop_a_take_over_and_nothing_is_written() {
+    let (directory, mut file) = place();
+    for number in 2..102 {
+        let name = format!("haproxy.cfg.before-serf-haproxy.{number}");
+        fs::write(directory.path().join(name), format!("{number}")).unwrap();
+    }
+    fs::write(file.path(), "theirs\n").unwrap();
+    let refused = file.adopt().await;
+    assert!(matches!(refused, Err(FileError::TooManyCopies { .. })));
+    assert_eq!(names(&directory).len(), 101);
+}
+
+#[tokio::test]
+async fn an_edit_by_hand_is_kept_before_it_is_overwritten_and_the_oldest_make_room() {
+    let (directory, file) = place();
+    file.stage(OURS)
+        .await
+        .unwrap()
+        .commit(|_| true)
+        .await
+        .unwrap();
+    for edit in 1..=12 {
+        let text = format!("{OURS}# edit {edit}\n");
+        fs::write(file.path(), &text).unwrap();
+        let staged = file.stage(OURS).await.unwrap();
+        let replaced = staged.commit(|text| text == OURS).await.unwrap();
+        let Replaced::Edited(copy) = replaced else {
+            panic!("{replaced:?}")
+        };
+        assert_eq!(fs::read_to_string(&copy).unwrap(), text);
+        let name = copy.file_name().unwrap().to_str().unwrap();
+        let number = if edit == 1 {
+            String::new()
+        } else {
+            format!(".{edit}")
+        };
+        assert_eq!(name, format!("haproxy.cfg.edited{number}"));
+    }
+    let copies = names(&directory);
+    assert_eq!(copies.len(), 11, "{copies:?}");
+    assert!(
+        !copies.contains(&"haproxy.cfg.edited".to_owned()),
+        "{copies:?}"
+    );
+    let staged = file.stage(OURS).await.unwrap();
+    let replaced = staged.commit(|text| text == OURS).await.unwrap();
+    assert_eq!(replaced, Replaced::Known);
 }
 
 #[tokio::test]
 async fn a_file_of_ours_needs_no_copy() {
     let (directory, mut file) = place();
     fs::write(file.path(), OURS).unwrap();
-    file.adopt().await.unwrap();
+    assert_eq!(file.adopt().await.unwrap(), None);
     assert_eq!(names(&directory), ["haproxy.cfg"]);
 }
 

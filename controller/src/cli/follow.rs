@@ -1,0 +1,70 @@
+//! `run` and `once`: a config in, HAProxy kept or brought up to date.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::Args;
+use controller::config::Config;
+use controller::notify::Notifier;
+use controller::reconcile::{self, Adopt, RunOptions};
+
+use super::{Exit, environment, runtime};
+
+#[derive(Debug, Args)]
+pub(super) struct DaemonArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+
+    /// Write a newline to this file descriptor once HAProxy and its file are as they should be, as s6 wants it
+    /// (`notification-fd`). systemd, which NOTIFY_SOCKET names, is told that it is ready as soon as `status` answers,
+    /// whatever is missing, and how things stand from then on
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) notification_fd: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Take over a configuration file that somebody else wrote; a copy of it is kept beside it. If anything of it would
+    /// be lost, that is listed, and nothing is done
+    #[arg(long)]
+    adopt: bool,
+    /// Take it over though something of it is lost
+    #[arg(long, requires = "adopt")]
+    yes: bool,
+}
+
+impl RunArgs {
+    pub(super) fn adopts(&self) -> Adopt {
+        match (self.adopt, self.yes) {
+            (false, _) => Adopt::Never,
+            (true, false) => Adopt::Lossless,
+            (true, true) => Adopt::Anyway,
+        }
+    }
+}
+
+pub(super) fn follow(
+    path: &Path,
+    adopt: Adopt,
+    notification_fd: Option<u32>,
+    once: bool,
+) -> anyhow::Result<Exit> {
+    // First of all, before anything else is opened under that number.
+    let notifier = Notifier::new(notification_fd)
+        .context("cannot write to the file descriptor of --notification-fd")?;
+    let env: Vec<_> = environment().collect();
+    let config = Config::load(path, env.clone())?;
+    let options = RunOptions {
+        config_path: path.to_owned(),
+        env,
+        adopt,
+        notifier,
+    };
+    let runtime = runtime()?;
+    if once {
+        runtime.block_on(reconcile::once(config, options))?;
+    } else {
+        runtime.block_on(reconcile::run(config, options))?;
+    }
+    Ok(Exit::Done)
+}

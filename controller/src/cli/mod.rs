@@ -1,0 +1,276 @@
+//! The commands of `serf-haproxy`: what was typed in, data on standard output and an [`Exit`] out.
+
+mod ask;
+mod check;
+mod follow;
+mod generate;
+mod plan;
+
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use controller::config::Config;
+use controller::given;
+use serf_rpc::Member;
+use tracing_subscriber::filter::Targets;
+
+use crate::logging;
+use ask::{ApproveArgs, HistoryArgs, StatusArgs};
+use check::CheckArgs;
+use follow::{DaemonArgs, RunArgs};
+use plan::{PlanArgs, RenderArgs};
+
+/// How a command ended, as the shell sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done, or nothing to do.
+    Done,
+    /// It failed, or `check` or `status` found something wrong.
+    Failed,
+    /// `plan` found something to do.
+    Pending,
+    /// It was called in a wrong way.
+    Usage,
+    /// Config or template cannot be used, or the file is somebody else's: trying again is of no use.
+    Config,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Pending => 2,
+            Exit::Usage => 64,
+            Exit::Config => 78,
+        })
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  serf-haproxy check
+      is everything right in /etc/serf-haproxy/config.toml?
+  serf-haproxy check --member web-1=192.0.2.7:3000,role=backend
+      and with this member, who is not there yet?
+  serf-haproxy render -c ./config.toml
+      what does the file of HAProxy look like?
+  serf-haproxy render --print-template > my.cfg.j2
+      begin a template of your own with the built-in one
+
+A variable sets a key of the config: SERF_HAPROXY_GUARD_WINDOW=10m that of [guard] window.
+Data goes to standard output, everything else to standard error.
+Exit codes: 0 done, 1 failed or something is wrong, 2 plan: something to do, 64 wrong usage,
+78 config or template cannot be used.";
+
+/// Lets the servers of HAProxy follow the members of a Serf cluster.
+#[derive(Debug, Parser)]
+#[command(name = "serf-haproxy", version, after_help = EXAMPLES, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// The config file
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "SERF_HAPROXY_CONFIG",
+        hide_env_values = true,
+        default_value = "/etc/serf-haproxy/config.toml"
+    )]
+    config: PathBuf,
+    /// How the log looks
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        env = "SERF_HAPROXY_LOG_FORMAT",
+        hide_env_values = true,
+        default_value = "text"
+    )]
+    log_format: logging::Format,
+    /// What is logged: off, error, warn, info, debug or trace; by module as in `info,serf_rpc=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "SERF_HAPROXY_LOG_LEVEL", hide_env_values = true, default_value = "info", value_parser = logging::levels)]
+    log_level: Targets,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Follow the cluster and keep HAProxy up to date, until SIGTERM
+    ///
+    /// SIGHUP reads config and template again. HAProxy goes on as it is when this ends.
+    Run(DaemonArgs),
+    /// Bring HAProxy and the files up to date, and end
+    ///
+    /// Does what `run` would do now, waits for drains, and leaves servers that do not answer out. Refuses beside a
+    /// running controller. Exits 1 if something does not work; what could be done is done all the same.
+    Once(RunArgs),
+    /// Say how everything stands
+    ///
+    /// Asks the running controller through its control socket. Exits 1 if there is a problem, or no controller.
+    Status(StatusArgs),
+    /// Say what was done, why, how, and how long it took; the latest last
+    ///
+    /// Asks the running controller through its control socket. The book is bounded and survives a restart.
+    History(HistoryArgs),
+    /// Let servers go that are held in rotation
+    ///
+    /// A server whose agent is gone stays while it answers, and so does one that only one witness calls dead once too
+    /// many have gone. `status` shows whom the guard holds and why. Exits 0 if somebody goes, 1 if not.
+    Approve(ApproveArgs),
+    /// Say what would be done, with a diff of the file
+    ///
+    /// Takes config and template as they are in their files now. A running controller is asked what it would do with
+    /// them, and says which of them it has not read yet; where they are wrong, what it still does with those before.
+    /// Without one, agent and HAProxy are asked. Nothing is changed. Exits 0 where there is nothing to do, 2 where there
+    /// is something, 1 where that cannot be found out, 78 where the files are wrong.
+    Plan(PlanArgs),
+    /// Say whether `run` would work; touch nothing
+    ///
+    /// Looks at config, template, files and rights, HAProxy's sockets and the agent. Renders the file with the servers
+    /// that are there, and with one more in each backend, and has HAProxy check it. Everything that is wrong is told at
+    /// once, with file, line and key, and what to do. Says of each backend whether it can change without a reload.
+    /// Exits 0 if `run` would work, 1 if not.
+    Check(CheckArgs),
+    /// Print the file as HAProxy would get it
+    ///
+    /// Takes config and template as they are in their files now, and the members as `plan` does.
+    Render(RenderArgs),
+    /// Print the completions for a shell
+    #[command(
+        after_help = "Example:\n  serf-haproxy completions bash > /etc/bash_completion.d/serf-haproxy"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "Example:\n  serf-haproxy man check | man -l -")]
+    Man {
+        /// The page of this command alone
+        command: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct GivenArgs {
+    /// A member beside those that are there, or in place of one, as in web-1=192.0.2.7:3000,role=backend; may be
+    /// repeated
+    #[arg(long = "member", value_name = "NAME=ADDR:PORT[,TAG=VALUE]", value_parser = given::parse)]
+    members: Vec<Member>,
+}
+
+#[derive(Debug, Args)]
+struct FormatArgs {
+    /// For people or for programs
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+}
+
+/// Where the running controller is to be found.
+#[derive(Debug, Args)]
+struct SocketArgs {
+    /// The control socket of the running controller; left out: the one that the config names
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "SERF_HAPROXY_CONTROL_SOCKET",
+        hide_env_values = true
+    )]
+    socket: Option<PathBuf>,
+}
+
+impl SocketArgs {
+    /// The socket. Of the config nothing else counts: a controller goes on while its file is wrong, and has to be asked
+    /// just then.
+    fn find(&self, config: &Path) -> PathBuf {
+        if let Some(socket) = &self.socket {
+            return socket.clone();
+        }
+        let (socket, error) = Config::control_socket(config);
+        if let Some(error) = error {
+            let error = anyhow::Error::new(error);
+            tell(&format!(
+                "note: {error:#}; asking the controller at {}",
+                socket.display()
+            ));
+        }
+        socket
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Does what was asked for.
+///
+/// # Errors
+/// When it cannot be done; the chain says why.
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    logging::init(cli.log_format, cli.log_level.clone())?;
+    let config = cli.config.as_path();
+    match &cli.command {
+        Command::Run(args) => {
+            follow::follow(config, args.run.adopts(), args.notification_fd, false)
+        }
+        Command::Once(args) => follow::follow(config, args.adopts(), None, true),
+        Command::Status(args) => ask::status(config, args),
+        Command::History(args) => ask::history(config, args),
+        Command::Approve(args) => ask::approve(config, args),
+        Command::Plan(args) => plan::plan(config, args),
+        Command::Check(args) => check::check(config, args),
+        Command::Render(args) => match &args.print_template {
+            Some(name) => generate::print_template(name),
+            None => plan::render(config, args),
+        },
+        Command::Completions { shell } => generate::completions(*shell),
+        Command::Man { command } => generate::man(command.as_deref()),
+    }
+}
+
+/// The environment, for `Config::load`; bytes that are no text are replaced.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<Exit> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Writes data to standard output. Whoever read it and has gone has read enough.
+///
+/// # Errors
+/// When it cannot be written for another reason.
+fn print(text: &str) -> anyhow::Result<Exit> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(Exit::Done),
+    }
+}
+
+/// Writes a line for people to standard error. That nobody reads it is no reason to end.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
+}
