@@ -39,6 +39,7 @@ pub struct ControllerOptions {
     args: Vec<String>,
     env: Vec<(String, String)>,
     group: Option<u32>,
+    user: Option<u32>,
     reload_command: Option<Vec<String>>,
     spawns: bool,
 }
@@ -65,6 +66,7 @@ impl ControllerOptions {
             args: Vec::new(),
             env: Vec::new(),
             group: None,
+            user: None,
             reload_command: None,
             spawns: false,
         }
@@ -176,6 +178,17 @@ impl ControllerOptions {
         self
     }
 
+    /// Runs it as this user, in a group of the same number; its directory becomes the user's.
+    ///
+    /// # Errors
+    /// When the directory cannot be given away.
+    pub fn user(mut self, id: u32) -> Result<Self> {
+        std::os::unix::fs::chown(&self.dir, Some(id), Some(id))?;
+        self.user = Some(id);
+        self.group = Some(id);
+        Ok(self)
+    }
+
     /// Writes the configuration without starting anything.
     ///
     /// # Errors
@@ -228,8 +241,14 @@ impl ControllerOptions {
         if let Some(group) = self.group {
             let mut other = Command::new("setpriv");
             other.arg(format!("--regid={group}")).arg("--clear-groups");
-            other.arg("--").arg(command.get_program());
-            other.args(command.get_args());
+            if let Some(user) = self.user {
+                other.arg(format!("--reuid={user}"));
+            }
+            // Where the binary was built may be closed to others.
+            let copy = self.dir.join("serf-haproxy");
+            fs::copy(command.get_program(), &copy)?;
+            other.arg("--").arg(copy).args(command.get_args());
+            other.env_remove(BIN_DIR).env("TMPDIR", &self.dir);
             command = other;
         }
         command.args(&self.args).env("NO_COLOR", "1");

@@ -74,7 +74,11 @@ pub enum RuntimeError {
         source: io::Error,
     },
     /// The worker can be spoken to on neither of its sockets; nothing was done.
-    #[error("{stats}, nor is there a way by its master: {master}")]
+    #[error(
+        "{}, nor is there a way by its master: {}",
+        with_cause(stats),
+        with_cause(master)
+    )]
     NoWay {
         /// What the stats socket ended with.
         stats: Box<RuntimeError>,
@@ -166,6 +170,13 @@ impl RuntimeError {
             _ => None,
         }
     }
+}
+
+fn with_cause(error: &RuntimeError) -> String {
+    use std::error::Error as _;
+    error
+        .source()
+        .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 impl RuntimeApi {

@@ -135,7 +135,10 @@ async fn both_sockets_are_named_when_neither_answers() {
     let _listener = UnixListener::bind(&silent).unwrap();
     let api = RuntimeApi::new(&gone).master(Some(silent));
     let error = api.worker().await.unwrap_err().to_string();
-    assert!(error.contains("/stats, nor"), "{error}");
+    assert!(
+        error.contains("/stats: No such file or directory (os error 2), nor"),
+        "{error}"
+    );
     assert!(error.contains("/master within 1 s"), "{error}");
     let error = api.worker().await.unwrap_err();
     assert!(
