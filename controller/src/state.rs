@@ -2,8 +2,8 @@
 //!
 //! It holds the lock (one controller a directory), the members last seen, the servers in rotation and those that were
 //! taken out without intent, the history, the texts that
-//! a worker may have started with, by stamp, what the running worker has read in other files, and the options of the
-//! servers that were added to it.
+//! a worker may have started with, by stamp, what the running worker has read in other files, the options of the
+//! servers that were added to it, and the stamps of other files that were written.
 //! Everything in it can be lost without harm to traffic: what is missing costs a reload or a probe, never a server.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ use crate::model::{BackendName, Gossip, Key, Place, ServerName, Weight};
 use crate::owner;
 
 mod others;
+mod outputs;
 
 /// Texts kept, newest first; the running worker's own is always among them.
 const TEXTS: usize = 16;

@@ -529,6 +529,9 @@ fn what_would_be_lost_is_told_before_anything_is_written() {
     assert_eq!(names(&place), ["config.toml", "haproxy.cfg"]);
     let read = || std::fs::read_to_string(place.path("haproxy.cfg")).unwrap();
     assert_eq!(read(), theirs);
+    let checked = place.call(&["check", "--adopt"]).stderr;
+    assert!(checked.contains("`run --adopt --yes`"), "{checked}");
+    assert!(checked.contains("line 6, global: maxconn 9"), "{checked}");
 
     assert_eq!(call(&["once", "--yes"], &[]).code, 64);
     run_until_written(&place, &["--adopt", "--yes"]);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use integration::controller::Status;
 use integration::fleet::{SOON, WEB_PORT};
 use integration::stage::{Stage, backend};
 use integration::{
@@ -90,7 +91,7 @@ async fn stock(lab: &Lab, kind: HaproxyKind) -> Result<()> {
 
     let mut controller = options.arg("--adopt").arg("--yes").start()?;
     haproxy.serves("nodes", &["s1"], SOON).await?;
-    let whole = |status: &integration::controller::Status| status.is_whole();
+    let whole = |status: &Status| status.is_whole();
     controller
         .settles("everything in place", SOON, whole)
         .await?;
@@ -202,6 +203,49 @@ fn a_file_that_is_put_there_again_is_not_overwritten_unasked_and_kept_when_asked
             .collect::<Result<_, _>>()?;
         assert_eq!(kept, [first, second]);
         drop(controller);
+        Ok(())
+    });
+}
+
+#[test]
+fn haproxy_is_given_no_rights_by_a_file_that_was_moved_away() {
+    test(&HOST, async |lab| {
+        let mut haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?;
+        let site = lab.net().addr(1, 8081);
+        let theirs = STOCK.replace(
+            "/run/haproxy/admin.sock",
+            &haproxy.stats_socket().display().to_string(),
+        );
+        let theirs = format!(
+            "{theirs}\nfrontend site\n    bind {site}\n    default_backend web\n\nbackend web\n"
+        );
+        fs::write(haproxy.config(), &theirs)?;
+        haproxy.start().await?;
+        let worker = haproxy.worker().await?;
+        let before = account(worker.pid)?;
+        fs::rename(haproxy.config(), lab.path("moved"))?;
+        let agent = FakeAgent::on(lab, "balancer", 1).start()?;
+        let controller = Controller::on(lab, agent.rpc_addr(), &haproxy).start()?;
+        let told = controller.settles("a problem", SOON, |status| {
+            status.0["problems"]
+                .to_string()
+                .contains("would run as root")
+        });
+        told.await?;
+        assert!(!haproxy.config().exists());
+        assert_eq!(haproxy.worker().await?, worker);
+        drop(controller);
+
+        let options = Controller::on(lab, agent.rpc_addr(), &haproxy);
+        let named = "user = \"haproxy\"\ngroup = \"haproxy\"";
+        let controller = options.haproxy(named).start()?;
+        let whole =
+            |status: &Status| status.0["problems"] == serde_json::json!([]) && status.is_whole();
+        controller
+            .settles("everything in place", SOON * 2, whole)
+            .await?;
+        assert_ne!(haproxy.worker().await?, worker);
+        assert_eq!(account(haproxy.worker().await?.pid)?, before);
         Ok(())
     });
 }

@@ -66,7 +66,8 @@ fn a_file_of_somebody_elses_is_refused_as_run_refuses_it_or_taken_over() {
         let run = options.run("run", &[]).await?;
         assert_eq!(run.status.code(), Some(78), "{run:?}");
         let said = check(&options, &["--adopt"]).await?;
-        said.warns(&[&place, "`run --adopt` replaces it and keeps a copy"]);
+        said.warns(&[&place, "`run --adopt --yes` takes it over and keeps a copy"]);
+        assert!(said.err.contains("line 2, global: daemon"), "{said:?}");
         Ok(())
     });
 }

@@ -13,7 +13,7 @@ use crate::haproxy::process;
 use crate::haproxy::reload::show_proc;
 use crate::haproxy::runtime::{RuntimeApi, RuntimeError};
 use crate::haproxy::{Version, Worker};
-use crate::reconcile::chain;
+use crate::reconcile::{Adopt, Design, RunError, chain, may_adopt};
 use crate::render::FIRST_LINE;
 
 use super::finding::Finding;
@@ -31,17 +31,17 @@ pub(super) struct Seen {
     pub(super) directory: Option<PathBuf>,
 }
 
-/// Whether the file may be written: one of somebody else's is taken over only where that is asked for.
+/// Whether the file may be written: one of somebody else's is taken over only where that is asked for, and what it loses
+/// then is told.
 pub(super) async fn file(config: &Config, adopt: bool) -> Option<Finding> {
     let path = &config.haproxy.config;
     let shown = path.display();
-    match ConfigFile::new(path, FIRST_LINE).owner().await {
-        Ok(Owner::Foreign) if adopt => Some(Finding::warning(format!(
-            "{shown}:1: not written by serf-haproxy; `run --adopt` replaces it and keeps a copy"
-        ))),
+    let file = ConfigFile::new(path, FIRST_LINE);
+    match file.owner().await {
+        Ok(Owner::Foreign) if adopt => None,
         Ok(Owner::Foreign) => Some(Finding::error(format!(
-            "{shown}:1: not written by serf-haproxy, so `run` refuses to start; move it away, or start once with `run \
-             --adopt`, which replaces it and keeps a copy (`check --adopt` looks at the rest)"
+            "{shown}:1: not written by serf-haproxy, so `run` refuses to start; start once with `run --adopt`, which \
+             takes it over and keeps a copy (`check --adopt` says what would be lost)"
         ))),
         Ok(Owner::Missing | Owner::Ours) => None,
         Err(error) => Some(Finding::error(format!(
@@ -49,6 +49,30 @@ pub(super) async fn file(config: &Config, adopt: bool) -> Option<Finding> {
             chain(&error)
         ))),
     }
+}
+
+/// What `run --adopt` would say of a file of somebody else's.
+pub(super) async fn adoption(design: &Design) -> Option<Finding> {
+    let path = &design.config.haproxy.config;
+    let file = ConfigFile::new(path, FIRST_LINE);
+    if !matches!(file.owner().await, Ok(Owner::Foreign)) {
+        return None;
+    }
+    let theirs = file.read().await.ok().flatten()?;
+    let shown = path.display();
+    Some(
+        match may_adopt(&theirs, path.clone(), design, Adopt::Lossless) {
+            Ok(()) => Finding::warning(format!(
+                "{shown}:1: not written by serf-haproxy; `run --adopt` takes it over, loses nothing of it and keeps a copy"
+            )),
+            Err(RunError::WouldLose { loss, .. }) => Finding::warning(format!(
+                "{shown}:1: not written by serf-haproxy; `run --adopt --yes` takes it over and keeps a copy, and this of \
+                 it would be gone:\n{}",
+                loss.to_string().trim_end()
+            )),
+            Err(error) => Finding::error(chain(&error)),
+        },
+    )
 }
 
 /// Why no agent answers; a key that is not accepted is an error, for waiting does not help.

@@ -96,6 +96,9 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
             return report;
         }
     };
+    if asked.adopt {
+        found.extend(around::adoption(&design).await);
+    }
     let view = match View::take(&design, &asked.members, None).await {
         Ok(view) => view,
         Err(error) => {

@@ -55,7 +55,7 @@ pub enum Replaced {
     Known,
     /// A text of somebody else's that was taken over.
     Adopted,
-    /// A text of ours that another hand has changed; a copy is kept there.
+    /// A text that another hand has written or changed; a copy is kept there.
     Edited(PathBuf),
 }
 
@@ -356,8 +356,8 @@ impl Staged {
         judge(command, self.path(), &self.file.path, None, timeout).await
     }
 
-    /// Puts the text in the file's place, for good: synced, renamed, the directory synced. Of a text of ours that is not
-    /// as `known` a copy is kept first.
+    /// Puts the text in the file's place, for good: synced, renamed, the directory synced. Of a text that is not `known` a
+    /// copy is kept first.
     ///
     /// # Errors
     /// [`FileError`]; [`FileError::Foreign`] when the file is not ours, or no longer, and was not adopted. The staged text is
@@ -394,10 +394,10 @@ impl Staged {
         let owner = self.file.owner_of(before.as_deref());
         let before = before.unwrap_or_default();
         let replaced = match (owner, &self.file.may) {
-            (Owner::Missing, _) | (_, May::Anything) => Replaced::Known,
-            (Owner::Foreign, _) => Replaced::Adopted,
-            (Owner::Ours, _) if known(&String::from_utf8_lossy(&before)) => Replaced::Known,
-            (Owner::Ours, _) => Replaced::Edited(self.file.keep(&before, Series::Edited)?),
+            (Owner::Missing, _) => Replaced::Known,
+            (Owner::Foreign, May::Adopted(_)) => Replaced::Adopted,
+            _ if known(&String::from_utf8_lossy(&before)) => Replaced::Known,
+            _ => Replaced::Edited(self.file.keep(&before, Series::Edited)?),
         };
         self.temporary
             .as_file()

@@ -256,6 +256,19 @@ pub fn master_of(worker: u32) -> Option<MasterProcess> {
     })
 }
 
+/// Whether a worker has given up rights that its master has: root's, for a user of its own. Not where that cannot be seen
+/// from here.
+pub fn has_less_rights_than_its_master(worker: u32) -> bool {
+    let is_root = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let user = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        // The real and the effective one; a worker has both in common.
+        Some(user.split_whitespace().nth(1)? == "0")
+    };
+    let master = master_of(worker).and_then(|master| is_root(master.pid));
+    master == Some(true) && is_root(worker) == Some(false)
+}
+
 /// The working directory of a process, where we may know it.
 pub fn directory_of(pid: u32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()

@@ -105,6 +105,13 @@ pub(crate) fn rights_lost(theirs: &Lines, wanted: &Lines) -> Vec<&'static str> {
         .collect()
 }
 
+/// Whether a text names the user that HAProxy is to become.
+pub(crate) fn names_user(text: &str) -> bool {
+    let lines = Lines::parse(text);
+    let mut global = lines.named("global", "").flat_map(|global| &global.lines);
+    global.any(|line| of(line.word(0)) == "user")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +168,15 @@ mod tests {
         assert_eq!(lost("global\n chroot /var/empty\n"), ["user"]);
         assert_eq!(lost("global\n uid 99\n chroot /\n"), [""; 0]);
         assert_eq!(lost("defaults\n user haproxy\n"), ["user", "chroot"]);
+    }
+
+    #[test]
+    fn a_user_is_named_in_global_by_name_or_number() {
+        assert!(names_user("global\n  daemon\n  user haproxy\n"));
+        assert!(names_user("defaults\nglobal\n\tuid\t99\n"));
+        assert!(!names_user(
+            "global\n  # user haproxy\nuserlist a\n  user root\n"
+        ));
     }
 
     #[test]

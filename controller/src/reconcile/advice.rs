@@ -27,6 +27,9 @@ pub(super) const RESTART: &str =
 /// Of the control socket.
 pub(super) const CONTROL: &str = "mend [control] or the rights of its directory, and restart serf-haproxy; until then \
                                   `status`, `plan` and `approve` may reach nobody";
+/// Of a text that would give HAProxy more rights than it has.
+pub(super) const RIGHTS: &str = "set `[haproxy] user` and `group` in the config, \"haproxy\" under Debian (or \"root\", if \
+                                 that is meant), and reload serf-haproxy. HAProxy and its file stay as they are until then";
 /// Of the addresses of this host.
 pub(super) const ADDRESSES: &str =
     "a member that claims one of this host's addresses may not be recognised until then";
@@ -55,7 +58,8 @@ pub(super) fn of_file(error: &FileError) -> String {
             format!("mount the directory {} instead of the file", dir(path))
         }
         FileError::Foreign { path } => format!(
-            "move {} away, and it is written again; `serf-haproxy run --adopt` takes it over",
+            "stop serf-haproxy and start it once with `run --adopt`, which takes {} over and keeps a copy; or put the file \
+             of before back",
             path.display()
         ),
         FileError::TooManyCopies { path } => format!(

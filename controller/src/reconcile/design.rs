@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::config::{Backend, Check, Config, OutputFile};
 use crate::guard::Rules;
 use crate::haproxy::listen::listeners;
+use crate::haproxy::loss::Loss;
 use crate::here::{Here, Listener, On, What};
 use crate::model::BackendName;
 use crate::others::Others;
@@ -59,6 +60,12 @@ impl Design {
             renderer,
             files,
         })
+    }
+
+    /// What a file of somebody else's would lose.
+    pub(crate) fn loss(&self, theirs: &str) -> Result<Loss, RenderError> {
+        let wanted = self.renderer.render(&self.config, &Servers::new())?;
+        Ok(Loss::of(theirs, &wanted.text))
     }
 
     /// Another config with what this one has taken over: an edit of the file by hand takes nothing of it back.

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::config::{Config, OutputFile};
-use crate::haproxy::file::{ConfigFile, FileError};
+use crate::haproxy::Stamp;
+use crate::haproxy::file::{ConfigFile, FileError, Replaced};
 use crate::haproxy::process::{self, ProcessError};
 use crate::history::Entry;
 use crate::render::{RenderError, Renderer, Servers};
+use crate::state::StateDir;
 
 use super::book::millis;
 use super::{Design, Reconciler, Retry, Wanted, advice, chain};
@@ -32,6 +34,8 @@ struct Output {
     rendered: Option<(Servers, Arc<str>)>,
     /// What is there, as far as is known.
     on_disk: Option<Arc<str>>,
+    /// The text that this process, or an earlier one, has written or found to be as it should.
+    ours: Option<Stamp>,
     /// It has changed, and the program that reads it does not know yet.
     unread: bool,
     under_way: bool,
@@ -45,6 +49,8 @@ struct FileJob {
     text: Arc<str>,
     /// The text is there already; only the program has to be told.
     written: bool,
+    /// What may be there without being kept.
+    ours: Option<Stamp>,
     timeout: Duration,
 }
 
@@ -56,6 +62,8 @@ pub(super) struct FileDone {
     started: Instant,
     /// The text is on the disk.
     written: bool,
+    /// What another hand had written there; a copy of it.
+    copy: Option<PathBuf>,
     result: Result<(), FileJobError>,
 }
 
@@ -85,7 +93,7 @@ impl FileJobError {
 
 impl Files {
     /// Takes the files of a design. What is on the disk counts as known to its reader.
-    pub(super) async fn take(&mut self, design: &Design) {
+    pub(super) async fn take(&mut self, design: &Design, state: &StateDir) {
         let mut outputs = Vec::new();
         for (settings, renderer) in &design.files {
             let before = self
@@ -104,6 +112,7 @@ impl Files {
                 renderer: Arc::clone(renderer),
                 rendered: None,
                 on_disk,
+                ours: state.load_output(&settings.path),
                 unread,
                 under_way,
                 retry: Retry::default(),
@@ -178,6 +187,9 @@ impl Reconciler {
                 }
             };
             let written = output.on_disk.as_ref() == Some(&text);
+            if written && output.ours.is_none() {
+                output.ours = Some(Stamp::of_blank(&text));
+            }
             if written && !output.unread {
                 self.problems.clear(&path);
                 output.retry.succeeded();
@@ -186,6 +198,7 @@ impl Reconciler {
             output.under_way = true;
             let settings = output.settings.clone();
             self.files.jobs.spawn(run(FileJob {
+                ours: output.ours.clone(),
                 settings,
                 text,
                 written,
@@ -204,11 +217,22 @@ impl Reconciler {
             return;
         };
         let path = done.path.display().to_string();
+        if let Some(copy) = &done.copy {
+            tracing::warn!(path, copy = %copy.display(), "wrote the file over what somebody else had in it; a copy of that is kept");
+        }
+        if done.written
+            && let Err(error) = self
+                .state
+                .save_output(&done.path, &Stamp::of_blank(&done.text))
+        {
+            self.cannot_save(&error);
+        }
         let error = done.result.as_ref().err().map(|error| chain(error));
         if let Some(output) = self.files.output(&done.path) {
             output.under_way = false;
             if done.written {
                 output.on_disk = Some(Arc::clone(&done.text));
+                output.ours = Some(Stamp::of_blank(&done.text));
                 output.unread = done.result.is_err();
             }
             match &error {
@@ -239,18 +263,23 @@ impl Reconciler {
 
 async fn run(job: FileJob) -> FileDone {
     let started = Instant::now();
-    let mut written = job.written;
-    let result = perform(&job, &mut written).await;
+    let (mut written, mut copy) = (job.written, None);
+    let result = perform(&job, &mut written, &mut copy).await;
     FileDone {
         path: job.settings.path,
         text: job.text,
         started,
         written,
+        copy,
         result,
     }
 }
 
-async fn perform(job: &FileJob, written: &mut bool) -> Result<(), FileJobError> {
+async fn perform(
+    job: &FileJob,
+    written: &mut bool,
+    copy: &mut Option<PathBuf>,
+) -> Result<(), FileJobError> {
     let settings = &job.settings;
     if !*written {
         let file = ConfigFile::unmarked(&settings.path);
@@ -264,7 +293,11 @@ async fn perform(job: &FileJob, written: &mut bool) -> Result<(), FileJobError> 
                 });
             }
         }
-        staged.commit(|_| true).await?;
+        let (ours, text) = (job.ours.clone(), Arc::clone(&job.text));
+        let known = move |there: &str| *there == *text || ours == Some(Stamp::of_blank(there));
+        if let Replaced::Edited(kept) = staged.commit(known).await? {
+            *copy = Some(kept);
+        }
         *written = true;
     }
     if let Some(reload) = &settings.reload_command {

@@ -63,7 +63,7 @@ use job::Done;
 use loaded::Loaded;
 use problems::Problems;
 use rescue::Rescue;
-pub(crate) use startup::{agents, guard_before, master_socket, runtime_api};
+pub(crate) use startup::{agents, guard_before, master_socket, may_adopt, runtime_api};
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));

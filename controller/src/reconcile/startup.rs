@@ -15,7 +15,6 @@ use crate::epoch::Epoch;
 use crate::guard::{Guard, Removal, Word};
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::listen::{Listeners, listeners};
-use crate::haproxy::loss::Loss;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::{Supervised, Supervisor};
 use crate::haproxy::{RunningServers, Stamp};
@@ -26,7 +25,7 @@ use crate::owner;
 use crate::pace::Pace;
 use crate::plan::{ConfigText, Plan, Scope};
 use crate::probe::Prober;
-use crate::render::{FIRST_LINE, Servers, TemplateError};
+use crate::render::{FIRST_LINE, TemplateError};
 use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
@@ -129,7 +128,10 @@ pub(super) async fn start(
     if let Some(problem) = control_problem {
         reconciler.problems.set("control", problem, advice::CONTROL);
     }
-    reconciler.files.take(&reconciler.design).await;
+    reconciler
+        .files
+        .take(&reconciler.design, &reconciler.state)
+        .await;
     reconciler.select();
     Ok((reconciler, inputs))
 }
@@ -257,11 +259,18 @@ async fn may_own(file: &ConfigFile, design: &Design, adopt: Adopt) -> Result<(),
         return Err(RunError::Foreign { path });
     }
     let theirs = file.read().await?.unwrap_or_default();
-    let config = &design.config;
-    let wanted = design.renderer.render(config, &Servers::new());
-    let wanted = wanted.map_err(TemplateError::from)?;
-    let loss = Loss::of(&theirs, &wanted.text);
-    if config.haproxy.template.is_none() && !loss.rights.is_empty() {
+    may_adopt(&theirs, path, design, adopt)
+}
+
+/// Whether a file of somebody else's may be taken over.
+pub(crate) fn may_adopt(
+    theirs: &str,
+    path: PathBuf,
+    design: &Design,
+    adopt: Adopt,
+) -> Result<(), RunError> {
+    let loss = design.loss(theirs).map_err(TemplateError::from)?;
+    if design.config.haproxy.template.is_none() && !loss.rights.is_empty() {
         let rights = loss.rights;
         return Err(RunError::MoreRights { path, rights });
     }

@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 use crate::config::Config;
 use crate::haproxy::file::{FileError, Replaced};
 use crate::haproxy::runtime::RuntimeApi;
-use crate::haproxy::{Stamp, process, reload};
+use crate::haproxy::{Stamp, process, reload, taken_over};
 use crate::others::Others;
 use crate::plan::ReloadReason;
 
@@ -49,6 +49,9 @@ impl Reconciler {
             }
             return;
         }
+        if self.gives_rights(&wanted) {
+            return;
+        }
         if let Err(error) = self
             .state
             .save_text(&wanted.stamp, &wanted.text, &self.stamps_in_use())
@@ -79,6 +82,26 @@ impl Reconciler {
         let (check, timeout) = (config.haproxy.check_command.clone(), config.reload.timeout);
         self.jobs
             .spawn(job::run(job, self.file.clone(), check, timeout));
+    }
+
+    /// Whether HAProxy would run as root with this text, where a user of its own was named before: by a file that was moved
+    /// away, or a key that is gone. Nobody is given rights without a word; the text waits.
+    fn gives_rights(&mut self, wanted: &Text) -> bool {
+        let worker = self.worker.as_ref().map(|worker| worker.pid);
+        let gives = self.design.config.haproxy.template.is_none()
+            && worker.is_some_and(process::has_less_rights_than_its_master)
+            && !taken_over::names_user(&wanted.text);
+        if gives {
+            self.problems.set(
+                "rights",
+                "HAProxy would run as root with the built-in template: its worker has a user of its own, and neither config \
+                 nor file names it",
+                advice::RIGHTS,
+            );
+        } else {
+            self.problems.clear("rights");
+        }
+        gives
     }
 
     /// A reload whose outcome cannot be seen is not begun; without one the template is a problem.
@@ -373,7 +396,7 @@ impl Reconciler {
         self.look_at_fixed_keys();
         self.fallback.get_or_insert(fallback);
         self.take_design();
-        self.files.take(&self.design).await;
+        self.files.take(&self.design, &self.state).await;
         if !other_agent {
             return None;
         }

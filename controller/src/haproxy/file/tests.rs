@@ -278,6 +278,21 @@ async fn an_edit_by_hand_is_kept_before_it_is_overwritten_and_the_oldest_make_ro
 }
 
 #[tokio::test]
+async fn a_file_without_a_mark_is_kept_where_it_is_not_known() {
+    let (directory, file) = place();
+    let file = ConfigFile::unmarked(file.path());
+    let commit = async |text: &'static str, known: &'static str| {
+        let staged = file.stage(text).await.unwrap();
+        staged.commit(move |there| there == known).await.unwrap()
+    };
+    assert_eq!(commit("one", "").await, Replaced::Known);
+    assert_eq!(commit("two", "one").await, Replaced::Known);
+    let copy = directory.path().join("haproxy.cfg.edited");
+    assert_eq!(commit("three", "one").await, Replaced::Edited(copy.clone()));
+    assert_eq!(fs::read_to_string(copy).unwrap(), "two");
+}
+
+#[tokio::test]
 async fn a_file_of_ours_needs_no_copy() {
     let (directory, mut file) = place();
     fs::write(file.path(), OURS).unwrap();
