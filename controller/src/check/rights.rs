@@ -13,8 +13,12 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::config::{Config, ReloadWay};
+use crate::haproxy::reach::LET_IN;
 
 use super::finding::Finding;
+
+/// The key of the socket that HAProxy makes as the config says.
+const STATS_SOCKET: &str = "[haproxy] stats_socket";
 
 /// How long the controller may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -115,7 +119,7 @@ fn needs(config: &Config, config_path: &Path) -> Vec<Need> {
     needs.push(fill(config.state.dir.clone(), "[state] dir"));
     needs.push(fill(folder(&config.control.socket), "[control] socket"));
     if haproxy.stats_socket.exists() {
-        needs.push(connect(&haproxy.stats_socket, "[haproxy] stats_socket"));
+        needs.push(connect(&haproxy.stats_socket, STATS_SOCKET));
     }
     if let ReloadWay::MasterSocket(socket) = &haproxy.reload
         && socket.exists()
@@ -171,9 +175,12 @@ impl Need {
             Want::Fill | Want::Connect => "write to",
         };
         let place = blocked.display();
-        let text = format!(
-            "{path}: cannot {what} {who} ({key}); let that user {right} {place}, or run as another"
-        );
+        let way_out = if key == STATS_SOCKET && blocked == self.path {
+            LET_IN.to_owned()
+        } else {
+            format!("let that user {right} {place}, or run as another")
+        };
+        let text = format!("{path}: cannot {what} {who} ({key}); {way_out}");
         // without a control socket the controller goes on
         if key == "[control] socket" {
             Finding::warning(text)
@@ -342,5 +349,14 @@ mod tests {
             "/: cannot be written in by svc, whom the controller runs as ([state] dir); let that user write to /, \
              or run as another"
         );
+        let socket = |path: &str| Need {
+            path: path.into(),
+            want: Want::Connect,
+            key: STATS_SOCKET,
+        };
+        let shut = socket("/s").finding(Path::new("/s"), Some(&user)).text;
+        assert!(shut.contains("`[haproxy] stats_socket_group`"), "{shut}");
+        let behind = socket("/closed/s").finding(Path::new("/closed"), Some(&user));
+        assert!(behind.text.contains("let that user enter /closed"));
     }
 }
