@@ -333,8 +333,10 @@ impl StateDir {
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     let write = || {
         let dir = path.parent().unwrap_or(Path::new("."));
-        let mut staged = tempfile::NamedTempFile::new_in(dir)?;
-        staged.write_all(bytes)?;
+        // The same failure has the same words each time, so that it is said once: a staged file's name is another each time.
+        let mut staged =
+            tempfile::NamedTempFile::new_in(dir).map_err(|error| io::Error::from(error.kind()))?;
+        staged.as_file_mut().write_all(bytes)?;
         owner::of_directory(dir, staged.as_file())?;
         staged.persist(path).map_err(|error| error.error)?;
         Ok(())

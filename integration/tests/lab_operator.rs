@@ -44,6 +44,8 @@ async fn trial(release: Release) -> Result<()> {
     trial.well("the installation").await;
     let answered = lb.run("curl -sS --max-time 5 http://localhost/").await?;
     ensure!(answered.contains("hello"), "{answered}");
+    trial.config().await?;
+    trial.keys().await?;
     trial.services().await?;
     trial.disk().await?;
     for machine in [web2, lb] {
@@ -133,6 +135,40 @@ impl Trial<'_> {
         }
     }
 
+    /// A slip in the configuration, on a reload.
+    async fn config(&mut self) -> Result<()> {
+        let slip = edit("s/^port = 3000/prot = 3000/");
+        let told = ["prot", "did you mean `port`"];
+        self.trouble("a slip in the configuration", &slip, &told)
+            .await?;
+        let (code, said) = self.lb.try_run("serf-haproxy check").await?;
+        if code == 0 || !said.contains(told[1]) {
+            self.failures.push(format!("check: {code}: {said}"));
+        }
+        self.lb.run(&edit("s/^prot/port/")).await?;
+        self.well("the slip").await;
+        Ok(())
+    }
+
+    /// The key of the agent's RPC, given to both and changed.
+    async fn keys(&mut self) -> Result<()> {
+        let agent =
+            |edit: &str| format!("sed -i '{edit}' /etc/serf/serf.json; systemctl restart serf");
+        let wants = agent(r#"s/^{/{"rpc_auth": "one", /"#);
+        self.lb.run(&wants).await?;
+        self.lb
+            .run("cd /etc/serf-haproxy; echo one >rpc.key; chgrp serf-haproxy rpc.key; chmod 640 rpc.key")
+            .await?;
+        let key = r#"s,^\[serf\],&\nauth_key_file = "/etc/serf-haproxy/rpc.key","#;
+        self.lb.run(&edit(key)).await?;
+        self.well("the key").await;
+        let other = agent(r#"s/"one"/"two"/"#);
+        self.lb.run(&other).await?;
+        self.lb.run("echo two >/etc/serf-haproxy/rpc.key").await?;
+        self.well("the other key").await;
+        Ok(())
+    }
+
     /// HAProxy, stopped and started.
     async fn services(&mut self) -> Result<()> {
         self.trouble("no HAProxy", "systemctl stop haproxy", &["HAProxy"])
@@ -144,7 +180,7 @@ impl Trial<'_> {
 
     /// No room where the state is kept, nor where the file lies.
     async fn disk(&mut self) -> Result<()> {
-        let member = "serf tags -set canary=$(date +%N)";
+        let member = "serf tags -rpc-auth=two -set canary=$(date +%N)";
         let text = edit(r#"s/"\*:80"/"*:80", "*:81"/"#);
         for (dir, change) in [("/var/lib/serf-haproxy", member), ("/etc/haproxy", &text)] {
             self.lb
@@ -157,6 +193,11 @@ impl Trial<'_> {
             let full = format!("dd if=/dev/zero of={dir}/fill bs=1k\n{change}");
             let what = format!("{dir} is full");
             self.trouble(&what, &full, &["No space left"]).await?;
+            let often = "journalctl -u serf-haproxy --since -30s | grep -c 'No space left' || :";
+            println!(
+                "{what}: {} lines of it in the journal",
+                self.lb.run(often).await?
+            );
             self.lb.run(&format!("rm {dir}/fill")).await?;
             self.well("room again").await;
         }

@@ -301,12 +301,13 @@ impl ConfigFile {
         let metadata = regular(&target)?;
         let mut temporary = temporary(&target)?;
         temporary
+            .as_file_mut()
             .write_all(text)
-            .map_err(|source| FileError::new("write", temporary.path(), source))?;
+            .map_err(|source| FileError::new("write", &target, source))?;
         dress(temporary.as_file(), metadata.as_ref(), &self.path)?;
         if metadata.is_none() {
             owner::of_directory(directory_of(&target), temporary.as_file())
-                .map_err(|source| FileError::new("set the owner of", temporary.path(), source))?;
+                .map_err(|source| FileError::new("set the owner of", &target, source))?;
         }
         Ok(Staged {
             file: self.clone(),
@@ -495,7 +496,8 @@ fn temporary(target: &Path) -> Result<NamedTempFile, FileError> {
     let made = tempfile::Builder::new()
         .prefix(prefix.file_name().unwrap_or_default())
         .tempfile_in(directory);
-    made.map_err(|source| FileError::new("create a file beside", target, source))
+    // Without the name, which is another each time: the same failure has the same words, and is said once.
+    made.map_err(|error| FileError::new("create a file beside", target, error.kind().into()))
 }
 
 /// Removes what killed runs left behind; a staged file lives for seconds.

@@ -51,6 +51,19 @@ fn options_are_the_same_workers_after_it_has_stood_still_and_the_clock_has_jumpe
 }
 
 #[test]
+fn the_same_failure_has_the_same_words_so_that_it_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    fs::remove_dir_all(dir.path()).unwrap();
+    let fails = || {
+        let failed = state.save_added(&worker(5, Some(NOW)), NOW, &added());
+        let error = failed.unwrap_err();
+        format!("{error}: {}", std::error::Error::source(&error).unwrap())
+    };
+    assert_eq!(fails(), fails());
+}
+
+#[test]
 fn a_saved_text_is_believed_only_if_its_content_has_the_stamp_of_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();

@@ -68,6 +68,17 @@ async fn a_staged_text_is_hidden_and_gone_when_dropped() {
 }
 
 #[tokio::test]
+async fn the_same_failure_has_the_same_words_so_that_it_is_said_once() {
+    let (directory, file) = place();
+    directory.close().unwrap();
+    let fails = async || {
+        let error = file.stage(OURS).await.unwrap_err();
+        format!("{error}: {}", std::error::Error::source(&error).unwrap())
+    };
+    assert_eq!(fails().await, fails().await);
+}
+
+#[tokio::test]
 async fn two_staged_texts_do_not_meet() {
     let (_directory, file) = place();
     let first = file.stage("# ours\nfirst\n").await.unwrap();
