@@ -175,10 +175,15 @@ impl Need {
             Want::Fill | Want::Connect => "write to",
         };
         let place = blocked.display();
+        let unit = match key {
+            "[state] dir" if to_be_made => ", or let its unit make it (StateDirectory=)",
+            "[control] socket" if to_be_made => ", or let its unit make it (RuntimeDirectory=)",
+            _ => "",
+        };
         let way_out = if key == STATS_SOCKET && blocked == self.path {
             LET_IN.to_owned()
         } else {
-            format!("let that user {right} {place}, or run as another")
+            format!("let that user {right} {place}, or run as another{unit}")
         };
         let text = format!("{path}: cannot {what} {who} ({key}); {way_out}");
         // without a control socket the controller goes on

@@ -25,6 +25,12 @@ const SUMMARIES: [&str; 2] = [
     "Fatal errors found in configuration",
 ];
 
+/// What HAProxy says of a file that is not there.
+const CANNOT_OPEN: [&str; 2] = [
+    "Could not open configuration file",
+    "Cannot open configuration file",
+];
+
 /// A text and what it is looked at with.
 pub(super) struct Text<'a> {
     pub(super) design: &'a Design,
@@ -210,14 +216,15 @@ impl Text<'_> {
 
     /// What the check command says of the text of now, and what it says besides of the one with invented members.
     async fn judge(&self, now: &Rendered, more: &Rendered) -> Vec<Finding> {
+        let path = &self.config().haproxy.config;
         let mut found = match self.verdict(now).await {
-            Ok(checked) => complaints(&checked, now, ""),
+            Ok(checked) => complaints(&checked, now, path, ""),
             Err(finding) => return vec![finding],
         };
         if let Ok(checked) = self.verdict(more).await {
             let with = "with one more member: ";
             let known: Vec<String> = found.iter().map(|finding| essence(&finding.text)).collect();
-            let more = complaints(&checked, more, with);
+            let more = complaints(&checked, more, path, with);
             found.extend(more.into_iter().filter(|finding| {
                 let text = finding.text.replacen(with, "", 1);
                 !known.contains(&essence(&text))
@@ -255,20 +262,23 @@ impl Text<'_> {
     }
 }
 
-/// What a check command complains of, each with its place; a text that it does not take has one error at least.
-fn complaints(checked: &Checked, rendered: &Rendered, with: &str) -> Vec<Finding> {
+/// What a check command complains of, each with its place; a text that it does not take has one error at least. `path` is
+/// that of the text.
+fn complaints(checked: &Checked, rendered: &Rendered, path: &Path, with: &str) -> Vec<Finding> {
     let shown = |complaint: &Complaint| {
-        let line = complaint.place.as_ref().map(|(_, line)| *line);
-        let origin = line.map_or_else(String::new, |line| origin(rendered.origin(line)));
-        match &complaint.place {
-            Some((path, line)) => {
-                format!(
-                    "{}:{line}: {with}{}{origin}",
-                    path.display(),
-                    complaint.text
-                )
+        let Complaint { place, text, .. } = complaint;
+        let elsewhere = if CANNOT_OPEN.iter().any(|said| text.contains(said)) {
+            way_to_see()
+        } else {
+            String::new()
+        };
+        match place {
+            Some((file, line)) if file == path => {
+                let (origin, hint) = (origin(rendered.origin(*line)), variable(rendered, *line));
+                format!("{}:{line}: {with}{text}{hint}{origin}", file.display())
             }
-            None => format!("{with}{}{origin}", complaint.text),
+            Some((file, line)) => format!("{}:{line}: {with}{text}{elsewhere}", file.display()),
+            None => format!("{with}{text}{elsewhere}"),
         }
     };
     let is_summary = |complaint: &&Complaint| {
@@ -288,14 +298,33 @@ fn complaints(checked: &Checked, rendered: &Rendered, with: &str) -> Vec<Finding
         .any(|finding| finding.severity == Severity::Error);
     if !checked.valid && !has_error {
         found.push(Finding::error(format!(
-            "[haproxy] check_command: {with}ended with {}: {}; it has to say what is wrong, or to be another. The text lay \
-             below {}: a command that runs elsewhere, as in a container, needs TMPDIR set to a folder that it sees",
+            "[haproxy] check_command: {with}ended with {}: {}{}",
             checked.status,
             checked.output.trim(),
-            std::env::temp_dir().display()
+            way_to_see()
         )));
     }
     found
+}
+
+/// Of a line that a variable makes what it is.
+fn variable(rendered: &Rendered, line: usize) -> &'static str {
+    let text = line
+        .checked_sub(1)
+        .and_then(|index| rendered.text.lines().nth(index));
+    if text.is_some_and(|text| text.contains('$')) {
+        "; its variables are those of whoever calls: set them here, and for the controller"
+    } else {
+        ""
+    }
+}
+
+/// What helps a command that does not find the text.
+fn way_to_see() -> String {
+    format!(
+        "; the text lay below {}: a command that runs elsewhere, as in a container, needs TMPDIR set to a folder that it sees",
+        std::env::temp_dir().display()
+    )
 }
 
 /// A complaint without the numbers of lines, which differ where there are more of them.
@@ -310,4 +339,68 @@ fn is_same(a: &Path, b: &Path) -> bool {
         Some(folder.join(path.file_name()?))
     };
     a == b || real(a).is_some_and(|a| Some(a) == real(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::haproxy::complaint;
+    use crate::render::Renderer;
+
+    /// What is made of the words of a check command about a text of two lines.
+    fn said(output: &str, valid: bool) -> Vec<String> {
+        let text = "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"b\"\ntags = { role = \"b\" }\nport = 80\n";
+        let config = Config::parse(text, []).unwrap();
+        let renderer =
+            Renderer::new("own.j2", "global\n maxconn \"${MOST}\"\n".to_owned()).unwrap();
+        let rendered = renderer.render(&config, &Servers::new()).unwrap();
+        let checked = Checked {
+            valid,
+            status: "exit code 1".to_owned(),
+            complaints: complaint::complaints(output),
+            output: output.to_owned(),
+        };
+        let found = complaints(&checked, &rendered, Path::new("/a.cfg"), "");
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_complaint_has_its_place_in_the_template_and_what_helps() {
+        let alert = |text: &str| {
+            format!("[NOTICE]   (9) : haproxy version is 2.6\n[ALERT]    (9) : config : {text}\n")
+        };
+        let place = "parsing [/a.cfg:3] : 'maxconn' expects an integer argument.";
+        assert_eq!(
+            said(&alert(place), false),
+            [
+                "/a.cfg:3: 'maxconn' expects an integer argument.; its variables are those of whoever calls: set them here, and for the controller (from own.j2:2)"
+            ]
+        );
+        let other = "parsing [/base.cfg:3] : unknown keyword 'x'.";
+        assert_eq!(
+            said(&alert(other), false),
+            ["/base.cfg:3: unknown keyword 'x'."]
+        );
+        let summary = format!(
+            "{}[ALERT]    (9) : config : Fatal errors found in configuration.\n",
+            alert(other)
+        );
+        assert_eq!(said(&summary, false).len(), 1);
+        assert_eq!(
+            said(&alert(other), true),
+            ["warning: /base.cfg:3: unknown keyword 'x'."]
+        );
+        let unseen = said(
+            &alert("Could not open configuration file /a.cfg : No such file"),
+            false,
+        );
+        assert!(unseen[0].contains("needs TMPDIR set"), "{unseen:?}");
+        let silent = said("", false);
+        assert!(
+            silent[0]
+                .starts_with("[haproxy] check_command: ended with exit code 1: ; the text lay"),
+            "{silent:?}"
+        );
+        assert_eq!(said("", true), Vec::<String>::new());
+    }
 }
