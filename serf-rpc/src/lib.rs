@@ -183,4 +183,4 @@ pub use subscription::{
     EventFilter, EventKind, EventName, EventStream, LogLevel, LogLine, LogStream, Record,
     Subscription,
 };
-pub use watcher::{Changes, SuspicionStream, WatchEvent, WatchOptions, Watcher};
+pub use watcher::{Changes, SuspicionStream, Unreached, WatchEvent, WatchOptions, Watcher};

@@ -22,6 +22,7 @@ pub struct Snapshot {
     entries: Arc<Vec<Entry>>,
     agent: AgentState,
     read_at: Option<SystemTime>,
+    changed_at: Option<SystemTime>,
     /// The name of the agent's own node.
     local: Option<BString>,
     /// The most that were ever listed at once.
@@ -64,6 +65,14 @@ pub enum AgentState {
     Connected {
         /// `host:port`.
         addr: String,
+    },
+    /// The agent at that address is connected and has not answered for a while: it stands still, or is overloaded. Only
+    /// where [`WatchOptions::pulse`](crate::WatchOptions::pulse) is set.
+    Silent {
+        /// `host:port`.
+        addr: String,
+        /// Since when nothing was heard.
+        since: SystemTime,
     },
     /// The last agent is lost.
     Lost {
@@ -161,6 +170,7 @@ impl Snapshot {
             entries: Arc::new(entries),
             agent: AgentState::NeverReached,
             read_at: None,
+            changed_at: None,
             local: None,
         }
     }
@@ -190,15 +200,21 @@ impl Snapshot {
         &self.agent
     }
 
-    /// When the members were last read; none before the first answer.
+    /// When the members were last read, whatever came of it; none before the first answer. A snapshot that was
+    /// announced keeps its own: the latest is in [`Watcher::snapshots`](crate::Watcher::snapshots) at any time.
     pub fn read_at(&self) -> Option<SystemTime> {
         self.read_at
+    }
+
+    /// When what was read was last otherwise than before; none before the first answer.
+    pub fn changed_at(&self) -> Option<SystemTime> {
+        self.changed_at
     }
 
     /// Since when the agent has not answered; none while it does, and before any ever did.
     pub fn stale_since(&self) -> Option<SystemTime> {
         match self.agent {
-            AgentState::Lost { since, .. } => Some(since),
+            AgentState::Lost { since, .. } | AgentState::Silent { since, .. } => Some(since),
             AgentState::Connected { .. } | AgentState::NeverReached => None,
         }
     }
@@ -273,6 +289,11 @@ impl Snapshot {
             },
             agent: self.agent.clone(),
             read_at: Some(now),
+            changed_at: if changes.is_empty() {
+                self.changed_at
+            } else {
+                Some(now)
+            },
             local: self.local.clone(),
             most_listed,
         };

@@ -4,7 +4,10 @@
 //! asks for the members. From then on everything that comes is only a reason to ask again: one
 //! question is in the air at a time, and at most one more waits.
 
-use std::collections::{HashMap, HashSet};
+mod pulse;
+mod unreached;
+
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use futures_util::future::{Fuse, FusedFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::Client;
 use crate::error::{CallError, ConnectionError, StreamError, WatchError};
@@ -26,6 +29,9 @@ use crate::member::Member;
 use crate::membership::{AgentState, Change, Continuity, Snapshot};
 use crate::options::ConnectOptions;
 use crate::subscription::{EventFilter, LogLevel, Record, Subscription};
+
+use pulse::{Due, Pulse};
+pub use unreached::Unreached;
 
 /// Items kept for a slow reader of changes or suspicions.
 const BACKLOG: usize = 1024;
@@ -40,6 +46,7 @@ pub struct WatchOptions {
     seed: Snapshot,
     retry: (Duration, Duration),
     suspicion_interval: Duration,
+    pulse: Option<Duration>,
 }
 
 impl WatchOptions {
@@ -51,6 +58,7 @@ impl WatchOptions {
             seed: Snapshot::default(),
             retry: (Duration::from_millis(50), Duration::from_secs(2)),
             suspicion_interval: Duration::from_secs(1),
+            pulse: None,
         }
     }
 
@@ -82,6 +90,17 @@ impl WatchOptions {
     #[must_use]
     pub fn suspicion_interval(mut self, interval: Duration) -> Self {
         self.suspicion_interval = interval;
+        self
+    }
+
+    /// Notices an agent that stands still: where nothing was heard of it for so long, it is asked something small, and
+    /// where it has not answered after as long again it is [`AgentState::Silent`]. Its connection is kept, until a call
+    /// has no reply in its own time. Unless set, only such a call shows it.
+    ///
+    /// An agent that prunes a member which is alive is silent for 6 s.
+    #[must_use]
+    pub fn pulse(mut self, period: Duration) -> Self {
+        self.pulse = Some(period);
         self
     }
 
@@ -146,6 +165,7 @@ pub struct Watcher {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     events: broadcast::Sender<WatchEvent>,
     suspicions: broadcast::Sender<BString>,
+    unreached: watch::Receiver<Arc<[Unreached]>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -156,6 +176,7 @@ impl Watcher {
         let (publisher, snapshots) = watch::channel(Arc::new(options.seed.clone()));
         let events = broadcast::Sender::new(BACKLOG);
         let suspicions = broadcast::Sender::new(BACKLOG);
+        let (failures, unreached) = watch::channel(Arc::default());
         let (stop, stopped) = oneshot::channel();
         let task = Task {
             options,
@@ -165,12 +186,13 @@ impl Watcher {
                 out: suspicions.clone(),
                 last: HashMap::new(),
             },
-            waited_for: HashSet::new(),
+            unreached: unreached::Publisher(failures),
         };
         Self {
             snapshots,
             events,
             suspicions,
+            unreached,
             stop,
             task: tokio::spawn(task.run(stopped)),
         }
@@ -180,6 +202,12 @@ impl Watcher {
     /// state of the agent does; the time of the last reading alone is no change.
     pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
+    }
+
+    /// The agents that do not answer, with the reason, in the order in which they first failed. One that has never been
+    /// tried is not among them. A change is announced when somebody answers, or fails otherwise than before.
+    pub fn unreached(&self) -> watch::Receiver<Arc<[Unreached]>> {
+        self.unreached.clone()
     }
 
     /// What happens from now on. Each change comes after the snapshot that has it, so: first take
@@ -255,8 +283,7 @@ struct Task {
     publisher: watch::Sender<Arc<Snapshot>>,
     events: broadcast::Sender<WatchEvent>,
     suspicions: Suspicions,
-    /// The agents that did not answer since one last did: each is complained of once.
-    waited_for: HashSet<String>,
+    unreached: unreached::Publisher,
 }
 
 impl Task {
@@ -301,6 +328,8 @@ impl Task {
             .and_then(|stats| stats.agent_name().map(BStr::to_owned));
         let mut kind = Continuity::Fresh;
         let mut question = pin!(Fuse::terminated());
+        let mut small_talk = pin!(Fuse::terminated());
+        let mut pulse = Pulse::new(self.options.pulse, Instant::now());
         let mut wanted = true;
         let mut resync = pin!(sleep(self.options.resync_period()));
         loop {
@@ -310,24 +339,41 @@ impl Task {
             }
             tokio::select! {
                 answer = &mut question => {
-                    self.publish(&client, &local, answer?, kind);
+                    let answer = answer?;
+                    pulse.heard(Instant::now());
+                    self.publish(&client, &local, answer, kind);
                     kind = Continuity::Continuous;
                     resync.as_mut().reset(Instant::now() + self.options.resync_period());
                 }
-                line = next(&mut lines) => match line? {
-                    Ok(line) => match log_line::hint(&line.0) {
-                        Some(Hint::Membership) => wanted = true,
-                        Some(Hint::Suspicion(name)) if monitor_began.elapsed() > OLD_LINES => {
-                            self.suspect(name);
-                        }
-                        _ => {}
-                    },
-                    Err(_) => wanted = true,
-                },
+                line = next(&mut lines) => {
+                    let line = line?;
+                    self.heard(&mut pulse, client.addr());
+                    match line {
+                        Ok(line) => match log_line::hint(&line.0) {
+                            Some(Hint::Membership) => wanted = true,
+                            Some(Hint::Suspicion(name)) if monitor_began.elapsed() > OLD_LINES => {
+                                self.suspect(name);
+                            }
+                            _ => {}
+                        },
+                        Err(_) => wanted = true,
+                    }
+                }
                 event = next(&mut events) => {
                     let _ = event?;
+                    self.heard(&mut pulse, client.addr());
                     wanted = true;
                 }
+                answer = &mut small_talk => {
+                    unless_refused(answer)?;
+                    self.heard(&mut pulse, client.addr());
+                }
+                () = at(pulse.deadline()) => match pulse.due(Instant::now()) {
+                    // The question that is in the air will do.
+                    Due::Ask if !question.is_terminated() || !small_talk.is_terminated() => {}
+                    Due::Ask => small_talk.set(client.stats().fuse()),
+                    Due::Silent(since) => self.fell_silent(client.addr(), since),
+                },
                 () = &mut resync, if !resync.is_elapsed() => wanted = true,
             }
         }
@@ -350,7 +396,7 @@ impl Task {
         let next = next.with_agent(agent).with_local(local.clone());
         self.replace(next, connected || !changes.is_empty());
         if connected {
-            self.waited_for.clear();
+            self.unreached.answers(client.addr());
             tracing::info!(addr = client.addr(), revision, "agent answers");
             self.tell(WatchEvent::Connected {
                 addr: client.addr().to_owned(),
@@ -365,9 +411,12 @@ impl Task {
     /// Notes that there is no connection to an agent, and says whether there was one.
     fn lose(&mut self, addr: &str, error: WatchError) -> bool {
         let before = self.publisher.borrow().clone();
-        let was_connected = matches!(before.agent(), AgentState::Connected { .. });
+        let was_connected = matches!(
+            before.agent(),
+            AgentState::Connected { .. } | AgentState::Silent { .. }
+        );
         if was_connected {
-            tracing::warn!(addr, error = %Chain(&error), "agent lost");
+            tracing::info!(addr, error = %Chain(&error), "agent lost");
             let lost = AgentState::Lost {
                 addr: addr.to_owned(),
                 since: SystemTime::now(),
@@ -375,15 +424,39 @@ impl Task {
             self.replace(before.with_agent(lost), true);
         } else {
             tracing::debug!(addr, error = %Chain(&error), "agent not reached");
-            if self.waited_for.insert(addr.to_owned()) {
-                tracing::warn!(addr, error = %Chain(&error), "waiting for the agent");
-            }
         }
+        let error = Arc::new(error);
+        self.unreached.failed(addr, Arc::clone(&error));
         self.tell(WatchEvent::Unreachable {
             addr: addr.to_owned(),
-            error: Arc::new(error),
+            error,
         });
         was_connected
+    }
+
+    /// Takes that the agent has said something.
+    fn heard(&self, pulse: &mut Pulse, addr: &str) {
+        if pulse.heard(Instant::now()) {
+            tracing::info!(addr, "agent answers again");
+            let addr = addr.to_owned();
+            let before = self.publisher.borrow().clone();
+            self.replace(before.with_agent(AgentState::Connected { addr }), true);
+        }
+    }
+
+    /// The agent was asked and says nothing, since then.
+    fn fell_silent(&self, addr: &str, since: Instant) {
+        let before = self.publisher.borrow().clone();
+        // Before its first answer it counts as not reached.
+        if !matches!(before.agent(), AgentState::Connected { .. }) {
+            return;
+        }
+        tracing::info!(addr, "agent is silent");
+        let silent = AgentState::Silent {
+            addr: addr.to_owned(),
+            since: SystemTime::now() - since.elapsed(),
+        };
+        self.replace(before.with_agent(silent), true);
     }
 
     fn replace(&self, snapshot: Snapshot, announce: bool) {
@@ -434,6 +507,14 @@ fn unless_refused<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallErro
             Ok(None)
         }
         other => other.map(Some),
+    }
+}
+
+/// The moment; never where there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
