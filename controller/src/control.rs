@@ -8,11 +8,12 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::Mode;
 use rustix::process::umask;
 use serde::{Deserialize, Serialize};
+use serf_rpc::Snapshot;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 
 use crate::account;
 use crate::config;
+use crate::freshness::{Readings, date_members};
 use crate::history::Entry;
 use crate::pending::PendingPlan;
 use crate::preview::{Evidence, of_now};
@@ -91,12 +93,30 @@ pub struct Approving {
 /// What a cycle leaves for clients.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    /// How everything stands.
+    /// How everything stood after it.
     pub status: Status,
+    /// When what it says was read last, which may be later; none before the first cycle.
+    pub readings: Option<Readings>,
+    /// The members as they were read last; none before the first cycle.
+    pub members: Option<watch::Receiver<Arc<Snapshot>>>,
     /// What is left to be done.
     pub plan: PendingPlan,
     /// What was done, the oldest first.
     pub history: Arc<[Arc<Entry>]>,
+}
+
+impl Published {
+    /// How everything stands now: what the last cycle left, with its age.
+    pub fn status_at(&self, now: Instant) -> Status {
+        let mut status = self.status.clone();
+        if let Some(readings) = &self.readings {
+            readings.date(&mut status, now);
+        }
+        if let Some(members) = &self.members {
+            date_members(&members.borrow(), &mut status, SystemTime::now());
+        }
+        status
+    }
 }
 
 /// What a client gets.
@@ -309,7 +329,7 @@ async fn answer(
     let deadline = request.as_ref().map_or(DEADLINE, Request::deadline);
     let answer = async {
         match request {
-            Ok(Request::Status) => Answer::Status(Box::new(published.status.clone())),
+            Ok(Request::Status) => Answer::Status(Box::new(published.status_at(Instant::now()))),
             Ok(Request::Plan) => plan(published, askings, planning).await,
             Ok(Request::History) => {
                 let entries = published.history.iter();

@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 mod encoding;
 pub mod epoch;
+pub mod freshness;
 pub mod given;
 pub mod guard;
 pub mod haproxy;

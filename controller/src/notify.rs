@@ -142,8 +142,10 @@ impl Notifier {
 /// How everything stands, in one line for `systemctl status`. Names and HAProxy's own words may be in it, so that nothing
 /// is left that could begin another assignment.
 pub(crate) fn standing(status: &Status) -> String {
-    let servers: usize = status.backends.values().map(|b| b.servers.len()).sum();
-    let in_rotation: usize = status.backends.values().map(|b| b.in_rotation).sum();
+    let servers = status.backends.values().flat_map(|b| b.servers.values());
+    let servers = servers.filter(|server| server.state != "gone").count();
+    let in_rotation = status.backends.values().filter_map(|b| b.in_rotation);
+    let in_rotation: usize = in_rotation.sum();
     let problems: Vec<&str> = status.problems.iter().map(|p| &*p.problem).collect();
     let text = match (status.problems.len(), servers) {
         (0, 0) => "no servers yet".to_owned(),

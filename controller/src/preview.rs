@@ -298,7 +298,9 @@ impl View {
 impl Running {
     /// `edited` says that the file holds another hand's text, which a worker that nobody remembers may have loaded.
     fn new(read: State, scope: &Scope, state: &StateDir, edited: bool) -> Self {
-        let State { worker, servers } = read;
+        let State {
+            worker, servers, ..
+        } = read;
         let saved = state.load_added(&worker, unix_secs());
         let known = saved.is_some() || !edited;
         let stamp = worker.stamp.as_ref().filter(|_| known);

@@ -46,12 +46,14 @@ pub struct Problem {
 /// The Serf agent that membership comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
-    /// `connected`, `lost` or `waiting`.
+    /// `connected`; `silent`, where it is connected and says nothing; `lost`; or `waiting`, where none has answered yet.
     pub state: String,
     /// `host:port` of the agent, once one has answered.
     pub addr: Option<String>,
     /// How long ago the members were last read, in seconds.
     pub members_age_seconds: Option<u64>,
+    /// How long ago what was read was last otherwise than before, in seconds.
+    pub changed_age_seconds: Option<u64>,
     /// Members known, all statuses.
     pub members: usize,
     /// Those of them that the agent lists, itself among them; the others are remembered.
@@ -61,8 +63,12 @@ pub struct Agent {
 /// The worker that answers on the stats socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Haproxy {
-    /// `running` or `unreachable`.
+    /// `running`, or `unreachable`: then nothing of it is known now.
     pub state: String,
+    /// How long ago it was last read, in seconds: the worker, and its servers with their admin states.
+    pub age_seconds: Option<u64>,
+    /// How long ago was read what its checks say, in seconds.
+    pub checks_age_seconds: Option<u64>,
     /// The worker's process id.
     pub pid: Option<u32>,
     /// Its version, `3.0`.
@@ -71,6 +77,8 @@ pub struct Haproxy {
     pub stamp: Option<String>,
     /// Workers of earlier reloads that still finish what they had begun; unknown without a master socket.
     pub old_workers: Option<usize>,
+    /// How long ago they were counted, in seconds.
+    pub old_workers_age_seconds: Option<u64>,
     /// Each of them. They keep the servers they had, whatever happens to those since.
     pub old: Vec<OldWorker>,
 }
@@ -93,6 +101,8 @@ pub struct File {
     pub state: String,
     /// The stamp of what is on disk.
     pub stamp: Option<String>,
+    /// How long ago it was last read or written, in seconds.
+    pub age_seconds: Option<u64>,
 }
 
 /// What was done since the process started.
@@ -110,7 +120,7 @@ pub struct Counters {
     pub writes: u64,
     /// Reloads that took effect.
     pub reloads: u64,
-    /// Reloads and writes that failed.
+    /// What the history tells as failed.
     pub failures: u64,
     /// Reloads that took effect, by their first reason.
     pub reloads_by_reason: BTreeMap<String, u64>,
@@ -119,10 +129,15 @@ pub struct Counters {
 /// A backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
-    /// Servers in rotation.
-    pub in_rotation: usize,
-    /// Those of them that nobody calls dead.
-    pub answering: usize,
+    /// Servers in rotation: those that HAProxy has ready, whatever its checks say. Unknown while HAProxy does not answer.
+    pub in_rotation: Option<usize>,
+    /// Those of them that take requests: HAProxy's check does not call them down, nor anybody else. Where nobody checks
+    /// them they count once they have answered. Unknown while HAProxy does not answer.
+    pub answering: Option<usize>,
+    /// Whether HAProxy checks its servers.
+    pub checked: bool,
+    /// Whom its rule picks, in words.
+    pub picks: String,
     /// Servers that went without intent and count still.
     pub removed: usize,
     /// So many may go on the word of one witness.
@@ -134,8 +149,10 @@ pub struct Backend {
 /// A server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// `ready`, `pending`, `waiting`, `drain`, `maint`, `leaving` or `out`. One that is pending is to be ready, and
-    /// HAProxy was not read to have it so.
+    /// `ready`, `down`, `pending`, `waiting`, `drain`, `maint`, `leaving`, `out`, `gone` or `unknown`. One that is down is
+    /// in rotation, and HAProxy's check calls it down; one that is pending is to be ready, and HAProxy was not read to have
+    /// it so; one that is gone has left the backend and is shown a while longer; all are unknown while HAProxy does not
+    /// answer.
     pub state: String,
     /// Why.
     pub why: String,
@@ -145,7 +162,8 @@ pub struct Server {
     pub weight: u16,
     /// What gossip says of it: `alive`, `leaving`, `left`, `failed` or `absent`.
     pub gossip: String,
-    /// What HAProxy's check says: `up`, `falling`, `down`, `pending` or `none`.
+    /// What HAProxy's check says: `up`, `falling`, `down`, `pending` before its first result, `none` where no check runs,
+    /// `not read` where that is not known.
     pub check: String,
     /// What the controller's own probe says: `good`, `refused`, `failed` or `none`.
     pub probe: String,

@@ -114,6 +114,12 @@ impl Stage {
             stage.add(lab, number)?;
         }
         stage.serves_all().await?;
+        // HAProxy has them a moment before the controller says so.
+        let told = |status: &Status| status.servers("ready") == usize::from(webs);
+        stage
+            .controller
+            .settles("all to be told", SOON, told)
+            .await?;
         Ok(stage)
     }
 

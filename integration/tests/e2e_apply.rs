@@ -159,7 +159,11 @@ fn a_member_that_makes_the_file_invalid() {
             .await?;
         let others = ["s1", "s2", "s3", "s5"];
         stage.haproxy.serves("nodes", &others, SOON).await?;
-        stage.settled().await?;
+        let others_whole = |status: &Status| status.servers("ready") == 4 && status.is_whole();
+        stage
+            .controller
+            .settles("the others in the file", SOON, others_whole)
+            .await?;
         let text = std::fs::read_to_string(stage.haproxy.config())?;
         assert!(
             text.contains("server s5 ") && !text.contains("server s4 "),

@@ -92,7 +92,7 @@ serf agent -node=web -bind=192.0.2.7:7947 -advertise=192.0.2.8:7947 -rpc-addr=12
     -tag role=backend -tag port=80 -join=192.0.2.7:7946 >"$dir/web.log" 2>&1 &
 "$balancer" run -c "$dir/config.toml" >"$dir/controller.log" 2>&1 &
 status() { "$balancer" status -c "$dir/config.toml" 2>&1 || true; }
-until status | grep -q '2 of them listed'; do sleep 0.1; done
+until status | grep -q ' 2 listed'; do sleep 0.1; done
 status
 echo ---
 ip addr add 192.0.2.8/32 dev lo

@@ -69,7 +69,7 @@ fn the_first_file_is_there_at_once_and_what_is_missing_is_said_once() {
                 .count()
         };
         assert_eq!(
-            said(&format!("waiting for the agent addr=\"{addr}\"")),
+            said(&format!("no Serf agent listens on {addr}")),
             1,
             "the agent's absence is said once:\n{log}"
         );

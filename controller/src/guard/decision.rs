@@ -43,8 +43,8 @@ pub enum Line {
 pub struct Witnesses {
     /// Serf.
     pub gossip: Gossip,
-    /// HAProxy's check.
-    pub check: Check,
+    /// HAProxy's check; none where it was not read.
+    pub check: Option<Check>,
     /// The controller's own probe; none where none was wanted lately.
     pub probe: Option<super::Probed>,
     /// The agent, or its neighbours, could not reach the member just now.
@@ -76,7 +76,7 @@ impl Origin {
 /// How a server stands, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// In a word: `ready`, `waiting`, `drain`, `maint`, `leaving` or `out`.
+    /// In a word: `ready`, `down`, `waiting`, `drain`, `maint`, `leaving` or `out`.
     pub state: &'static str,
     /// The reason.
     pub why: Why,
@@ -87,6 +87,12 @@ pub struct Standing {
 pub enum Why {
     /// Gossip says alive, and it answers.
     Proven,
+    /// Gossip says alive, it answered when it came in, and nobody checks it since.
+    ProvenOnce,
+    /// Gossip says alive, and HAProxy's check calls it down.
+    CheckedDown,
+    /// It had traffic before this controller started, and gossip has not said anything yet.
+    Unheard,
     /// Gossip says alive; it has not answered a probe yet.
     NotProven,
     /// Gossip says alive; HAProxy's check, which lets in, has not come back yet, or not good.
@@ -169,6 +175,16 @@ pub enum Held {
     },
 }
 
+impl Why {
+    /// Whether one witness, or two, would have the server out, and the guard keeps it.
+    pub fn is_held(&self) -> bool {
+        matches!(
+            self,
+            Self::Held(_) | Self::KeptWithoutAgent | Self::DidNotLeave
+        )
+    }
+}
+
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -208,6 +224,15 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Proven => f.write_str("alive and answering"),
+            Self::ProvenOnce => {
+                f.write_str("alive, and answered when it came in; no check of HAProxy's")
+            }
+            Self::CheckedDown => f.write_str(
+                "alive, but HAProxy's check calls it down: no request until that is over",
+            ),
+            Self::Unheard => {
+                f.write_str("as before the start of this controller; no agent has answered yet")
+            }
             Self::NotProven => f.write_str("alive, but has not answered a probe yet"),
             Self::Unchecked => f.write_str("waits for HAProxy's first check"),
             Self::Standby => {
@@ -284,6 +309,16 @@ pub struct Decisions {
 }
 
 impl Decisions {
+    /// Takes that gossip has said nothing at all yet: whom it does not name is not given up.
+    pub fn before_gossip(&mut self) {
+        for decision in self.servers.values_mut() {
+            let kept = matches!(decision.standing.state, "ready" | "down");
+            if kept && decision.witnesses.gossip == Gossip::Absent {
+                decision.standing.why = Why::Unheard;
+            }
+        }
+    }
+
     /// The servers that the file lists.
     pub fn lines(&self) -> Servers {
         let mut servers = Servers::new();

@@ -12,6 +12,7 @@ use super::decision::{Held, Origin};
 use super::entry::CheckResult;
 use super::{Probed, Rules, Target, Urgency};
 
+mod check;
 mod word;
 
 /// How often a draining server is looked at: it is removed when its last request is done.
@@ -47,6 +48,10 @@ pub(super) struct Slot {
     pub(super) quarantine: Option<Quarantine>,
     pub(super) proof: Proof,
     pub(super) check: Check,
+    /// Whether HAProxy has been read to say so.
+    check_read: bool,
+    /// Since when it has said so, as far as is known.
+    check_since: Instant,
     /// Whether what its check says may be of before its wait for it.
     pub(super) result: CheckResult,
     /// HAProxy's check called it down, and another worker has not asked it yet.
@@ -151,6 +156,8 @@ impl Slot {
             quarantine: None,
             proof: Proof::default(),
             check: Check::None,
+            check_read: false,
+            check_since: now,
             result: CheckResult::default(),
             rechecked: false,
             suspected: None,
@@ -253,7 +260,8 @@ impl Slot {
     pub(super) fn let_in(&mut self, now: Instant) {
         // What the check said of the server before it went out is over; what let it in is not.
         if self.result == CheckResult::None {
-            self.check = Check::None;
+            self.set_check(Check::None, now);
+            self.check_read = false;
         }
         self.enter(Phase::In, now);
         self.heir = None;
@@ -269,7 +277,7 @@ impl Slot {
             running.admin == Admin::Ready && running.addr == Some(self.place.addr)
         });
         match (running, stat) {
-            (None, _) => self.check = Check::None,
+            (None, _) => self.set_check(Check::None, now),
             (Some(_), None) => {}
             (Some(_), Some(stat)) => {
                 self.hear_recheck(stat.check);
@@ -280,7 +288,7 @@ impl Slot {
                 if stat.check == Check::Up && self.check != Check::Up {
                     self.sign = now;
                 }
-                self.check = stat.check;
+                self.set_check(stat.check, now);
             }
         }
         self.hear_check(running, now);
@@ -543,44 +551,9 @@ impl Slot {
         phase && !self.is_wanted() && self.heir.is_none()
     }
 
-    /// HAProxy had it ready at its place when it was last read.
-    pub(super) fn runs(&self) -> bool {
-        self.phase == Phase::In && self.running
-    }
-
-    /// In rotation, run so by HAProxy, and it takes requests: others may go because of it.
-    pub(super) fn serves(&self, rules: &Rules) -> bool {
-        self.runs() && self.answers(rules)
-    }
-
-    /// It serves, and its own check, where it has one, has come back good: it may ask for what no other name was asked.
-    pub(super) fn goes_on(&self, rules: &Rules) -> bool {
-        self.serves(rules) && (!rules.checked || self.check == Check::Up)
-    }
-
     /// Gossip has said `leaving` for so long that it is no leave, and it may have traffic again as soon as it answers.
     pub(super) fn may_stop_leaving(&self, rules: &Rules) -> bool {
         self.overdue && self.is_recallable(rules)
-    }
-
-    /// A witness beside gossip calls it dead: HAProxy's check, or without one the controller's own probe.
-    pub(super) fn is_dead(&self, rules: &Rules) -> bool {
-        if rules.down_is_dead() && self.phase == Phase::In {
-            self.check == Check::Down
-        } else {
-            self.moving.is_none() && self.fails_probes(rules)
-        }
-    }
-
-    /// Whether it takes requests as far as anybody knows: it is not dead, and HAProxy's check does not call it down.
-    pub(super) fn answers(&self, rules: &Rules) -> bool {
-        let down = self.check == Check::Down || self.is_rechecked(rules);
-        let down = rules.checked && self.phase == Phase::In && down;
-        !down && !self.is_dead(rules)
-    }
-
-    fn fails_probes(&self, rules: &Rules) -> bool {
-        self.proof.refused || self.proof.failures >= rules.guard.probe_fall
     }
 
     /// When time alone will change its phase.

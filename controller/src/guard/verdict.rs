@@ -16,12 +16,11 @@ impl Slot {
                 let waiting = Some(WantedAdmin::Waiting);
                 (Some(Line::Ready), waiting, "waiting", Why::Unchecked)
             }
-            Phase::In => (
-                Some(Line::Ready),
-                Some(WantedAdmin::Ready),
-                "ready",
-                self.why_in(rules),
-            ),
+            Phase::In => {
+                let state = if self.is_down(rules) { "down" } else { "ready" };
+                let ready = Some(WantedAdmin::Ready);
+                (Some(Line::Ready), ready, state, self.why_in(rules))
+            }
             Phase::Out { admin } if self.is_wanted() => {
                 let (admin, state, why) = self.waiting(rules, admin);
                 let doubled = matches!(self.barred, Some(Barred::Taken(_)));
@@ -58,7 +57,7 @@ impl Slot {
             standing: Standing { state, why },
             witnesses: self.witnesses(),
             origin: self.origin,
-            since: self.since,
+            since: self.stands_since(rules),
         }
     }
 
@@ -74,7 +73,7 @@ impl Slot {
         };
         Witnesses {
             gossip: self.gossip,
-            check: self.check,
+            check: self.read_check(),
             probe,
             suspected: self.is_suspected(),
         }
@@ -114,6 +113,8 @@ impl Slot {
             (None, None) if rules.admits == Admits::AnyCheck && self.check == Check::Down => {
                 Why::Standby
             }
+            (None, None) if self.is_down(rules) => Why::CheckedDown,
+            (None, None) if !rules.checked => Why::ProvenOnce,
             (None, None) => Why::Proven,
         }
     }

@@ -19,7 +19,7 @@ pub mod supervise;
 pub mod taken_over;
 pub(crate) mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,6 +47,12 @@ impl Version {
             major: major.parse().ok()?,
             minor: rest.get(..digits)?.parse().ok()?,
         })
+    }
+
+    /// Whether a server can be deleted at runtime without danger (commits 1b8c5abee and 95c4d2482, both in 3.0).
+    pub fn deletes_servers(self) -> bool {
+        let v3_0 = Self { major: 3, minor: 0 };
+        self >= v3_0
     }
 }
 
@@ -111,8 +117,22 @@ pub struct OldWorker {
     pub sessions: Option<u64>,
 }
 
+/// The backends that have servers, and none that HAProxy would send a request to (`show stat`, their own line).
+pub type DownBackends = BTreeSet<String>;
+
 /// The servers of all backends as the worker runs them.
 pub type RunningServers = BTreeMap<String, BTreeMap<String, RunningServer>>;
+
+/// What a worker runs, read in one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Who answered.
+    pub worker: Worker,
+    /// Its servers.
+    pub servers: RunningServers,
+    /// Its backends that serve nobody; empty where `show stat` was not read.
+    pub down: DownBackends,
+}
 
 /// A server as the worker runs it (`show servers state`, and `show stat` where read).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +157,7 @@ impl RunningServer {
 }
 
 /// An agent check, a server's own word on its state and weight (Configuration Manual, `agent-check`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AgentCheck {
     /// Whether it runs; on a server added at runtime it does so from `enable agent` on.
     pub asked: bool,
@@ -151,7 +171,7 @@ pub struct AgentCheck {
 }
 
 /// The admin state that HAProxy reports (bits 1 and 8 of `srv_admin_state`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Admin {
     /// Neither bit.
     Ready,
@@ -166,6 +186,9 @@ pub enum Admin {
 pub struct ServerStat {
     /// What HAProxy's check says.
     pub check: Check,
+    /// What went wrong with the last check, in HAProxy's code and words for it: `L4CON: connection failed`; none where
+    /// nothing did.
+    pub said: Option<String>,
     /// Requests and sessions running on it now (`scur`) and waiting for it (`qcur`).
     pub in_flight: u64,
     /// `slim`, its `maxconn`; none when unlimited.
@@ -177,7 +200,7 @@ pub struct ServerStat {
 }
 
 /// What HAProxy's check says of a server (`status` and `check_status` of `show stat`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Check {
     /// No check runs: none is configured, it is switched off, or the server is in maint.
     None,

@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, AgentCheck, Check, RunningServer, RunningServers, ServerStat, Stamp, Version, Worker,
+    Admin, AgentCheck, Check, DownBackends, RunningServer, RunningServers, ServerStat, Stamp,
+    State, Version, Worker,
 };
 
 /// Why a reply cannot be read.
@@ -46,7 +47,7 @@ pub enum ReplyError {
 ///
 /// # Errors
 /// [`ReplyError`] as for each of the three, and when one is cut short.
-pub fn state(text: &str, with_stat: bool) -> Result<(Worker, RunningServers), ReplyError> {
+pub fn state(text: &str, with_stat: bool) -> Result<State, ReplyError> {
     let truncated = |command| move || ReplyError::Truncated { command };
     let (info_text, rest) = text.split_once("\n\n").ok_or_else(truncated("show info"))?;
     let worker = info(info_text)?;
@@ -54,11 +55,13 @@ pub fn state(text: &str, with_stat: bool) -> Result<(Worker, RunningServers), Re
         .split_once("\n\n")
         .ok_or_else(truncated("show servers state"))?;
     let mut running = servers(servers_text)?;
+    let mut down = DownBackends::new();
     if with_stat {
         let stat_text = rest.strip_suffix('\n').filter(|text| text.ends_with('\n'));
         let mut stats = stat(stat_text.ok_or_else(truncated("show stat"))?)?;
+        down = stats.down;
         for (backend, servers) in &mut running {
-            let Some(stats) = stats.get_mut(backend) else {
+            let Some(stats) = stats.servers.get_mut(backend) else {
                 continue;
             };
             for (name, server) in servers {
@@ -66,7 +69,11 @@ pub fn state(text: &str, with_stat: bool) -> Result<(Worker, RunningServers), Re
             }
         }
     }
-    Ok((worker, running))
+    Ok(State {
+        worker,
+        servers: running,
+        down,
+    })
 }
 
 /// Reads `CurrConns` of `show info`: the connections of clients; those to the Runtime API do not count.
@@ -213,11 +220,20 @@ fn admin_state(bits: u32) -> Admin {
     }
 }
 
-/// Reads `show stat`, the lines of servers; by backend, then by server.
+/// What `show stat` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Of the servers, by backend, then by name.
+    pub servers: BTreeMap<String, BTreeMap<String, ServerStat>>,
+    /// Of the backends.
+    pub down: DownBackends,
+}
+
+/// Reads `show stat`, the lines of servers and backends.
 ///
 /// # Errors
 /// [`ReplyError`] for a missing column, an odd number, a line or a quoted field cut short.
-pub fn stat(text: &str) -> Result<BTreeMap<String, BTreeMap<String, ServerStat>>, ReplyError> {
+pub fn stat(text: &str) -> Result<Stats, ReplyError> {
     let command = "show stat";
     let mut records = Records { rest: text };
     let header = records.next().ok_or(ReplyError::Truncated { command })??;
@@ -241,13 +257,17 @@ pub fn stat(text: &str) -> Result<BTreeMap<String, BTreeMap<String, ServerStat>>
         index("stot")?,
     ];
     let cookie = names.get("cookie").copied();
-    let mut stats: BTreeMap<String, BTreeMap<String, ServerStat>> = BTreeMap::new();
+    let code = names.get("check_code").copied();
+    let mut stats = Stats::default();
     for record in records {
         let record = record?;
         if record.len() != header.len() {
             return Err(ReplyError::Truncated { command });
         }
         let word = |index: usize| record.get(index).map_or("", |field| field.as_ref());
+        if word(kind) == "1" && word(status).starts_with("DOWN") {
+            stats.down.insert(word(backend).to_owned());
+        }
         if word(kind) != "2" {
             continue;
         }
@@ -259,8 +279,11 @@ pub fn stat(text: &str) -> Result<BTreeMap<String, BTreeMap<String, ServerStat>>
             "" => None,
             limit => Some(number(command, "slim", limit)?),
         };
+        let check_says = check_of(word(status), word(check));
+        let bad = matches!(check_says, Check::Down | Check::Falling);
         let stat = ServerStat {
-            check: check_of(word(status), word(check)),
+            check: check_says,
+            said: bad.then(|| said(word(status), word(check), code.map_or("", word))),
             in_flight: running.saturating_add(waiting),
             maxconn,
             total: number(command, "stot", word(stot))?,
@@ -269,6 +292,7 @@ pub fn stat(text: &str) -> Result<BTreeMap<String, BTreeMap<String, ServerStat>>
                 .filter(|it| !it.is_empty()),
         };
         stats
+            .servers
             .entry(word(backend).to_owned())
             .or_default()
             .insert(word(server).to_owned(), stat);
@@ -289,6 +313,33 @@ fn check_of(status: &str, check_status: &str) -> Check {
         (_, "L4OK" | "L6OK" | "L7OK" | "L7OKC" | "PROCOK") => Check::Up,
         _ => Check::Falling,
     }
+}
+
+/// What went wrong with a check, by HAProxy's code for it. The text beside it comes from the server and is not taken.
+fn said(status: &str, check_status: &str, code: &str) -> String {
+    let last = check_status.trim_start_matches("* ");
+    let words = match last {
+        _ if status.starts_with("DOWN (agent)") => return "its agent says so".to_owned(),
+        "L4CON" => "connection failed",
+        "L4TOUT" => "no connection in time",
+        "L6RSP" => "TLS failed",
+        "L6TOUT" => "no TLS in time",
+        "L7RSP" => "no valid answer",
+        "L7TOUT" => "no answer in time",
+        "L7STS" if is_number(code) => return format!("L7STS: status {code}"),
+        "L7STS" => "a bad answer",
+        "SOCKERR" => "socket error",
+        "L4OK" | "L6OK" | "L7OK" | "L7OKC" => return format!("{last}: rising again"),
+        _ if last.bytes().all(|b| b.is_ascii_alphanumeric()) && !last.is_empty() => {
+            return last.to_owned();
+        }
+        _ => return "no result yet".to_owned(),
+    };
+    format!("{last}: {words}")
+}
+
+fn is_number(code: &str) -> bool {
+    !code.is_empty() && code.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// HAProxy's master, as `show proc` on its socket tells.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+pub use super::State;
 use super::command::{self, Command, CommandError};
 pub use super::reach::Detour;
 use super::reach::{Reach, Way, Why};
@@ -40,15 +41,6 @@ pub struct RuntimeApi {
     timeout: Duration,
     reply_limit: usize,
     reach: Arc<Mutex<Reach>>,
-}
-
-/// What a worker runs, read in one go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Who answered.
-    pub worker: Worker,
-    /// Its servers.
-    pub servers: RunningServers,
 }
 
 /// What became of the steps given to [`RuntimeApi::execute`].
@@ -264,14 +256,13 @@ impl RuntimeApi {
     /// # Errors
     /// [`RuntimeError`].
     pub async fn read(&self, with_stat: bool) -> Result<State, RuntimeError> {
-        // one line without a prompt: the text of a failed check in `show stat` comes from a server and cannot forge one
-        let commands = ["show info", "show servers state", "show stat -1 4 -1"];
+        // 6 is backends and servers; one line without a prompt: the text of a failed check in `show stat` comes from a server and cannot forge one
+        let commands = ["show info", "show servers state", "show stat -1 6 -1"];
         let (without, _) = commands.split_at(2);
         let commands = if with_stat { &commands } else { without };
         let ask = async |door: Door<'_>| {
             let reply = ask_once(door, &door.line(commands)).await?;
-            let (worker, servers) = reply::state(&reply, with_stat)?;
-            Ok(State { worker, servers })
+            Ok(reply::state(&reply, with_stat)?)
         };
         self.by_any_way(ask).await
     }

@@ -216,6 +216,7 @@ fn as_started(line: &ServerLine) -> RunningServer {
         agent: line.options.agent_check().then_some(agent),
         stat: Some(ServerStat {
             check: Check::None,
+            said: None,
             in_flight: 0,
             maxconn: line.maxconn,
             total: 0,

@@ -490,7 +490,7 @@ impl<'a> Backend<'a> {
     /// Whether this server may be deleted: the version does it safely, nothing points to the server, and it could be
     /// added again as it was.
     fn is_deletable(&self, name: &ServerName) -> bool {
-        self.input.version >= V3_0
+        self.input.version.deletes_servers()
             && self.input.running.is_some()
             && self.accepts_add != Some(false)
             && !self.is_referenced(name)

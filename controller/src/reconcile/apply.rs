@@ -1,12 +1,14 @@
 //! From a plan to a changed HAProxy: read, plan, execute, and notice what did not hold.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::haproxy::listen::listeners;
+use crate::haproxy::refusal::Refusal;
 use crate::haproxy::runtime::{Executed, RuntimeError, State};
-use crate::haproxy::{Stamp, Worker};
-use crate::model::Key;
+use crate::haproxy::{RunningServers, Stamp, Worker};
+use crate::model::{BackendName, Key, ServerName};
 use crate::others::Others;
 use crate::plan::{
     Action, ConfigText, Input, OtherFile, ReloadReason, Step, WantedAdmins, plan, wants_probe,
@@ -18,11 +20,15 @@ use super::book::millis;
 use super::drift::{REPAIRS, Verdict};
 use super::{Reconciler, Text, advice, chain};
 
+/// The longest pause before another try to delete a server that still has connections.
+const DELETE_RETRY: Duration = Duration::from_secs(2);
+
 impl Reconciler {
     /// Takes what HAProxy was read to run, and lets the guard see it.
     pub(super) async fn take_reading(
         &mut self,
         read: Result<State, RuntimeError>,
+        with_stat: bool,
     ) -> Option<State> {
         match read {
             Ok(mut state) => {
@@ -35,11 +41,21 @@ impl Reconciler {
                     }
                     None => self.problems.clear("stats socket"),
                 }
+                let now = Instant::now();
+                self.readings.haproxy = Some(now);
+                if with_stat {
+                    self.readings.checks = Some(now);
+                    self.look.take(&state, self.runtime.detour().is_some(), now);
+                }
                 self.notice(&state.worker).await;
                 let running = self.text_of(&state.worker);
                 self.scope
                     .retain(&mut state.servers, running.as_deref(), &self.added);
                 self.agents.read(&state.worker, &mut state.servers);
+                if with_stat {
+                    self.down.clone_from(&state.down);
+                    self.checks = bad_checks(&state.servers);
+                }
                 self.guard.read(&state.servers, Instant::now());
                 self.running = state.servers.clone();
                 Some(state)
@@ -163,7 +179,7 @@ impl Reconciler {
         };
         if wants_stat(&self.input(&running, &texts, wanted, admins)) {
             let read = self.runtime.read(true).await;
-            let Some(state) = self.take_reading(read).await else {
+            let Some(state) = self.take_reading(read, true).await else {
                 return;
             };
             running = state;
@@ -181,6 +197,7 @@ impl Reconciler {
         }
         self.plan = plan(&self.input(&running, &texts, wanted, admins));
         let now = Instant::now();
+        self.put_off_deletes(&running, now);
         let verdict = self.drift.judge(
             (stamp, admins),
             (&running.worker, &running.servers),
@@ -240,34 +257,33 @@ impl Reconciler {
     async fn apply(&mut self, worker: &Worker, drift: &[String]) -> bool {
         let steps = std::mem::take(&mut self.plan.steps);
         let started = Instant::now();
-        let executed = self.runtime.execute(worker, &steps).await;
-        self.record_steps(&steps, drift, started, &executed);
+        let mut executed = self.runtime.execute(worker, &steps).await;
+        let busy = executed.as_mut().map(take_busy).unwrap_or_default();
+        let tried: Vec<Step> = steps
+            .iter()
+            .filter(|step| !busy.contains(step))
+            .cloned()
+            .collect();
+        if !tried.is_empty() {
+            self.record_steps(&tried, drift, started, &executed);
+        }
         match executed {
             Ok(executed) => {
                 let elapsed_ms = millis(started);
-                for step in &steps {
+                let refused = |step: &&Step| executed.refused.iter().any(|(it, _)| it == *step);
+                let done = tried.iter().filter(|step| !refused(step));
+                for step in done.clone() {
                     tracing::info!(backend = %step.backend, server = %step.server, elapsed_ms, "{step}");
                 }
-                if steps.iter().all(|step| {
-                    matches!(
-                        step.action,
-                        Action::Ready { .. } | Action::Agent { asked: true }
-                    )
-                }) {
-                    self.counters.admissions += 1;
-                } else {
-                    self.counters.applies += 1;
-                }
-                let done =
-                    |step: &&Step| !executed.refused.iter().any(|(refused, _)| refused == *step);
-                self.record_added(worker, steps.iter().filter(done));
+                self.count_apply(&tried);
+                self.record_added(worker, done);
+                self.note_busy(&busy);
                 self.judge(&executed);
-                let whole = executed.refused.is_empty();
+                let whole = executed.refused.is_empty() && busy.is_empty();
                 self.running.extend(executed.servers);
                 whole
             }
             Err(error) => {
-                self.counters.failures += 1;
                 self.record_added(
                     worker,
                     steps.iter().filter(|step| step.action != Action::Delete),
@@ -279,7 +295,49 @@ impl Reconciler {
         }
     }
 
-    /// A server that cannot be deleted yet has connections left, which is no fault; any other refusal is.
+    fn count_apply(&mut self, steps: &[Step]) {
+        let admits = |step: &Step| {
+            matches!(
+                step.action,
+                Action::Ready { .. } | Action::Agent { asked: true }
+            )
+        };
+        if steps.iter().all(admits) {
+            self.counters.admissions += u64::from(!steps.is_empty());
+        } else {
+            self.counters.applies += 1;
+        }
+    }
+
+    /// Notes which servers could not be deleted yet: they are tried again by and by, and hold up nothing else.
+    fn note_busy(&mut self, busy: &[Step]) {
+        for step in busy.iter().filter(|step| step.action == Action::Delete) {
+            tracing::debug!(backend = %step.backend, server = %step.server, "not deleted yet, connections are open");
+            let retry = self.undeleted.entry(key_of(step)).or_default();
+            retry.failed_for(DELETE_RETRY, Instant::now());
+        }
+    }
+
+    /// Leaves out of the plan the servers that could not be deleted a moment ago, with all that follows their deletion.
+    fn put_off_deletes(&mut self, running: &State, now: Instant) {
+        self.undeleted.retain(|key, _| {
+            let servers = running.servers.get(key.backend.as_str());
+            servers.is_some_and(|servers| servers.contains_key(key.server.as_str()))
+        });
+        let is_due = |key: &Key| {
+            self.undeleted
+                .get(key)
+                .is_none_or(|retry| retry.is_due(now))
+        };
+        let deletes = self.plan.steps.iter();
+        let deletes = deletes.filter(|step| step.action == Action::Delete);
+        let later: BTreeSet<Key> = deletes.map(key_of).filter(|key| !is_due(key)).collect();
+        self.plan
+            .steps
+            .retain(|step| !later.contains(&key_of(step)));
+    }
+
+    /// Refusals, but for those of servers that cannot be deleted yet, are faults.
     fn judge(&mut self, executed: &Executed) {
         for (step, refusal) in &executed.refused {
             self.counters.refused += 1;
@@ -346,6 +404,41 @@ impl Reconciler {
         self.texts.insert(stamp.clone(), Arc::clone(&text));
         Some(text)
     }
+}
+
+/// Takes the steps out that HAProxy did not do because connections are open to a server that is to be deleted, with what
+/// was to follow the deletion.
+fn take_busy(executed: &mut Executed) -> Vec<Step> {
+    let is_busy = |(step, refusal): &&(Step, Refusal)| {
+        step.action == Action::Delete && *refusal == Refusal::Busy
+    };
+    let busy = executed.refused.iter().filter(is_busy);
+    let busy: BTreeSet<Key> = busy.map(|(step, _)| key_of(step)).collect();
+    let of_busy = |(step, _): &mut (Step, Refusal)| busy.contains(&key_of(step));
+    let taken = executed.refused.extract_if(.., of_busy);
+    taken.map(|(step, _)| step).collect()
+}
+
+fn key_of(step: &Step) -> Key {
+    Key {
+        backend: step.backend.clone(),
+        server: step.server.clone(),
+    }
+}
+
+/// What went wrong with the last check of each server.
+fn bad_checks(servers: &RunningServers) -> BTreeMap<Key, String> {
+    let mut checks = BTreeMap::new();
+    for (backend, servers) in servers {
+        for (name, server) in servers {
+            let said = server.stat.as_ref().and_then(|stat| stat.said.as_ref());
+            let key = BackendName::new(backend).zip(ServerName::new(name));
+            if let (Some(said), Some((backend, server))) = (said, key) {
+                checks.insert(Key { backend, server }, said.clone());
+            }
+        }
+    }
+    checks
 }
 
 /// The texts that a plan looks at beside the wanted one.

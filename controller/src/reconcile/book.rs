@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::control::{Approve, Approving, Asking};
-use crate::guard::{Approval, Decisions};
+use crate::guard::{Approval, Decisions, Standing};
 use crate::haproxy::Worker;
+use crate::haproxy::file::Replaced;
 use crate::haproxy::runtime::{Executed, RuntimeError};
 use crate::history::Entry;
 use crate::model::{BackendName, Key, ServerName};
@@ -18,16 +19,17 @@ use super::{Reconciler, chain};
 
 impl Reconciler {
     /// Puts new decisions in the place of the old ones, and counts and logs what has changed.
-    pub(super) fn take_decisions(&mut self, decisions: Decisions) {
+    pub(super) fn take_decisions(&mut self, mut decisions: Decisions, now: Instant) {
+        let heard = self.snapshot.read_at().is_some();
+        if !heard {
+            decisions.before_gossip();
+        }
         let before = std::mem::replace(&mut self.decisions, decisions);
-        let mut changed = before.servers.len() != self.decisions.servers.len();
-        for (key, decision) in &self.decisions.servers {
-            let standing = &decision.standing;
-            let earlier = before.servers.get(key).map(|before| &before.standing);
-            if earlier != Some(standing) {
-                changed = true;
-                tracing::info!(backend = %key.backend, server = %key.server, "{}: {}", standing.state, standing.why);
-            }
+        self.departed
+            .take(&before, &self.decisions, &self.running, now);
+        let (news, changed) = self.told.news(&self.decisions, heard, now);
+        for (Key { backend, server }, Standing { state, why }) in news {
+            tracing::info!(%backend, %server, "{state}: {why}");
         }
         self.revision += u64::from(changed);
     }
@@ -194,8 +196,27 @@ impl Reconciler {
     }
 
     /// Writes down that the file was written, or HAProxy reloaded, or that it failed.
-    pub(super) fn record_job(&mut self, job: &Job, started: Instant, error: Option<&JobError>) {
-        let reasons = job.reload.iter().flat_map(|reload| &reload.reasons);
+    pub(super) fn record_job(
+        &mut self,
+        job: &Job,
+        started: Instant,
+        replaced: &Replaced,
+        error: Option<&JobError>,
+    ) {
+        let reload = job.reload.iter().flat_map(|reload| &reload.reasons);
+        let mut reasons: Vec<String> = reload.map(ToString::to_string).collect();
+        if let Replaced::Edited(copy) = replaced {
+            reasons.push(format!(
+                "somebody else had changed the file; a copy of that is {}",
+                copy.display()
+            ));
+        } else if *replaced == Replaced::Adopted {
+            reasons.push("a file of somebody else's was taken over".to_owned());
+        } else if job.reload.is_none() && job.before.is_some() {
+            reasons.push("HAProxy's next start is to have the servers of now".to_owned());
+        } else if job.reload.is_none() {
+            reasons.push("there was no file of ours".to_owned());
+        }
         let how = if job.reload.is_some() {
             "reload"
         } else {
@@ -209,7 +230,7 @@ impl Reconciler {
                 self.file.path().display(),
                 job.text.stamp
             )],
-            reasons: reasons.map(ToString::to_string).collect(),
+            reasons,
             took_ms: millis(started),
             error: error.map(|error| chain(error)),
         };
@@ -217,6 +238,7 @@ impl Reconciler {
     }
 
     pub(super) fn record(&mut self, entry: Entry) {
+        self.counters.failures += u64::from(entry.error.is_some());
         match self.history.add(entry) {
             Ok(()) => self.problems.clear("history"),
             Err(error) => self.problems.set(

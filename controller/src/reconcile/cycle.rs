@@ -18,7 +18,7 @@ use crate::render::Servers;
 use crate::select::select;
 use crate::state::{Memory, Removed, Said, is_remembered};
 
-use super::{Reconciler, Text, UNREACHABLE_RETRY, Wanted, advice, chain};
+use super::{Reconciler, Retry, Text, UNREACHABLE_RETRY, Wanted, advice, chain};
 
 /// How long a cycle waits for the first answers of new probes: a server that listens answers within this, and is
 /// added and admitted in one go.
@@ -86,6 +86,7 @@ impl Reconciler {
             self.drift.retry_at(),
             self.alone.deadline(),
             self.options.notifier.deadline(),
+            self.told.deadline(),
             self.reload_allowed_at()
                 .filter(|_| !self.plan.reload.is_empty()),
         ];
@@ -93,6 +94,8 @@ impl Reconciler {
             .into_iter()
             .flatten()
             .chain(self.files.retry_at())
+            .chain(self.unserved.deadlines())
+            .chain(self.undeleted.values().filter_map(Retry::at))
             .filter(|&at| at > now);
         [
             self.decisions.deadline,
@@ -114,16 +117,17 @@ impl Reconciler {
             self.count_old_workers().await;
         }
         let new_probes = self.run_probes().await;
-        let with_stat = self.worker.is_none() || self.guard.wants_stat();
+        let looks = Instant::now() >= self.look.next;
+        let with_stat = looks || self.worker.is_none() || self.guard.wants_stat();
         let runtime = self.runtime.clone();
         let (found, read) = tokio::join!(first_answers(new_probes, found), runtime.read(with_stat));
         for found in found {
             self.hear_probe(&found);
         }
-        let running = self.take_reading(read).await;
+        let running = self.take_reading(read, with_stat).await;
         let now = Instant::now();
         let decisions = self.guard.decide(now);
-        self.take_decisions(decisions);
+        self.take_decisions(decisions, now);
         self.run_probes().await;
         let in_force = self.in_force(now);
         let in_force = self.without_culprits(in_force);
@@ -138,7 +142,9 @@ impl Reconciler {
             self.look_for_rescue().await;
         }
         self.write_and_reload();
+        self.look_at_agent();
         self.look_after_agent();
+        self.look_at_servers();
         self.remember();
         self.publish();
     }

@@ -243,7 +243,6 @@ impl Reconciler {
         match &error {
             None => self.problems.clear(&path),
             Some(error) => {
-                self.counters.failures += 1;
                 let advice = done.result.as_ref().err().map(FileJobError::advice);
                 let problem = format!("{path}: {error}");
                 self.problems

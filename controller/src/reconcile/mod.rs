@@ -9,17 +9,22 @@ mod agents;
 mod alone;
 mod apply;
 mod book;
+mod concerns;
 mod culprit;
 mod cycle;
+mod departed;
 mod design;
 mod drift;
 mod files;
+mod heard;
 mod job;
 mod loaded;
+mod look;
 mod problems;
 mod publish;
 mod rescue;
 mod startup;
+mod told;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use serf_rpc::{AgentState, Snapshot, SuspicionStream, WatchError, Watcher};
+use serf_rpc::{AgentState, Snapshot, SuspicionStream, Unreached, WatchError, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -37,13 +42,14 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ConfigError};
 use crate::control::{Asking, Published};
 use crate::epoch::Epoch;
+use crate::freshness::Readings;
 use crate::guard::{Decisions, Guard};
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::listen::Listeners;
 use crate::haproxy::loss::Loss;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::Supervisor;
-use crate::haproxy::{AddedOptions, OldWorker, RunningServers, Stamp, Worker};
+use crate::haproxy::{AddedOptions, DownBackends, OldWorker, RunningServers, Stamp, Worker};
 use crate::history::History;
 use crate::model::{BackendName, Key, Model, Place};
 use crate::notify::Notifier;
@@ -55,15 +61,19 @@ use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
 
 use alone::Alone;
+use concerns::Unserved;
 use culprit::Culprit;
+use departed::Departed;
 pub(crate) use design::Design;
 use drift::Drift;
 use files::Files;
 use job::Done;
 use loaded::Loaded;
+use look::Look;
 use problems::Problems;
 use rescue::Rescue;
 pub(crate) use startup::{agents, guard_before, master_socket, may_adopt, runtime_api};
+use told::Told;
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -244,6 +254,8 @@ pub async fn once(config: Config, options: RunOptions) -> Result<(), RunError> {
 enum Heard {
     /// Something that a cycle has to look at.
     News,
+    /// Nothing: it is time to look at HAProxy.
+    Clock,
     /// Nothing may follow from it.
     NothingNew,
     /// Nothing will come any more.
@@ -259,10 +271,13 @@ impl Reconciler {
         loop {
             let heard = self.listen(inputs).await;
             let owes = self.options.notifier.deadline();
-            match heard {
-                Heard::NothingNew if owes.is_none_or(|at| Instant::now() < at) => {}
-                Heard::NothingNew => return Heard::News,
+            let nothing = match heard {
+                Heard::NothingNew => true,
+                Heard::Clock => !self.look().await,
                 heard => return heard,
+            };
+            if !nothing || owes.is_some_and(|at| Instant::now() >= at) {
+                return Heard::News;
             }
         }
     }
@@ -272,7 +287,11 @@ impl Reconciler {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     async fn listen(&mut self, inputs: &mut Inputs) -> Heard {
-        let wake = tokio::time::Instant::from_std(self.next_wake());
+        let wake = self.next_wake();
+        // A HAProxy that does not answer is tried more often than it is looked at.
+        let look = self.look.next.min(wake);
+        let looks = look < wake;
+        let wake = tokio::time::Instant::from_std(look);
         let gossip = &mut inputs.gossip;
         // News first: while HAProxy is silent a cycle takes longer than the pauses, and the clock is always due.
         let matters = tokio::select! {
@@ -285,6 +304,7 @@ impl Reconciler {
                 self.hear(&snapshot);
                 true
             }
+            Ok(()) = gossip.unreached.changed() => true,
             Some(name) = gossip.suspicions.next() => self.hear_suspicion(name.as_ref()),
             Some(asking) = inputs.askings.recv() => self.answer(asking),
             Some(found) = inputs.found.recv() => self.hear_probe(&found),
@@ -300,7 +320,12 @@ impl Reconciler {
                 self.finish_file(done);
                 true
             }
-            () = tokio::time::sleep_until(wake) => true,
+            () = tokio::time::sleep_until(wake) => {
+                if looks {
+                    return Heard::Clock;
+                }
+                true
+            }
         };
         if matters {
             Heard::News
@@ -325,7 +350,7 @@ impl Reconciler {
 
     fn not_done(&self) -> RunError {
         let mut problems = self.problems.sentences();
-        if !self.is_connected() {
+        if problems.is_empty() && !self.is_connected() {
             problems.push("no agent answers; see `[serf] addr`".to_owned());
         }
         if problems.is_empty() {
@@ -378,6 +403,7 @@ struct Inputs {
 struct Gossip {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     suspicions: SuspicionStream,
+    unreached: watch::Receiver<Arc<[Unreached]>>,
 }
 
 impl Gossip {
@@ -385,6 +411,7 @@ impl Gossip {
         Self {
             snapshots: watcher.snapshots(),
             suspicions: watcher.suspicions(),
+            unreached: watcher.unreached(),
         }
     }
 }
@@ -441,6 +468,18 @@ struct Reconciler {
     worker: Option<Worker>,
     /// The servers as they were last read: what HAProxy has been told.
     running: RunningServers,
+    /// The backends that serve nobody, and what went wrong with checks, when these were last read.
+    down: DownBackends,
+    checks: BTreeMap<Key, String>,
+    unserved: Unserved,
+    look: Look,
+    /// When each thing was last read.
+    readings: Readings,
+    /// Servers that have gone lately.
+    departed: Departed,
+    told: Told,
+    /// Servers that HAProxy does not delete yet, for connections to them are still open.
+    undeleted: BTreeMap<Key, Retry>,
     /// The last way to a worker that does not answer.
     rescue: Rescue,
     /// The one that was there last, whether it still answers or not.
@@ -509,7 +548,12 @@ struct Retry {
 
 impl Retry {
     fn failed(&mut self, now: Instant) {
-        let pause = self.pause.map_or(RETRY.0, |pause| (pause * 2).min(RETRY.1));
+        self.failed_for(RETRY.1, now);
+    }
+
+    /// It failed, and is tried again after no more than so long.
+    fn failed_for(&mut self, longest: Duration, now: Instant) {
+        let pause = self.pause.map_or(RETRY.0, |pause| (pause * 2).min(longest));
         self.pause = Some(pause);
         self.at = Some(now + pause);
     }

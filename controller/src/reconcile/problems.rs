@@ -6,6 +6,8 @@ use std::time::Instant;
 use crate::epoch::Epoch;
 use crate::status::Problem;
 
+use super::concerns::Concern;
+
 /// What needs a person, by what it concerns.
 #[derive(Clone, Debug)]
 pub(super) struct Problems {
@@ -30,7 +32,9 @@ impl Problems {
         problem: impl Into<String>,
         advice: impl Into<String>,
     ) {
-        let (problem, advice) = (problem.into(), advice.into());
+        let lines = problem.into();
+        let problem = lines.lines().collect::<Vec<_>>().join("; ");
+        let advice = advice.into();
         let before = self.by_what.get(what);
         if before.is_none_or(|before| before.problem != problem) {
             tracing::warn!(what, advice, "{problem}");
@@ -46,6 +50,29 @@ impl Problems {
                 advice,
             },
         );
+    }
+
+    /// Takes all that is wrong of one kind, by how its names begin; what is not among it is over.
+    pub(super) fn set_all(&mut self, kind: &str, concerns: Vec<Concern>) {
+        let of_kind = self.by_what.keys().filter(|what| what.starts_with(kind));
+        let is_over = |what: &&String| !concerns.iter().any(|concern| concern.what == **what);
+        let over: Vec<String> = of_kind.filter(is_over).cloned().collect();
+        for what in over {
+            self.clear(&what);
+        }
+        for Concern {
+            what,
+            problem,
+            advice,
+        } in concerns
+        {
+            self.set(&what, problem, advice);
+        }
+    }
+
+    /// Forgets all of one kind, which is not known to be over.
+    pub(super) fn forget(&mut self, kind: &str) {
+        self.by_what.retain(|what, _| !what.starts_with(kind));
     }
 
     /// Nothing is wrong with it any more.

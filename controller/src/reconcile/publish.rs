@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use serf_rpc::{AgentState, Presence};
 
+use crate::config;
 use crate::control::Published;
-use crate::guard::{Decision, Probed, Why, Witnesses};
-use crate::haproxy::{self, Admin, Check};
+use crate::guard::{Decision, Probed, Witnesses};
+use crate::haproxy::{self, Admin, Check, Version};
 use crate::model::{Gossip, Key};
 use crate::notify;
 use crate::pending::PendingPlan;
@@ -17,6 +18,7 @@ use crate::plan::WantedAdmin;
 use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
 use super::Reconciler;
+use super::departed::Gone;
 
 impl Reconciler {
     /// Publishes how everything stands.
@@ -41,6 +43,8 @@ impl Reconciler {
             status,
             plan,
             history: self.history.entries(),
+            readings: Some(self.readings),
+            members: Some(self.watcher.snapshots()),
         }));
     }
 
@@ -81,10 +85,11 @@ impl Reconciler {
                 }
                 .to_owned(),
                 stamp: self.on_disk.as_ref().map(|text| text.stamp.to_string()),
+                age_seconds: None,
             },
             counters: self.counters.clone(),
             backends: self.backend_statuses(),
-            quarantined: self.quarantined(),
+            quarantined: self.quarantined(|_| true),
         }
     }
 
@@ -92,20 +97,18 @@ impl Reconciler {
         let (state, addr) = match self.snapshot.agent() {
             AgentState::NeverReached => ("waiting", None),
             AgentState::Connected { addr } => ("connected", Some(addr.clone())),
+            AgentState::Silent { addr, .. } => ("silent", Some(addr.clone())),
             AgentState::Lost { addr, .. } => ("lost", Some(addr.clone())),
         };
-        let age = self
-            .snapshot
-            .read_at()
-            .and_then(|at| SystemTime::now().duration_since(at).ok());
         let listed = self.snapshot.entries().iter();
         let listed = listed.filter(|entry| entry.presence == Presence::Listed);
         Agent {
             state: state.to_owned(),
             addr,
-            members_age_seconds: age.map(|age| age.as_secs()),
             members: self.snapshot.entries().len(),
             listed: listed.count(),
+            // The ages are those of the moment when somebody asks.
+            ..Agent::default()
         }
     }
 
@@ -118,6 +121,7 @@ impl Reconciler {
                 stamp: worker.stamp.as_ref().map(ToString::to_string),
                 old_workers: self.old_workers.as_ref().map(Vec::len),
                 old: self.old_worker_statuses(),
+                ..Haproxy::default()
             },
             None => Haproxy {
                 state: "unreachable".to_owned(),
@@ -135,31 +139,93 @@ impl Reconciler {
     }
 
     fn backend_statuses(&self) -> BTreeMap<String, Backend> {
+        let read = self.worker.is_some();
         let configured = self.design.config.backends.iter();
         let mut backends: BTreeMap<_, _> = configured
-            .map(|backend| (backend.name.to_string(), Backend::default()))
+            .map(|backend| {
+                let admission = self.design.admissions.get(&backend.name);
+                let status = Backend {
+                    checked: admission.is_some_and(|admission| admission.checked),
+                    picks: picks(backend),
+                    ..Backend::default()
+                };
+                (backend.name.to_string(), status)
+            })
             .collect();
         for (name, budget) in &self.decisions.budgets {
             let backend = backends.entry(name.to_string()).or_default();
-            backend.in_rotation = budget.in_rotation;
-            backend.answering = budget.answering;
+            backend.in_rotation = read.then_some(budget.in_rotation);
+            backend.answering = read.then_some(budget.answering);
             backend.removed = budget.used;
             backend.may_go = budget.limit;
         }
         for (key, decision) in &self.decisions.servers {
             let backend = backends.entry(key.backend.to_string()).or_default();
             let mut server = self.server_status(key, decision);
-            if !self.is_told(key, decision) {
+            if !read {
+                self.forget_haproxy(&mut server, self.is_told(key, decision));
+            } else if !self.is_told(key, decision) {
                 server.why.push_str("; HAProxy has not been told yet");
                 if decision.admin == Some(WantedAdmin::Ready) {
                     server.state = "pending".to_owned();
-                    backend.in_rotation = backend.in_rotation.saturating_sub(1);
-                    backend.answering = backend.answering.min(backend.in_rotation);
+                    let less = backend.in_rotation.map(|count| count.saturating_sub(1));
+                    backend.in_rotation = less;
+                    backend.answering = backend.answering.min(less);
                 }
+            } else if let (Some(said), "down") = (self.checks.get(key), &*server.state) {
+                server.why = format!("{} ({said})", server.why);
             }
             backend.servers.insert(key.server.to_string(), server);
         }
+        for (key, gone) in self.departed.iter() {
+            let backend = backends.entry(key.backend.to_string()).or_default();
+            let server = self.gone_status(key, gone);
+            backend.servers.insert(key.server.to_string(), server);
+        }
         backends
+    }
+
+    /// Takes back what is known of a server by HAProxy alone, which does not answer.
+    fn forget_haproxy(&self, server: &mut Server, told: bool) {
+        let (state, why) = (&server.state, &server.why);
+        server.why = if told {
+            format!("HAProxy does not answer; before that: {state}, {why}")
+        } else {
+            format!("HAProxy does not answer, and has not been told yet: {why}")
+        };
+        server.state = "unknown".to_owned();
+        server.check = "not read".to_owned();
+        server.agent = "none".to_owned();
+        if let Some(read) = self.readings.haproxy {
+            server.since = self.epoch.unix_secs(read);
+        }
+    }
+
+    /// How a server is shown that has gone from its backend.
+    fn gone_status(&self, key: &Key, gone: &Gone) -> Server {
+        let mut server = self.server_status(key, &gone.last);
+        server.since = self.epoch.unix_secs(gone.at);
+        server.state = "gone".to_owned();
+        server.check = "none".to_owned();
+        server.held = false;
+        let member = self.snapshot.get(key.server.as_str().as_bytes());
+        server.gossip = match member {
+            Some(entry) if entry.presence == Presence::Listed => {
+                entry.member.status().as_str().to_owned()
+            }
+            _ => "absent".to_owned(),
+        };
+        let version = self.worker.as_ref().map(|worker| worker.version);
+        server
+            .why
+            .push_str(match version.map(Version::deletes_servers) {
+                Some(true) if gone.kept => {
+                    "; HAProxy deletes it when its last connection has ended"
+                }
+                Some(false) if gone.kept => "; HAProxy keeps it in maint until its next reload",
+                _ => "",
+            });
+        server
     }
 
     /// Whether HAProxy was last read to have the server as it is to be, in so far as that decides about its traffic.
@@ -188,24 +254,24 @@ impl Reconciler {
             address: decision.place.addr,
             weight: decision.place.weight.get(),
             gossip: gossip_word(gossip).to_owned(),
-            check: check_word(check).to_owned(),
+            check: check.map_or("not read", check_word).to_owned(),
             probe: probe_word(probe).to_owned(),
             agent: self
                 .agents
                 .says(key.backend.as_str(), key.server.as_str())
                 .to_owned(),
             suspected,
-            held: matches!(
-                decision.standing.why,
-                Why::Held(_) | Why::KeptWithoutAgent | Why::DidNotLeave
-            ),
+            held: decision.standing.why.is_held(),
             origin: decision.origin.as_str().to_owned(),
             since: self.epoch.unix_secs(decision.since),
         }
     }
 
-    fn quarantined(&self) -> BTreeMap<String, String> {
-        let unusable = self.model.candidates().filter_map(|(key, candidate)| {
+    /// Who cannot be used, of those of whom gossip says such a thing.
+    pub(super) fn quarantined(&self, such: impl Fn(Gossip) -> bool) -> BTreeMap<String, String> {
+        let candidates = self.model.candidates();
+        let candidates = candidates.filter(|(_, candidate)| such(candidate.gossip));
+        let unusable = candidates.filter_map(|(key, candidate)| {
             Some((
                 key.to_string(),
                 candidate.attributes.as_ref().err()?.to_string(),
@@ -222,6 +288,19 @@ impl Reconciler {
         });
         unusable.chain(unnameable).chain(culprits).collect()
     }
+}
+
+/// Whom the rule of a backend picks.
+fn picks(backend: &config::Backend) -> String {
+    let tags = backend.tags.iter();
+    let tags = tags.map(|(tag, values)| format!("{tag}={}", values.join("|")));
+    let name = |pattern: &str| {
+        let whole = pattern.strip_prefix("^(?:");
+        let whole = whole.and_then(|whole| whole.strip_suffix(")$"));
+        format!("name {}", whole.unwrap_or(pattern))
+    };
+    let node = backend.node.iter().map(|node| name(node.as_str()));
+    tags.chain(node).collect::<Vec<_>>().join(", ")
 }
 
 fn gossip_word(gossip: Gossip) -> &'static str {

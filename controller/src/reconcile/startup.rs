@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serf_rpc::{ConnectOptions, Snapshot, WatchOptions, Watcher};
 use tokio::sync::{mpsc, watch};
@@ -12,12 +12,13 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ReloadWay};
 use crate::control::{Asking, Control, Published};
 use crate::epoch::Epoch;
+use crate::freshness::Readings;
 use crate::guard::{Guard, Removal, Word};
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::listen::{Listeners, listeners};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::{Supervised, Supervisor};
-use crate::haproxy::{RunningServers, Stamp};
+use crate::haproxy::{DownBackends, RunningServers, Stamp};
 use crate::history::History;
 use crate::model::{Key, Model, Place};
 use crate::others::Others;
@@ -30,10 +31,15 @@ use crate::state::{Memory, StateDir};
 use crate::status::Counters;
 
 use super::{
-    Adopt, Alone, Design, Drift, Files, Gossip, Inputs, Loaded, Problems, Reconciler, Rescue,
-    Retry, RunError, RunOptions, Text, advice, chain,
+    Adopt, Alone, Departed, Design, Drift, Files, Gossip, Inputs, Loaded, Look, Problems,
+    Reconciler, Rescue, Retry, RunError, RunOptions, Text, Told, Unserved, advice, chain,
 };
 
+/// An agent of which nothing was heard for so long is asked something; after as long again it is silent.
+const PULSE: Duration = Duration::from_secs(2);
+/// How long an agent may take to connect and shake hands: it is near, and one that stands still is to be known as such
+/// within five seconds.
+const CONNECT: Duration = Duration::from_secs(3);
 /// Questions that wait for the loop.
 const ASKINGS: usize = 4;
 
@@ -102,6 +108,14 @@ pub(super) async fn start(
         texts: BTreeMap::new(),
         worker: None,
         running: RunningServers::new(),
+        down: DownBackends::new(),
+        checks: BTreeMap::new(),
+        unserved: Unserved::default(),
+        look: Look::new(now),
+        readings: Readings::new(epoch),
+        departed: Departed::default(),
+        told: Told::new(now),
+        undeleted: BTreeMap::new(),
         rescue: Rescue::default(),
         added: Default::default(),
         accepts_add: BTreeMap::new(),
@@ -219,6 +233,7 @@ pub(super) fn watch(config: &Config, known: Snapshot) -> Watcher {
     Watcher::spawn(
         WatchOptions::new(agents(config))
             .resync(config.serf.resync)
+            .pulse(PULSE)
             .seed(known),
     )
 }
@@ -240,7 +255,7 @@ pub(crate) fn master_socket(config: &Config, state: &StateDir) -> Option<PathBuf
 /// The configured agents; their key is read whenever one is connected to.
 pub(crate) fn agents(config: &Config) -> Vec<ConnectOptions> {
     let agent = |addr: &String| {
-        let options = ConnectOptions::new(addr.clone());
+        let options = ConnectOptions::new(addr.clone()).connect_timeout(CONNECT);
         match &config.serf.auth_key_file {
             Some(path) => options.auth_key_file(path),
             None => options,

@@ -186,6 +186,7 @@ impl Reconciler {
         };
         if written {
             self.counters.writes += 1;
+            self.readings.file = Some(Instant::now());
             let parsed = Arc::new(self.scope.read(&job.text.text));
             self.on_disk = Some(Text {
                 parsed,
@@ -204,7 +205,7 @@ impl Reconciler {
             self.loaded
                 .replaced_edit(self.worker.as_ref(), started, Instant::now());
         }
-        self.record_job(&job, started, result.as_ref().err());
+        self.record_job(&job, started, &replaced, result.as_ref().err());
         if job.reload.is_some() {
             self.last_reload = Some(Instant::now());
             self.reloading &= result.is_ok();
@@ -235,7 +236,6 @@ impl Reconciler {
                 }
             }
             Err(error) => {
-                self.counters.failures += 1;
                 let what = if job.reload.is_some() {
                     "the reload failed"
                 } else {
@@ -322,6 +322,9 @@ impl Reconciler {
     pub(super) async fn count_old_workers(&mut self) {
         let Some(master) = self.master() else { return };
         self.old_workers = reload::old_workers(&master, MASTER_WAIT).await.ok();
+        if self.old_workers.is_some() {
+            self.readings.old_workers = Some(Instant::now());
+        }
     }
 
     /// Looks whether somebody else has changed the file, or put another in its place.
@@ -338,10 +341,14 @@ impl Reconciler {
         }
         self.is_foreign = false;
         let Some(on_disk) = &self.on_disk else { return };
-        match self.file.read().await {
-            Ok(Some(text)) if *text == *on_disk.text => self.problems.clear("reading the file"),
+        let read = self.file.read().await;
+        if read.is_ok() {
+            self.readings.file = Some(Instant::now());
+            self.problems.clear("reading the file");
+        }
+        match read {
+            Ok(Some(text)) if *text == *on_disk.text => {}
             Ok(text) => {
-                self.problems.clear("reading the file");
                 tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
                 if text.is_some_and(|text| Stamp::genuine(&text).is_none()) {
                     self.loaded.found_edit(Instant::now());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Backend, Haproxy, Problem, Server, Status};
+use super::{Agent, Backend, Haproxy, Problem, Server, Status};
 
 impl Problem {
     fn write(&self, f: &mut fmt::Formatter<'_>, now: u64) -> fmt::Result {
@@ -15,7 +15,57 @@ impl Problem {
     }
 }
 
+impl Agent {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addr = self.addr.as_ref().map(|addr| format!(" {addr}"));
+        let was =
+            |age: Option<u64>| age.map_or_else(|| "never".to_owned(), |age| ago(age) + " ago");
+        writeln!(
+            f,
+            "agent    {}{}, {} {}, {} listed, read {}, changed {}",
+            self.state,
+            addr.unwrap_or_default(),
+            self.members,
+            plural(self.members == 1, "member"),
+            self.listed,
+            was(self.members_age_seconds),
+            was(self.changed_age_seconds),
+        )
+    }
+}
+
+/// What is older than this is told with its age: HAProxy is read more often.
+const EXPECTED: u64 = 5;
+/// The same of what is looked at less often, as long as `[drift] interval` is as it is by default.
+const EXPECTED_SELDOM: u64 = 15;
+
 impl Haproxy {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let late = |age: &u64| *age > EXPECTED;
+        if self.state != "running" {
+            let age = self.age_seconds.map_or_else(
+                || "never read".to_owned(),
+                |age| format!("last read {} ago", ago(age)),
+            );
+            return writeln!(f, "haproxy  {}, {age}", self.state);
+        }
+        let none = || "-".to_owned();
+        let pid = self.pid.map_or_else(none, |pid| pid.to_string());
+        let version = self.version.clone().unwrap_or_else(none);
+        let stamp = self.stamp.clone().unwrap_or_else(none);
+        write!(
+            f,
+            "haproxy  running, version {version}, worker {pid}, started with {stamp}"
+        )?;
+        if let Some(age) = self.age_seconds.filter(late) {
+            write!(f, ", read {} ago", ago(age))?;
+        }
+        if let Some(age) = self.checks_age_seconds.filter(late) {
+            write!(f, ", its checks {} ago", ago(age))?;
+        }
+        writeln!(f)
+    }
+
     fn write_old(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.old.is_empty() {
             return Ok(());
@@ -32,7 +82,12 @@ impl Haproxy {
         if silent > 0 {
             write!(f, " and those of {silent} that did not say")?;
         }
-        writeln!(f, ", keep the servers of their time")
+        write!(f, ", keep the servers of their time")?;
+        let age = self.old_workers_age_seconds;
+        if let Some(age) = age.filter(|age| *age > EXPECTED_SELDOM) {
+            write!(f, " (counted {} ago)", ago(age))?;
+        }
+        writeln!(f)
     }
 }
 
@@ -41,14 +96,31 @@ fn plural(is_one: bool, what: &str) -> String {
 }
 
 impl Backend {
-    fn write(&self, f: &mut fmt::Formatter<'_>, name: &str, now: u64) -> fmt::Result {
+    fn write(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        name: &str,
+        now: u64,
+        age: Option<u64>,
+    ) -> fmt::Result {
+        write!(f, "\nbackend {name}: ")?;
+        match (self.in_rotation, self.answering) {
+            (Some(in_rotation), Some(answering)) if self.checked => {
+                write!(f, "{in_rotation} in rotation, {answering} answering")?;
+            }
+            (Some(in_rotation), _) => write!(f, "{in_rotation} in rotation, not checked")?,
+            (None, _) => match age {
+                Some(age) => write!(f, "not read for {}", ago(age))?,
+                None => write!(f, "not read yet")?,
+            },
+        }
         writeln!(
             f,
-            "\nbackend {name}: {} in rotation, {} answering; {} removed of {} that may go on one witness's word",
-            self.in_rotation, self.answering, self.removed, self.may_go
+            "; {} removed of {} that may go on one witness's word",
+            self.removed, self.may_go
         )?;
         if self.servers.is_empty() {
-            return writeln!(f, "  no servers");
+            return writeln!(f, "  no servers: no member matches {}", self.picks);
         }
         let width = |text: fn(&Server) -> String| {
             let widths = self.servers.values().map(|server| text(server).len());
@@ -62,9 +134,10 @@ impl Backend {
             .unwrap_or(0)
             .max(4);
         let addresses = width(|server| server.address.to_string()).max(7);
+        let checks = width(|server| server.check.clone()).max(8);
         writeln!(
             f,
-            "  {:names$}  {:8}{:>5}  {:addresses$} {:>6}  {:8} {:8} {:8} why",
+            "  {:names$}  {:8}{:>5}  {:addresses$} {:>6}  {:8} {:checks$} {:8} why",
             "name", "state", "for", "address", "weight", "gossip", "check", "probe"
         )?;
         for (name, server) in &self.servers {
@@ -76,7 +149,7 @@ impl Backend {
             };
             writeln!(
                 f,
-                "  {name:names$}  {:8}{:>5}  {address:addresses$} {:>6}  {:8} {:8} {:8} {}{mark}{agent}",
+                "  {name:names$}  {:8}{:>5}  {address:addresses$} {:>6}  {:8} {:checks$} {:8} {}{mark}{agent}",
                 server.state,
                 ago(now.saturating_sub(server.since)),
                 server.weight,
@@ -106,24 +179,8 @@ impl fmt::Display for Status {
             problem.write(f, self.time)?;
         }
         let none = || "-".to_owned();
-        let age = self
-            .agent
-            .members_age_seconds
-            .map_or_else(none, |age| format!("{age}s old"));
-        let addr = self.agent.addr.clone().unwrap_or_else(none);
-        writeln!(
-            f,
-            "agent    {} {addr}, {} members, {} of them listed, list {age}",
-            self.agent.state, self.agent.members, self.agent.listed
-        )?;
-        let pid = self.haproxy.pid.map_or_else(none, |pid| pid.to_string());
-        let version = self.haproxy.version.clone().unwrap_or_else(none);
-        let stamp = self.haproxy.stamp.clone().unwrap_or_else(none);
-        writeln!(
-            f,
-            "haproxy  {}, version {version}, worker {pid}, started with {stamp}",
-            self.haproxy.state
-        )?;
+        self.agent.write(f)?;
+        self.haproxy.write(f)?;
         self.haproxy.write_old(f)?;
         let stamp = self.file.stamp.clone().unwrap_or_else(none);
         writeln!(
@@ -143,7 +200,7 @@ impl fmt::Display for Status {
         )?;
         writeln!(f, "revision {}", self.revision)?;
         for (name, backend) in &self.backends {
-            backend.write(f, name, self.time)?;
+            backend.write(f, name, self.time, self.haproxy.age_seconds)?;
         }
         if !self.quarantined.is_empty() {
             writeln!(f, "\nquarantined")?;

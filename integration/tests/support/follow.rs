@@ -18,7 +18,9 @@ pub(crate) async fn follow(
     let mut added = AddedOptions::new();
     let mut accepts_add = BTreeMap::new();
     for _ in 0..8 {
-        let State { worker, servers } = api.read(true).await?;
+        let State {
+            worker, servers, ..
+        } = api.read(true).await?;
         let input = Input {
             version: worker.version,
             running: Some(running),

@@ -106,6 +106,7 @@ impl Scene {
     fn runs(&mut self, name: &str, admin: Admin, check: Check, in_flight: u64) {
         let stat = Some(ServerStat {
             check,
+            said: None,
             in_flight,
             maxconn: None,
             total: 0,
@@ -298,7 +299,7 @@ fn a_failed_server_is_kept_while_its_check_is_up_and_cut_when_it_is_down() {
 fn a_check_that_says_down_alone_takes_nobody_out() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
     scene.runs("s1", Admin::Ready, Check::Down, 0);
-    assert_eq!(scene.state("s1"), "ready");
+    assert_eq!(scene.state("s1"), "down");
 }
 
 #[test]

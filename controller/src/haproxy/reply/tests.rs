@@ -14,7 +14,9 @@ const HEADER: &str =
 #[test]
 fn every_version_says_who_it_is_and_what_it_runs() {
     for (version, text) in RECORDED {
-        let (worker, servers) = state(text, true).unwrap();
+        let State {
+            worker, servers, ..
+        } = state(text, true).unwrap();
         assert_eq!(worker.version.to_string(), version);
         assert_eq!(worker.stamp, Some(Stamp("0123456789abcdef".into())));
         assert!(worker.pid > 1 && worker.uptime > Duration::ZERO);
@@ -52,7 +54,7 @@ fn every_version_says_who_it_is_and_what_it_runs() {
 fn without_stat_only_two_replies_are_read() {
     let (_, text) = RECORDED[0];
     let without = &text[..text.find("# pxname").unwrap()];
-    let (_, servers) = state(without, false).unwrap();
+    let servers = state(without, false).unwrap().servers;
     assert!(
         servers["nodes"]
             .values()
@@ -150,14 +152,19 @@ fn a_status_is_read_up_to_its_first_space() {
 fn text_of_a_server_in_a_failed_check_forges_no_line() {
     let header = "# pxname,svname,qcur,scur,slim,stot,status,type,check_status,last_chk,\n";
     let text = format!(
-        "{header}b,s,1,2,,5,UP,2,L7OK,\"x\"\"\nb,forged,0,0,,0,UP,2,L7OK,,\n\n\",\nb,BACKEND,0,0,,0,UP,1,,,\n"
+        "{header}b,s,1,2,,5,UP,2,L7OK,\"x\"\"\nb,forged,0,0,,0,UP,2,L7OK,,\n\n\",\nb,BACKEND,0,0,,0,UP,1,,,\nc,BACKEND,0,0,,0,DOWN,1,,,\n"
     );
-    let stats = stat(&text).unwrap();
+    let Stats {
+        servers: stats,
+        down,
+    } = stat(&text).unwrap();
+    assert_eq!(down, ["c".to_owned()].into(), "a backend without servers");
     assert_eq!(stats["b"].keys().collect::<Vec<_>>(), ["s"]);
     assert_eq!(
         stats["b"]["s"],
         ServerStat {
             check: Check::Up,
+            said: None,
             in_flight: 3,
             maxconn: None,
             total: 5,

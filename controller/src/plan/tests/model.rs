@@ -47,6 +47,7 @@ impl Haproxy {
                 };
                 let stat = ServerStat {
                     check,
+                    said: None,
                     in_flight: 0,
                     maxconn: line.maxconn,
                     total: 0,
@@ -71,6 +72,7 @@ impl Haproxy {
         for (backend, name) in &text.fixed {
             let stat = ServerStat {
                 check: Check::None,
+                said: None,
                 in_flight: 1,
                 maxconn: None,
                 total: 7,
@@ -284,6 +286,7 @@ impl Haproxy {
             .ok_or("No such backend.")?;
         let stat = ServerStat {
             check: Check::None,
+            said: None,
             in_flight: 0,
             maxconn: settings.maxconn,
             total: 0,

@@ -1,0 +1,340 @@
+//! What of the servers needs a person: decisions, what HAProxy runs and who cannot be used in; problems with advice out.
+//! Pure, but for what the loop does with it.
+//!
+//! A backend that serves nobody is a problem where somebody is to serve. One without any member is none: it becomes empty
+//! by intent only, as nobody has joined yet or all have left, and whoever fails stays listed until then.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::guard::{Decision, Decisions, Why};
+use crate::haproxy::DownBackends;
+use crate::model::{BackendName, Gossip, Key};
+
+use super::Reconciler;
+
+/// A backend that serves nobody for no longer than this is about to: its servers are asked for the first time.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// So many are named.
+const NAMED: usize = 3;
+
+/// Something to be said of a backend or of members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Concern {
+    /// What it concerns, beginning with the kind: `backend nodes`.
+    pub(super) what: String,
+    pub(super) problem: String,
+    pub(super) advice: String,
+}
+
+/// Since when backends have served nobody.
+#[derive(Debug, Default)]
+pub(super) struct Unserved(BTreeMap<BackendName, Instant>);
+
+impl Unserved {
+    /// Takes how things stand; says which backends have served nobody for a while. `said` is what went wrong with the
+    /// checks.
+    pub(super) fn look(
+        &mut self,
+        decisions: &Decisions,
+        down: &DownBackends,
+        said: &BTreeMap<Key, String>,
+        now: Instant,
+    ) -> Vec<Concern> {
+        let wanting = |backend: &BackendName| down.contains(backend.as_str());
+        let wanted = of_backends(decisions, serves_by_intent);
+        self.0
+            .retain(|backend, _| wanting(backend) && wanted.contains_key(backend));
+        let mut concerns = Vec::new();
+        for (backend, servers) in wanted {
+            if !wanting(backend) {
+                continue;
+            }
+            let since = *self.0.entry(backend.clone()).or_insert(now);
+            if now >= since + PATIENCE {
+                concerns.push(unserved(backend, &servers, said));
+            }
+        }
+        concerns
+    }
+
+    /// When time alone makes another backend a problem.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        self.0.values().map(|since| *since + PATIENCE)
+    }
+}
+
+/// Whether the server is to take requests: it is not out because somebody asked for that, and does not leave.
+fn serves_by_intent(decision: &Decision) -> bool {
+    let there = matches!(
+        decision.standing.state,
+        "ready" | "down" | "waiting" | "out"
+    );
+    there && decision.standing.why != Why::AskedFor
+}
+
+fn of_backends(
+    decisions: &Decisions,
+    such: impl Fn(&Decision) -> bool,
+) -> BTreeMap<&BackendName, Vec<(&Key, &Decision)>> {
+    let mut backends: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (key, decision) in decisions.servers.iter().filter(|(_, it)| such(it)) {
+        backends
+            .entry(&key.backend)
+            .or_default()
+            .push((key, decision));
+    }
+    backends
+}
+
+fn unserved(
+    backend: &BackendName,
+    servers: &[(&Key, &Decision)],
+    said: &BTreeMap<Key, String>,
+) -> Concern {
+    let count = |state| {
+        let such = servers.iter().filter(|(_, it)| it.standing.state == state);
+        such.count()
+    };
+    let states = [
+        (count("down"), "down by HAProxy's check"),
+        (count("waiting"), "not answering yet"),
+        (count("out"), "dead"),
+        (count("ready"), "in rotation without an answer"),
+    ];
+    let states = states.iter().filter(|(count, _)| *count > 0);
+    let states: Vec<String> = states
+        .map(|(count, words)| format!("{count} {words}"))
+        .collect();
+    let says = servers.iter().find_map(|(key, _)| {
+        let said = said.get(key)?;
+        Some(format!("; HAProxy's check of {}: {said}", key.server))
+    });
+    Concern {
+        what: format!("backend {backend}"),
+        problem: format!(
+            "backend {backend} serves nobody: of its {} {}",
+            servers_of(servers.len()),
+            states.join(", ")
+        ),
+        advice: format!(
+            "look after the web servers: each is back as soon as it answers{}",
+            says.unwrap_or_default()
+        ),
+    }
+}
+
+/// The servers that the guard holds in rotation.
+pub(super) fn held(decisions: &Decisions) -> Vec<Concern> {
+    let held = of_backends(decisions, |decision| decision.standing.why.is_held());
+    let held = held.into_iter();
+    held.map(|(backend, servers)| {
+        let names: Vec<String> = servers
+            .iter()
+            .map(|(key, _)| key.server.to_string())
+            .collect();
+        let why = servers.first().map(|(_, first)| &first.standing.why);
+        Concern {
+            what: format!("held {backend}"),
+            problem: format!(
+                "{} of backend {backend} {} held in rotation ({}): {}",
+                servers_of(servers.len()),
+                if servers.len() == 1 { "is" } else { "are" },
+                some(&names),
+                why.map(ToString::to_string)
+                    .unwrap_or_default()
+                    .trim_start_matches("held: ")
+            ),
+            advice: format!(
+                "look after their hosts and Serf agents; if they are to go, `serf-haproxy approve {backend}` lets them"
+            ),
+        }
+    })
+    .collect()
+}
+
+/// The members that a rule picks and that cannot be used.
+pub(super) fn unusable(quarantined: &BTreeMap<String, String>) -> Vec<Concern> {
+    if quarantined.is_empty() {
+        return Vec::new();
+    }
+    let reasons: Vec<String> = quarantined
+        .iter()
+        .map(|(name, reason)| format!("{name}: {reason}"))
+        .collect();
+    let several = reasons.len() > 1;
+    vec![Concern {
+        what: "members".to_owned(),
+        problem: format!(
+            "{} cannot be used: {}",
+            if several {
+                format!("{} members", reasons.len())
+            } else {
+                "a member".to_owned()
+            },
+            reasons
+                .iter()
+                .take(NAMED)
+                .cloned()
+                .chain(more(reasons.len()))
+                .collect::<Vec<_>>()
+                .join("; ")
+        ),
+        advice: "mend its tags or its name on its own host, or the rule of the backend here; nobody else is affected"
+            .to_owned(),
+    }]
+}
+
+fn servers_of(count: usize) -> String {
+    format!("{count} server{}", if count == 1 { "" } else { "s" })
+}
+
+fn more(count: usize) -> Option<String> {
+    (count > NAMED).then(|| format!("and {} more", count - NAMED))
+}
+
+fn some(names: &[String]) -> String {
+    let some = names.iter().take(NAMED).cloned();
+    some.chain(more(names.len())).collect::<Vec<_>>().join(", ")
+}
+
+impl Reconciler {
+    /// Says what of the servers needs a person.
+    pub(super) fn look_at_servers(&mut self) {
+        let now = Instant::now();
+        if self.worker.is_some() {
+            let unserved = self
+                .unserved
+                .look(&self.decisions, &self.down, &self.checks, now);
+            self.problems.set_all("backend ", unserved);
+        } else {
+            // That HAProxy does not answer says it all.
+            self.unserved = Unserved::default();
+            self.problems.forget("backend ");
+        }
+        self.problems.set_all("held ", held(&self.decisions));
+        let alive = |gossip| gossip == Gossip::Alive;
+        let unusable = unusable(&self.quarantined(alive));
+        self.problems.set_all("members", unusable);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::{Held, Origin, Standing, Witnesses};
+    use crate::model::{Place, ServerName, Weight};
+
+    fn key(server: &str) -> Key {
+        Key {
+            backend: BackendName::new("nodes").unwrap(),
+            server: ServerName::new(server).unwrap(),
+        }
+    }
+
+    fn decided(servers: &[(&str, &'static str, Why)]) -> Decisions {
+        let mut decisions = Decisions::default();
+        for (name, state, why) in servers {
+            let why = why.clone();
+            let decision = Decision {
+                place: Place {
+                    addr: "10.0.0.1:80".parse().unwrap(),
+                    weight: Weight::DEFAULT,
+                },
+                line: None,
+                admin: None,
+                standing: Standing { state, why },
+                witnesses: Witnesses {
+                    gossip: Gossip::Alive,
+                    check: None,
+                    probe: None,
+                    suspected: false,
+                },
+                origin: Origin::Member,
+                since: Instant::now(),
+            };
+            decisions.servers.insert(key(name), decision);
+        }
+        decisions
+    }
+
+    #[test]
+    fn a_backend_that_haproxy_has_down_is_a_problem_after_a_moment_and_over_at_once() {
+        let (mut unserved, now) = (Unserved::default(), Instant::now());
+        let said = [(key("s2"), "L4CON: connection failed".to_owned())].into();
+        let servers = decided(&[
+            ("s1", "waiting", Why::NotProven),
+            ("s2", "down", Why::CheckedDown),
+        ]);
+        let down: DownBackends = ["nodes".to_owned()].into();
+        assert_eq!(unserved.look(&servers, &down, &said, now), []);
+        assert_eq!(unserved.deadlines().next(), Some(now + PATIENCE));
+        let concerns = unserved.look(&servers, &down, &said, now + PATIENCE);
+        assert_eq!(concerns.len(), 1);
+        assert_eq!(concerns[0].what, "backend nodes");
+        assert_eq!(
+            concerns[0].problem,
+            "backend nodes serves nobody: of its 2 servers 1 down by HAProxy's check, 1 not answering yet"
+        );
+        assert!(
+            concerns[0]
+                .advice
+                .ends_with("of s2: L4CON: connection failed"),
+            "{concerns:?}"
+        );
+        let up = DownBackends::new();
+        assert_eq!(unserved.look(&servers, &up, &said, now + PATIENCE), []);
+        assert_eq!(unserved.deadlines().next(), None);
+    }
+
+    #[test]
+    fn a_backend_that_nobody_is_to_serve_is_no_problem() {
+        let (mut unserved, now) = (Unserved::default(), Instant::now());
+        let down: DownBackends = ["nodes".to_owned()].into();
+        for servers in [
+            decided(&[]),
+            decided(&[("s1", "maint", Why::AskedFor)]),
+            decided(&[("s1", "leaving", Why::Leaves)]),
+        ] {
+            for at in [now, now + PATIENCE * 2] {
+                let concerns = unserved.look(&servers, &down, &BTreeMap::new(), at);
+                assert_eq!(concerns, []);
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_held_is_named_with_the_way_to_let_him_go() {
+        let limit = 2;
+        let why = || Why::Held(Held::Split { given_up: 4, limit });
+        let servers = decided(&[
+            ("s1", "ready", why()),
+            ("s2", "ready", why()),
+            ("s3", "ready", why()),
+            ("s4", "down", why()),
+            ("s5", "ready", Why::Proven),
+        ]);
+        let concerns = held(&servers);
+        assert_eq!(concerns.len(), 1);
+        assert!(
+            concerns[0].problem.starts_with(
+                "4 servers of backend nodes are held in rotation (s1, s2, s3, and 1 more)"
+            ),
+            "{concerns:?}"
+        );
+        assert!(concerns[0].advice.contains("`serf-haproxy approve nodes`"));
+        assert_eq!(held(&decided(&[("s1", "ready", Why::Unheard)])), []);
+    }
+
+    #[test]
+    fn members_that_cannot_be_used_are_named_up_to_a_few() {
+        assert_eq!(unusable(&BTreeMap::new()), []);
+        let many = (0..9).map(|n| (format!("nodes/s{n}"), "it has no address".to_owned()));
+        let concerns = unusable(&many.collect());
+        assert_eq!(
+            concerns[0].problem,
+            "9 members cannot be used: nodes/s0: it has no address; nodes/s1: it has no address; \
+             nodes/s2: it has no address; and 6 more"
+        );
+    }
+}
