@@ -48,6 +48,7 @@ async fn trial(release: Release) -> Result<()> {
     trial.keys().await?;
     trial.services().await?;
     trial.disk().await?;
+    trial.web_server(web1).await?;
     for machine in [web2, lb] {
         machine.reboot().await?;
         trial.well(&format!("a reboot of {}", machine.ip())).await;
@@ -155,7 +156,8 @@ impl Trial<'_> {
         let agent =
             |edit: &str| format!("sed -i '{edit}' /etc/serf/serf.json; systemctl restart serf");
         let wants = agent(r#"s/^{/{"rpc_auth": "one", /"#);
-        self.lb.run(&wants).await?;
+        self.trouble("an agent that wants a key", &wants, &["key"])
+            .await?;
         self.lb
             .run("cd /etc/serf-haproxy; echo one >rpc.key; chgrp serf-haproxy rpc.key; chmod 640 rpc.key")
             .await?;
@@ -163,18 +165,22 @@ impl Trial<'_> {
         self.lb.run(&edit(key)).await?;
         self.well("the key").await;
         let other = agent(r#"s/"one"/"two"/"#);
-        self.lb.run(&other).await?;
+        self.trouble("an agent with another key", &other, &["key"])
+            .await?;
         self.lb.run("echo two >/etc/serf-haproxy/rpc.key").await?;
         self.well("the other key").await;
         Ok(())
     }
 
-    /// HAProxy, stopped and started.
+    /// The agent, and HAProxy, stopped and started.
     async fn services(&mut self) -> Result<()> {
-        self.trouble("no HAProxy", "systemctl stop haproxy", &["HAProxy"])
-            .await?;
-        self.lb.run("systemctl start haproxy").await?;
-        self.well("the start of HAProxy").await;
+        for (service, word) in [("serf", "agent"), ("haproxy", "HAProxy")] {
+            let stop = format!("systemctl stop {service}");
+            self.trouble(&stop, &stop, &[word]).await?;
+            let start = format!("systemctl start {service}");
+            self.lb.run(&start).await?;
+            self.well(&start).await;
+        }
         Ok(())
     }
 
@@ -201,6 +207,21 @@ impl Trial<'_> {
             self.lb.run(&format!("rm {dir}/fill")).await?;
             self.well("room again").await;
         }
+        Ok(())
+    }
+
+    /// A web application that has stopped, its agent alive.
+    async fn web_server(&mut self, web: &Machine) -> Result<()> {
+        web.run("systemctl stop webapp").await?;
+        let is_down = |_, said: &str| said.contains("1 answering") && said.contains("down");
+        self.says("no web application", SAID, is_down).await;
+        let doctor = "SERF_RPC_AUTH=two serfctl doctor --haproxy-socket /run/haproxy-master.sock";
+        let (code, said) = self.lb.try_run(doctor).await?;
+        if code != 1 || !said.contains("alive, but down in backend nodes: web1") {
+            self.failures.push(format!("doctor: {code}: {said}"));
+        }
+        web.run("systemctl start webapp").await?;
+        self.well("the web application").await;
         Ok(())
     }
 }
