@@ -281,7 +281,7 @@ fn a_directory_that_nobody_may_write_to() {
         let load = stage.load(lab)?;
         let locked = Mount::read_only(&dir)?;
         stage.gossip("s3", MemberStatus::Left);
-        let status = complains(&stage, "Read-only").await?;
+        let status = complains(&stage, "read-only").await?;
         assert_eq!(status.0["file"]["state"], "behind");
         stage.haproxy.serves("nodes", &["s1", "s2"], SOON).await?;
         stage.gossip("s3", MemberStatus::Alive);
