@@ -61,6 +61,8 @@ pub struct Weight(u16);
 impl Weight {
     /// HAProxy's default.
     pub const DEFAULT: Self = Self(1);
+    /// No new requests, as far as others have any weight.
+    pub const ZERO: Self = Self(0);
 
     /// Takes 0 to 256.
     pub fn new(weight: u16) -> Option<Self> {

@@ -6,7 +6,7 @@
 //! servers that were added to it, and the stamps of other files that were written.
 //! Everything in it can be lost without harm to traffic: what is missing costs a reload or a probe, never a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -70,6 +70,8 @@ pub struct Memory {
     pub removals: BTreeMap<Key, Removed>,
     /// What Serf said of servers that it calls `failed` or `leaving`.
     pub words: BTreeMap<Key, Said>,
+    /// Those not in rotation who were the first at an address: it is theirs when they come back.
+    pub owners: BTreeSet<(Key, SocketAddr)>,
 }
 
 /// What Serf said of a server that had traffic.
@@ -153,6 +155,11 @@ impl StateDir {
                 .into_iter()
                 .filter_map(SavedWord::into_said)
                 .collect(),
+            owners: saved
+                .owners
+                .into_iter()
+                .filter_map(SavedOwner::into_owner)
+                .collect(),
         }
     }
 
@@ -188,6 +195,15 @@ impl StateDir {
                     server: SavedServer::from_place(key, said.place),
                     gossip: said.gossip,
                     since: said.since,
+                })
+                .collect(),
+            owners: memory
+                .owners
+                .iter()
+                .map(|(key, addr)| SavedOwner {
+                    backend: key.backend.to_string(),
+                    server: key.server.to_string(),
+                    addr: *addr,
                 })
                 .collect(),
         };
@@ -361,6 +377,8 @@ struct SavedMemory {
     removals: Vec<SavedRemoval>,
     #[serde(default)]
     words: Vec<SavedWord>,
+    #[serde(default)]
+    owners: Vec<SavedOwner>,
 }
 
 /// Names and tags are any bytes: escaped as `\xff` they fit into JSON, and come back as they were.
@@ -405,6 +423,21 @@ struct SavedWord {
     server: SavedServer,
     gossip: Gossip,
     since: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedOwner {
+    backend: String,
+    server: String,
+    addr: SocketAddr,
+}
+
+impl SavedOwner {
+    fn into_owner(self) -> Option<(Key, SocketAddr)> {
+        let backend = BackendName::new(self.backend)?;
+        let server = ServerName::new(self.server)?;
+        Some((Key { backend, server }, self.addr))
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -188,6 +188,21 @@ impl Guard {
         })
     }
 
+    /// Takes that a server was the first at its address when an earlier process was last there.
+    pub fn own(&mut self, key: Key, addr: SocketAddr) {
+        if let Some(pool) = self.pools.get_mut(&key.backend) {
+            pool.own(key.server, addr);
+        }
+    }
+
+    /// Those who were the first at their address and are not in rotation, for the next process.
+    pub fn absent_owners(&self) -> impl Iterator<Item = (Key, SocketAddr)> {
+        self.pools.iter().flat_map(|(backend, pool)| {
+            let owners = pool.absent_owners();
+            owners.map(|(server, addr)| (key(backend, server), addr))
+        })
+    }
+
     /// The servers in rotation, for the next process.
     pub fn in_rotation(&self) -> impl Iterator<Item = (Key, Place)> {
         self.pools.iter().flat_map(|(backend, pool)| {

@@ -14,10 +14,11 @@ use super::decision::{BudgetView, Held, Origin};
 use super::slot::{Around, Barred, Dismissal, Phase, Slot};
 use super::{Rules, Word};
 
+mod claim;
 mod handover;
 mod leave;
 
-use handover::Holder;
+use claim::Owners;
 
 /// What is decided settles after two or three passes; more would be a fault, and no reason to hang.
 const MOST_PASSES: usize = 8;
@@ -29,6 +30,7 @@ pub(super) struct Pool {
     pub(super) slots: BTreeMap<ServerName, Slot>,
     pub(super) ledger: Ledger,
     damper: Damper,
+    owners: Owners,
     /// Since when gossip has been split: `hold` does not run meanwhile.
     split: Option<Instant>,
 }
@@ -40,6 +42,7 @@ impl Pool {
             slots: BTreeMap::new(),
             ledger: Ledger::default(),
             damper: Damper::default(),
+            owners: Owners::default(),
             split: None,
         }
     }
@@ -59,6 +62,21 @@ impl Pool {
         self.slot(name.clone(), removal.place, Origin::Before, now)
             .restore();
         self.ledger.insert(name, removal);
+    }
+
+    /// Takes that a server was there first, when an earlier process was last there.
+    pub(super) fn own(&mut self, name: ServerName, addr: SocketAddr) {
+        self.owners.restore(addr, name);
+    }
+
+    /// Those who were there first and are not in rotation: the others show it.
+    pub(super) fn absent_owners(&self) -> impl Iterator<Item = (&ServerName, SocketAddr)> {
+        let is_in = |name: &ServerName, addr| {
+            let slot = self.slots.get(name);
+            slot.is_some_and(|slot| slot.phase == Phase::In && slot.place.addr == addr)
+        };
+        let owners = self.owners.iter().map(|(addr, name)| (name, addr));
+        owners.filter(move |(name, addr)| !is_in(name, *addr))
     }
 
     pub(super) fn remember(&mut self, name: ServerName, word: Word, now: Instant) {
@@ -139,6 +157,7 @@ impl Pool {
                     .hear(candidate, now);
             }
         }
+        self.owners.hear(known);
     }
 
     pub(super) fn read(&mut self, running: Option<&BTreeMap<String, RunningServer>>, now: Instant) {
@@ -167,7 +186,9 @@ impl Pool {
         for _ in 0..MOST_PASSES {
             let before: Vec<Phase> = self.slots.values().map(|slot| slot.phase).collect();
             self.pass(now);
-            if self.slots.values().map(|slot| slot.phase).eq(before) {
+            let (slots, rules) = (&self.slots, &self.rules);
+            let others = self.owners.revise(slots, |slot| slot.serves(rules));
+            if !others && self.slots.values().map(|slot| slot.phase).eq(before) {
                 break;
             }
         }
@@ -179,13 +200,13 @@ impl Pool {
     fn pass(&mut self, now: Instant) {
         self.observe(now);
         self.revise_ledger(now);
-        self.move_the_proven();
+        self.move_the_proven(now);
         self.step_each(now);
         self.observe(now);
         self.release_the_approved(now);
         self.cut_the_dead(now);
-        self.hand_over(now);
         self.part_doubles(now);
+        self.hand_over(now);
         self.let_the_leaving_go(now);
         self.take_out_suspects(now);
         self.take_out_the_deselected(now);
@@ -232,7 +253,7 @@ impl Pool {
 
     /// Moves the servers whose new place has answered, but for those whose new place is that of one that stays. Two
     /// may change places.
-    fn move_the_proven(&mut self) {
+    fn move_the_proven(&mut self, now: Instant) {
         let mut movers: BTreeMap<SocketAddr, (ServerName, Place)> = BTreeMap::new();
         for (name, slot) in &self.slots {
             if let Some(place) = slot.proven_move() {
@@ -254,7 +275,7 @@ impl Pool {
         }
         for (name, place) in movers.into_values() {
             if let Some(slot) = self.slots.get_mut(&name) {
-                slot.move_to(place);
+                slot.move_to(place, now);
             }
         }
     }
@@ -417,12 +438,17 @@ impl Pool {
     fn let_in(&mut self, now: Instant) {
         let mut taken = self.addresses();
         let mut damped = BTreeSet::new();
-        for (name, slot) in &mut self.slots {
-            if !matches!(slot.phase, Phase::Out { .. } | Phase::Draining { .. }) {
+        let out = |slot: &Slot| matches!(slot.phase, Phase::Out { .. } | Phase::Draining { .. });
+        let waiting = self.slots.iter().filter(|(_, slot)| out(slot));
+        let waiting: Vec<_> = waiting
+            .map(|(name, slot)| (name.clone(), self.claim(name, slot)))
+            .collect();
+        for (name, claim) in &waiting {
+            let Some(slot) = self.slots.get_mut(name) else {
                 continue;
-            }
+            };
             let there = taken.get(&slot.place.addr);
-            slot.barred = there.and_then(|there| there.bars(slot));
+            slot.barred = there.and_then(|there| there.bars(slot, claim));
             let inherits = there.is_some_and(|there| there.bequeaths);
             if slot.barred.is_some() || !slot.may_come_in(&self.rules, inherits) {
                 continue;
@@ -434,7 +460,9 @@ impl Pool {
                 }
                 _ => {
                     slot.let_in(now);
-                    taken.insert(slot.place.addr, Holder::of(name, slot, &self.rules));
+                    if let Some(slot) = self.slots.get(name) {
+                        taken.insert(slot.place.addr, self.holder(name, slot));
+                    }
                 }
             }
         }
@@ -457,8 +485,10 @@ impl Pool {
 
     /// Servers in rotation that nobody calls dead.
     fn answering(&self) -> usize {
-        let answering = self.in_rotation().filter(|slot| slot.answers(&self.rules));
-        answering.count()
+        let answering = self.in_rotation();
+        answering
+            .filter(|slot| slot.weighs() && slot.answers(&self.rules))
+            .count()
     }
 
     /// Where a web server takes requests now, under whatever names.
@@ -483,7 +513,7 @@ impl Pool {
     }
 
     fn budget(&self) -> Budget {
-        let in_rotation = self.in_rotation().count();
+        let in_rotation = self.in_rotation().filter(|slot| slot.weighs()).count();
         Budget::new(in_rotation, self.ledger.used(), &self.rules.guard)
     }
 

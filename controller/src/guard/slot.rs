@@ -1,18 +1,18 @@
 //! The history of one server: what the witnesses said of it in, its phase out. Pure.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::admission::Admits;
 use crate::haproxy::{Admin, Check, RunningServer};
-use crate::model::{Gossip, Place, Quarantine, ServerName, Wish};
+use crate::model::{Gossip, Place, Quarantine, ServerName, Weight, Wish};
 use crate::plan::WantedAdmin;
 
+use super::Rules;
 use super::decision::{Held, Origin};
 use super::entry::CheckResult;
-use super::{Probed, Rules, Target, Urgency};
 
 mod check;
+mod probe;
 mod word;
 
 /// How often a draining server is looked at: it is removed when its last request is done.
@@ -38,6 +38,8 @@ pub(super) struct Slot {
     pub(super) hold_from: Instant,
     /// Gossip has said `leaving` for longer than a leave lasts.
     overdue: bool,
+    /// Since when it has said that it is at its place.
+    pub(super) claims_since: Instant,
     /// The last sign that somebody lives there: another word of gossip, or a check that came up.
     sign: Instant,
     /// Its new place, not proven yet.
@@ -149,6 +151,7 @@ impl Slot {
             gossip: Gossip::Absent,
             hold_from: now,
             overdue: false,
+            claims_since: now,
             sign: now,
             moving: None,
             wish: Wish::Ready,
@@ -176,7 +179,7 @@ impl Slot {
     }
 
     /// A server in rotation moves only once its new address has answered.
-    fn set_place(&mut self, place: Place) {
+    fn set_place(&mut self, place: Place, now: Instant) {
         if place.addr == self.place.addr {
             self.place = place;
             self.moving = None;
@@ -187,6 +190,7 @@ impl Slot {
             self.moving = Some(place);
         } else {
             self.place = place;
+            self.claims_since = now;
             self.proof = Proof::default();
         }
     }
@@ -249,7 +253,8 @@ impl Slot {
         self.moving.filter(|_| may)
     }
 
-    pub(super) fn move_to(&mut self, place: Place) {
+    pub(super) fn move_to(&mut self, place: Place, now: Instant) {
+        self.claims_since = now;
         self.place = place;
         self.moving = None;
         self.running = false;
@@ -327,61 +332,6 @@ impl Slot {
         }
     }
 
-    /// Takes what a probe found; says whether that is news. More in a row than anything is decided by are none.
-    pub(super) fn probed(&mut self, rules: &Rules, addr: SocketAddr, found: Probed) -> bool {
-        if addr != self.moving.unwrap_or(self.place).addr {
-            return false;
-        }
-        let before = self.proof;
-        self.proof = match found {
-            Probed::Good => Proof {
-                good: (before.good + 1).min(CLEARED_BY),
-                ..Proof::default()
-            },
-            Probed::Refused | Probed::Failed => Proof {
-                good: 0,
-                refused: found == Probed::Refused,
-                failures: (before.failures + 1).min(rules.guard.probe_fall),
-            },
-        };
-        let matters = self.proof.good > 0 || self.is_suspected() || !self.is_wanted();
-        before != self.proof && matters
-    }
-
-    /// Takes that the agent suspects its member; says whether that matters.
-    pub(super) fn suspect(&mut self, rules: &Rules, now: Instant) -> bool {
-        let new = self.phase == Phase::In && self.is_wanted() && !self.is_suspected();
-        if new {
-            self.suspected = Some(now);
-            if self.is_judged_by_probe(rules) {
-                self.proof = Proof::default();
-            }
-        }
-        new
-    }
-
-    pub(super) fn is_suspected(&self) -> bool {
-        self.suspected.is_some()
-    }
-
-    /// Its own answers clear it; where nobody asks it, time does.
-    fn clear_suspicion(&mut self, rules: &Rules, now: Instant) {
-        let Some(since) = self.suspected else { return };
-        let cleared = if self.is_judged_by_probe(rules) {
-            self.proof.good >= CLEARED_BY
-        } else {
-            now >= since + SUSPICION
-        };
-        if cleared && self.phase == Phase::In {
-            self.suspected = None;
-        }
-    }
-
-    /// Its suspicion is settled by the controller's own probes: nobody else would notice that it is dead.
-    pub(super) fn is_judged_by_probe(&self, rules: &Rules) -> bool {
-        rules.suspicion && !rules.checked && self.moving.is_none()
-    }
-
     /// How soon HAProxy has to be read again for this server's sake, with `show stat`.
     pub(super) fn poll(&self, rules: &Rules) -> Option<Duration> {
         match self.phase {
@@ -395,60 +345,6 @@ impl Slot {
             Phase::Out { .. } if self.is_returning(rules) => Some(DRAIN_POLL),
             _ => None,
         }
-    }
-
-    /// The probe that would settle something.
-    pub(super) fn target(&self, rules: &Rules, now: Instant) -> Option<Target> {
-        let sign = self.sign;
-        let at = |addr, urgency| {
-            Some(Target {
-                addr,
-                urgency,
-                sign,
-            })
-        };
-        let here = self.place.addr;
-        match self.phase {
-            Phase::Out { .. } if self.is_wanted() => {
-                let asked = self.wish == Wish::Ready
-                    && (rules.admits == Admits::Probe || self.is_suspected());
-                asked.then(|| at(here, Urgency::Admission))?
-            }
-            Phase::Out { .. } if self.is_watched(rules, now) => at(here, Urgency::Watch),
-            Phase::In if self.is_wanted() => match self.moving {
-                Some(moving) => at(moving.addr, Urgency::Admission),
-                None if self.is_suspected() && self.is_judged_by_probe(rules) => {
-                    at(here, Urgency::Suspect)
-                }
-                None => None,
-            },
-            Phase::In if !rules.down_is_dead() => {
-                let urgency = if self.is_suspected() {
-                    Urgency::Suspect
-                } else {
-                    Urgency::Watch
-                };
-                at(here, urgency)
-            }
-            Phase::Draining { .. }
-                if self.is_recallable(rules) && (self.missed || self.overdue) =>
-            {
-                at(here, Urgency::Watch)
-            }
-            _ => None,
-        }
-    }
-
-    /// Out, and it may come back although gossip has given it up, or its death is still to be witnessed.
-    fn is_watched(&self, rules: &Rules, now: Instant) -> bool {
-        let over = self.hold_is_over(rules, now);
-        let waited_for = !over || self.dismissed.is_some();
-        let counts = self.is_deselected()
-            && matches!(
-                self.dismissed,
-                Some(Dismissal::Deselection | Dismissal::Hold)
-            );
-        (self.is_given_up() && waited_for) || counts
     }
 
     /// When `hold` is over: of those that are not listed, and of those whose leave does not end, it never is.
@@ -549,6 +445,17 @@ impl Slot {
             _ => false,
         };
         phase && !self.is_wanted() && self.heir.is_none()
+    }
+
+    /// It gets requests where it is in rotation.
+    pub(super) fn weighs(&self) -> bool {
+        self.place.weight > Weight::ZERO
+    }
+
+    /// Another member has the better claim to its address, and goes on there.
+    pub(super) fn make_way(&mut self, now: Instant) {
+        let admin = WantedAdmin::Drain;
+        self.enter(Phase::Out { admin }, now);
     }
 
     /// Gossip has said `leaving` for so long that it is no leave, and it may have traffic again as soon as it answers.

@@ -215,11 +215,12 @@ impl Reconciler {
     fn remember(&mut self) {
         let now = Instant::now();
         let in_rotation: BTreeMap<Key, Place> = self.guard.in_rotation().collect();
-        let in_use: BTreeSet<&[u8]> = in_rotation
-            .keys()
-            .map(|key| key.server.as_str().as_bytes())
+        let owners: BTreeSet<_> = self.guard.absent_owners().collect();
+        let in_use = in_rotation.keys().chain(owners.iter().map(|(key, _)| key));
+        let in_use: BTreeSet<Vec<u8>> = in_use
+            .map(|key| key.server.as_str().as_bytes().to_vec())
             .collect();
-        let is_in_use = |entry: &Entry| in_use.contains(&**entry.member.name());
+        let is_in_use = |entry: &Entry| in_use.contains::<[u8]>(entry.member.name());
         let memory = Memory {
             members: self
                 .snapshot
@@ -253,6 +254,7 @@ impl Reconciler {
                     (key, removed)
                 })
                 .collect(),
+            owners,
         };
         if memory == self.saved {
             return;

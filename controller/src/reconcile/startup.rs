@@ -206,6 +206,9 @@ fn restore(guard: &mut Guard, saved: &Memory, epoch: &Epoch) {
         };
         guard.remember(key.clone(), word, now);
     }
+    for (key, addr) in &saved.owners {
+        guard.own(key.clone(), *addr);
+    }
 }
 
 /// Answers on the control socket, and says what is wrong with that; without one the controller works all the same.

@@ -9,34 +9,36 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Pool;
-use crate::guard::Rules;
+use super::claim::Claim;
 use crate::guard::slot::{Barred, Phase, Slot};
 use crate::model::ServerName;
-use crate::plan::WantedAdmin;
 
 /// Who has an address in rotation.
 #[derive(Clone, Debug)]
 pub(super) struct Holder {
     name: ServerName,
-    /// A member wants it in rotation.
-    wanted: bool,
+    /// A member wants it in rotation, with this claim to the address.
+    wanted: Option<Claim>,
+    /// It takes requests.
+    weighs: bool,
     /// HAProxy runs it and nobody calls it dead, and no member wants it: another name may go on where it ends.
     pub(super) bequeaths: bool,
 }
 
 impl Holder {
-    pub(super) fn of(name: &ServerName, slot: &Slot, rules: &Rules) -> Self {
-        Self {
-            name: name.clone(),
-            wanted: slot.is_wanted(),
-            bequeaths: !slot.is_wanted() && slot.serves(rules),
-        }
+    /// Why that server is not let in beside this one: only a wanted one takes over, from one that is not, or that has the
+    /// weaker claim.
+    pub(super) fn bars(&self, slot: &Slot, claim: &Claim) -> Option<Barred> {
+        let better = match &self.wanted {
+            Some(own) => claim > own,
+            None => claim.weighs || !self.weighs,
+        };
+        let takes_over = slot.is_wanted() && better;
+        (!takes_over).then(|| Barred::Taken(self.name.clone()))
     }
 
-    /// Why that server is not let in beside this one: only a wanted one takes over, and only from one that is not.
-    pub(super) fn bars(&self, slot: &Slot) -> Option<Barred> {
-        let takes_over = slot.is_wanted() && !self.wanted;
-        (!takes_over).then(|| Barred::Taken(self.name.clone()))
+    fn rank(&self) -> (&Option<Claim>, bool) {
+        (&self.wanted, self.bequeaths)
     }
 }
 
@@ -49,7 +51,8 @@ impl Pool {
             .map(|(name, slot)| {
                 let holder = Holder {
                     name: name.clone(),
-                    wanted: false,
+                    wanted: None,
+                    weighs: true,
                     bequeaths: false,
                 };
                 (slot.place.addr, holder)
@@ -60,13 +63,23 @@ impl Pool {
             .iter()
             .filter(|(_, slot)| slot.phase == Phase::In)
         {
-            let holder = Holder::of(name, slot, &self.rules);
+            let holder = self.holder(name, slot);
             let kept: &mut Holder = holders.entry(slot.place.addr).or_insert(holder.clone());
-            if (holder.wanted, holder.bequeaths) > (kept.wanted, kept.bequeaths) {
+            if holder.rank() > kept.rank() {
                 *kept = holder;
             }
         }
         holders
+    }
+
+    pub(super) fn holder(&self, name: &ServerName, slot: &Slot) -> Holder {
+        let wanted = slot.is_wanted();
+        Holder {
+            name: name.clone(),
+            wanted: wanted.then(|| self.claim(name, slot)),
+            weighs: slot.weighs(),
+            bequeaths: !wanted && slot.serves(&self.rules),
+        }
     }
 
     /// Drains whose address and port an alive member has, once that one's own check has come back good; takes it back
@@ -98,28 +111,6 @@ impl Pool {
         }
     }
 
-    /// Of two members in rotation at one address, as when one returns while another takes over from it, one goes on: one
-    /// whose check has come back good before another that serves, and that before one that does not.
-    pub(super) fn part_doubles(&mut self, now: Instant) {
-        let mut firsts: BTreeMap<SocketAddr, ((bool, bool), ServerName)> = BTreeMap::new();
-        for (name, slot) in self.slots.iter().filter(|(_, slot)| slot.is_wanted()) {
-            let addr = slot.place.addr;
-            let rank = (slot.goes_on(&self.rules), slot.serves(&self.rules));
-            let better = firsts.get(&addr).is_none_or(|(kept, _)| rank > *kept);
-            if slot.runs() && better {
-                firsts.insert(addr, (rank, name.clone()));
-            }
-        }
-        for (name, slot) in &mut self.slots {
-            let first = firsts.get(&slot.place.addr);
-            let other = first.is_some_and(|(_, first)| first != name);
-            if slot.phase == Phase::In && slot.is_wanted() && other {
-                let admin = WantedAdmin::Drain;
-                slot.enter(Phase::Out { admin }, now);
-            }
-        }
-    }
-
     /// Who would take over at each address, the furthest on of each; and the addresses where a member asks for drain or
     /// maint.
     fn heirs(&self) -> (BTreeMap<SocketAddr, Heir>, BTreeSet<SocketAddr>) {
@@ -137,6 +128,7 @@ impl Pool {
             if slot.is_asked_for() {
                 asked.insert(addr);
             } else if slot.is_wanted()
+                && slot.weighs()
                 && slot.quarantine.is_none()
                 && heirs
                     .get(&addr)

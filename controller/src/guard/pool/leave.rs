@@ -56,7 +56,8 @@ impl Pool {
     /// Takes back as many as `min_servers` lacks, of those that went on gossip's word and answer the controller's probe.
     pub(super) fn recall(&mut self, now: Instant) {
         let least = self.rules.guard.min_servers;
-        let in_rotation = self.in_rotation().filter(|slot| slot.answers(&self.rules));
+        let in_rotation = self.in_rotation();
+        let in_rotation = in_rotation.filter(|slot| slot.weighs() && slot.answers(&self.rules));
         let answering: BTreeSet<_> = in_rotation.map(|slot| slot.place.addr).collect();
         let mut lacking = least.saturating_sub(answering.len());
         let taken = self.addresses();

@@ -41,7 +41,7 @@ impl Slot {
 
     /// In rotation, run so by HAProxy, and it takes requests: others may go because of it.
     pub(in crate::guard) fn serves(&self, rules: &Rules) -> bool {
-        self.runs() && self.answers(rules)
+        self.runs() && self.weighs() && self.answers(rules)
     }
 
     /// It serves, and its own check, where it has one, has come back good: it may ask for what no other name was asked.

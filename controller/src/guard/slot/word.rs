@@ -20,7 +20,7 @@ impl Slot {
             Ok(Attributes { place, wish }) => {
                 self.quarantine = None;
                 self.wish = *wish;
-                self.set_place(*place);
+                self.set_place(*place, now);
             }
             Err(quarantine) => {
                 // HAProxy's own: whatever goes there comes back, or meets no web server.

@@ -120,3 +120,97 @@ fn a_cookie_that_ends_with_the_old_name_is_said() {
     let why = scene.decision("web1").unwrap().standing.why.to_string();
     assert!(why.contains("its cookie `w1` ends"), "{why}");
 }
+
+/// Members a1 and a2 name the addresses of s1 and s2, with this weight.
+fn squatted(scene: &mut Scene, weight: u16) {
+    for (squatter, victim) in [("a1", "s1"), ("a2", "s2")] {
+        scene.gossip_weight(squatter, Gossip::Alive, addr(victim), weight);
+    }
+}
+
+/// It answers, if it has to, and HAProxy runs it. Who goes on for one that serves need not answer.
+fn comes_in(scene: &mut Scene, name: &str) {
+    if scene.state(name) == "waiting" {
+        scene.probe(name, Probed::Good);
+    }
+    assert_eq!(scene.state(name), "ready", "{name}");
+    let place = scene.decision(name).unwrap().place.addr;
+    scene.runs_at(name, Admin::Ready, place);
+    scene.decide();
+}
+
+#[test]
+fn who_names_the_address_of_a_server_waits_while_that_is_there() {
+    for weight in [0, 1, 10] {
+        let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
+        squatted(&mut scene, weight);
+        let decision = scene.decision("a1").unwrap();
+        let taken = Why::AddressTaken(ServerName::new("s1").unwrap());
+        assert_eq!((decision.line, decision.standing.why), (None, taken));
+        assert_eq!(scene.state("s1"), "ready");
+    }
+}
+
+/// It leaves for a restart, another name goes on meanwhile, and it comes back: the address is its own.
+#[test]
+fn a_server_that_comes_back_has_its_address_back() {
+    for weight in [0, 1] {
+        let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
+        squatted(&mut scene, weight);
+        scene.gossip("s1", Gossip::Left);
+        scene.decide();
+        scene.gone_from_haproxy("s1");
+        scene.decide();
+        comes_in(&mut scene, "a1");
+        scene.gone_from_haproxy("s1");
+        scene.decide();
+        scene.gossip("s1", Gossip::Alive);
+        scene.decide();
+        comes_in(&mut scene, "s1");
+        assert_eq!(scene.state("s1"), "ready");
+        let why = scene.decision("a1").unwrap().standing.why;
+        assert_eq!(why, Why::AddressTaken(ServerName::new("s1").unwrap()));
+    }
+}
+
+/// A balancer that begins with nothing sees them all at once.
+#[test]
+fn of_two_unknown_ones_the_one_that_takes_requests_is_first() {
+    let mut scene = Scene::new(true);
+    squatted(&mut scene, 0);
+    for name in ["s1", "s2"] {
+        scene.gossip(name, Gossip::Alive);
+    }
+    scene.decide();
+    for name in ["a1", "s1", "a2", "s2"] {
+        scene.probe(name, Probed::Good);
+    }
+    scene.decide();
+    for name in ["s1", "s2"] {
+        comes_in(&mut scene, name);
+    }
+    for name in ["a1", "a2"] {
+        assert_eq!(scene.decision(name).unwrap().line, None, "{name}");
+    }
+    // The weight of the first is a matter of its own from then on.
+    squatted(&mut scene, 10);
+    scene.decide();
+    assert_eq!(scene.state("s1"), "ready");
+    assert_eq!(scene.decision("a1").unwrap().line, None);
+}
+
+#[test]
+fn servers_without_weight_do_not_count_for_the_floor() {
+    let mut scene = Scene::in_rotation(true, &["s1"]);
+    scene.gossip_weight("s2", Gossip::Alive, addr("s2"), 0);
+    scene.decide();
+    scene.probe("s2", Probed::Good);
+    assert_eq!(scene.state("s2"), "ready");
+    scene.runs("s2", Admin::Ready, Check::Up, 0);
+    scene.gossip("s1", Gossip::Left);
+    assert_eq!(
+        scene.state("s1"),
+        "ready",
+        "the last one that takes requests"
+    );
+}

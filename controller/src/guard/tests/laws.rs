@@ -22,6 +22,8 @@ enum Step {
     Reap(usize),
     /// Its tag `state`.
     Wish(usize, Wish),
+    /// Its tag `weight`.
+    Weight(usize, u16),
     /// A web server begins or ceases to answer; whether a dead one refuses or is silent.
     Web(usize, Web),
     /// HAProxy's check notices.
@@ -71,6 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (who.clone(), any::<bool>()).prop_map(|(who, picked)| Step::Select(who, picked)),
         1 => who.clone().prop_map(Step::Reap),
         1 => (who.clone(), wish).prop_map(|(who, wish)| Step::Wish(who, wish)),
+        1 => (who.clone(), 0..3_u16).prop_map(|(who, weight)| Step::Weight(who, weight)),
         4 => (place.clone(), web).prop_map(|(who, web)| Step::Web(who, web)),
         6 => who.clone().prop_map(Step::Check),
         12 => who.clone().prop_map(Step::Probe),
@@ -90,6 +93,7 @@ struct World {
     gossip: Vec<Gossip>,
     place: Vec<usize>,
     wish: Vec<Wish>,
+    weight: Vec<u16>,
     selected: Vec<bool>,
     own_probes_work: bool,
     /// Servers whose removal was approved, or whose tag asks for it.
@@ -116,6 +120,7 @@ impl World {
             gossip: vec![Gossip::Alive; count],
             place: (0..count).map(|who| who % PLACES).collect(),
             wish: vec![Wish::Ready; count],
+            weight: vec![1; count],
             selected: vec![true; count],
             own_probes_work: true,
             intended: vec![false; count],
@@ -125,8 +130,10 @@ impl World {
 
     fn gossips(&mut self, who: usize) {
         let addr = addr(NAMES[self.place[who]]);
+        let weight = Weight::new(self.weight[who]).unwrap();
+        let place = Place { addr, weight };
         self.scene
-            .gossip_at(NAMES[who], self.gossip[who], addr, self.wish[who]);
+            .says(NAMES[who], self.gossip[who], place, self.wish[who]);
         if !self.selected[who] {
             self.scene.deselect(NAMES[who]);
         }
@@ -150,6 +157,10 @@ impl World {
             }
             Step::Wish(who, wish) => {
                 self.wish[who] = wish;
+                self.gossips(who);
+            }
+            Step::Weight(who, weight) => {
+                self.weight[who] = weight;
                 self.gossips(who);
             }
             Step::Web(who, web) => self.web[who] = web,
@@ -446,12 +457,15 @@ fn dead_by_two_witnesses_are_out(
     Ok(())
 }
 
-/// An address has the traffic of one member; another name beside it is what it takes over from.
+/// An address has the traffic of one member; another name beside it is what it takes over from, or serves for one that
+/// HAProxy calls down.
 fn one_member_an_address(world: &World, decisions: &Decisions) -> Result<(), TestCaseError> {
     let mut addrs = BTreeSet::new();
     for (key, decision) in &decisions.servers {
         let slot = &world.pool().slots[&key.server];
-        if decision.line == Some(Line::Ready) && slot.is_wanted() && slot.runs() {
+        let rules = &world.pool().rules;
+        let there = decision.line == Some(Line::Ready) && slot.is_wanted() && slot.runs();
+        if there && slot.answers(rules) {
             prop_assert!(addrs.insert(decision.place.addr), "{} runs twice", key);
         }
     }
@@ -533,6 +547,7 @@ fn heal(world: &mut World) -> Result<(), TestCaseError> {
         };
         world.place[who] = who % PLACES;
         world.wish[who] = Wish::Ready;
+        world.weight[who] = 1;
         world.selected[who] = true;
         world.in_flight[who] = 0;
         world.gossips(who);

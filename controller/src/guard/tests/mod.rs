@@ -71,10 +71,16 @@ impl Scene {
     }
 
     fn gossip_at(&mut self, name: &str, gossip: Gossip, addr: SocketAddr, wish: Wish) {
-        let place = Place {
-            addr,
-            weight: Weight::DEFAULT,
-        };
+        let weight = Weight::DEFAULT;
+        self.says(name, gossip, Place { addr, weight }, wish);
+    }
+
+    fn gossip_weight(&mut self, name: &str, gossip: Gossip, addr: SocketAddr, weight: u16) {
+        let weight = Weight::new(weight).unwrap();
+        self.says(name, gossip, Place { addr, weight }, Wish::Ready);
+    }
+
+    fn says(&mut self, name: &str, gossip: Gossip, place: Place, wish: Wish) {
         self.candidate(
             name,
             Candidate {
