@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use crate::guard::{Decision, Decisions, Why};
 use crate::haproxy::DownBackends;
-use crate::model::{BackendName, Gossip, Key};
+use crate::model::{BackendName, Gossip, Key, Weight};
 
 use super::Reconciler;
 
 /// A backend that serves nobody for no longer than this is about to: its servers are asked for the first time.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// So long a member may name the address of another: where servers are replaced by others under new names, Serf takes up to
+/// half a minute to give up the old ones.
+const OVERLAP: Duration = Duration::from_secs(60);
 /// So many are named.
 const NAMED: usize = 3;
 
@@ -96,11 +99,16 @@ fn unserved(
         let such = servers.iter().filter(|(_, it)| it.standing.state == state);
         such.count()
     };
+    let weightless = |(_, it): &&(&Key, &Decision)| {
+        it.standing.state == "ready" && it.place.weight == Weight::ZERO
+    };
+    let weightless = servers.iter().filter(weightless).count();
     let states = [
         (count("down"), "down by HAProxy's check"),
         (count("waiting"), "not answering yet"),
         (count("out"), "dead"),
-        (count("ready"), "in rotation without an answer"),
+        (weightless, "in rotation with a weight of 0"),
+        (count("ready") - weightless, "in rotation without an answer"),
     ];
     let states = states.iter().filter(|(count, _)| *count > 0);
     let states: Vec<String> = states
@@ -151,6 +159,33 @@ pub(super) fn held(decisions: &Decisions) -> Vec<Concern> {
         }
     })
     .collect()
+}
+
+/// Members that have waited for long because another serves at their address.
+pub(super) fn doubled(decisions: &Decisions, now: Instant) -> Vec<Concern> {
+    let long = |it: &Decision| {
+        let named = matches!(it.standing.why, Why::AddressTaken(_));
+        named && it.witnesses.gossip == Gossip::Alive && now >= it.since + OVERLAP
+    };
+    let doubled = of_backends(decisions, long).into_iter();
+    doubled
+        .map(|(backend, servers)| {
+            let name = |(key, it): &(&Key, &Decision)| match &it.standing.why {
+                Why::AddressTaken(by) => format!("{} that of {by}", key.server),
+                _ => key.server.to_string(),
+            };
+            let names: Vec<String> = servers.iter().map(name).collect();
+            Concern {
+                what: format!("doubled {backend}"),
+                problem: format!(
+                    "in backend {backend} members name the addresses of others, and wait: {}",
+                    some(&names)
+                ),
+                advice: "whoever served there first goes on; take the tag off the other member, or end its agent"
+                    .to_owned(),
+            }
+        })
+        .collect()
 }
 
 /// The members that a rule picks and that cannot be used.
@@ -213,6 +248,8 @@ impl Reconciler {
             self.problems.forget("backend ");
         }
         self.problems.set_all("held ", held(&self.decisions));
+        let doubled = doubled(&self.decisions, now);
+        self.problems.set_all("doubled ", doubled);
         let alive = |gossip| gossip == Gossip::Alive;
         let unusable = unusable(&self.quarantined(alive));
         self.problems.set_all("members", unusable);
@@ -223,7 +260,7 @@ impl Reconciler {
 mod tests {
     use super::*;
     use crate::guard::{Held, Origin, Standing, Witnesses};
-    use crate::model::{Place, ServerName, Weight};
+    use crate::model::{Place, ServerName};
 
     fn key(server: &str) -> Key {
         Key {
@@ -324,6 +361,36 @@ mod tests {
         );
         assert!(concerns[0].advice.contains("`serf-haproxy approve nodes`"));
         assert_eq!(held(&decided(&[("s1", "ready", Why::Unheard)])), []);
+    }
+
+    #[test]
+    fn who_names_the_address_of_another_is_a_problem_after_a_while() {
+        let by = ServerName::new("s1").unwrap();
+        let servers = decided(&[
+            ("a1", "waiting", Why::AddressTaken(by)),
+            ("s1", "ready", Why::Proven),
+        ]);
+        let now = Instant::now();
+        assert_eq!(doubled(&servers, now), []);
+        let concerns = doubled(&servers, now + OVERLAP);
+        assert_eq!(
+            concerns[0].problem,
+            "in backend nodes members name the addresses of others, and wait: a1 that of s1"
+        );
+    }
+
+    #[test]
+    fn a_backend_without_any_weight_says_so() {
+        let mut servers = decided(&[("s1", "ready", Why::Proven)]);
+        for decision in servers.servers.values_mut() {
+            decision.place.weight = Weight::ZERO;
+        }
+        let all: Vec<_> = servers.servers.iter().collect();
+        let concern = unserved(&key("s1").backend, &all, &BTreeMap::new());
+        assert_eq!(
+            concern.problem,
+            "backend nodes serves nobody: of its 1 server 1 in rotation with a weight of 0"
+        );
     }
 
     #[test]
