@@ -41,6 +41,13 @@ async fn shows(stage: &mut Stage, what: &str, situation: &str) -> Result<()> {
     documented(situation, "serf-haproxy status", &text)
 }
 
+/// Compares all that `check` prints.
+async fn checks(stage: &mut Stage, code: i32, situation: &str) -> Result<()> {
+    let (text, ended) = said(&mut stage.controller, "check").await?;
+    assert_eq!(ended, code, "{text}");
+    documented(situation, "serf-haproxy check", &text)
+}
+
 async fn own_template(lab: &Lab, webs: u8) -> Result<Stage> {
     let template = lab.path("haproxy.cfg.j2");
     fs::copy(BUILT_IN, &template)?;
@@ -58,11 +65,6 @@ async fn own_template(lab: &Lab, webs: u8) -> Result<Stage> {
 fn members_that_cannot_be_used_and_servers_that_are_held() {
     test(&NEEDS, async |lab| {
         let mut stage = own_template(lab, 4).await?;
-        let odd = backend("s9", stage.ip(lab, 9)).tag("port", "https");
-        stage.agent.put(odd.build());
-        shows(&mut stage, "members", "A member cannot be used").await?;
-        stage.agent.remove("s9");
-        stage.settled().await?;
         for name in ["s1", "s2", "s3"] {
             stage.gossip(name, MemberStatus::Failed);
         }
@@ -71,7 +73,10 @@ fn members_that_cannot_be_used_and_servers_that_are_held() {
         for name in ["s1", "s2", "s3"] {
             stage.gossip(name, MemberStatus::Alive);
         }
-        stage.settled().await
+        stage.settled().await?;
+        let odd = backend("s9", stage.ip(lab, 9)).tag("port", "https");
+        stage.agent.put(odd.build());
+        shows(&mut stage, "members", "A member cannot be used").await
     });
 }
 
@@ -87,7 +92,7 @@ fn a_typo_in_the_config_and_a_template_that_haproxy_refuses() {
             stage.controller.log().contains("intervall")
         })
         .await?;
-        // `status` reads the config too.
+        checks(&mut stage, 78, "A typo in the config").await?;
         fs::write(&config, &good)?;
         shows(&mut stage, "config", "A typo in the config").await?;
         stage.controller.reload()?;
@@ -101,6 +106,7 @@ fn a_typo_in_the_config_and_a_template_that_haproxy_refuses() {
         )?;
         stage.controller.reload()?;
         shows(&mut stage, "design", "HAProxy refuses the template").await?;
+        checks(&mut stage, 1, "HAProxy refuses the template").await?;
         fs::write(&template, text)?;
         stage.controller.reload()?;
         stage.settled().await
@@ -122,7 +128,9 @@ fn a_file_that_somebody_else_has_changed_is_written_again_and_that_is_in_the_his
         let output = stage.controller.options().run("history", &["-n", "1"]);
         let text = String::from_utf8(output.await?.stdout)?;
         let situation = "Somebody else has changed the file";
-        documented(situation, "serf-haproxy history -n 1", &text)
+        documented(situation, "serf-haproxy history -n 1", &text)?;
+        fs::write(&path, "global\n    description \"the site's own\"\n")?;
+        checks(&mut stage, 1, situation).await
     });
 }
 

@@ -49,7 +49,9 @@ fn checked(config: &Config, text: &TextReport) -> String {
         lines.push(format!("template {template}: ok"));
     }
     if text.file_is_good {
-        lines.push(format!("file {}: ok", config.haproxy.config.display()));
+        // What would be written, whatever stands there now.
+        let path = config.haproxy.config.display();
+        lines.push(format!("text for {path}: ok"));
     }
     for (backend, admission) in &text.admissions {
         lines.push(format!("backend {backend}: {admission}"));

@@ -1,5 +1,5 @@
 //! What a file of somebody else's goes on with under us: its text in, the lines of `global` out that say as whom HAProxy
-//! runs, where it is locked up, and where it logs. Pure but for [`TakenOver::read`].
+//! runs, where it is locked up, and where it logs. Pure but for `TakenOver::read`.
 //!
 //! They are printed with a mark into the file that takes its place, and found there again by that: the file that HAProxy
 //! needs anyway is what remembers them, whatever else is lost. Lines of ours without the mark come from the config.

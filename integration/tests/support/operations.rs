@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use integration::Controller;
 use regex::Regex;
 
-/// What `serf-haproxy COMMAND` prints for people, with its exit code.
+/// What `serf-haproxy COMMAND` prints for people, with its exit code; what is wrong stands before the rest.
 pub(crate) async fn said(controller: &mut Controller, command: &str) -> Result<(String, i32)> {
     let output = controller.options().run(command, &[]).await?;
-    let text = String::from_utf8(output.stdout)?;
+    let text = String::from_utf8([output.stderr, output.stdout].concat())?;
     let code = output.status.code().context("it was killed")?;
     Ok((text, code))
 }
