@@ -7,6 +7,7 @@ use integration::controller::Status;
 use integration::fleet::SOON;
 use integration::stage::Stage;
 use integration::{HaproxyKind, Need, test, test_alone, wait_for};
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
@@ -20,29 +21,19 @@ async fn value(stage: &Stage, server: &str, column: &str) -> Result<String> {
     Ok(line.map_or_else(String::new, |line| line.get(column).to_owned()))
 }
 
-/// Takes s4 away, which HAProxy refuses while it has connections. It is set to maint once and then asked
-/// for until they have ended: a hand that sets it again and again is one whose repairs do not hold.
-async fn deleted(stage: &Stage) -> Result<()> {
-    let deleted = async || {
-        let reply = stage.haproxy.command("del server nodes/s4").await;
+/// Takes s4 away, which HAProxy refuses while it has connections.
+async fn deleted(stage: &mut Stage) -> Result<()> {
+    // While its last connections end, the controller would have it back.
+    stage.controller.process().signal(Signal::STOP)?;
+    let haproxy = &stage.haproxy;
+    haproxy.command("set server nodes/s4 state maint").await?;
+    wait_for("s4 to be deleted", SOON, async || {
+        let reply = haproxy.command("del server nodes/s4").await;
         // A refusal speaks of servers that can be deleted.
         reply.is_ok_and(|reply| reply.contains("Server deleted"))
-    };
-    wait_for("s4 to be deleted", SOON, async || {
-        let maint = stage.haproxy.command("set server nodes/s4 state maint");
-        if maint.await.is_err() {
-            return false;
-        }
-        let until = Instant::now() + Duration::from_millis(700);
-        while Instant::now() < until {
-            if deleted().await {
-                return true;
-            }
-            sleep(Duration::from_millis(2)).await;
-        }
-        false
     })
     .await?;
+    stage.controller.process().signal(Signal::CONT)?;
     wait_for("s4 to be missed", SOON, async || {
         stage.controller.log().contains("nodes/s4 was deleted")
     })
@@ -53,7 +44,7 @@ async fn deleted(stage: &Stage) -> Result<()> {
 #[test]
 fn what_another_hand_changes_is_changed_back() {
     test_alone(&NEEDS, async |lab| {
-        let stage = Stage::start(lab, 4, |options| options.sections(OFTEN)).await?;
+        let mut stage = Stage::start(lab, 4, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         let addr = |number| format!("{}:3000", stage.ip(lab, number));
@@ -95,7 +86,7 @@ fn what_another_hand_changes_is_changed_back() {
                 "{written}"
             );
         }
-        deleted(&stage).await?;
+        deleted(&mut stage).await?;
         assert_eq!(value(&stage, "s1", "weight").await?, "1");
         assert_eq!(value(&stage, "s2", "addr").await?, second);
         let status = stage.controller.status().await?;
