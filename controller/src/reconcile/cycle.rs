@@ -217,10 +217,8 @@ impl Reconciler {
         let in_rotation: BTreeMap<Key, Place> = self.guard.in_rotation().collect();
         let owners: BTreeSet<_> = self.guard.absent_owners().collect();
         let in_use = in_rotation.keys().chain(owners.iter().map(|(key, _)| key));
-        let in_use: BTreeSet<Vec<u8>> = in_use
-            .map(|key| key.server.as_str().as_bytes().to_vec())
-            .collect();
-        let is_in_use = |entry: &Entry| in_use.contains::<[u8]>(entry.member.name());
+        let in_use: BTreeSet<&[u8]> = in_use.map(|key| key.server.as_str().as_bytes()).collect();
+        let is_in_use = |entry: &Entry| in_use.contains(&**entry.member.name());
         let memory = Memory {
             members: self
                 .snapshot

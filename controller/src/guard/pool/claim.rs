@@ -80,7 +80,7 @@ impl Pool {
     /// Of two members in rotation at one address one goes on, as when one returns while another has taken over from it:
     /// the one with the better claim as soon as HAProxy runs it, and both while only the other serves.
     pub(super) fn part_doubles(&mut self, now: Instant) {
-        let mut firsts: BTreeMap<SocketAddr, (Claim, ServerName, bool)> = BTreeMap::new();
+        let mut firsts: BTreeMap<SocketAddr, (Claim, bool)> = BTreeMap::new();
         let runs = self
             .slots
             .iter()
@@ -88,15 +88,15 @@ impl Pool {
         for (name, slot) in runs {
             let claim = self.claim(name, slot);
             let addr = slot.place.addr;
-            if firsts.get(&addr).is_none_or(|(best, ..)| claim > *best) {
-                firsts.insert(addr, (claim, name.clone(), slot.serves(&self.rules)));
+            if firsts.get(&addr).is_none_or(|(best, _)| claim > *best) {
+                firsts.insert(addr, (claim, slot.serves(&self.rules)));
             }
         }
         let doubles = self.slots.iter().filter(|(name, slot)| {
             let there = slot.phase == Phase::In && slot.is_wanted();
             let first = firsts.get(&slot.place.addr).filter(|_| there);
-            first.is_some_and(|(best, first, serves)| {
-                first != *name
+            first.is_some_and(|(best, serves)| {
+                best.name.0 != **name
                     && self.claim(name, slot) < *best
                     && (*serves || !slot.serves(&self.rules))
             })
