@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use planner::config;
+use planner::pending::PendingPlan;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use serde::{Deserialize, Serialize};
@@ -22,10 +24,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::account;
-use crate::config;
 use crate::freshness::{Readings, date_members};
 use crate::history::Entry;
-use crate::pending::PendingPlan;
 use crate::preview::{Evidence, of_now};
 use crate::status::Status;
 
@@ -394,8 +394,9 @@ fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use planner::config::SocketMode;
+
     use super::*;
-    use crate::config::SocketMode;
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o777

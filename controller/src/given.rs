@@ -8,11 +8,10 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use bstr::ByteSlice;
+use planner::config::{Backend, Config};
+use planner::model::Model;
+use planner::select::shown;
 use serf_rpc::{Continuity, Member, MemberStatus, Presence, Snapshot};
-
-use crate::config::{Backend, Config};
-use crate::model::Model;
-use crate::select::shown;
 
 /// The port that agents gossip on.
 const GOSSIP_PORT: u16 = 7946;

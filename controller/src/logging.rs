@@ -153,7 +153,7 @@ mod tests {
             "WARN",
             "off",
             "info,serf_rpc=debug",
-            "controller::guard=trace",
+            "controller::probe=trace",
             "error, serf_haproxy=info",
         ] {
             assert!(levels(text).is_ok(), "{text}");

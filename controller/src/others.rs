@@ -12,8 +12,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::haproxy::Worker;
-use crate::plan::OtherFile;
+use planner::model::Worker;
+use planner::syntax::OtherFile;
+
 use crate::state::StateDir;
 
 /// Files longer than this, together, are not read.

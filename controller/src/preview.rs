@@ -8,26 +8,30 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use planner::config::Config;
+use planner::guard::Guard;
+use planner::model::{
+    AddedOptions, BackendName, Model, RunningServers, Servers, Version, WantedAdmins,
+};
+use planner::pending::{PendingPlan, Unread};
+use planner::plan::{Input, Plan, plan};
+use planner::render::{FIRST_LINE, RenderError, Rendered};
+use planner::select::select;
+use planner::stamp::Stamp;
+use planner::syntax::{ConfigText, Scope};
 use serf_rpc::{AgentState, Client, Continuity, Member, Snapshot, WatchError};
 
-use crate::config::Config;
+use crate::config;
 use crate::epoch::Epoch;
 use crate::given::{beside, left_out};
-use crate::guard::Guard;
-use crate::haproxy::Stamp;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::listen::listeners;
 use crate::haproxy::runtime::{RuntimeError, State};
-use crate::haproxy::{AddedOptions, RunningServers, Version};
 use crate::here;
-use crate::model::{BackendName, Model};
 use crate::others::Others;
-use crate::pending::{PendingPlan, Unread};
-use crate::plan::{ConfigText, Input, Plan, Scope, WantedAdmins, plan};
 use crate::reconcile::{Design, agents, chain, guard_before, runtime_api};
-use crate::render::{FIRST_LINE, RenderError, Rendered, Servers, TemplateError};
-use crate::select::select;
 use crate::state::StateDir;
+use crate::template::TemplateError;
 
 /// Why it cannot be said what would be done.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +103,7 @@ pub(crate) async fn of_now(evidence: Evidence, in_force: PendingPlan) -> Pending
         }),
         ..in_force.clone()
     };
-    let config = match Config::load(&evidence.config_path, evidence.env.clone()) {
+    let config = match config::load(&evidence.config_path, evidence.env.clone()) {
         Ok(config) => evidence.design.beside_taken_over(config),
         Err(error) => return wrong(chain(&error)),
     };

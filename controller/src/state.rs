@@ -13,12 +13,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bstr::{ByteSlice, ByteVec};
+use planner::model::{AddedOptions, BackendName, Gossip, Key, Place, ServerName, Weight, Worker};
+use planner::stamp::Stamp;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serf_rpc::{Entry, Member, MemberStatus, Presence};
 
-use crate::haproxy::{AddedOptions, Stamp, Worker};
-use crate::model::{BackendName, Gossip, Key, Place, ServerName, Weight};
 use crate::owner;
 
 mod others;

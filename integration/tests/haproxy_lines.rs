@@ -6,12 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use controller::haproxy::Version;
 use controller::haproxy::runtime::RuntimeApi;
-use controller::plan::{ConfigText, ReloadReason};
 use fastrand::Rng;
 use futures_util::future::join_all;
 use integration::{Haproxy, HaproxyKind, Lab, Recorder, on_each_haproxy};
+use planner::model::Version;
+use planner::plan::ReloadReason;
+use planner::syntax::ConfigText;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};

@@ -10,9 +10,10 @@ use controller::haproxy::complaint::Level;
 use controller::haproxy::file::{ConfigFile, FileError, Owner};
 use controller::haproxy::reload::{ReloadError, ReloadWay, reload};
 use controller::haproxy::runtime::RuntimeApi;
-use controller::haproxy::{Stamp, Worker};
 use integration::on_each_haproxy;
 use integration::{Haproxy, HaproxyKind, Lab, Web, web};
+use planner::model::Worker;
+use planner::stamp::Stamp;
 
 const FIRST_LINE: &str = "# ours";
 const LONG: Duration = Duration::from_secs(20);

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use controller::haproxy::refusal::Refusal;
 use controller::haproxy::runtime::{Executed, RuntimeApi, RuntimeError};
-use controller::haproxy::{AddedOptions, Admin, Check, RunningServer, Stamp};
-use controller::model::{BackendName, ServerName, Weight};
-use controller::plan::{
-    Action, ConfigText, Input, ReloadReason, Step, WantedAdmins, plan, wants_probe,
-};
 use integration::on_each_haproxy;
 use integration::{Haproxy, HaproxyKind, Lab, Need, Web, test_alone, wait_for, wait_some, web};
+use planner::model::{
+    Action, AddedOptions, Admin, BackendName, Check, RunningServer, ServerName, Step, WantedAdmins,
+    Weight,
+};
+use planner::plan::{Input, ReloadReason, plan, wants_probe};
+use planner::runtime::refusal::Refusal;
+use planner::stamp::Stamp;
+use planner::syntax::ConfigText;
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use controller::haproxy::Admin;
 use controller::haproxy::runtime::RuntimeApi;
-use controller::plan::ConfigText;
 use fastrand::Rng;
 use integration::on_each_haproxy;
 use integration::{Haproxy, HaproxyKind, Lab};
+use planner::model::Admin;
+use planner::syntax::ConfigText;
 
 #[path = "support/follow.rs"]
 mod follow;

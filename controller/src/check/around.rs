@@ -5,18 +5,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use planner::config::{Config, ReloadWay};
+use planner::model::{Version, Worker};
+use planner::render::FIRST_LINE;
 use serf_rpc::{ConnectError, WatchError};
 
-use crate::config::{Config, ReloadWay};
+use super::finding::Finding;
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::process;
 use crate::haproxy::reload::show_proc;
 use crate::haproxy::runtime::{RuntimeApi, RuntimeError};
-use crate::haproxy::{Version, Worker};
 use crate::reconcile::{Adopt, Design, RunError, chain, may_adopt};
-use crate::render::FIRST_LINE;
-
-use super::finding::Finding;
 
 /// How long HAProxy, and each question to a program, may take.
 const WAIT: Duration = Duration::from_secs(3);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::render::{Origin, Rendered};
+use planner::render::{Origin, Rendered};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,13 +11,12 @@ mod text;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use planner::admission::Admission;
+use planner::config::{Config, ReloadWay};
+use planner::model::{BackendName, Model, Quarantine, Version};
 use serf_rpc::Member;
 
-use crate::admission::Admission;
-use crate::config::{Config, ReloadWay};
 use crate::given;
-use crate::haproxy::Version;
-use crate::model::{BackendName, Model, Quarantine};
 use crate::others::Others;
 use crate::preview::View;
 use crate::reconcile::{Design, chain, master_socket};

@@ -8,14 +8,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use planner::config::{Config, ReloadWay};
 use rustix::fs::Access;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::config::{Config, ReloadWay};
-use crate::haproxy::reach::LET_IN;
-
 use super::finding::Finding;
+use crate::haproxy::reach::LET_IN;
 
 /// The key of the socket that HAProxy makes as the config says.
 const STATS_SOCKET: &str = "[haproxy] stats_socket";

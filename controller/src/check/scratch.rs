@@ -10,9 +10,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use planner::syntax::lines::Lines;
 use tempfile::TempDir;
-
-use crate::haproxy::lines::Lines;
 
 /// More neighbours than these are left out.
 const MOST: usize = 4096;

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::haproxy::lines::{Line, Lines};
+use planner::syntax::lines::{Line, Lines};
 
 use super::finding::Severity;
 

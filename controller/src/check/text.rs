@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
-use crate::haproxy::Version;
-use crate::haproxy::complaint::{Complaint, Level};
-use crate::haproxy::file::{Checked, judge};
-use crate::haproxy::promise::{Breach, Cause, breaches};
-use crate::model::BackendName;
-use crate::plan::{Join, Obstacle, Scope};
-use crate::reconcile::{Design, chain};
-use crate::render::{RenderError, Rendered, Servers, with_invented};
+use planner::config::Config;
+use planner::model::{BackendName, Servers, Version};
+use planner::plan::{Join, Obstacle};
+use planner::render::{RenderError, Rendered, with_invented};
+use planner::review::promise::{Breach, Cause, breaches};
+use planner::syntax::Scope;
 
 use super::TextReport;
 use super::finding::{Finding, Severity, origin, place};
 use super::scratch::Scratch;
 use super::stats_socket;
+use crate::haproxy::complaint::{Complaint, Level};
+use crate::haproxy::file::{Checked, judge};
+use crate::reconcile::{Design, chain};
 
 /// How HAProxy ends a list of complaints.
 const SUMMARIES: [&str; 2] = [
@@ -343,9 +343,10 @@ fn is_same(a: &Path, b: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use planner::render::Renderer;
+
     use super::*;
     use crate::haproxy::complaint;
-    use crate::render::Renderer;
 
     /// What is made of the words of a check command about a text of two lines.
     fn said(output: &str, valid: bool) -> Vec<String> {

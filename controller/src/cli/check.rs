@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use controller::check::{Asked, TextReport};
-use controller::config::Config;
+use controller::config;
 
 use super::{Exit, GivenArgs, environment, print, runtime, tell};
 
@@ -18,7 +18,7 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn check(path: &Path, args: &CheckArgs) -> anyhow::Result<Exit> {
-    let config = Config::load(path, environment())?;
+    let config = config::load(path, environment())?;
     print(&format!("config {}: ok\n", path.display()))?;
     let asked = Asked {
         config_path: path.to_owned(),
@@ -40,7 +40,7 @@ pub(super) fn check(path: &Path, args: &CheckArgs) -> anyhow::Result<Exit> {
 }
 
 /// What `check` says of the text, a line for each thing.
-fn checked(config: &Config, text: &TextReport) -> String {
+fn checked(config: &planner::config::Config, text: &TextReport) -> String {
     let mut lines = Vec::new();
     if text.template_is_good {
         let template = config.haproxy.template.as_ref();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
-use controller::config::Config;
+use controller::config;
 use controller::notify::Notifier;
 use controller::reconcile::{self, Adopt, RunOptions};
 
@@ -53,7 +53,7 @@ pub(super) fn follow(
     let notifier = Notifier::new(notification_fd)
         .context("cannot write to the file descriptor of --notification-fd")?;
     let env: Vec<_> = environment().collect();
-    let config = Config::load(path, env.clone())?;
+    let config = config::load(path, env.clone())?;
     let options = RunOptions {
         config_path: path.to_owned(),
         env,

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use controller::render::BUILT_IN;
+use planner::render::BUILT_IN;
 
 use super::{Cli, Exit, print};
 

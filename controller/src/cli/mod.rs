@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use controller::config::Config;
+use controller::config;
 use controller::given;
 use serf_rpc::Member;
 use tracing_subscriber::filter::Targets;
@@ -192,7 +192,7 @@ impl SocketArgs {
         if let Some(socket) = &self.socket {
             return socket.clone();
         }
-        let (socket, error) = Config::control_socket(config);
+        let (socket, error) = config::control_socket(config);
         if let Some(error) = error {
             let error = anyhow::Error::new(error);
             tell(&format!(
@@ -236,7 +236,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// The environment, for `Config::load`; bytes that are no text are replaced.
+/// The environment, for `config::load`; bytes that are no text are replaced.
 fn environment() -> impl Iterator<Item = (String, String)> {
     let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
     std::env::vars_os().map(move |(name, value)| (text(name), text(value)))

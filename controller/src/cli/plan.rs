@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use clap::Args;
-use controller::config::Config;
+use controller::config;
 use controller::control::{Answer, ControlError, Request, ask};
-use controller::pending::PendingPlan;
 use controller::preview::{Preview, preview};
-use controller::render::BUILT_IN;
+use planner::pending::PendingPlan;
+use planner::render::BUILT_IN;
 use serf_rpc::Member;
 
 use super::{
@@ -104,7 +104,7 @@ fn pending(path: &Path, socket: &SocketArgs, given: &[Member]) -> anyhow::Result
 
 /// What would be done, without a controller; says which of the given members have no part in it.
 async fn foresee(path: &Path, given: &[Member]) -> anyhow::Result<PendingPlan> {
-    let config = Config::load(path, environment())?;
+    let config = config::load(path, environment())?;
     let Preview { pending, left_out } = preview(&config, given).await?;
     for line in left_out {
         tell(&format!("warning: {line}"));

@@ -12,10 +12,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use planner::model::here::{Listener, On, What};
+use planner::syntax::lines::{Line, Lines};
 use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
-
-use super::lines::{Line, Lines};
-use crate::here::{Listener, On, What};
 
 /// An address that a file asks for and HAProxy would not get.
 #[derive(Debug, thiserror::Error)]

@@ -6,14 +6,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use planner::model::{OldWorker, Worker};
+use planner::runtime::reply::{self, Master};
+use planner::stamp::Stamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::complaint::{Complaint, complaints};
 use super::process::{self, ProcessError};
-use super::reply::Master;
 use super::runtime::{RuntimeApi, RuntimeError};
 use super::session::ask_once;
-use super::{OldWorker, Stamp, Worker, reply};
 
 /// How long the master socket may refuse connections before a reload is given up; HAProxy 2.6 closes it while it loads.
 const MASTER_WAIT: Duration = Duration::from_secs(2);

@@ -13,18 +13,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use planner::model::{Action, BackendName, RunningServers, ServerName, Step, Worker};
+use planner::runtime::command::{self, Command, CommandError};
+use planner::runtime::refusal::{self, Refusal};
+use planner::runtime::reply::{self, ReplyError};
 use tokio::time::{Instant, sleep};
 
-pub use super::State;
-use super::command::{self, Command, CommandError};
-pub use super::reach::Detour;
 use super::reach::{Reach, Way, Why};
-use super::refusal::{self, Refusal};
-use super::reply::{self, ReplyError};
 use super::session::{Door, Session, ask_once};
-use super::{RunningServers, Worker};
-use crate::model::{BackendName, ServerName};
-use crate::plan::{Action, Step};
+
+pub use super::reach::Detour;
+pub use planner::model::State;
 
 /// How long a new address may take to come into force; HAProxy 3.0 and later set it after the reply.
 const SETTLE: Duration = Duration::from_secs(1);

@@ -11,13 +11,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use bstr::ByteSlice;
+use planner::runtime::refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::ReadHalf;
 use tokio::time::timeout;
 
 use super::reach::Way;
-use super::refusal;
 use super::runtime::RuntimeError;
 
 /// What ends a reply of a worker.

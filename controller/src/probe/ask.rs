@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
+use planner::config::{Check, ProxyVersion, Request, StatusCodes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,8 +19,6 @@ use tokio_rustls::rustls::client::danger::{
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-
-use crate::config::{Check, ProxyVersion, Request, StatusCodes};
 
 /// The status line is within these bytes of an answer.
 const STATUS_LINE: usize = 64;

@@ -4,9 +4,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use planner::guard::Urgency;
+use planner::model::Key;
+
 use super::bucket::{Bucket, Rate};
-use crate::guard::Urgency;
-use crate::model::Key;
 
 /// Whose turn it is in a lane: the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

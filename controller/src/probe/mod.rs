@@ -17,16 +17,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use planner::config::Check;
+use planner::guard::{Probed, Target, Urgency};
+use planner::model::{BackendName, Key};
+use schedule::{Schedule, Turn};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{sleep_until, timeout};
-
-use crate::config::Check;
-use crate::guard::{Probed, Target, Urgency};
-use crate::model::{BackendName, Key};
-
-use schedule::{Schedule, Turn};
 
 /// The longest that one probe may take, whatever HAProxy's check may.
 const DEADLINE: Duration = Duration::from_secs(10);

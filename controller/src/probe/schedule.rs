@@ -14,10 +14,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use planner::guard::{Probed, Target, Urgency};
+use planner::model::Key;
+
 use super::bucket::{Bucket, Rate};
 use super::lane::{Lanes, Rank, pause};
-use crate::guard::{Probed, Target, Urgency};
-use crate::model::Key;
 
 /// So often somebody is asked before he waits behind those who are new.
 const NEW: u32 = 3;

@@ -1,10 +1,10 @@
 use std::net::Ipv4Addr;
 
+use planner::config::{ProxyVersion, Request, StatusCodes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::{ProxyVersion, Request, StatusCodes};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use crate::config::ReloadWay;
+use planner::config::ReloadWay;
+
+use super::job::JobError;
 use crate::haproxy::file::FileError;
 use crate::haproxy::reach::LET_IN;
 use crate::haproxy::reload::ReloadError;
 use crate::haproxy::runtime::RuntimeError;
 use crate::state::StateError;
-
-use super::job::JobError;
 
 /// Of a template that cannot be rendered.
 pub(super) const TEMPLATE: &str = "mend the template and reload serf-haproxy; `serf-haproxy check` shows where it fails. \

@@ -6,8 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::haproxy::{Admin, RunningServer, RunningServers, Worker};
-use crate::plan::{Action, Step};
+use planner::model::{Action, Admin, RunningServer, RunningServers, Step, Worker};
 
 /// What is known of the agent checks of one worker.
 #[derive(Debug, Default)]
@@ -79,9 +78,9 @@ fn said(server: &RunningServer) -> String {
 mod tests {
     use std::time::Duration;
 
+    use planner::model::{AgentCheck, BackendName, ServerName, Version};
+
     use super::*;
-    use crate::haproxy::{AgentCheck, Version};
-    use crate::model::{BackendName, ServerName};
 
     fn worker(pid: u32) -> Worker {
         Worker {

@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::haproxy::listen::listeners;
-use crate::haproxy::refusal::Refusal;
-use crate::haproxy::runtime::{Executed, RuntimeError, State};
-use crate::haproxy::{RunningServers, Stamp, Worker};
-use crate::model::{BackendName, Key, ServerName};
-use crate::others::Others;
-use crate::plan::{
-    Action, ConfigText, Input, OtherFile, ReloadReason, Step, WantedAdmins, plan, wants_probe,
-    wants_stat,
+use planner::model::{
+    Action, BackendName, Key, RunningServers, ServerName, Step, WantedAdmins, Worker,
 };
-use crate::state::StateError;
+use planner::plan::{Input, ReloadReason, plan, wants_probe, wants_stat};
+use planner::runtime::refusal::Refusal;
+use planner::stamp::Stamp;
+use planner::syntax::{ConfigText, OtherFile};
 
 use super::book::millis;
 use super::drift::{REPAIRS, Verdict};
 use super::{Reconciler, Text, advice, chain};
+use crate::haproxy::listen::listeners;
+use crate::haproxy::runtime::{Executed, RuntimeError, State};
+use crate::others::Others;
+use crate::state::StateError;
 
 /// The longest pause before another try to delete a server that still has connections.
 const DELETE_RETRY: Duration = Duration::from_secs(2);

@@ -4,18 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::control::{Approve, Approving, Asking};
-use crate::guard::{Approval, Decisions, Standing};
-use crate::haproxy::Worker;
-use crate::haproxy::file::Replaced;
-use crate::haproxy::runtime::{Executed, RuntimeError};
-use crate::history::Entry;
-use crate::model::{BackendName, Key, ServerName};
-use crate::plan::Step;
-use crate::preview::Evidence;
+use planner::guard::{Approval, Decisions, Standing};
+use planner::model::{BackendName, Key, ServerName, Step, Worker};
 
 use super::job::{Job, JobError};
 use super::{Reconciler, chain};
+use crate::control::{Approve, Approving, Asking};
+use crate::haproxy::file::Replaced;
+use crate::haproxy::runtime::{Executed, RuntimeError};
+use crate::history::Entry;
+use crate::preview::Evidence;
 
 impl Reconciler {
     /// Puts new decisions in the place of the old ones, and counts and logs what has changed.

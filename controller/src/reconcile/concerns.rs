@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::guard::{Decision, Decisions, Why};
-use crate::haproxy::DownBackends;
-use crate::model::{BackendName, Gossip, Key, Weight};
+use planner::guard::{Decision, Decisions, Why};
+use planner::model::{BackendName, DownBackends, Gossip, Key, Weight};
 
 use super::Reconciler;
 
@@ -258,9 +257,10 @@ impl Reconciler {
 
 #[cfg(test)]
 mod tests {
+    use planner::guard::{Held, Origin, Standing, Witnesses};
+    use planner::model::{Place, ServerName};
+
     use super::*;
-    use crate::guard::{Held, Origin, Standing, Witnesses};
-    use crate::model::{Place, ServerName};
 
     fn key(server: &str) -> Key {
         Key {

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::guard::Decisions;
-use crate::haproxy::file::ConfigFile;
-use crate::model::{Key, Place};
-use crate::render::{Renderer, Server, Servers};
+use planner::config::Config;
+use planner::guard::Decisions;
+use planner::model::{Key, Place, Server, Servers};
+use planner::render::Renderer;
 
 use super::Reconciler;
 use super::job::first_alert;
+use crate::haproxy::file::ConfigFile;
 
 /// So many checks, at most, for one refused file.
 const CHECKS: usize = 64;

@@ -5,20 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bstr::BStr;
+use planner::guard::Decisions;
+use planner::model::{Key, Place, ServerName, Servers};
+use planner::plan::Plan;
+use planner::select::select;
 use serf_rpc::{Entry, Snapshot};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
-use crate::guard::Decisions;
-use crate::here;
-use crate::model::{Key, Place, ServerName};
-use crate::plan::Plan;
-use crate::probe::Found;
-use crate::render::Servers;
-use crate::select::select;
-use crate::state::{Memory, Removed, Said, is_remembered};
-
 use super::{Reconciler, Retry, Text, UNREACHABLE_RETRY, Wanted, advice, chain};
+use crate::here;
+use crate::probe::Found;
+use crate::state::{Memory, Removed, Said, is_remembered};
 
 /// How long a cycle waits for the first answers of new probes: a server that listens answers within this, and is
 /// added and admitted in one go.

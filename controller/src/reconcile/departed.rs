@@ -6,9 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::guard::{Decision, Decisions};
-use crate::haproxy::RunningServers;
-use crate::model::{BackendName, Key};
+use planner::guard::{Decision, Decisions};
+use planner::model::{BackendName, Key, RunningServers};
 
 /// So long they are shown after they have gone.
 const SHOWN: Duration = Duration::from_secs(600);
@@ -77,9 +76,10 @@ impl Departed {
 
 #[cfg(test)]
 mod tests {
+    use planner::guard::{BudgetView, Origin, Standing, Why, Witnesses};
+    use planner::model::{Gossip, Place, ServerName, Weight};
+
     use super::*;
-    use crate::guard::{BudgetView, Origin, Standing, Why, Witnesses};
-    use crate::model::{Gossip, Place, ServerName, Weight};
 
     fn key(server: &str) -> Key {
         Key {

@@ -5,20 +5,22 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use planner::admission::Admission;
+use planner::config::{Backend, Check, Config, OutputFile};
+use planner::debounce::Quiet;
+use planner::guard::Rules;
+use planner::model::here::{Here, Listener, On, What};
+use planner::model::{BackendName, Servers};
+use planner::render::{Flaw, RenderError, Renderer};
+use planner::review::loss::Loss;
+use planner::select::Defaults;
+use planner::syntax::Scope;
 use serf_rpc::{Member, Snapshot};
 
-use crate::admission::Admission;
-use crate::config::{Backend, Check, Config, OutputFile};
-use crate::guard::Rules;
 use crate::haproxy::listen::listeners;
-use crate::haproxy::loss::Loss;
-use crate::here::{Here, Listener, On, What};
-use crate::model::BackendName;
 use crate::others::Others;
-use crate::pace::Quiet;
-use crate::plan::Scope;
-use crate::render::{Flaw, RenderError, Renderer, Servers, TemplateError};
-use crate::select::Defaults;
+use crate::template;
+use crate::template::TemplateError;
 
 /// A config with the template it names: taken, tried and given up together.
 #[derive(Clone, Debug)]
@@ -40,10 +42,10 @@ pub(crate) struct Design {
 impl Design {
     /// Reads the templates that the config names.
     pub(crate) fn load(config: Config) -> Result<Self, TemplateError> {
-        let renderer = Arc::new(Renderer::load(&config)?);
+        let renderer = Arc::new(template::load(&config)?);
         let files = config.files.iter();
         let files = files
-            .map(|file| Ok((file.clone(), Arc::new(Renderer::read(&file.template)?))))
+            .map(|file| Ok((file.clone(), Arc::new(template::read(&file.template)?))))
             .collect::<Result<_, TemplateError>>()?;
         // A template that fails without any member has no lines of its own; `check` refuses it.
         let bare = renderer.render(&config, &Servers::new());

@@ -7,9 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::haproxy::{Admin, RunningServers, Stamp, Worker};
-use crate::model::Key;
-use crate::plan::{Action, Step, WantedAdmins};
+use planner::model::{Action, Admin, Key, RunningServers, Step, WantedAdmins, Worker};
+use planner::stamp::Stamp;
 
 use super::Retry;
 
@@ -234,10 +233,9 @@ fn moves(steps: &[Step], of: &Step) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use planner::model::{BackendName, RunningServer, ServerName, Version, WantedAdmin, Weight};
+
     use super::*;
-    use crate::haproxy::{RunningServer, Version};
-    use crate::model::{BackendName, ServerName, Weight};
-    use crate::plan::WantedAdmin;
 
     const INTERVAL: Duration = Duration::from_secs(10);
 

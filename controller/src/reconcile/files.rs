@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use planner::config::{Config, OutputFile};
+use planner::model::Servers;
+use planner::render::{RenderError, Renderer};
+use planner::stamp::Stamp;
 use tokio::task::{JoinError, JoinSet};
-
-use crate::config::{Config, OutputFile};
-use crate::haproxy::Stamp;
-use crate::haproxy::file::{ConfigFile, FileError, Replaced};
-use crate::haproxy::process::{self, ProcessError};
-use crate::history::Entry;
-use crate::render::{RenderError, Renderer, Servers};
-use crate::state::StateDir;
 
 use super::book::millis;
 use super::{Design, Reconciler, Retry, Wanted, advice, chain};
+use crate::haproxy::file::{ConfigFile, FileError, Replaced};
+use crate::haproxy::process::{self, ProcessError};
+use crate::history::Entry;
+use crate::state::StateDir;
 
 /// The files, and what is under way for them.
 #[derive(Debug, Default)]

@@ -7,19 +7,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config;
+use planner::config;
+use planner::model::{Key, Worker};
+use planner::plan::ReloadReason;
+use planner::stamp::Stamp;
+
+use super::Text;
+use super::culprit::{Culprit, Search};
 use crate::haproxy::complaint::{Complaint, Level};
 use crate::haproxy::file::{Checked, ConfigFile, FileError, Replaced};
 use crate::haproxy::listen::{self, Taken};
 use crate::haproxy::process::ProcessError;
 use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
 use crate::haproxy::runtime::RuntimeApi;
-use crate::haproxy::{Stamp, Worker};
-use crate::model::Key;
-use crate::plan::ReloadReason;
-
-use super::Text;
-use super::culprit::{Culprit, Search};
 
 /// A text on its way to the disk.
 #[derive(Clone, Debug)]

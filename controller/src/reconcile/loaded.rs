@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::haproxy::Worker;
+use planner::model::Worker;
 
 /// A master that reads a file has its new worker up within this.
 const LOADING: Duration = Duration::from_secs(30);
@@ -84,8 +84,10 @@ impl Loaded {
 
 #[cfg(test)]
 mod tests {
+    use planner::model::Version;
+    use planner::stamp::Stamp;
+
     use super::*;
-    use crate::haproxy::{Stamp, Version};
 
     fn worker(pid: u32) -> Worker {
         Worker {

@@ -5,10 +5,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::haproxy::runtime::State;
-use crate::haproxy::{RunningServer, ServerStat};
+use planner::model::{RunningServer, ServerStat};
 
 use super::Reconciler;
+use crate::haproxy::runtime::State;
 
 /// How often HAProxy is looked at. What a look finds is said within five seconds of its beginning; a check of HAProxy's
 /// needs some of them.
@@ -97,8 +97,9 @@ impl Reconciler {
 
 #[cfg(test)]
 mod tests {
+    use planner::model::{Admin, Check, Version, Worker};
+
     use super::*;
-    use crate::haproxy::{Admin, Check, Version, Worker};
 
     fn state(check: Check, total: u64) -> State {
         let stat = ServerStat {

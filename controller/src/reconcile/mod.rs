@@ -33,47 +33,53 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use serf_rpc::{AgentState, Snapshot, SuspicionStream, Unreached, WatchError, Watcher};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-
-use crate::config::{Config, ConfigError};
-use crate::control::{Asking, Published};
-use crate::epoch::Epoch;
-use crate::freshness::Readings;
-use crate::guard::{Decisions, Guard};
-use crate::haproxy::file::{ConfigFile, FileError};
-use crate::haproxy::listen::Listeners;
-use crate::haproxy::loss::Loss;
-use crate::haproxy::runtime::RuntimeApi;
-use crate::haproxy::supervise::Supervisor;
-use crate::haproxy::{AddedOptions, DownBackends, OldWorker, RunningServers, Stamp, Worker};
-use crate::history::History;
-use crate::model::{BackendName, Key, Model, Place};
-use crate::notify::Notifier;
-use crate::pace::Pace;
-use crate::plan::{ConfigText, Plan, Scope};
-use crate::probe::{Found, Prober};
-use crate::render::{Rendered, Servers, TemplateError};
-use crate::state::{Memory, StateDir, StateError};
-use crate::status::Counters;
-
 use alone::Alone;
 use concerns::Unserved;
 use culprit::Culprit;
 use departed::Departed;
-pub(crate) use design::Design;
 use drift::Drift;
 use files::Files;
+use futures_util::StreamExt;
 use job::Done;
 use loaded::Loaded;
 use look::Look;
+use planner::config::Config;
+use planner::debounce::Pace;
+use planner::guard::{Decisions, Guard};
+use planner::model::{
+    AddedOptions, BackendName, DownBackends, Key, Model, OldWorker, Place, RunningServers, Servers,
+    Worker,
+};
+use planner::plan::Plan;
+use planner::render::Rendered;
+use planner::review::loss::Loss;
+use planner::stamp::Stamp;
+use planner::syntax::{ConfigText, Scope};
 use problems::Problems;
 use rescue::Rescue;
-pub(crate) use startup::{agents, guard_before, master_socket, may_adopt, runtime_api};
+use serf_rpc::{AgentState, Snapshot, SuspicionStream, Unreached, WatchError, Watcher};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use told::Told;
+
+use crate::config::ConfigError;
+use crate::control::{Asking, Published};
+use crate::epoch::Epoch;
+use crate::freshness::Readings;
+use crate::haproxy::file::{ConfigFile, FileError};
+use crate::haproxy::listen::Listeners;
+use crate::haproxy::runtime::RuntimeApi;
+use crate::haproxy::supervise::Supervisor;
+use crate::history::History;
+use crate::notify::Notifier;
+use crate::probe::{Found, Prober};
+use crate::state::{Memory, StateDir, StateError};
+use crate::status::Counters;
+use crate::template::TemplateError;
+
+pub(crate) use design::Design;
+pub(crate) use startup::{agents, guard_before, master_socket, may_adopt, runtime_api};
 
 /// The first pause after something outside refused to work, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -438,7 +444,7 @@ struct Reconciler {
     /// Of the text on the disk.
     listeners: Listeners,
     /// What the other files of the configuration have HAProxy listen on.
-    elsewhere: Vec<crate::here::Listener>,
+    elsewhere: Vec<planner::model::here::Listener>,
     model: Model,
     guard: Guard,
     decisions: Decisions,

@@ -5,20 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use planner::config;
+use planner::guard::{Decision, Probed, Witnesses};
+use planner::model::{Admin, Check, Gossip, Key, Version, WantedAdmin};
+use planner::pending::PendingPlan;
 use serf_rpc::{AgentState, Presence};
-
-use crate::config;
-use crate::control::Published;
-use crate::guard::{Decision, Probed, Witnesses};
-use crate::haproxy::{self, Admin, Check, Version};
-use crate::model::{Gossip, Key};
-use crate::notify;
-use crate::pending::PendingPlan;
-use crate::plan::WantedAdmin;
-use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
 use super::Reconciler;
 use super::departed::Gone;
+use crate::control::Published;
+use crate::notify;
+use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
 impl Reconciler {
     /// Publishes how everything stands.
@@ -131,7 +128,7 @@ impl Reconciler {
     }
 
     fn old_worker_statuses(&self) -> Vec<OldWorker> {
-        let status = |worker: &haproxy::OldWorker| OldWorker {
+        let status = |worker: &planner::model::OldWorker| OldWorker {
             pid: worker.pid,
             sessions: worker.sessions,
         };

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::haproxy::Stamp;
+use planner::stamp::Stamp;
 
 /// So long nobody has answered.
 const PATIENCE: Duration = Duration::from_secs(10);

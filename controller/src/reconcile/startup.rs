@@ -5,35 +5,36 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use planner::config::{Config, ReloadWay};
+use planner::debounce::Pace;
+use planner::guard::{Guard, Removal, Word};
+use planner::model::{DownBackends, Key, Model, Place, RunningServers};
+use planner::plan::Plan;
+use planner::render::FIRST_LINE;
+use planner::stamp::Stamp;
+use planner::syntax::{ConfigText, Scope};
 use serf_rpc::{ConnectOptions, Snapshot, WatchOptions, Watcher};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-
-use crate::config::{Config, ReloadWay};
-use crate::control::{Asking, Control, Published};
-use crate::epoch::Epoch;
-use crate::freshness::Readings;
-use crate::guard::{Guard, Removal, Word};
-use crate::haproxy::file::{ConfigFile, Owner};
-use crate::haproxy::listen::{Listeners, listeners};
-use crate::haproxy::runtime::RuntimeApi;
-use crate::haproxy::supervise::{Supervised, Supervisor};
-use crate::haproxy::{DownBackends, RunningServers, Stamp};
-use crate::history::History;
-use crate::model::{Key, Model, Place};
-use crate::others::Others;
-use crate::owner;
-use crate::pace::Pace;
-use crate::plan::{ConfigText, Plan, Scope};
-use crate::probe::Prober;
-use crate::render::{FIRST_LINE, TemplateError};
-use crate::state::{Memory, StateDir};
-use crate::status::Counters;
 
 use super::{
     Adopt, Alone, Departed, Design, Drift, Files, Gossip, Inputs, Loaded, Look, Problems,
     Reconciler, Rescue, Retry, RunError, RunOptions, Text, Told, Unserved, advice, chain,
 };
+use crate::control::{Asking, Control, Published};
+use crate::epoch::Epoch;
+use crate::freshness::Readings;
+use crate::haproxy::file::{ConfigFile, Owner};
+use crate::haproxy::listen::{Listeners, listeners};
+use crate::haproxy::runtime::RuntimeApi;
+use crate::haproxy::supervise::{Supervised, Supervisor};
+use crate::history::History;
+use crate::others::Others;
+use crate::owner;
+use crate::probe::Prober;
+use crate::state::{Memory, StateDir};
+use crate::status::Counters;
+use crate::template::TemplateError;
 
 /// An agent of which nothing was heard for so long is asked something; after as long again it is silent.
 const PULSE: Duration = Duration::from_secs(2);

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::guard::{Decisions, Standing};
-use crate::model::Key;
+use planner::guard::{Decisions, Standing};
+use planner::model::Key;
 
 /// So long an agent has for its first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
@@ -64,9 +64,10 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use planner::guard::{Decision, Origin, Why, Witnesses};
+    use planner::model::{BackendName, Gossip, Place, ServerName, Weight};
+
     use super::*;
-    use crate::guard::{Decision, Origin, Why, Witnesses};
-    use crate::model::{BackendName, Gossip, Place, ServerName, Weight};
 
     fn decided(why: Option<Why>) -> Decisions {
         let decision = |why| Decision {

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use planner::config::Config;
+use planner::plan::ReloadReason;
+use planner::review::taken_over;
+use planner::stamp::Stamp;
 use tokio::task::JoinError;
-
-use crate::config::Config;
-use crate::haproxy::file::{FileError, Replaced};
-use crate::haproxy::runtime::RuntimeApi;
-use crate::haproxy::{Stamp, process, reload, taken_over};
-use crate::others::Others;
-use crate::plan::ReloadReason;
 
 use super::culprit::Search;
 use super::job::{self, Done, Job, JobError, ReloadJob};
 use super::{Design, Gossip, Reconciler, Text, advice, chain, startup};
+use crate::config;
+use crate::haproxy::file::{FileError, Replaced};
+use crate::haproxy::runtime::RuntimeApi;
+use crate::haproxy::{process, reload};
+use crate::others::Others;
 
 /// How long the loop waits for HAProxy's master to count its workers, and then for those to count their sessions.
 const MASTER_WAIT: Duration = Duration::from_millis(50);
@@ -375,7 +377,7 @@ impl Reconciler {
     /// Gives the new source of gossip where the agent is another.
     pub(super) async fn reload_design(&mut self) -> Option<Gossip> {
         tracing::info!(path = %self.options.config_path.display(), "reading config and template again");
-        let config = match Config::load(&self.options.config_path, self.options.env.clone()) {
+        let config = match config::load(&self.options.config_path, self.options.env.clone()) {
             Ok(config) => self.design.beside_taken_over(config),
             Err(error) => return self.refuse_design(&error),
         };

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use planner::model::Worker;
+use planner::syntax::OtherFile;
 use serde::{Deserialize, Serialize};
 
 use super::{SavedWorker, StateDir, StateError};
-use crate::haproxy::Worker;
-use crate::plan::OtherFile;
 
 impl StateDir {
     /// What this worker has read in these files and directories; none where that was not saved.
@@ -71,8 +71,9 @@ struct SavedOther {
 mod tests {
     use std::time::Duration;
 
+    use planner::model::Version;
+
     use super::*;
-    use crate::haproxy::Version;
 
     #[test]
     fn what_a_worker_has_read_is_remembered_for_that_worker_and_these_files() {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use planner::stamp::Stamp;
+
 use super::{StateDir, StateError};
-use crate::haproxy::Stamp;
 
 /// Files that are remembered.
 const MOST: usize = 1000;

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
+use planner::model::Version;
+
 use super::*;
-use crate::haproxy::Version;
 
 const NOW: u64 = 1_700_000_000;
 

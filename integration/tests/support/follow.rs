@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use controller::haproxy::AddedOptions;
 use controller::haproxy::runtime::{RuntimeApi, State};
-use controller::plan::{Action, ConfigText, Input, Plan, WantedAdmins, plan, wants_probe};
+use planner::model::{Action, AddedOptions, WantedAdmins};
+use planner::plan::{Input, Plan, plan, wants_probe};
+use planner::syntax::ConfigText;
 
 /// Applies plans until nothing is left to do at runtime.
 pub(crate) async fn follow(

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use controller::haproxy::Version;
 use fastrand::Rng;
 use integration::Lab;
+use planner::model::Version;
 
 const V2_6: Version = Version { major: 2, minor: 6 };
 const V3_0: Version = Version { major: 3, minor: 0 };

@@ -101,7 +101,10 @@ async fn steps_go_by_the_master_where_the_stats_socket_is_gone() {
     let api = RuntimeApi::new(master.with_extension("gone")).master(Some(master));
     let executed = api.execute(&worker(8), &maint()).await.unwrap();
     assert_eq!(executed.refused, []);
-    assert_eq!(executed.servers["b"]["s"].admin, super::super::Admin::Maint);
+    assert_eq!(
+        executed.servers["b"]["s"].admin,
+        planner::model::Admin::Maint
+    );
     let said = api.detour().unwrap().to_string();
     assert!(said.contains("s.gone: No such file"), "{said}");
     fake.task.await.unwrap();
@@ -155,7 +158,10 @@ async fn steps_are_done_read_back_and_compared_on_another_connection() {
     ]);
     let executed = fake.api.execute(&worker(8), &maint()).await.unwrap();
     assert_eq!(executed.worker, worker(8));
-    assert_eq!(executed.servers["b"]["s"].admin, super::super::Admin::Maint);
+    assert_eq!(
+        executed.servers["b"]["s"].admin,
+        planner::model::Admin::Maint
+    );
     assert_eq!(executed.refused, []);
     fake.task.await.unwrap();
 }

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use planner::model::{BackendName, ServerName};
 use proptest::prelude::*;
 
 use super::super::lane::Lane;
 use super::*;
-use crate::model::{BackendName, ServerName};
 
 /// How long a probe of a silent server lasts.
 const SILENCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,121 @@
+//! The config file: its path and the environment in, a checked [`Config`] or everything that is wrong with it out.
+//!
+//! What the file may say is [`planner::config`]'s.
+
+use std::path::{Path, PathBuf};
+
+use planner::config::{Complaint, Config, Control, Place};
+use planner::render::FIRST_LINE;
+
+use crate::haproxy::taken_over;
+
+/// Why a config cannot be used. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The config file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file or the environment has errors; all that were found, ordered by place, one a line.
+    #[error("{}", list(path, complaints))]
+    Invalid {
+        /// The config file.
+        path: PathBuf,
+        /// What is wrong, at least one.
+        complaints: Vec<Complaint>,
+    },
+}
+
+/// Reads the file, takes the variables of `env` over it and checks everything. What HAProxy's file has that goes on is
+/// read, too.
+///
+/// # Errors
+/// When the file cannot be read; else all errors of the file's syntax, or all errors of single keys, or all
+/// errors between keys, whichever comes first.
+pub fn load(
+    path: &Path,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let bytes = std::fs::read(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let config = Config::read(bytes, env);
+    let mut config = config.map_err(|complaints| ConfigError::Invalid {
+        path: path.to_owned(),
+        complaints,
+    })?;
+    config.haproxy.taken_over = taken_over::read(&config.haproxy.config, FIRST_LINE);
+    Ok(config)
+}
+
+/// The control socket of a controller that runs with this file, for those who only want to talk to it: the rest of
+/// the file may be wrong, and what stands against reading it comes beside the default socket.
+pub fn control_socket(path: &Path) -> (PathBuf, Option<ConfigError>) {
+    let default = Control::default().socket;
+    match std::fs::read(path) {
+        Err(source) => {
+            let path = path.to_owned();
+            (default, Some(ConfigError::Read { path, source }))
+        }
+        Ok(bytes) => {
+            let (socket, complaint) = Config::control_socket(&String::from_utf8_lossy(&bytes));
+            let error = complaint.map(|complaint| ConfigError::Invalid {
+                path: path.to_owned(),
+                complaints: vec![complaint],
+            });
+            (socket.unwrap_or(default), error)
+        }
+    }
+}
+
+fn list(path: &Path, complaints: &[Complaint]) -> String {
+    let lines: Vec<String> = complaints
+        .iter()
+        .map(
+            |Complaint {
+                 place,
+                 key,
+                 message,
+             }| {
+                let key = if key.is_empty() {
+                    String::new()
+                } else {
+                    format!("{key}: ")
+                };
+                match place {
+                    Place::File { line, column } => {
+                        format!("{}:{line}:{column}: {key}{message}", path.display())
+                    }
+                    Place::Variable(name) => format!("{name}: {key}{message}"),
+                }
+            },
+        )
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = load("/nowhere/config.toml".as_ref(), []).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read /nowhere/config.toml");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_the_file_and_the_place_in_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"[serf]\n# f\xfcr alle\n").unwrap();
+        let error = load(file.path(), []).unwrap_err().to_string();
+        let place = format!("{}:2:4: the file is not UTF-8", file.path().display());
+        assert!(error.starts_with(&place), "{error}");
+    }
+}

@@ -1,0 +1,35 @@
+//! What is wrong with a config file, and where.
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Complaint {
+    /// Where.
+    pub place: Place,
+    /// The key, `section.key`; empty for a syntax error.
+    pub key: String,
+    /// What is wrong; what to do.
+    pub message: String,
+}
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In the config file.
+    File {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in characters.
+        column: usize,
+    },
+    /// In this environment variable.
+    Variable(String),
+}
+
+/// A value that cannot be taken, before its key is known.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// What is wrong; what to do.
+    pub(super) message: String,
+    /// Where in the file, when that is known better than by the key.
+    pub(super) span: Option<std::ops::Range<usize>>,
+}

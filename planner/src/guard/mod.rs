@@ -1,0 +1,337 @@
+//! Who gets traffic: gossip, HAProxy's checks and the controller's own probes in, a decision with its reason for
+//! every server out. Pure.
+//!
+//! Nobody is taken out on the word of one witness. Gossip says `failed` when an agent is gone, which says nothing of
+//! the web server beside it; a check says DOWN, which says nothing of where the server went. A server that announces
+//! its leave drains, once enough others serve; one that gossip gives up is cut once a second witness says that it is dead,
+//! and kept while it answers; a new one gets traffic when it has answered a probe. What one witness may do alone is bounded
+//! by a budget.
+
+mod budget;
+mod damping;
+mod decision;
+mod entry;
+mod pool;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::admission::Admits;
+use crate::config;
+use crate::model::{BackendName, Gossip, Key, Model, Place, RunningServers, ServerName};
+
+pub use budget::Removal;
+pub use decision::{BudgetView, Decision, Decisions, Held, Line, Origin, Standing, Why, Witnesses};
+use pool::Pool;
+use slot::Phase;
+
+/// What the guard needs to know of a backend.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// HAProxy checks its servers.
+    pub checked: bool,
+    /// Who lets a new server in.
+    pub admits: Admits,
+    /// How often HAProxy checks a server: a result that is twice as old as this is no older than the wait for it.
+    pub check_interval: Duration,
+    /// A suspected server without a check is probed, and taken out when it is dead.
+    pub suspicion: bool,
+    /// The backend's `[guard]`.
+    pub guard: config::Guard,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+    /// The longest that a member that comes and goes is kept out.
+    pub max_penalty: Duration,
+}
+
+impl Rules {
+    /// A server that HAProxy's check calls down is dead. Where that check tells a role (`probe = "check"`), a standby
+    /// is down by design, and it is dead when nobody listens there.
+    fn down_is_dead(&self) -> bool {
+        self.checked && self.admits != Admits::AnyCheck
+    }
+}
+
+/// What a probe of the controller found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// It answered.
+    Good,
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time, or a wrong one.
+    Failed,
+}
+
+/// A probe that the guard wants running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where.
+    pub addr: SocketAddr,
+    /// What for.
+    pub urgency: Urgency,
+    /// The last sign that somebody lives there: an event of its member, or a check of HAProxy that came up.
+    pub sign: Instant,
+}
+
+impl Target {
+    /// Whether it is the same probe, be there a newer sign of life or not.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.addr, self.urgency) == (other.addr, other.urgency)
+    }
+}
+
+/// What a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Somebody waits for traffic behind it.
+    Admission,
+    /// Its server may be dead and has traffic.
+    Suspect,
+    /// It only watches.
+    Watch,
+}
+
+/// What gossip says of a server that had traffic, where it matters how long it has said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Where the server is.
+    pub place: Place,
+    /// `failed` or `leaving`.
+    pub gossip: Gossip,
+    /// Since when, without the time that gossip was split.
+    pub since: Instant,
+}
+
+/// Whose removal is approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// Of everybody that is held.
+    All,
+    /// Of those held in one backend.
+    Backend(BackendName),
+    /// Of one server.
+    Server(Key),
+}
+
+/// The history of every server, and the decisions that follow from it.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    pools: BTreeMap<BackendName, Pool>,
+    adopted: bool,
+}
+
+impl Guard {
+    /// Nothing known of any server.
+    pub fn new(rules: BTreeMap<BackendName, Rules>) -> Self {
+        let mut guard = Self::default();
+        guard.set_rules(rules);
+        guard
+    }
+
+    /// Takes other rules; servers of backends that are gone are forgotten.
+    pub fn set_rules(&mut self, rules: BTreeMap<BackendName, Rules>) {
+        self.pools.retain(|backend, _| rules.contains_key(backend));
+        for (backend, rules) in rules {
+            match self.pools.get_mut(&backend) {
+                Some(pool) => pool.rules = rules,
+                None => {
+                    self.pools.insert(backend, Pool::new(rules));
+                }
+            }
+        }
+    }
+
+    /// Takes a server as proven and in rotation: it was before this process started.
+    pub fn adopt(&mut self, key: Key, place: Place, now: Instant) {
+        if let Some(pool) = self.pools.get_mut(&key.backend) {
+            pool.adopt(key.server, place, now);
+        }
+    }
+
+    /// Takes a removal that an earlier process made: it counts, and the server may come back.
+    pub fn restore(&mut self, key: Key, removal: Removal, now: Instant) {
+        if let Some(pool) = self.pools.get_mut(&key.backend) {
+            pool.restore(key.server, removal, now);
+        }
+    }
+
+    /// Forgets servers that are nobody's to decide about any more: the template has them itself.
+    pub fn forget(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            if let Some(pool) = self.pools.get_mut(&key.backend) {
+                pool.slots.remove(&key.server);
+                pool.ledger.revise(|name, _| *name != key.server);
+            }
+        }
+    }
+
+    /// Takes what gossip said of a server when an earlier process was last there, and since when: `hold` goes on.
+    /// It had traffic then, and may come back.
+    pub fn remember(&mut self, key: Key, word: Word, now: Instant) {
+        if let Some(pool) = self.pools.get_mut(&key.backend) {
+            pool.remember(key.server, word, now);
+        }
+    }
+
+    /// Since when gossip has said that servers failed or leave, for the next process.
+    pub fn words(&self, now: Instant) -> impl Iterator<Item = (Key, Word)> {
+        self.pools.iter().flat_map(move |(backend, pool)| {
+            let words = pool.words(now);
+            words.map(|(server, word)| (key(backend, server), word))
+        })
+    }
+
+    /// Takes that a server was the first at its address when an earlier process was last there.
+    pub fn own(&mut self, key: Key, addr: SocketAddr) {
+        if let Some(pool) = self.pools.get_mut(&key.backend) {
+            pool.own(key.server, addr);
+        }
+    }
+
+    /// Those who were the first at their address and are not in rotation, for the next process.
+    pub fn absent_owners(&self) -> impl Iterator<Item = (Key, SocketAddr)> {
+        self.pools.iter().flat_map(|(backend, pool)| {
+            let owners = pool.absent_owners();
+            owners.map(|(server, addr)| (key(backend, server), addr))
+        })
+    }
+
+    /// The servers in rotation, for the next process.
+    pub fn in_rotation(&self) -> impl Iterator<Item = (Key, Place)> {
+        self.pools.iter().flat_map(|(backend, pool)| {
+            let slots = pool.slots.iter();
+            slots
+                .filter(|(_, slot)| slot.phase == Phase::In)
+                .map(|(server, slot)| (key(backend, server), slot.place))
+        })
+    }
+
+    /// The removals that count, for the next process.
+    pub fn removals(&self) -> impl Iterator<Item = (Key, Removal)> {
+        self.pools.iter().flat_map(|(backend, pool)| {
+            let removals = pool.ledger.iter();
+            removals.map(|(server, removal)| (key(backend, server), removal))
+        })
+    }
+
+    /// Hears gossip.
+    pub fn hear(&mut self, model: &Model, now: Instant) {
+        let none = BTreeMap::new();
+        for (backend, pool) in &mut self.pools {
+            let candidates = model.backends.get(backend).unwrap_or(&none);
+            pool.hear(candidates, &model.known, now);
+        }
+    }
+
+    /// Hears that the agent suspects a member; says whether anything may follow from it.
+    pub fn suspect(&mut self, name: &ServerName, now: Instant) -> bool {
+        let mut news = false;
+        for pool in self.pools.values_mut() {
+            if let Some(slot) = pool.slots.get_mut(name) {
+                news |= slot.suspect(&pool.rules, now);
+            }
+        }
+        news
+    }
+
+    /// Reads what HAProxy runs. The first time, what it has ready counts as proven.
+    pub fn read(&mut self, running: &RunningServers, now: Instant) {
+        let adopts = !std::mem::replace(&mut self.adopted, true);
+        for (backend, pool) in &mut self.pools {
+            let servers = running.get(backend.as_str());
+            if adopts {
+                for (name, running) in servers.into_iter().flatten() {
+                    if let Some(name) = ServerName::new(name) {
+                        pool.adopt_running(name, running, now);
+                    }
+                }
+            }
+            pool.read(servers, now);
+        }
+    }
+
+    /// Hears what a probe found at an address; says whether anything may follow from it.
+    pub fn probed(&mut self, key: &Key, addr: SocketAddr, found: Probed) -> bool {
+        self.pools.get_mut(&key.backend).is_some_and(|pool| {
+            let slot = pool.slots.get_mut(&key.server);
+            slot.is_some_and(|slot| slot.probed(&pool.rules, addr, found))
+        })
+    }
+
+    /// Takes that somebody approves removals which the guard holds back; says whose.
+    pub fn approve(&mut self, approval: &Approval) -> Vec<Key> {
+        let mut approved = Vec::new();
+        for (backend, pool) in &mut self.pools {
+            let names = match approval {
+                Approval::All => pool.approve(|_| true),
+                Approval::Backend(wanted) if wanted == backend => pool.approve(|_| true),
+                Approval::Server(wanted) if wanted.backend == *backend => {
+                    pool.approve(|name| *name == wanted.server)
+                }
+                _ => continue,
+            };
+            approved.extend(names.iter().map(|name| key(backend, name)));
+        }
+        approved
+    }
+
+    /// Whether the next decision depends on `show stat`.
+    pub fn wants_stat(&self) -> bool {
+        self.pools.values().any(|pool| {
+            // Who of a backend with roles answers, only its check tells.
+            let roles = pool.rules.admits == Admits::AnyCheck;
+            let mut slots = pool.slots.values();
+            slots.any(|slot| roles || slot.poll(&pool.rules).is_some())
+        })
+    }
+
+    /// The probes that are to run.
+    pub fn targets(&self, now: Instant) -> BTreeMap<Key, Target> {
+        let mut targets = BTreeMap::new();
+        for (backend, pool) in &self.pools {
+            for (server, slot) in &pool.slots {
+                if let Some(target) = slot.target(&pool.rules, now) {
+                    targets.insert(key(backend, server), target);
+                }
+            }
+        }
+        targets
+    }
+
+    /// Decides about every server.
+    pub fn decide(&mut self, now: Instant) -> Decisions {
+        let mut decisions = Decisions::default();
+        for (backend, pool) in &mut self.pools {
+            pool.decide(now);
+            let aged = pool.ledger.deadline(pool.rules.guard.window);
+            decisions.deadline = earliest(decisions.deadline, aged.filter(|&at| at > now));
+            for (server, slot) in &pool.slots {
+                let deadline = slot.deadline(&pool.rules).filter(|&at| at > now);
+                decisions.deadline = earliest(decisions.deadline, deadline);
+                decisions.poll = earliest(decisions.poll, slot.poll(&pool.rules));
+                let decision = slot.decision(&pool.rules);
+                decisions.servers.insert(key(backend, server), decision);
+            }
+            let budget = pool.budget_view();
+            decisions.budgets.insert(backend.clone(), budget);
+        }
+        decisions
+    }
+}
+
+fn key(backend: &BackendName, server: &ServerName) -> Key {
+    Key {
+        backend: backend.clone(),
+        server: server.clone(),
+    }
+}
+
+fn earliest<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    a.into_iter().chain(b).min()
+}

@@ -1,0 +1,580 @@
+//! The servers of one backend: what is decided about each with regard to the others. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::model::{
+    Admin, Candidate, Gossip, Place, RunningServer, ServerName, WantedAdmin, Weight,
+};
+
+use super::budget::{Budget, Ledger, Removal};
+use super::damping::{Damper, Times};
+use super::decision::{BudgetView, Held, Origin};
+use super::slot::{Around, Barred, Dismissal, Phase, Slot};
+use super::{Rules, Word};
+
+mod claim;
+mod handover;
+mod leave;
+
+use claim::Owners;
+
+/// What is decided settles after two or three passes; more would be a fault, and no reason to hang.
+const MOST_PASSES: usize = 8;
+
+/// A backend as the guard knows it.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    pub(super) rules: Rules,
+    pub(super) slots: BTreeMap<ServerName, Slot>,
+    pub(super) ledger: Ledger,
+    damper: Damper,
+    owners: Owners,
+    /// Since when gossip has been split: `hold` does not run meanwhile.
+    split: Option<Instant>,
+}
+
+impl Pool {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            slots: BTreeMap::new(),
+            ledger: Ledger::default(),
+            damper: Damper::default(),
+            owners: Owners::default(),
+            split: None,
+        }
+    }
+
+    fn slot(&mut self, name: ServerName, place: Place, origin: Origin, now: Instant) -> &mut Slot {
+        self.slots
+            .entry(name)
+            .or_insert_with(|| Slot::new(place, origin, now))
+    }
+
+    pub(super) fn adopt(&mut self, name: ServerName, place: Place, now: Instant) {
+        let slot = self.slot(name, place, Origin::Before, now);
+        slot.enter(Phase::In, now);
+    }
+
+    pub(super) fn restore(&mut self, name: ServerName, removal: Removal, now: Instant) {
+        self.slot(name.clone(), removal.place, Origin::Before, now)
+            .restore();
+        self.ledger.insert(name, removal);
+    }
+
+    /// Takes that a server was there first, when an earlier process was last there.
+    pub(super) fn own(&mut self, name: ServerName, addr: SocketAddr) {
+        self.owners.restore(addr, name);
+    }
+
+    /// Those who were there first and are not in rotation: the others show it.
+    pub(super) fn absent_owners(&self) -> impl Iterator<Item = (&ServerName, SocketAddr)> {
+        let is_in = |name: &ServerName, addr| {
+            let slot = self.slots.get(name);
+            slot.is_some_and(|slot| slot.phase == Phase::In && slot.place.addr == addr)
+        };
+        let owners = self.owners.iter().map(|(addr, name)| (name, addr));
+        owners.filter(move |(name, addr)| !is_in(name, *addr))
+    }
+
+    pub(super) fn remember(&mut self, name: ServerName, word: Word, now: Instant) {
+        self.slot(name, word.place, Origin::Before, now)
+            .remember(word.gossip, word.since);
+    }
+
+    /// Of whom gossip has said that they failed or leave, and since when.
+    pub(super) fn words(&self, now: Instant) -> impl Iterator<Item = (&ServerName, Word)> {
+        let split = self.split.unwrap_or(now);
+        let served = self.slots.iter().filter(|(_, slot)| slot.has_served());
+        served.filter_map(move |(name, slot)| {
+            let since = match slot.gossip {
+                // In whole minutes, as it is written down whenever it changes.
+                Gossip::Failed => {
+                    let minutes = now.saturating_duration_since(split).as_secs() / 60;
+                    slot.hold_from.min(split) + Duration::from_secs(minutes * 60)
+                }
+                Gossip::Leaving => slot.hold_from,
+                Gossip::Alive | Gossip::Left | Gossip::Absent => return None,
+            };
+            let (place, gossip) = (slot.place, slot.gossip);
+            let word = Word {
+                place,
+                gossip,
+                since,
+            };
+            Some((name, word))
+        })
+    }
+
+    pub(super) fn adopt_running(
+        &mut self,
+        name: ServerName,
+        running: &RunningServer,
+        now: Instant,
+    ) {
+        let weight = running
+            .agent
+            .map_or(running.weight, |agent| agent.initial_weight);
+        let (Some(addr), Some(weight)) = (running.addr, Weight::new(weight)) else {
+            return;
+        };
+        let place = Place { addr, weight };
+        match running.admin {
+            // an agent that is asked has said so, and is asked of a server in rotation only
+            Admin::Drain if running.is_asked() => self
+                .slot(name, place, Origin::Worker, now)
+                .adopt(place, now),
+            Admin::Ready => self
+                .slot(name, place, Origin::Worker, now)
+                .adopt(place, now),
+            Admin::Drain => self
+                .slot(name, place, Origin::Worker, now)
+                .adopt_draining(now),
+            Admin::Maint => {}
+        }
+    }
+
+    pub(super) fn hear(
+        &mut self,
+        candidates: &BTreeMap<ServerName, Candidate>,
+        known: &BTreeMap<ServerName, Gossip>,
+        now: Instant,
+    ) {
+        for (name, slot) in &mut self.slots {
+            match candidates.get(name) {
+                Some(candidate) => slot.hear(candidate, now),
+                None => slot.miss(known.get(name).copied(), now),
+            }
+        }
+        for (name, candidate) in candidates {
+            let Ok(attributes) = &candidate.attributes else {
+                continue;
+            };
+            if candidate.gossip == Gossip::Alive && !self.slots.contains_key(name) {
+                self.slot(name.clone(), attributes.place, Origin::Member, now)
+                    .hear(candidate, now);
+            }
+        }
+        self.owners.hear(known);
+    }
+
+    pub(super) fn read(&mut self, running: Option<&BTreeMap<String, RunningServer>>, now: Instant) {
+        for (name, slot) in &mut self.slots {
+            slot.read(running.and_then(|servers| servers.get(name.as_str())), now);
+        }
+        self.forget_the_gone();
+    }
+
+    /// Takes that somebody wants these out who are held; says who was.
+    pub(super) fn approve(&mut self, wanted: impl Fn(&ServerName) -> bool) -> Vec<ServerName> {
+        let mut approved = Vec::new();
+        for (name, slot) in self.slots.iter_mut().filter(|(name, _)| wanted(name)) {
+            let suspect = slot.is_suspected() && slot.is_dead(&self.rules);
+            if slot.phase == Phase::In && (!slot.is_wanted() || suspect) {
+                slot.approved = true;
+                approved.push(name.clone());
+            }
+        }
+        approved
+    }
+
+    /// Decides about every server, until nothing follows any more: what is decided about one changes what the others
+    /// may do.
+    pub(super) fn decide(&mut self, now: Instant) {
+        for _ in 0..MOST_PASSES {
+            let before: Vec<Phase> = self.slots.values().map(|slot| slot.phase).collect();
+            self.pass(now);
+            let (slots, rules) = (&self.slots, &self.rules);
+            let others = self.owners.revise(slots, |slot| slot.serves(rules));
+            if !others && self.slots.values().map(|slot| slot.phase).eq(before) {
+                break;
+            }
+        }
+        let slots = &self.slots;
+        self.damper
+            .forget(|name| slots.contains_key(name), self.times(), now);
+    }
+
+    fn pass(&mut self, now: Instant) {
+        self.observe(now);
+        self.revise_ledger(now);
+        self.move_the_proven(now);
+        self.step_each(now);
+        self.observe(now);
+        self.release_the_approved(now);
+        self.cut_the_dead(now);
+        self.part_doubles(now);
+        self.hand_over(now);
+        self.let_the_leaving_go(now);
+        self.take_out_suspects(now);
+        self.take_out_the_deselected(now);
+        self.end_holds(now);
+        self.let_in(now);
+        self.recall(now);
+        self.revise_ledger(now);
+        self.forget_the_gone();
+    }
+
+    fn forget_the_gone(&mut self) {
+        self.slots.retain(|_, slot| slot.phase != Phase::Gone);
+    }
+
+    fn times(&self) -> Times {
+        Times {
+            window: self.rules.guard.window,
+            max_penalty: self.rules.max_penalty,
+        }
+    }
+
+    fn observe(&mut self, now: Instant) {
+        let times = self.times();
+        for (name, slot) in &self.slots {
+            let present = slot.is_wanted() || slot.may_come_in(&self.rules, false);
+            self.damper
+                .observe(name, present, slot.phase == Phase::In, times, now);
+        }
+    }
+
+    /// A removal counts until the server is back or has left, or `window` after a second witness agreed.
+    fn revise_ledger(&mut self, now: Instant) {
+        let (slots, rules) = (&self.slots, &self.rules);
+        self.ledger.revise(|name, removal| {
+            let slot = slots.get(name);
+            let dead = |slot: &Slot| !slot.is_wanted() && slot.is_dead(rules);
+            removal.agreed |= slot.is_none_or(dead);
+            let back = slot.is_some_and(|slot| slot.phase == Phase::In);
+            let left = slot.is_some_and(|slot| slot.gossip == Gossip::Left);
+            let old = removal.agreed && now >= removal.at + rules.guard.window;
+            !(back || left || old)
+        });
+    }
+
+    /// Moves the servers whose new place has answered, but for those whose new place is that of one that stays. Two
+    /// may change places.
+    fn move_the_proven(&mut self, now: Instant) {
+        let mut movers: BTreeMap<SocketAddr, (ServerName, Place)> = BTreeMap::new();
+        for (name, slot) in &self.slots {
+            if let Some(place) = slot.proven_move() {
+                movers.entry(place.addr).or_insert((name.clone(), place));
+            }
+        }
+        loop {
+            let moves = |name: &ServerName| movers.values().any(|(mover, _)| mover == name);
+            let stays = |(name, slot): &(&ServerName, &Slot)| {
+                slot.phase == Phase::In && slot.is_wanted() && !moves(name)
+            };
+            let staying = self.slots.iter().filter(stays);
+            let stay: BTreeSet<SocketAddr> = staying.map(|(_, slot)| slot.place.addr).collect();
+            let before = movers.len();
+            movers.retain(|addr, _| !stay.contains(addr));
+            if movers.len() == before {
+                break;
+            }
+        }
+        for (name, place) in movers.into_values() {
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.move_to(place, now);
+            }
+        }
+    }
+
+    fn step_each(&mut self, now: Instant) {
+        let wanted = self.slots.values().filter(|slot| slot.is_wanted());
+        let living: BTreeSet<SocketAddr> = wanted.map(|slot| slot.place.addr).collect();
+        for (name, slot) in &mut self.slots {
+            slot.held = None;
+            let around = Around {
+                taken_over: living.contains(&slot.place.addr),
+                counts: self.ledger.contains(name),
+            };
+            slot.step(&self.rules, around, now);
+        }
+    }
+
+    /// Takes out whoever was held and approved: first, so that the rest is decided without them.
+    fn release_the_approved(&mut self, now: Instant) {
+        for slot in self.slots.values_mut() {
+            if slot.phase != Phase::In || !slot.approved {
+                continue;
+            }
+            let dead = slot.is_dead(&self.rules);
+            // Nobody takes over from it and nothing takes it back.
+            slot.heir = None;
+            if !slot.is_wanted() && !dead {
+                slot.dismissed = Some(Dismissal::Approval);
+                slot.drain(now);
+            } else if slot.is_given_up() {
+                let admin = WantedAdmin::Cut;
+                slot.enter(Phase::Out { admin }, now);
+            } else if !slot.is_wanted() {
+                slot.dismissed = Some(Dismissal::Approval);
+                slot.enter(Phase::Leaving { shut: true }, now);
+            } else if slot.is_suspected() && dead {
+                let admin = WantedAdmin::Maint;
+                slot.enter(Phase::Out { admin }, now);
+            }
+        }
+    }
+
+    /// Cuts whom gossip has given up, or no rule picks, and another witness calls dead, down to the floor: the last line of
+    /// a backend stays, dead or not. Where HAProxy checks, dead lines up to `min_servers` stay too, as they take no traffic.
+    fn cut_the_dead(&mut self, now: Instant) {
+        let floor = if self.rules.checked { self.floor() } else { 1 };
+        let mut lines = self.in_rotation().count();
+        for (name, slot) in &mut self.slots {
+            let kept = !slot.is_wanted() && !slot.is_leaving();
+            if slot.phase != Phase::In || !kept || !slot.is_dead(&self.rules) {
+                continue;
+            }
+            if lines <= floor {
+                slot.held = Some(Held::Floor);
+                continue;
+            }
+            lines -= 1;
+            slot.heir = None;
+            let (place, at, agreed) = (slot.place, now, true);
+            self.ledger
+                .insert(name.clone(), Removal { place, at, agreed });
+            let admin = WantedAdmin::Cut;
+            slot.enter(Phase::Out { admin }, now);
+        }
+    }
+
+    /// Takes out who is suspected and fails the controller's probes, while gossip still says alive: one witness and a
+    /// half, so within the budget. If too many fail at once, the fault is likely the controller's own.
+    fn take_out_suspects(&mut self, now: Instant) {
+        let rules = &self.rules;
+        let is_suspect =
+            |slot: &Slot| slot.is_wanted() && slot.is_suspected() && slot.is_judged_by_probe(rules);
+        let is_dead_suspect =
+            |slot: &Slot| slot.phase == Phase::In && is_suspect(slot) && slot.is_dead(rules);
+        if !self.slots.values().any(is_dead_suspect) {
+            return;
+        }
+        // Those that are out already count too, and so do those whose probes have not come back yet.
+        let silent = |slot: &&Slot| is_suspect(slot) && slot.proof.good == 0;
+        let silent = self.slots.values().filter(silent).count();
+        let (budget, floor, answering) = (self.budget(), self.floor(), self.answering());
+        let mut spare = budget.spare();
+        let (used, limit) = (budget.used, budget.limit);
+        for (name, slot) in &mut self.slots {
+            if !is_dead_suspect(slot) {
+                continue;
+            }
+            slot.held = if silent > limit {
+                Some(Held::OwnProbes { silent, limit })
+            } else if spare == 0 {
+                Some(Held::Budget { used, limit })
+            } else if answering < floor {
+                Some(Held::Floor)
+            } else {
+                None
+            };
+            if slot.held.is_none() {
+                spare -= 1;
+                let (place, at, agreed) = (slot.place, now, false);
+                self.ledger
+                    .insert(name.clone(), Removal { place, at, agreed });
+                let admin = WantedAdmin::Maint;
+                slot.enter(Phase::Out { admin }, now);
+            }
+        }
+    }
+
+    /// Drains who answers but has been `failed` for longer than `hold`, as far as the budget goes. More than the budget
+    /// given up together is a split of gossip, which is waited out: `hold` does not run meanwhile.
+    fn end_holds(&mut self, now: Instant) {
+        let mut room = self.room();
+        let Budget { used, limit } = room.budget;
+        let given_up = self.given_up();
+        self.note_split(given_up > limit, now);
+        let rules = &self.rules;
+        for (name, slot) in &mut self.slots {
+            if slot.phase != Phase::In || !is_silent(slot, rules) || slot.heir.is_some() {
+                continue;
+            }
+            if given_up > limit {
+                slot.held = Some(Held::Split { given_up, limit });
+                continue;
+            }
+            if !slot.hold_is_over(rules, now) {
+                continue;
+            }
+            match room.take(slot) {
+                Err(Full::Budget) => slot.held = Some(Held::Budget { used, limit }),
+                Err(Full::Floor) => slot.held = Some(Held::Floor),
+                Ok(()) => self.ledger.dismiss(name, slot, Dismissal::Hold, now),
+            }
+        }
+    }
+
+    /// Those whose agents are gone and who answer, in rotation or drained after `hold`.
+    fn given_up(&self) -> usize {
+        let there = |slot: &Slot| slot.phase == Phase::In || slot.dismissed.is_some();
+        let given_up = self.slots.values().filter(|slot| there(slot));
+        given_up.filter(|slot| is_silent(slot, &self.rules)).count()
+    }
+
+    /// Puts the end of every `hold` off by the time that a split has lasted, once it is over.
+    fn note_split(&mut self, split: bool, now: Instant) {
+        match (split, self.split) {
+            (true, None) => self.split = Some(now),
+            (false, Some(since)) => {
+                let lasted = now.saturating_duration_since(since);
+                let mut slots = self.slots.values_mut();
+                for slot in slots.by_ref().filter(|slot| slot.gossip == Gossip::Failed) {
+                    slot.hold_from = slot.hold_from.min(since) + lasted;
+                }
+                self.split = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// Lets in who answers and is wanted. Who comes and goes has to wait, but never so that `min_servers` or the
+    /// budget would be broken.
+    fn let_in(&mut self, now: Instant) {
+        let mut taken = self.addresses();
+        let mut damped = BTreeSet::new();
+        let out = |slot: &Slot| matches!(slot.phase, Phase::Out { .. } | Phase::Draining { .. });
+        let waiting = self.slots.iter().filter(|(_, slot)| out(slot));
+        let waiting: Vec<_> = waiting
+            .map(|(name, slot)| (name.clone(), self.claim(name, slot)))
+            .collect();
+        for (name, claim) in &waiting {
+            let Some(slot) = self.slots.get_mut(name) else {
+                continue;
+            };
+            let there = taken.get(&slot.place.addr);
+            slot.barred = there.and_then(|there| there.bars(slot, claim));
+            let inherits = there.is_some_and(|there| there.bequeaths);
+            if slot.barred.is_some() || !slot.may_come_in(&self.rules, inherits) {
+                continue;
+            }
+            match self.damper.until(name) {
+                Some((until, penalty)) if now < until => {
+                    slot.barred = Some(Barred::Damped { until, penalty });
+                    damped.insert((until, name.clone()));
+                }
+                _ => {
+                    slot.let_in(now);
+                    if let Some(slot) = self.slots.get(name) {
+                        taken.insert(slot.place.addr, self.holder(name, slot));
+                    }
+                }
+            }
+        }
+        while let Some((_, name)) = damped.pop_first() {
+            let waiting = damped.len() + 1;
+            let base = self.in_rotation().count() + waiting;
+            let budget = Budget::new(base, self.ledger.used(), &self.rules.guard);
+            if self.answering() >= self.floor() && waiting <= budget.spare() {
+                break;
+            }
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.let_in(now);
+            }
+        }
+    }
+
+    fn in_rotation(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.values().filter(|slot| slot.phase == Phase::In)
+    }
+
+    /// Servers in rotation that nobody calls dead.
+    fn answering(&self) -> usize {
+        let answering = self.in_rotation();
+        answering
+            .filter(|slot| slot.weighs() && slot.answers(&self.rules))
+            .count()
+    }
+
+    /// Where a web server takes requests now, under whatever names.
+    fn serving(&self) -> BTreeSet<SocketAddr> {
+        let serving = self.slots.values().filter(|slot| slot.serves(&self.rules));
+        serving.map(|slot| slot.place.addr).collect()
+    }
+
+    fn floor(&self) -> usize {
+        self.rules.guard.min_servers.max(1)
+    }
+
+    /// How many may still go on the word of one witness.
+    fn room(&self) -> Room {
+        let budget = self.budget();
+        Room {
+            budget,
+            spare: budget.spare(),
+            floor: self.floor(),
+            serving: self.serving(),
+        }
+    }
+
+    fn budget(&self) -> Budget {
+        let in_rotation = self.in_rotation().filter(|slot| slot.weighs()).count();
+        Budget::new(in_rotation, self.ledger.used(), &self.rules.guard)
+    }
+
+    pub(super) fn budget_view(&self) -> BudgetView {
+        let budget = self.budget();
+        BudgetView {
+            in_rotation: self.in_rotation().count(),
+            answering: self.answering(),
+            used: budget.used,
+            limit: budget.limit,
+        }
+    }
+}
+
+/// What is left of the budget, and who serves, while servers that answer are taken out one by one.
+struct Room {
+    budget: Budget,
+    spare: usize,
+    floor: usize,
+    serving: BTreeSet<SocketAddr>,
+}
+
+/// Why a server that answers may not go.
+enum Full {
+    /// The budget is used up.
+    Budget,
+    /// Too few others would serve.
+    Floor,
+}
+
+impl Room {
+    /// Takes the place of one that goes, if there is one.
+    fn take(&mut self, slot: &Slot) -> Result<(), Full> {
+        if self.spare == 0 {
+            return Err(Full::Budget);
+        }
+        if others(&self.serving, slot) < self.floor {
+            return Err(Full::Floor);
+        }
+        self.spare -= 1;
+        self.serving.remove(&slot.place.addr);
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// Drains a server that answers, and counts it.
+    fn dismiss(&mut self, name: &ServerName, slot: &mut Slot, why: Dismissal, now: Instant) {
+        let (place, at, agreed) = (slot.place, now, false);
+        self.insert(name.clone(), Removal { place, at, agreed });
+        slot.dismissed = Some(why);
+        slot.drain(now);
+    }
+}
+
+/// How many web servers take requests beside this one.
+fn others(serving: &BTreeSet<SocketAddr>, slot: &Slot) -> usize {
+    serving.len() - usize::from(serving.contains(&slot.place.addr))
+}
+
+/// Its agent is gone, or gossip says nothing of it, and nobody calls it dead.
+fn is_silent(slot: &Slot, rules: &Rules) -> bool {
+    slot.is_given_up() && !slot.did_not_leave() && !slot.is_dead(rules)
+}

@@ -1,0 +1,114 @@
+//! What gossip says of one server: its words in, what somebody wants of the server out. Pure.
+
+use std::time::Instant;
+
+use super::{Dismissal, Phase, Proof, Slot};
+use crate::model::{Attributes, Candidate, Gossip, Quarantine, WantedAdmin, Wish};
+
+impl Slot {
+    /// Takes what gossip says of a member that a rule picks.
+    pub(in crate::guard) fn hear(&mut self, candidate: &Candidate, now: Instant) {
+        self.set_gossip(candidate.gossip, now);
+        if !self.selected {
+            self.approved = false;
+            self.dismissed.take_if(|why| *why == Dismissal::Deselection);
+        }
+        self.selected = true;
+        self.listed = true;
+        match &candidate.attributes {
+            Ok(Attributes { place, wish }) => {
+                self.quarantine = None;
+                self.wish = *wish;
+                self.set_place(*place, now);
+            }
+            Err(quarantine) => {
+                // HAProxy's own: whatever goes there comes back, or meets no web server.
+                if matches!(quarantine, Quarantine::Here { addr, .. } if *addr == self.place.addr)
+                    && !self.is_resting()
+                {
+                    let admin = WantedAdmin::Maint;
+                    self.enter(Phase::Out { admin }, now);
+                }
+                self.quarantine = Some(quarantine.clone());
+                self.moving = None;
+            }
+        }
+    }
+
+    /// Takes that no rule picks it: because of its tags, or because gossip does not know it at all. Then what gossip said
+    /// last stands, unless it was good.
+    pub(in crate::guard) fn miss(&mut self, gossip: Option<Gossip>, now: Instant) {
+        let selected = gossip.is_none();
+        self.approved &= self.selected == selected;
+        self.selected = selected;
+        self.listed = gossip.is_some();
+        self.moving = None;
+        let last = match self.gossip {
+            Gossip::Alive => Gossip::Absent,
+            word => word,
+        };
+        self.set_gossip(gossip.unwrap_or(last), now);
+    }
+
+    fn set_gossip(&mut self, gossip: Gossip, now: Instant) {
+        if self.gossip == gossip {
+            return;
+        }
+        self.gossip = gossip;
+        self.hold_from = now;
+        self.sign = now;
+        self.overdue = false;
+        self.approved = false;
+        match gossip {
+            Gossip::Failed if self.is_suspected() => self.proof.good = 0,
+            Gossip::Alive => {
+                self.proof = Proof::default();
+                self.dismissed = None;
+                self.suspected = None;
+            }
+            _ => {
+                self.proof = Proof::default();
+                self.suspected = None;
+            }
+        }
+    }
+
+    /// It had traffic when an earlier process was last there, and gossip said so of it since then.
+    pub(in crate::guard) fn remember(&mut self, gossip: Gossip, since: Instant) {
+        self.restore();
+        self.gossip = gossip;
+        self.hold_from = since;
+    }
+
+    /// Alive and picked: somebody wants it in the backend.
+    pub(in crate::guard) fn is_wanted(&self) -> bool {
+        self.gossip == Gossip::Alive && self.selected
+    }
+
+    /// Picked, and gossip says that its agent is gone, or nothing, or a leave that does not end.
+    pub(in crate::guard) fn is_given_up(&self) -> bool {
+        self.selected
+            && (matches!(self.gossip, Gossip::Failed | Gossip::Absent) || self.did_not_leave())
+    }
+
+    /// Gossip says that it leaves, or has left.
+    pub(in crate::guard) fn is_leaving(&self) -> bool {
+        matches!(self.gossip, Gossip::Leaving | Gossip::Left) && !self.overdue
+    }
+
+    /// Gossip has said `leaving` for longer than a leave lasts: an agent that goes on living was forced to.
+    pub(in crate::guard) fn did_not_leave(&self) -> bool {
+        self.overdue
+    }
+
+    /// No rule picks it any more, which is no leave: its tags may be a slip.
+    pub(in crate::guard) fn is_deselected(&self) -> bool {
+        !self.selected && !self.is_leaving()
+    }
+
+    /// Its tag asks for drain or maint.
+    pub(in crate::guard) fn is_asked_for(&self) -> bool {
+        let lives = self.is_wanted() || (self.selected && self.did_not_leave());
+        lives && self.wish != Wish::Ready
+    }
+}

@@ -1,0 +1,87 @@
+//! The names and values that may reach HAProxy: hostile bytes in, whitelisted types out.
+//!
+//! A value of one of these types is safe to print into a configuration file and into a line of the Runtime API
+//! (HAProxy's Configuration Manual, section 2.2 "Quoting and escaping"; Management Guide, section 9.3).
+
+use std::fmt;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes 1 to 64 bytes of `[A-Za-z0-9_.-]` that start with a letter or digit, refuses all else.
+            pub fn new(name: impl AsRef<[u8]>) -> Option<Self> {
+                let bytes = name.as_ref();
+                let (first, rest) = bytes.split_first()?;
+                let fits = bytes.len() <= 64
+                    && first.is_ascii_alphanumeric()
+                    && rest.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+                if !fits {
+                    return None;
+                }
+                String::from_utf8(bytes.to_vec()).ok().map(Self)
+            }
+
+            /// The name.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of a HAProxy backend.
+    BackendName
+}
+name! {
+    /// The name of a server: the member's name as it is.
+    ServerName
+}
+
+/// An absolute weight, 0 to 256 (HAProxy's Configuration Manual, `weight`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// HAProxy's default.
+    pub const DEFAULT: Self = Self(1);
+    /// No new requests, as far as others have any weight.
+    pub const ZERO: Self = Self(0);
+
+    /// Takes 0 to 256.
+    pub fn new(weight: u16) -> Option<Self> {
+        (weight <= 256).then_some(Self(weight))
+    }
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// A server of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct Key {
+    /// The backend.
+    pub backend: BackendName,
+    /// The server in it.
+    pub server: ServerName,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.backend, self.server)
+    }
+}

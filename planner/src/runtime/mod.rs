@@ -1,0 +1,5 @@
+//! The words of HAProxy's Runtime API: steps in, command lines out; replies in, what they say out.
+
+pub mod command;
+pub mod refusal;
+pub mod reply;

@@ -1,0 +1,231 @@
+//! Who belongs where: a Snapshot and the backends' rules in, a [`Model`] with a reason for every member left out.
+//!
+//! Names, tags and addresses come from any node of the cluster and are taken as hostile: what is not on the
+//! whitelist puts that member, and no other, into quarantine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bstr::{BStr, ByteSlice};
+use serf_rpc::{Entry, Member, MemberStatus, Presence, Snapshot};
+
+use crate::config::Backend;
+use crate::model::here::Here;
+use crate::model::{
+    Attributes, Candidate, Gossip, Key, Model, Place, Quarantine, ServerName, Weight, Wish,
+};
+
+/// What holds for every backend that says nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// This balancer itself, which is no server of its own.
+    pub here: Here,
+    /// Whether a member may be on a loopback address: only where the agent itself gossips on one.
+    pub loopback: bool,
+    /// Servers that the template has itself: their names are taken.
+    pub fixed: BTreeSet<Key>,
+}
+
+/// Picks the members of every backend.
+pub fn select(snapshot: &Snapshot, backends: &[Backend], defaults: &Defaults) -> Model {
+    let mut model = Model::default();
+    for backend in backends {
+        model.backends.insert(backend.name.clone(), BTreeMap::new());
+    }
+    for entry in snapshot.entries() {
+        let member = &entry.member;
+        let name = ServerName::new(member.name());
+        for backend in backends.iter().filter(|backend| picks(backend, member)) {
+            match &name {
+                Some(name) => {
+                    let key = Key {
+                        backend: backend.name.clone(),
+                        server: name.clone(),
+                    };
+                    let attributes = if defaults.fixed.contains(&key) {
+                        Err(Quarantine::Fixed)
+                    } else {
+                        attributes(member, backend, defaults)
+                    };
+                    let candidate = Candidate {
+                        attributes,
+                        gossip: gossip(entry),
+                    };
+                    model
+                        .backends
+                        .entry(backend.name.clone())
+                        .or_default()
+                        .insert(name.clone(), candidate);
+                }
+                None => {
+                    model
+                        .unnameable
+                        .insert(shown(member.name()), Quarantine::Name);
+                }
+            }
+        }
+        model.known.extend(name.map(|name| (name, gossip(entry))));
+    }
+    model
+}
+
+fn picks(backend: &Backend, member: &Member) -> bool {
+    let tags_match = backend.tags.iter().all(|(key, values)| {
+        member
+            .tag(key)
+            .is_some_and(|value| values.iter().any(|wanted| value == wanted.as_bytes()))
+    });
+    let node_matches = backend
+        .node
+        .as_ref()
+        .is_none_or(|node| member.name().to_str().is_ok_and(|name| node.is_match(name)));
+    tags_match && node_matches
+}
+
+/// What gossip says, or said last: that a member is not listed any more takes back no bad word of it.
+fn gossip(entry: &Entry) -> Gossip {
+    match (entry.presence, entry.member.status()) {
+        (_, MemberStatus::Left) => Gossip::Left,
+        (_, MemberStatus::Leaving) => Gossip::Leaving,
+        (_, MemberStatus::Failed) => Gossip::Failed,
+        (Presence::Listed, MemberStatus::Alive) => Gossip::Alive,
+        _ => Gossip::Absent,
+    }
+}
+
+fn attributes(
+    member: &Member,
+    backend: &Backend,
+    defaults: &Defaults,
+) -> Result<Attributes, Quarantine> {
+    let ip = member.addr().ok_or(Quarantine::NoAddress)?.to_canonical();
+    let allowed = match &backend.networks {
+        Some(networks) => networks.iter().any(|network| network.contains(&ip)),
+        None => is_ordinary(ip) || (ip.is_loopback() && defaults.loopback),
+    };
+    if !allowed {
+        return Err(Quarantine::Network(ip));
+    }
+    let port = port(member, backend)?;
+    if !backend.may_have(port) {
+        return Err(Quarantine::Port(port));
+    }
+    let addr = SocketAddr::new(ip, port);
+    if let Some(listener) = defaults.here.listener(addr) {
+        let what = listener.what.clone();
+        return Err(Quarantine::Here { addr, what });
+    }
+    let place = Place {
+        addr,
+        weight: weight(member, backend)?,
+    };
+    Ok(Attributes {
+        place,
+        wish: wish(member)?,
+    })
+}
+
+/// Addresses that no server of anybody has: those by which the machines of large clouds get their credentials.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// Unicast, and neither loopback, link-local, reserved, unspecified nor a cloud's metadata service; of an IPv6 address
+/// that leads to an IPv4 one, that one too.
+fn is_ordinary(ip: IpAddr) -> bool {
+    if METADATA.contains(&ip) {
+        return false;
+    }
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, ..] = ip.octets();
+            // RFC 1122, 3.2.1.3: 0/8 is "this network"; 224/4 is multicast, and 240/4 reserved.
+            !(ip.is_loopback() || ip.is_link_local() || first == 0 || first >= 224)
+        }
+        IpAddr::V6(ip) => {
+            // RFC 3879: fec0::/10, once site-local.
+            let is_site_local = ip.segments()[0] & 0xffc0 == 0xfec0;
+            !(ip.is_loopback()
+                || ip.is_unicast_link_local()
+                || is_site_local
+                || ip.is_multicast()
+                || ip.is_unspecified())
+                && embedded(ip).is_none_or(|ip| is_ordinary(ip.into()))
+        }
+    }
+}
+
+/// The IPv4 address that a gateway would send a packet to this one on to: NAT64 (RFC 6052 and 8215), 6to4 (RFC 3056), and
+/// the IPv4-compatible form (RFC 4291, 2.5.5.1).
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, high, low] = ip.segments();
+    let (high, low) = match [a, b, c, d, e, f] {
+        [0x64, 0xff9b, 0, 0, 0, 0] | [0x64, 0xff9b, 1, ..] | [0, 0, 0, 0, 0, 0] => (high, low),
+        [0x2002, high, low, ..] => (high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+}
+
+fn port(member: &Member, backend: &Backend) -> Result<u16, Quarantine> {
+    match member.tag("port") {
+        Some(value) => number(value)
+            .filter(|&port| port != 0)
+            .ok_or_else(|| bad_tag("port", value, "a port from 1 to 65535")),
+        None => backend.port.ok_or(Quarantine::NoPort),
+    }
+}
+
+fn weight(member: &Member, backend: &Backend) -> Result<Weight, Quarantine> {
+    let Some(value) = member.tag("weight") else {
+        return Ok(Weight::DEFAULT.min(backend.max_weight));
+    };
+    let weight = number(value).and_then(Weight::new);
+    let weight = weight.ok_or_else(|| bad_tag("weight", value, "a number from 0 to 256"))?;
+    Ok(weight.min(backend.max_weight))
+}
+
+fn wish(member: &Member) -> Result<Wish, Quarantine> {
+    let Some(value) = member.tag("state") else {
+        return Ok(Wish::Ready);
+    };
+    match value.as_bytes() {
+        b"ready" => Ok(Wish::Ready),
+        b"drain" => Ok(Wish::Drain),
+        b"maint" => Ok(Wish::Maint),
+        _ => Err(bad_tag("state", value, "ready, drain or maint")),
+    }
+}
+
+/// Digits only: what `u16::from_str` takes beyond them (`+1`) is no number here.
+fn number(value: &BStr) -> Option<u16> {
+    let digits = value.to_str().ok()?;
+    digits
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| digits.parse().ok())?
+}
+
+fn bad_tag(tag: &'static str, value: &BStr, want: &'static str) -> Quarantine {
+    Quarantine::Tag {
+        tag,
+        value: shown(value),
+        want,
+    }
+}
+
+/// Escaped to printable ASCII and at most 80 bytes of the original.
+pub fn shown(hostile: &BStr) -> String {
+    hostile
+        .bytes()
+        .take(80)
+        .flat_map(std::ascii::escape_default)
+        .map(char::from)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
