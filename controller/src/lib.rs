@@ -21,4 +21,4 @@ pub mod probe;
 pub mod reconcile;
 pub mod state;
 pub mod status;
-pub mod template;
+pub mod templates;

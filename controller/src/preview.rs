@@ -10,13 +10,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use planner::config::Config;
 use planner::guard::Guard;
-use planner::model::{
-    AddedOptions, BackendName, Model, RunningServers, Servers, Version, WantedAdmins,
-};
+use planner::model::{AddedOptions, BackendName, Model, RunningServers, Version, WantedAdmins};
 use planner::pending::{PendingPlan, Unread};
+use planner::pipeline::{Desired, LoadedConfig, Wanted};
 use planner::plan::{Input, Plan, plan};
-use planner::render::{FIRST_LINE, RenderError, Rendered};
-use planner::select::select;
+use planner::render::{FIRST_LINE, RenderError};
 use planner::stamp::Stamp;
 use planner::syntax::{ConfigText, Scope};
 use serf_rpc::{AgentState, Client, Continuity, Member, Snapshot, WatchError};
@@ -25,13 +23,12 @@ use crate::config;
 use crate::epoch::Epoch;
 use crate::given::{beside, left_out};
 use crate::haproxy::file::{ConfigFile, FileError};
-use crate::haproxy::listen::listeners;
 use crate::haproxy::runtime::{RuntimeError, State};
 use crate::here;
 use crate::others::Others;
-use crate::reconcile::{Design, agents, chain, guard_before, runtime_api};
+use crate::reconcile::{agents, chain, guard_before, runtime_api};
 use crate::state::StateDir;
-use crate::template::TemplateError;
+use crate::templates::{self, TemplateError};
 
 /// Why it cannot be said what would be done.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +56,7 @@ pub struct Evidence {
     /// What it was started with.
     pub(crate) started_with: Arc<Config>,
     /// What is in force.
-    pub(crate) design: Design,
+    pub(crate) design: LoadedConfig,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) guard: Guard,
     pub(crate) accepts_add: BTreeMap<BackendName, bool>,
@@ -80,7 +77,7 @@ impl Evidence {
 /// # Errors
 /// [`PreviewError`].
 pub async fn preview(config: &Config, given: &[Member]) -> Result<Preview, PreviewError> {
-    let design = Design::load(config.clone())?;
+    let design = templates::load(config.clone())?;
     let view = View::take(&design, given, None).await?;
     for (addr, error) in &view.silent_agents {
         tracing::warn!(addr, error = %chain(error), "the agent does not answer");
@@ -107,7 +104,7 @@ pub(crate) async fn of_now(evidence: Evidence, in_force: PendingPlan) -> Pending
         Ok(config) => evidence.design.beside_taken_over(config),
         Err(error) => return wrong(chain(&error)),
     };
-    let design = match Design::load(config) {
+    let design = match templates::load(config) {
         Ok(design) => design,
         Err(error) => return wrong(chain(&error)),
     };
@@ -150,11 +147,9 @@ pub(crate) struct View {
     admins: WantedAdmins,
     accepts_add: BTreeMap<BackendName, bool>,
     retired_max: usize,
-    pub(crate) rendered: Rendered,
-    wanted: ConfigText,
+    /// The file as it would be.
+    pub(crate) wanted: Wanted,
     pub(crate) model: Model,
-    /// The servers that the file would list.
-    pub(crate) servers: Servers,
     /// The agents that were asked and did not answer; the next one may have.
     pub(crate) silent_agents: Vec<(String, WatchError)>,
     /// Whether one of them did.
@@ -179,7 +174,7 @@ struct Known {
 
 impl Known {
     /// As a running controller knows it, under other rules.
-    fn by_controller(evidence: Evidence, design: &Design) -> Self {
+    fn by_controller(evidence: Evidence, design: &LoadedConfig) -> Self {
         let mut guard = evidence.guard;
         guard.set_rules(design.rules());
         Self {
@@ -191,7 +186,11 @@ impl Known {
     }
 
     /// As the agents say, and what an earlier controller has left.
-    async fn by_asking(design: &Design, state: &StateDir, on_disk: Option<&ConfigText>) -> Self {
+    async fn by_asking(
+        design: &LoadedConfig,
+        state: &StateDir,
+        on_disk: Option<&ConfigText>,
+    ) -> Self {
         let memory = state.load_memory();
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
         let (snapshot, silent_agents) = ask_agents(&design.config, known).await;
@@ -210,7 +209,7 @@ impl View {
     /// # Errors
     /// [`PreviewError`].
     pub(crate) async fn take(
-        design: &Design,
+        design: &LoadedConfig,
         given: &[Member],
         evidence: Option<Evidence>,
     ) -> Result<Self, PreviewError> {
@@ -235,39 +234,31 @@ impl View {
             }
         };
         let agent_answers = matches!(known.snapshot.agent(), AgentState::Connected { .. });
-        let snapshot = beside(known.snapshot, given);
-        let addresses = here::addresses().map_err(PreviewError::Addresses)?;
-        let texts = seen.map(String::as_str).into_iter();
-        let own: Vec<_> = texts
-            .chain(scope.other_texts())
-            .flat_map(listeners)
-            .collect();
-        let defaults = design.defaults(&snapshot, &addresses, &own);
-        let model = select(&snapshot, &config.backends, &defaults);
+        let snapshot = Arc::new(beside(known.snapshot, given));
         let now = Instant::now();
-        let mut guard = known.guard;
-        guard.forget(scope.fixed_servers());
-        guard.hear(&model, now);
+        let mut desired = Desired::new(design.clone(), scope.clone(), snapshot, known.guard);
+        desired.set_addresses(here::addresses().map_err(PreviewError::Addresses)?);
+        if let Some(text) = seen {
+            desired.set_on_disk(&text.as_str().into());
+        }
+        desired.select(now);
         let edited = seen.is_some_and(|text| Stamp::genuine(text).is_none());
         let running = running.map(|running| Running::new(running, scope, &state, edited));
         if let Ok(running) = &running {
-            guard.read(&running.servers, now);
+            desired.observe_running(&running.servers, now);
         }
-        let decisions = guard.decide(now);
-        let servers = decisions.lines();
-        let rendered = design.renderer.render(config, &servers)?;
+        desired.decide(now);
+        let wanted = desired.render(desired.decisions().lines())?.clone();
         Ok(Self {
             on_disk: on_disk.map(|text| text.map(|text| (scope.read(&text), text))),
             running,
-            servers,
             silent_agents: known.silent_agents,
             agent_answers,
-            wanted: scope.read(&rendered.text),
-            admins: decisions.admins(),
+            wanted,
+            admins: desired.decisions().admins(),
             accepts_add: known.accepts_add,
             retired_max: config.retired.max,
-            rendered,
-            model,
+            model: desired.model().clone(),
         })
     }
 
@@ -279,7 +270,7 @@ impl View {
             reload: plan.reload.iter().map(ToString::to_string).collect(),
             unread: None,
             on_disk: self.on_disk?.map(|(_, text)| text),
-            wanted: self.rendered.text,
+            wanted: self.wanted.rendered.text,
         })
     }
 
@@ -290,7 +281,7 @@ impl View {
             running: running.started_with.as_ref(),
             servers: &running.servers,
             added: &running.added,
-            wanted: &self.wanted,
+            wanted: &self.wanted.text.parsed,
             admins: &self.admins,
             accepts_add: &self.accepts_add,
             on_disk: on_disk.map(|(text, _)| text),

@@ -18,6 +18,7 @@ pub mod encoding;
 pub mod guard;
 pub mod model;
 pub mod pending;
+pub mod pipeline;
 pub mod plan;
 pub mod render;
 pub mod review;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use planner::config::{Config, ReloadWay};
 use planner::model::{Version, Worker};
+use planner::pipeline::LoadedConfig;
 use planner::render::FIRST_LINE;
 use serf_rpc::{ConnectError, WatchError};
 
@@ -15,7 +16,7 @@ use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::process;
 use crate::haproxy::reload::show_proc;
 use crate::haproxy::runtime::{RuntimeApi, RuntimeError};
-use crate::reconcile::{Adopt, Design, RunError, chain, may_adopt};
+use crate::reconcile::{Adopt, RunError, chain, may_adopt};
 
 /// How long HAProxy, and each question to a program, may take.
 const WAIT: Duration = Duration::from_secs(3);
@@ -51,7 +52,7 @@ pub(super) async fn file(config: &Config, adopt: bool) -> Option<Finding> {
 }
 
 /// What `run --adopt` would say of a file of somebody else's.
-pub(super) async fn adoption(design: &Design) -> Option<Finding> {
+pub(super) async fn adoption(design: &LoadedConfig) -> Option<Finding> {
     let path = &design.config.haproxy.config;
     let file = ConfigFile::new(path, FIRST_LINE);
     if !matches!(file.owner().await, Ok(Owner::Foreign)) {

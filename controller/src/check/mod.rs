@@ -19,8 +19,9 @@ use serf_rpc::Member;
 use crate::given;
 use crate::others::Others;
 use crate::preview::View;
-use crate::reconcile::{Design, chain, master_socket};
+use crate::reconcile::{chain, master_socket};
 use crate::state::StateDir;
+use crate::templates;
 
 pub use finding::{Finding, Severity};
 
@@ -88,7 +89,7 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
     let master = master_socket(config, &state);
     let seen = around::haproxy(config, master.as_deref()).await;
     found.extend(seen.found);
-    let design = match Design::load(config.clone()) {
+    let design = match templates::load(config.clone()) {
         Ok(design) => design,
         Err(error) => {
             found.push(Finding::error(chain(&error)));
@@ -114,8 +115,8 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
     let text = text::Text {
         scope: design.scope.with_files(others.files),
         design: &design,
-        now: &view.rendered,
-        servers: &view.servers,
+        now: &view.wanted.rendered,
+        servers: &view.wanted.servers,
         version: seen.version.unwrap_or(OLDEST),
         directory: directory(config, seen.directory),
     };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use planner::config::Config;
 use planner::model::{BackendName, Servers, Version};
+use planner::pipeline::LoadedConfig;
 use planner::plan::{Join, Obstacle};
 use planner::render::{RenderError, Rendered, with_invented};
 use planner::review::promise::{Breach, Cause, breaches};
@@ -17,7 +18,7 @@ use super::scratch::Scratch;
 use super::stats_socket;
 use crate::haproxy::complaint::{Complaint, Level};
 use crate::haproxy::file::{Checked, judge};
-use crate::reconcile::{Design, chain};
+use crate::reconcile::chain;
 
 /// How HAProxy ends a list of complaints.
 const SUMMARIES: [&str; 2] = [
@@ -33,7 +34,7 @@ const CANNOT_OPEN: [&str; 2] = [
 
 /// A text and what it is looked at with.
 pub(super) struct Text<'a> {
-    pub(super) design: &'a Design,
+    pub(super) design: &'a LoadedConfig,
     /// Which lines are the members', beside the other files as they are now.
     pub(super) scope: Scope,
     /// The text with the members that are there.

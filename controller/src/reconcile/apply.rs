@@ -10,12 +10,12 @@ use planner::model::{
 use planner::plan::{Input, ReloadReason, plan, wants_probe, wants_stat};
 use planner::runtime::refusal::Refusal;
 use planner::stamp::Stamp;
+use planner::syntax::listeners::listeners;
 use planner::syntax::{ConfigText, OtherFile};
 
 use super::book::millis;
 use super::drift::{REPAIRS, Verdict};
 use super::{Reconciler, Text, advice, chain};
-use crate::haproxy::listen::listeners;
 use crate::haproxy::runtime::{Executed, RuntimeError, State};
 use crate::others::Others;
 use crate::state::StateError;

@@ -13,7 +13,7 @@ use planner::stamp::Stamp;
 use tokio::task::{JoinError, JoinSet};
 
 use super::book::millis;
-use super::{Design, Reconciler, Retry, Wanted, advice, chain};
+use super::{LoadedConfig, Reconciler, Retry, Wanted, advice, chain};
 use crate::haproxy::file::{ConfigFile, FileError, Replaced};
 use crate::haproxy::process::{self, ProcessError};
 use crate::history::Entry;
@@ -93,7 +93,7 @@ impl FileJobError {
 
 impl Files {
     /// Takes the files of a design. What is on the disk counts as known to its reader.
-    pub(super) async fn take(&mut self, design: &Design, state: &StateDir) {
+    pub(super) async fn take(&mut self, design: &LoadedConfig, state: &StateDir) {
         let mut outputs = Vec::new();
         for (settings, renderer) in &design.files {
             let before = self

@@ -13,7 +13,6 @@ mod concerns;
 mod culprit;
 mod cycle;
 mod departed;
-mod design;
 mod drift;
 mod files;
 mod heard;
@@ -50,10 +49,11 @@ use planner::model::{
     AddedOptions, BackendName, DownBackends, Key, Model, OldWorker, Place, RunningServers, Servers,
     Worker,
 };
+use planner::pipeline::{LoadedConfig, Text, Wanted};
 use planner::plan::Plan;
-use planner::render::Rendered;
 use planner::review::loss::Loss;
 use planner::stamp::Stamp;
+use planner::syntax::listeners::Listeners;
 use planner::syntax::{ConfigText, Scope};
 use problems::Problems;
 use rescue::Rescue;
@@ -68,7 +68,6 @@ use crate::control::{Asking, Published};
 use crate::epoch::Epoch;
 use crate::freshness::Readings;
 use crate::haproxy::file::{ConfigFile, FileError};
-use crate::haproxy::listen::Listeners;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::Supervisor;
 use crate::history::History;
@@ -76,9 +75,8 @@ use crate::notify::Notifier;
 use crate::probe::{Found, Prober};
 use crate::state::{Memory, StateDir, StateError};
 use crate::status::Counters;
-use crate::template::TemplateError;
+use crate::templates::TemplateError;
 
-pub(crate) use design::Design;
 pub(crate) use startup::{agents, guard_before, master_socket, may_adopt, runtime_api};
 
 /// The first pause after something outside refused to work, and the longest.
@@ -426,13 +424,13 @@ impl Gossip {
 struct Reconciler {
     options: RunOptions,
     /// The config and template in force.
-    design: Design,
+    design: LoadedConfig,
     /// The config of the start, whose fixed keys hold.
     started_with: Arc<Config>,
     /// The design's, beside what HAProxy has read of other files.
     scope: Scope,
     /// The ones before, until the new ones have proven themselves.
-    fallback: Option<Design>,
+    fallback: Option<LoadedConfig>,
     watcher: Watcher,
     snapshot: Arc<Snapshot>,
     /// Whether the agent knows anybody else.
@@ -519,30 +517,6 @@ struct Reconciler {
     counters: Counters,
     published: watch::Sender<Arc<Published>>,
     tasks: JoinSet<()>,
-}
-
-/// A text and its stamp.
-#[derive(Clone, Debug)]
-struct Text {
-    stamp: Stamp,
-    text: Arc<str>,
-    parsed: Arc<ConfigText>,
-}
-
-impl Text {
-    /// Whether it is as we have written it: a text of ours that another hand has changed has no stamp.
-    fn is_ours(&self) -> bool {
-        !self.stamp.0.is_empty()
-    }
-}
-
-/// The text as it is to be.
-#[derive(Clone, Debug)]
-struct Wanted {
-    servers: Servers,
-    text: Text,
-    /// For the way back from a line of the text to one of the template.
-    rendered: Rendered,
 }
 
 /// A pause that doubles with every failure.

@@ -12,20 +12,20 @@ use planner::model::{DownBackends, Key, Model, Place, RunningServers};
 use planner::plan::Plan;
 use planner::render::FIRST_LINE;
 use planner::stamp::Stamp;
+use planner::syntax::listeners::{Listeners, listeners};
 use planner::syntax::{ConfigText, Scope};
 use serf_rpc::{ConnectOptions, Snapshot, WatchOptions, Watcher};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{
-    Adopt, Alone, Departed, Design, Drift, Files, Gossip, Inputs, Loaded, Look, Problems,
+    Adopt, Alone, Departed, Drift, Files, Gossip, Inputs, Loaded, LoadedConfig, Look, Problems,
     Reconciler, Rescue, Retry, RunError, RunOptions, Text, Told, Unserved, advice, chain,
 };
 use crate::control::{Asking, Control, Published};
 use crate::epoch::Epoch;
 use crate::freshness::Readings;
 use crate::haproxy::file::{ConfigFile, Owner};
-use crate::haproxy::listen::{Listeners, listeners};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::{Supervised, Supervisor};
 use crate::history::History;
@@ -34,7 +34,7 @@ use crate::owner;
 use crate::probe::Prober;
 use crate::state::{Memory, StateDir};
 use crate::status::Counters;
-use crate::template::TemplateError;
+use crate::templates::{self, TemplateError};
 
 /// An agent of which nothing was heard for so long is asked something; after as long again it is silent.
 const PULSE: Duration = Duration::from_secs(2);
@@ -49,8 +49,8 @@ pub(super) async fn start(
     config: Config,
     options: RunOptions,
 ) -> Result<(Reconciler, Inputs), RunError> {
-    let design = Design::load(config)?;
-    design.warn();
+    let design = templates::load(config)?;
+    templates::warn(&design);
     let config = Arc::clone(&design.config);
     let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);
     may_own(&file, &design, options.adopt).await?;
@@ -153,7 +153,7 @@ pub(super) async fn start(
 
 /// A guard that knows what an earlier process knew.
 pub(crate) fn guard_before(
-    design: &Design,
+    design: &LoadedConfig,
     saved: &Memory,
     on_disk: Option<&ConfigText>,
     epoch: &Epoch,
@@ -269,7 +269,7 @@ pub(crate) fn agents(config: &Config) -> Vec<ConnectOptions> {
 }
 
 /// Whether the file is ours, or may be taken over; nothing is written.
-async fn may_own(file: &ConfigFile, design: &Design, adopt: Adopt) -> Result<(), RunError> {
+async fn may_own(file: &ConfigFile, design: &LoadedConfig, adopt: Adopt) -> Result<(), RunError> {
     if file.owner().await? != Owner::Foreign {
         return Ok(());
     }
@@ -285,7 +285,7 @@ async fn may_own(file: &ConfigFile, design: &Design, adopt: Adopt) -> Result<(),
 pub(crate) fn may_adopt(
     theirs: &str,
     path: PathBuf,
-    design: &Design,
+    design: &LoadedConfig,
     adopt: Adopt,
 ) -> Result<(), RunError> {
     let loss = design.loss(theirs).map_err(TemplateError::from)?;

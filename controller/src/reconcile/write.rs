@@ -11,12 +11,13 @@ use tokio::task::JoinError;
 
 use super::culprit::Search;
 use super::job::{self, Done, Job, JobError, ReloadJob};
-use super::{Design, Gossip, Reconciler, Text, advice, chain, startup};
+use super::{Gossip, Reconciler, Text, advice, chain, startup};
 use crate::config;
 use crate::haproxy::file::{FileError, Replaced};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::{process, reload};
 use crate::others::Others;
+use crate::templates;
 
 /// How long the loop waits for HAProxy's master to count its workers, and then for those to count their sessions.
 const MASTER_WAIT: Duration = Duration::from_millis(50);
@@ -381,7 +382,7 @@ impl Reconciler {
             Ok(config) => self.design.beside_taken_over(config),
             Err(error) => return self.refuse_design(&error),
         };
-        let design = match Design::load(config) {
+        let design = match templates::load(config) {
             Ok(design) => design,
             Err(error) => return self.refuse_design(&error),
         };
@@ -393,7 +394,7 @@ impl Reconciler {
             );
             return None;
         }
-        design.warn();
+        templates::warn(&design);
         self.problems.clear("config");
         self.problems.clear("design");
         let fallback = std::mem::replace(&mut self.design, design);

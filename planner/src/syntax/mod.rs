@@ -3,6 +3,7 @@
 pub(crate) mod keywords;
 mod lexed;
 pub mod lines;
+pub mod listeners;
 pub(crate) mod options;
 mod reader;
 mod scope;

@@ -1,83 +1,83 @@
-//! The config and the template of one moment, and what follows from them.
+//! A config with its templates, and what follows from them: whom each backend lets in by, which lines are the members',
+//! what HAProxy listens on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use planner::admission::Admission;
-use planner::config::{Backend, Check, Config, OutputFile};
-use planner::debounce::Quiet;
-use planner::guard::Rules;
-use planner::model::here::{Here, Listener, On, What};
-use planner::model::{BackendName, Servers};
-use planner::render::{Flaw, RenderError, Renderer};
-use planner::review::loss::Loss;
-use planner::select::Defaults;
-use planner::syntax::Scope;
 use serf_rpc::{Member, Snapshot};
 
-use crate::haproxy::listen::listeners;
-use crate::others::Others;
-use crate::template;
-use crate::template::TemplateError;
+use crate::admission::Admission;
+use crate::config::{Backend, Check, Config, OutputFile};
+use crate::debounce::Quiet;
+use crate::guard::Rules;
+use crate::model::here::{Here, Listener, On, What};
+use crate::model::{BackendName, Servers};
+use crate::render::{Flaw, RenderError, Renderer};
+use crate::review::loss::Loss;
+use crate::select::Defaults;
+use crate::syntax::listeners::listeners;
+use crate::syntax::{OtherFile, Scope};
 
-/// A config with the template it names: taken, tried and given up together.
+/// A config with the templates it names: taken, tried and given up together.
 #[derive(Clone, Debug)]
-pub(crate) struct Design {
-    pub(crate) config: Arc<Config>,
-    pub(crate) renderer: Arc<Renderer>,
+pub struct LoadedConfig {
+    /// The config.
+    pub config: Arc<Config>,
+    /// The template of HAProxy's file.
+    pub renderer: Arc<Renderer>,
     /// Which server lines of its texts are the members'.
-    pub(crate) scope: Scope,
+    pub scope: Scope,
     /// Who lets the servers of each backend in.
-    pub(crate) admissions: BTreeMap<BackendName, Admission>,
-    /// The other files, with their templates.
-    pub(crate) files: Vec<(OutputFile, Arc<Renderer>)>,
-    /// What the template forgets.
-    flaws: Result<Vec<Flaw>, RenderError>,
+    pub admissions: BTreeMap<BackendName, Admission>,
+    /// The other files that are rendered, with their templates.
+    pub files: Vec<(OutputFile, Arc<Renderer>)>,
+    /// What the template forgets; the error where it fails with some servers.
+    pub flaws: Result<Vec<Flaw>, RenderError>,
     /// What HAProxy listens on with it, and the controller.
     listeners: Vec<Listener>,
 }
 
-impl Design {
-    /// Reads the templates that the config names.
-    pub(crate) fn load(config: Config) -> Result<Self, TemplateError> {
-        let renderer = Arc::new(template::load(&config)?);
-        let files = config.files.iter();
-        let files = files
-            .map(|file| Ok((file.clone(), Arc::new(template::read(&file.template)?))))
-            .collect::<Result<_, TemplateError>>()?;
+impl LoadedConfig {
+    /// Puts a config and the templates that it names together; `others` are the files that HAProxy reads before ours, as
+    /// they are now.
+    pub fn new(
+        config: Config,
+        renderer: Renderer,
+        files: Vec<(OutputFile, Arc<Renderer>)>,
+        others: Vec<OtherFile>,
+    ) -> Self {
         // A template that fails without any member has no lines of its own; `check` refuses it.
         let bare = renderer.render(&config, &Servers::new());
         let bare = bare.map(|bare| bare.text).unwrap_or_default();
         let scope = Scope::new(config.backends.iter().map(|backend| &backend.name), &bare);
-        let others = Others::now(&config.haproxy.files);
-        let beside = scope.with_files(others.files);
-        Ok(Self {
+        let beside = scope.with_files(others);
+        Self {
             admissions: admissions(&config, &renderer, &beside),
             scope,
             flaws: renderer.audit(&config),
             listeners: own_listeners(&config, &bare),
             config: Arc::new(config),
-            renderer,
+            renderer: Arc::new(renderer),
             files,
-        })
+        }
     }
 
     /// What a file of somebody else's would lose.
-    pub(crate) fn loss(&self, theirs: &str) -> Result<Loss, RenderError> {
+    pub fn loss(&self, theirs: &str) -> Result<Loss, RenderError> {
         let wanted = self.renderer.render(&self.config, &Servers::new())?;
         Ok(Loss::of(theirs, &wanted.text))
     }
 
     /// Another config with what this one has taken over: an edit of the file by hand takes nothing of it back.
-    pub(crate) fn beside_taken_over(&self, mut config: Config) -> Config {
+    pub fn beside_taken_over(&self, mut config: Config) -> Config {
         config.haproxy.taken_over = self.config.haproxy.taken_over.clone();
         config
     }
 
-    /// The files that say something else in another design: the config, which comes from this path, and templates.
-    pub(crate) fn changed(&self, other: &Self, config: &Path) -> Vec<PathBuf> {
+    /// The files that say something else in another: the config, which comes from this path, and templates.
+    pub fn changed(&self, other: &Self, config: &Path) -> Vec<PathBuf> {
         let mut changed = Vec::new();
         if self.config != other.config {
             changed.push(config.to_owned());
@@ -102,28 +102,14 @@ impl Design {
         )
     }
 
-    /// Says what of the config has no effect, and what the template forgets.
-    pub(crate) fn warn(&self) {
-        if self.config.http.is_some() {
-            tracing::warn!("[http] has no effect: this version has no HTTP listener yet");
-        }
-        match &self.flaws {
-            Ok(flaws) => {
-                for flaw in flaws {
-                    tracing::warn!("the template is not safe to use: {flaw}");
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the template fails with some servers"),
-        }
-    }
-
     /// Why no worker would tell the stamp of its texts: none of its reloads could be seen to have come into force.
-    pub(crate) fn hides_stamp(&self) -> Option<&Flaw> {
+    pub fn hides_stamp(&self) -> Option<&Flaw> {
         let mut flaws = self.flaws.iter().flatten();
         flaws.find(|flaw| flaw.finding.hides_stamp())
     }
 
-    pub(crate) fn rules(&self) -> BTreeMap<BackendName, Rules> {
+    /// The guard's rules of each backend.
+    pub fn rules(&self) -> BTreeMap<BackendName, Rules> {
         let rules = |backend: &Backend| {
             let admission = self.admissions.get(&backend.name)?;
             let rules = Rules {
@@ -141,14 +127,15 @@ impl Design {
     }
 
     /// What the controller's own probes ask.
-    pub(crate) fn probes(&self) -> BTreeMap<BackendName, Arc<Check>> {
+    pub fn probes(&self) -> BTreeMap<BackendName, Arc<Check>> {
         let probe = |(name, admission): (&BackendName, &Admission)| {
             (name.clone(), Arc::clone(&admission.asks))
         };
         self.admissions.iter().map(probe).collect()
     }
 
-    pub(crate) fn quiet(&self) -> Quiet {
+    /// How long additions gather.
+    pub fn quiet(&self) -> Quiet {
         Quiet {
             quiet: self.config.debounce.quiet,
             max_wait: self.config.debounce.max_wait,
@@ -157,7 +144,7 @@ impl Design {
 
     /// What holds for members of every backend that says nothing else; with the addresses of this host, and what the
     /// file on the disk and the others listen on.
-    pub(crate) fn defaults(
+    pub fn defaults(
         &self,
         snapshot: &Snapshot,
         addresses: &BTreeSet<IpAddr>,

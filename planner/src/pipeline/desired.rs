@@ -1,0 +1,211 @@
+//! What HAProxy is to run: members, evidence and the time in, decisions and a text out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serf_rpc::Snapshot;
+
+use super::LoadedConfig;
+use crate::debounce::Pace;
+use crate::guard::{Decisions, Guard, Probed};
+use crate::model::here::Listener;
+use crate::model::{Key, Model, Place, RunningServers, ServerName, Servers};
+use crate::render::{RenderError, Rendered};
+use crate::select::select;
+use crate::stamp::Stamp;
+use crate::syntax::listeners::{Listeners, listeners};
+use crate::syntax::{ConfigText, Scope};
+
+/// A text with its stamp, read once.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// Its stamp; empty where another hand has changed it.
+    pub stamp: Stamp,
+    /// What it says.
+    pub text: Arc<str>,
+    /// Its servers and everything else.
+    pub parsed: Arc<ConfigText>,
+}
+
+impl Text {
+    /// Whether it is as we have written it: a text of ours that another hand has changed has no stamp.
+    pub fn is_ours(&self) -> bool {
+        !self.stamp.0.is_empty()
+    }
+}
+
+/// The text as it is to be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The servers that it lists.
+    pub servers: Servers,
+    /// The text.
+    pub text: Text,
+    /// For the way back from a line of the text to one of the template.
+    pub rendered: Rendered,
+}
+
+/// Everything that decides what HAProxy is to run.
+#[derive(Debug)]
+pub struct Desired {
+    loaded: LoadedConfig,
+    /// The config's, beside what HAProxy has read of other files.
+    scope: Scope,
+    snapshot: Arc<Snapshot>,
+    /// Of this host.
+    addresses: BTreeSet<IpAddr>,
+    /// Of the text on the disk.
+    on_disk: Listeners,
+    /// Of the other files of the configuration.
+    elsewhere: Vec<Listener>,
+    model: Model,
+    guard: Guard,
+    decisions: Decisions,
+    additions: Pace<Key, Place>,
+    wanted: Option<Wanted>,
+}
+
+impl Desired {
+    /// Begins with what is known of the members and their servers; nothing is picked before [`Desired::select`].
+    pub fn new(loaded: LoadedConfig, scope: Scope, snapshot: Arc<Snapshot>, guard: Guard) -> Self {
+        let mut desired = Self {
+            additions: Pace::eager(loaded.quiet()),
+            scope: Scope::default(),
+            loaded,
+            snapshot,
+            addresses: BTreeSet::new(),
+            on_disk: Listeners::default(),
+            elsewhere: Vec::new(),
+            model: Model::default(),
+            guard,
+            decisions: Decisions::default(),
+            wanted: None,
+        };
+        desired.set_scope(scope);
+        desired
+    }
+
+    /// Takes what HAProxy has read of other files: what stands there is nobody's to change, and is listened on.
+    pub fn set_scope(&mut self, scope: Scope) {
+        self.guard.forget(scope.fixed_servers());
+        self.elsewhere = scope.other_texts().flat_map(listeners).collect();
+        self.scope = scope;
+    }
+
+    /// Takes this host's addresses.
+    pub fn set_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.addresses = addresses;
+    }
+
+    /// Takes the text on the disk, whose listeners no member may claim.
+    pub fn set_on_disk(&mut self, text: &Arc<str>) {
+        self.on_disk.read(text);
+    }
+
+    /// Takes the members; says whether they are others than before, so that they have to be picked anew.
+    pub fn set_members(&mut self, snapshot: &Arc<Snapshot>) -> bool {
+        let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
+        before.revision() != snapshot.revision() || before.local() != snapshot.local()
+    }
+
+    /// Picks the members of each backend.
+    pub fn select(&mut self, now: Instant) {
+        let own = [self.on_disk.of_text(), &self.elsewhere].concat();
+        let defaults = self.loaded.defaults(&self.snapshot, &self.addresses, &own);
+        self.model = select(&self.snapshot, &self.loaded.config.backends, &defaults);
+        self.guard.hear(&self.model, now);
+    }
+
+    /// Takes the servers as HAProxy runs them.
+    pub fn observe_running(&mut self, servers: &RunningServers, now: Instant) {
+        self.guard.read(servers, now);
+    }
+
+    /// Takes that the agent suspects a member; says whether anything may follow from it.
+    pub fn observe_suspicion(&mut self, name: &ServerName, now: Instant) -> bool {
+        self.guard.suspect(name, now)
+    }
+
+    /// Takes what a probe found; says whether anything may follow from it.
+    pub fn observe_probe(&mut self, key: &Key, addr: SocketAddr, probed: Probed) -> bool {
+        self.guard.probed(key, addr, probed)
+    }
+
+    /// Decides about every server.
+    pub fn decide(&mut self, now: Instant) {
+        self.decisions = self.guard.decide(now);
+    }
+
+    /// The members as the rules pick them.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What was decided last.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    /// The text that was rendered last.
+    pub fn wanted(&self) -> Option<&Wanted> {
+        self.wanted.as_ref()
+    }
+
+    /// The decisions that may be in force now: additions gather, everything else is immediate.
+    pub fn in_force(&mut self, now: Instant) -> Decisions {
+        let wanted: BTreeMap<Key, Place> = self
+            .decisions
+            .servers
+            .iter()
+            .filter(|(_, decision)| decision.line.is_some())
+            .map(|(key, decision)| (key.clone(), decision.place))
+            .collect();
+        let places = self.additions.update(&wanted, now);
+        let mut in_force = self.decisions.clone();
+        in_force.servers.retain(|key, decision| {
+            if decision.line.is_none() {
+                return true;
+            }
+            let Some(place) = places.get(key) else {
+                return false;
+            };
+            decision.place = *place;
+            true
+        });
+        in_force
+    }
+
+    /// Renders the text that lists these servers, unless the one there is does.
+    ///
+    /// # Errors
+    /// Those of the template; the text of before stays.
+    pub fn render(&mut self, servers: Servers) -> Result<&Wanted, RenderError> {
+        let wanted = match self.wanted.take() {
+            Some(wanted) if wanted.servers == servers => wanted,
+            before => match self.rendered(servers) {
+                Ok(wanted) => wanted,
+                Err(error) => {
+                    self.wanted = before;
+                    return Err(error);
+                }
+            },
+        };
+        Ok(self.wanted.insert(wanted))
+    }
+
+    fn rendered(&self, servers: Servers) -> Result<Wanted, RenderError> {
+        let rendered = self.loaded.renderer.render(&self.loaded.config, &servers)?;
+        let text = Text {
+            stamp: rendered.stamp.clone(),
+            text: rendered.text.as_str().into(),
+            parsed: Arc::new(self.scope.read(&rendered.text)),
+        };
+        Ok(Wanted {
+            servers,
+            text,
+            rendered,
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! From members, evidence and the time to what HAProxy is to run: the same for `run`, `once`, `plan` and `check`.
+
+mod desired;
+mod loaded;
+#[cfg(test)]
+mod tests;
+
+pub use desired::{Desired, Text, Wanted};
+pub use loaded::LoadedConfig;
