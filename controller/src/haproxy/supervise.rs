@@ -1,7 +1,8 @@
 //! HAProxy as a child (`spawn = true`): a configuration file in, a running master out, for as long as it is wanted.
 //!
 //! The master is started once its file is there, started again whenever it ends, and told to finish softly at the end.
-//! It outlives a killed controller: the next one finds it by its process id, and starts none beside it.
+//! It outlives a killed controller: the next one finds it by its process id, and starts none beside it. Orphans are left to
+//! process 1: in a container that is `docker run --init` or s6.
 //!
 //! Source: HAProxy's Management Guide, section 4 "Stopping and restarting HAProxy".
 
@@ -11,12 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::process::describe;
 
@@ -75,7 +75,6 @@ enum Master {
 
 impl Supervised {
     async fn run(self, mut stop: oneshot::Receiver<Duration>) {
-        let reaper = tokio::spawn(reap());
         let mut pause = BACKOFF.0;
         loop {
             let mut master = tokio::select! {
@@ -106,7 +105,6 @@ impl Supervised {
             }
             pause = (pause * 2).min(BACKOFF.1);
         }
-        reaper.abort();
     }
 
     /// The one that runs, or a new one.
@@ -209,61 +207,13 @@ fn to_pid(pid: u32) -> Option<Pid> {
 /// Whether there is such a process, other than a zombie.
 fn is_running(pid: Pid) -> bool {
     let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    fs::read_to_string(Path::new(&path)).is_ok_and(|stat| stat_fields(&stat).0 != Some("Z"))
+    fs::read_to_string(Path::new(&path)).is_ok_and(|stat| state(&stat) != Some("Z"))
 }
 
-/// The state and the process group in `/proc/<pid>/stat`; the name before them may hold anything.
-fn stat_fields(stat: &str) -> (Option<&str>, Option<i32>) {
-    let mut fields = stat
-        .rsplit_once(')')
-        .map_or("", |(_, rest)| rest)
-        .split_ascii_whitespace();
-    let state = fields.next();
-    let group = fields.nth(1).and_then(|group| group.parse().ok());
-    (state, group)
-}
-
-/// Collects what is left to this process by others: as process 1 of a container it is the parent of every orphan.
-///
-/// Commands of our own lead their process groups, which is how they are told apart; they are waited for elsewhere.
-async fn reap() {
-    let Ok(mut children) = signal(SignalKind::child()) else {
-        return;
-    };
-    let mut regularly = interval(SOUND);
-    loop {
-        for pid in orphans() {
-            // Somebody else may have been quicker.
-            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
-        }
-        tokio::select! {
-            _ = children.recv() => {}
-            _ = regularly.tick() => {}
-        }
-    }
-}
-
-fn orphans() -> Vec<Pid> {
-    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
-        return Vec::new();
-    };
-    let children = tasks
-        .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<i32> = children
-        .flat_map(|text| {
-            let pids = text.split_ascii_whitespace();
-            pids.filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
-        })
-        .collect();
-    let is_orphan = |pid: &i32| {
-        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-            let (state, group) = stat_fields(&stat);
-            state == Some("Z") && group != Some(*pid)
-        })
-    };
-    let orphans = children.into_iter().filter(is_orphan);
-    orphans.filter_map(Pid::from_raw).collect()
+/// The state in `/proc/<pid>/stat`; the name before it may hold anything.
+fn state(stat: &str) -> Option<&str> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().next()
 }
 
 #[cfg(test)]
@@ -273,7 +223,7 @@ mod tests {
     #[test]
     fn a_name_in_proc_forges_no_field() {
         let stat = "12 (a) Z 1 ) S 7 99 12 0 -1";
-        assert_eq!(stat_fields(stat), (Some("S"), Some(99)));
-        assert_eq!(stat_fields(""), (None, None));
+        assert_eq!(state(stat), Some("S"));
+        assert_eq!(state(""), None);
     }
 }
