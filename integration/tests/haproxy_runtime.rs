@@ -12,7 +12,7 @@ use planner::model::{
     Action, AddedOptions, Admin, BackendName, Check, RunningServer, ServerName, Step, WantedAdmins,
     Weight,
 };
-use planner::plan::{Input, ReloadReason, plan, wants_probe};
+use planner::plan::{Input, ReloadReason, draft, plan};
 use planner::runtime::refusal::Refusal;
 use planner::stamp::Stamp;
 use planner::syntax::ConfigText;
@@ -284,7 +284,7 @@ async fn balances(lab: &Lab, kind: HaproxyKind) -> Result<()> {
         retired_max: 100,
     };
     // Only this one has to be asked about.
-    let unknown = wants_probe(&input);
+    let unknown = draft(&input).unprobed;
     assert_eq!(unknown, [name("b10")?].into());
     let names: Vec<BackendName> = running.backends().cloned().collect();
     let answers = api.accepts_add(&names).await?;

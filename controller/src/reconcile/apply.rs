@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use planner::model::{
     Action, BackendName, Key, RunningServers, ServerName, Step, WantedAdmins, Worker,
 };
-use planner::plan::{Input, ReloadReason, plan, wants_probe, wants_stat};
+use planner::plan::{Input, ReloadReason, draft};
 use planner::runtime::refusal::Refusal;
 use planner::stamp::Stamp;
 use planner::syntax::listeners::listeners;
@@ -177,25 +177,26 @@ impl Reconciler {
             started_with: self.text_of(&running.worker),
             on_disk: self.on_disk.as_ref().map(|text| Arc::clone(&text.parsed)),
         };
-        if wants_stat(&self.input(&running, &texts, wanted, admins)) {
+        let mut drafted = draft(&self.input(&running, &texts, wanted, admins));
+        if drafted.wants_stat {
             let read = self.runtime.read(true).await;
             let Some(state) = self.take_reading(read, true).await else {
                 return;
             };
             running = state;
+            drafted = draft(&self.input(&running, &texts, wanted, admins));
         }
-        let unprobed: Vec<_> = wants_probe(&self.input(&running, &texts, wanted, admins))
-            .into_iter()
-            .collect();
-        if !unprobed.is_empty() {
+        if !drafted.unprobed.is_empty() {
+            let unprobed: Vec<_> = drafted.unprobed.into_iter().collect();
             match self.runtime.accepts_add(&unprobed).await {
                 Ok(answers) => self.accepts_add.extend(answers),
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "cannot ask which backends take servers")
                 }
             }
+            drafted = draft(&self.input(&running, &texts, wanted, admins));
         }
-        self.plan = plan(&self.input(&running, &texts, wanted, admins));
+        self.plan = drafted.plan;
         let now = Instant::now();
         self.put_off_deletes(&running, now);
         let verdict = self.drift.judge(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use controller::haproxy::runtime::{RuntimeApi, State};
 use planner::model::{Action, AddedOptions, WantedAdmins};
-use planner::plan::{Input, Plan, plan, wants_probe};
+use planner::plan::{Draft, Input, Plan, draft};
 use planner::syntax::ConfigText;
 
 /// Applies plans until nothing is left to do at runtime.
@@ -33,13 +33,13 @@ pub(crate) async fn follow(
             on_disk: Some(wanted),
             retired_max: 100,
         };
-        let unprobed: Vec<_> = wants_probe(&input).into_iter().collect();
+        let Draft { plan, unprobed, .. } = draft(&input);
+        let unprobed: Vec<_> = unprobed.into_iter().collect();
         if !unprobed.is_empty() {
             let answers = api.accepts_add(&unprobed).await?;
             accepts_add.extend(answers);
             continue;
         }
-        let plan = plan(&input);
         if plan.steps.is_empty() {
             return Ok(plan);
         }

@@ -1,9 +1,9 @@
-//! The comparison itself: what runs and what is wanted in, a [`Plan`] and what it lacked to know out. Pure.
+//! The comparison itself: what runs and what is wanted in, a [`Draft`] out. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::skeleton::Changes;
-use super::{Input, Plan, ReloadReason};
+use super::{Draft, Input, ReloadReason};
 use crate::model::{
     Action, Admin, BackendName, Check, RunningServer, ServerName, Step, WantedAdmin,
 };
@@ -12,14 +12,6 @@ use crate::syntax::options::{Options, Settings};
 use crate::syntax::text::{Section, ServerLine};
 
 type ServerKey = (BackendName, ServerName);
-
-/// A plan, and what would have made it surer.
-#[derive(Default)]
-pub(super) struct Draft {
-    pub(super) plan: Plan,
-    pub(super) unprobed: BTreeSet<BackendName>,
-    pub(super) wants_stat: bool,
-}
 
 pub(super) fn draft(input: &Input<'_>) -> Draft {
     let mut draft = Draft::default();

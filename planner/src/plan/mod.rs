@@ -1,6 +1,6 @@
 //! What has to be done so that HAProxy runs the wanted text: two texts and the running state in, a [`Plan`] out. Pure.
 //!
-//! [`ConfigText`] splits a configuration into the members' servers and everything else, by a [`Scope`](crate::syntax::Scope); [`plan`]
+//! [`ConfigText`] splits a configuration into the members' servers and everything else, by a [`Scope`](crate::syntax::Scope); [`draft`]
 //! compares. A difference in servers becomes [`Step`]s for the Runtime API, any other a [`ReloadReason`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ mod skeleton;
 pub use classify::{Join, Obstacle};
 pub use reason::ReloadReason;
 
-/// Everything [`plan`] looks at.
+/// Everything [`draft`] looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     /// The worker's version.
@@ -28,7 +28,7 @@ pub struct Input<'a> {
     /// The text the worker started with; `None` where it is not known.
     pub running: Option<&'a ConfigText>,
     /// The members' servers that the worker has ([`Scope::retain`](crate::syntax::Scope::retain)). Whether a server is idle, and its `maxconn`, are only known with `show stat`:
-    /// see [`wants_stat`].
+    /// see [`Draft::wants_stat`].
     pub servers: &'a RunningServers,
     /// The options of the servers that were added to this worker at runtime ([`Action::Add`](crate::model::Action::Add)'s words).
     pub added: &'a AddedOptions,
@@ -65,22 +65,29 @@ impl Plan {
     }
 }
 
+/// A plan, and what it would be surer with. It is right as it stands, and may leave out what has to be asked first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Draft {
+    /// What to do.
+    pub plan: Plan,
+    /// Whether the plan depends on `show stat`, which was not read.
+    pub wants_stat: bool,
+    /// The backends whose plan depends on whether they take servers at runtime, of which neither the running text says so
+    /// nor HAProxy was asked: its answer costs an `[ALERT]` in its own log.
+    pub unprobed: BTreeSet<BackendName>,
+}
+
 /// Compares what runs with what is wanted.
 ///
-/// Only backends of the wanted text are touched, and of those none that is [`Opaque`](crate::syntax::Opaque) in either text.
+/// Only backends of the wanted text are touched, and of those none that is [`Opaque`](crate::syntax::Opaque) in either
+/// text.
+pub fn draft(input: &Input<'_>) -> Draft {
+    diff::draft(input)
+}
+
+/// The plan of [`draft`], for whoever has asked all there is to ask.
 pub fn plan(input: &Input<'_>) -> Plan {
-    diff::draft(input).plan
-}
-
-/// The backends whose plan depends on whether they take servers at runtime, of which neither the running text says so nor
-/// HAProxy was asked: its answer costs an `[ALERT]` in its own log.
-pub fn wants_probe(input: &Input<'_>) -> BTreeSet<BackendName> {
-    diff::draft(input).unprobed
-}
-
-/// Whether the plan would depend on `show stat`, which was not read.
-pub fn wants_stat(input: &Input<'_>) -> bool {
-    diff::draft(input).wants_stat
+    draft(input).plan
 }
 
 impl fmt::Display for Plan {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::model::{Haproxy, observed, settled};
 use crate::model::{Action, BackendName, ServerName, Version, WantedAdmin, WantedAdmins};
-use crate::plan::{Plan, ReloadReason, wants_probe};
+use crate::plan::{Plan, ReloadReason, draft};
 use crate::syntax::{ConfigText, Scope};
 
 const BACKENDS: [&str; 2] = ["one", "two"];
@@ -484,7 +484,7 @@ proptest! {
         let (running, admins) = (render(&shape, &wish.servers, 0), admins(&other));
         let wanted = ConfigText::parse(&render(&shape, &other.servers, 0));
         let plain = Haproxy::start(version, &running);
-        prop_assert_eq!(wants_probe(&plain.input(&wanted, &admins)).len(), 0, "the text says it");
+        prop_assert_eq!(draft(&plain.input(&wanted, &admins)).unprobed.len(), 0, "the text says it");
         let balance = |text: &str| {
             let text = text.replace("leastconn", "rdp-cookie(x)");
             text.replace("http", "http\nbalance rdp-cookie(x)")
@@ -496,7 +496,7 @@ proptest! {
             .filter(|step| matches!(step.action, Action::Add { .. } | Action::Weight(_) | Action::Delete))
             .map(|step| step.backend).collect();
         touched.dedup();
-        prop_assert_eq!(wants_probe(&input).into_iter().collect::<Vec<_>>(), touched);
+        prop_assert_eq!(draft(&input).unprobed.into_iter().collect::<Vec<_>>(), touched);
         let unknown = crate::plan::Input { running: None, ..input };
         let reasons = crate::plan::plan(&unknown).reload;
         prop_assert_eq!(reasons, [ReloadReason::UnknownWorker { server: None }]);

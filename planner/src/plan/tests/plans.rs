@@ -1,7 +1,7 @@
 //! Plans that people can read.
 
 use crate::model::{Admin, BackendName, ServerName, Version, WantedAdmin, WantedAdmins};
-use crate::plan::{Input, plan, wants_stat};
+use crate::plan::{Input, draft, plan};
 use crate::syntax::ConfigText;
 
 use super::model::Haproxy;
@@ -154,7 +154,7 @@ fn without_show_stat_nothing_is_deleted_and_show_stat_is_asked_for() {
     );
     let input = haproxy.input(&wanted, &none);
     assert!(plan(&input).is_empty());
-    assert!(wants_stat(&input));
+    assert!(draft(&input).wants_stat);
 }
 
 #[test]
