@@ -4,10 +4,11 @@
 //! asks for the members. From then on everything that comes is only a reason to ask again: one
 //! question is in the air at a time, and at most one more waits.
 
+mod bucket;
+mod hints;
 mod pulse;
 mod unreached;
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -24,12 +25,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::Client;
 use crate::error::{CallError, ConnectionError, StreamError, WatchError};
-use crate::log_line::{self, Hint};
 use crate::member::Member;
 use crate::membership::{AgentState, Change, Continuity, Snapshot};
 use crate::options::ConnectOptions;
 use crate::subscription::{EventFilter, LogLevel, Record, Subscription};
 
+use hints::Hints;
 use pulse::{Due, Pulse};
 pub use unreached::Unreached;
 
@@ -182,10 +183,7 @@ impl Watcher {
             options,
             publisher,
             events: events.clone(),
-            suspicions: Suspicions {
-                out: suspicions.clone(),
-                last: HashMap::new(),
-            },
+            suspicions: suspicions.clone(),
             unreached: unreached::Publisher(failures),
         };
         Self {
@@ -282,7 +280,7 @@ struct Task {
     options: WatchOptions,
     publisher: watch::Sender<Arc<Snapshot>>,
     events: broadcast::Sender<WatchEvent>,
-    suspicions: Suspicions,
+    suspicions: broadcast::Sender<BString>,
     unreached: unreached::Publisher,
 }
 
@@ -330,12 +328,14 @@ impl Task {
         let mut question = pin!(Fuse::terminated());
         let mut small_talk = pin!(Fuse::terminated());
         let mut pulse = Pulse::new(self.options.pulse, Instant::now());
-        let mut wanted = true;
+        let mut hints = Hints::new(self.options.suspicion_interval, Instant::now());
         let mut resync = pin!(sleep(self.options.resync_period()));
         loop {
-            if wanted && question.is_terminated() {
+            let now = Instant::now();
+            let ask_at = hints.ask_at(now).filter(|_| question.is_terminated());
+            if ask_at.is_some_and(|at| at <= now) {
                 question.set(client.members().fuse());
-                wanted = false;
+                hints.asked(now);
             }
             tokio::select! {
                 answer = &mut question => {
@@ -349,20 +349,20 @@ impl Task {
                     let line = line?;
                     self.heard(&mut pulse, client.addr());
                     match line {
-                        Ok(line) => match log_line::hint(&line.0) {
-                            Some(Hint::Membership) => wanted = true,
-                            Some(Hint::Suspicion(name)) if monitor_began.elapsed() > OLD_LINES => {
-                                self.suspect(name);
+                        Ok(line) => {
+                            let now = Instant::now();
+                            let named = hints.line(&line.0, now);
+                            if let Some(name) = named && monitor_began.elapsed() > OLD_LINES {
+                                self.suspect(&mut hints, name, now);
                             }
-                            _ => {}
-                        },
-                        Err(_) => wanted = true,
+                        }
+                        Err(_) => hints.membership(),
                     }
                 }
                 event = next(&mut events) => {
                     let _ = event?;
                     self.heard(&mut pulse, client.addr());
-                    wanted = true;
+                    hints.membership();
                 }
                 answer = &mut small_talk => {
                     unless_refused(answer)?;
@@ -374,7 +374,8 @@ impl Task {
                     Due::Ask => small_talk.set(client.stats().fuse()),
                     Due::Silent(since) => self.fell_silent(client.addr(), since),
                 },
-                () = &mut resync, if !resync.is_elapsed() => wanted = true,
+                () = at(ask_at), if ask_at.is_some_and(|at| at > now) => {}
+                () = &mut resync, if !resync.is_elapsed() => hints.membership(),
             }
         }
     }
@@ -403,7 +404,7 @@ impl Task {
             });
         }
         for change in changes {
-            tracing::debug!(member = %change.member().name(), revision, ?change, "membership changed");
+            tracing::debug!(member = ?change.member().name(), revision, ?change, "membership changed");
             self.tell(WatchEvent::Changed { revision, change });
         }
     }
@@ -471,31 +472,12 @@ impl Task {
         let _ = self.events.send(event);
     }
 
-    fn suspect(&mut self, name: &BStr) {
-        if self.publisher.borrow().get(name).is_some() {
-            self.suspicions
-                .raise(name, Instant::now(), self.options.suspicion_interval);
+    fn suspect(&self, hints: &mut Hints, name: &BStr, now: Instant) {
+        if self.publisher.borrow().get(name).is_some() && hints.suspect(name, now) {
+            tracing::debug!(member = ?name, "agent suspects a member");
+            // That nobody listens is no error.
+            let _ = self.suspicions.send(name.to_owned());
         }
-    }
-}
-
-/// Members suspected lately.
-struct Suspicions {
-    out: broadcast::Sender<BString>,
-    last: HashMap<BString, Instant>,
-}
-
-impl Suspicions {
-    fn raise(&mut self, name: &BStr, now: Instant, interval: Duration) {
-        self.last
-            .retain(|_, last| now.duration_since(*last) < interval);
-        if self.last.contains_key(name) {
-            return;
-        }
-        self.last.insert(name.to_owned(), now);
-        tracing::debug!(member = %name, "agent suspects a member");
-        // That nobody listens is no error.
-        let _ = self.out.send(name.to_owned());
     }
 }
 
