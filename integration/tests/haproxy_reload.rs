@@ -303,9 +303,8 @@ impl Place {
     }
 
     async fn reload(&self, before: Option<&Worker>, n: u8) -> Result<Worker, ReloadError> {
-        let master = self.haproxy.master_socket();
         reload(
-            ReloadWay::MasterSocket(&master),
+            ReloadWay::MasterSocket(self.haproxy.master_socket().into()),
             &self.api,
             before,
             &stamp(n),

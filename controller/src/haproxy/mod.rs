@@ -8,5 +8,6 @@ pub(crate) mod reach;
 pub mod reload;
 pub mod runtime;
 mod session;
+pub mod socket;
 pub mod supervise;
 pub(crate) mod taken_over;

@@ -3,7 +3,6 @@
 //! Whatever the way says, only another worker than before, with the expected stamp, on a fresh connection to the Runtime
 //! API, is a success: `haproxy -c` does not bind, `systemctl reload` returns early, HAProxy 2.6 says nothing.
 
-use std::path::Path;
 use std::time::Duration;
 
 use planner::model::{OldWorker, Worker};
@@ -15,6 +14,7 @@ use super::complaint::{Complaint, complaints};
 use super::process::{self, ProcessError};
 use super::runtime::{RuntimeApi, RuntimeError};
 use super::session::ask_once;
+use super::socket::Socket;
 
 /// How long the master socket may refuse connections before a reload is given up; HAProxy 2.6 closes it while it loads.
 const MASTER_WAIT: Duration = Duration::from_secs(2);
@@ -29,10 +29,10 @@ const OLD_WORKERS: usize = 16;
 const PAUSE: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::from_millis(50);
 
 /// How HAProxy is told to reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ReloadWay<'a> {
     /// `reload` on the master's socket (`haproxy -W -S`).
-    MasterSocket(&'a Path),
+    MasterSocket(Socket),
     /// A command, without a shell; code 0 says that it was triggered.
     Command(&'a [String]),
 }

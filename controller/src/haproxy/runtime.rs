@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use super::reach::{Reach, Way, Why};
 use super::session::{Door, Session, ask_once};
+use super::socket::Socket;
 
 pub use super::reach::Detour;
 pub use planner::model::State;
@@ -35,8 +36,8 @@ const FIRST_BYTE: (Duration, Duration) = (Duration::from_millis(500), Duration::
 /// HAProxy's stats socket, `level admin`, and where there is one its master's. Clones share what they learn about both.
 #[derive(Clone, Debug)]
 pub struct RuntimeApi {
-    socket: PathBuf,
-    master: Option<PathBuf>,
+    socket: Socket,
+    master: Option<Socket>,
     timeout: Duration,
     reply_limit: usize,
     reach: Arc<Mutex<Reach>>,
@@ -171,8 +172,8 @@ fn with_cause(error: &RuntimeError) -> String {
 }
 
 impl RuntimeApi {
-    /// The Runtime API on this unix socket.
-    pub fn new(socket: impl Into<PathBuf>) -> Self {
+    /// The Runtime API on this socket.
+    pub fn new(socket: impl Into<Socket>) -> Self {
         Self {
             socket: socket.into(),
             master: None,
@@ -187,8 +188,8 @@ impl RuntimeApi {
     /// It is taken whenever the stats socket cannot be connected to, or takes the connection and says nothing for half a
     /// second. A worker that stands still, or whose connections are all taken, answers on neither.
     #[must_use]
-    pub fn master(mut self, socket: Option<PathBuf>) -> Self {
-        self.master = socket;
+    pub fn master(mut self, socket: Option<impl Into<Socket>>) -> Self {
+        self.master = socket.map(Into::into);
         self
     }
 
@@ -209,14 +210,14 @@ impl RuntimeApi {
 
     /// The socket.
     pub fn socket(&self) -> &Path {
-        &self.socket
+        self.socket.path()
     }
 
     /// Why the worker was last spoken to on its master's socket; none where it was on its own.
     pub fn detour(&self) -> Option<Detour> {
         Some(Detour {
-            stats: self.socket.clone(),
-            master: self.master.clone()?,
+            stats: self.socket().to_owned(),
+            master: self.master.as_ref()?.path().to_owned(),
             why: self.reach().detour()?.clone(),
         })
     }
@@ -355,7 +356,7 @@ impl RuntimeApi {
         let Some(socket) = &self.master else {
             return exchange(self.door()).await;
         };
-        let order = self.reach().order(std::time::Instant::now());
+        let order = self.reach().order(Instant::now().into_std());
         let door = |way| match way {
             Way::Stats if order.len() == 1 => self.door().within(FIRST_BYTE.1),
             Way::Stats => self.door().within(FIRST_BYTE.0),
@@ -378,12 +379,12 @@ impl RuntimeApi {
             },
             (stats, master) => stats
                 .or(master)
-                .unwrap_or_else(|| RuntimeError::timeout(&self.socket, self.timeout)),
+                .unwrap_or_else(|| RuntimeError::timeout(self.socket(), self.timeout)),
         })
     }
 
     fn learn(&self, way: Way, error: Option<&RuntimeError>) {
-        let now = std::time::Instant::now();
+        let now = Instant::now().into_std();
         let mut reach = self.reach();
         match (way, error) {
             (_, None) => reach.answered(way),

@@ -7,18 +7,16 @@
 //! in what they print between commands joined by `;` (Management Guide, section 9.3).
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use bstr::ByteSlice;
 use planner::runtime::refusal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::ReadHalf;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::reach::Way;
 use super::runtime::RuntimeError;
+use super::socket::{Socket, Stream};
 
 /// What ends a reply of a worker.
 const WORKER_PROMPTS: &[&[u8]] = &[b"\n> "];
@@ -28,7 +26,7 @@ const MASTER_PROMPTS: &[&[u8]] = &[b"\nmaster> ", b"\nmaster[ReloadFailed]> "];
 /// A socket to speak on, and how.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Door<'a> {
-    pub(super) socket: &'a Path,
+    pub(super) socket: &'a Socket,
     /// Whether it is the worker's or its master's.
     pub(super) way: Way,
     /// How long the first byte of a reply may take, with the connection.
@@ -46,7 +44,7 @@ impl<'a> Door<'a> {
     }
 
     /// The same on the socket of the master.
-    pub(super) fn of_master(self, socket: &'a Path) -> Self {
+    pub(super) fn of_master(self, socket: &'a Socket) -> Self {
         let way = Way::Master;
         Self {
             socket,
@@ -80,16 +78,16 @@ impl<'a> Door<'a> {
 
     fn io(&self, source: io::Error) -> RuntimeError {
         RuntimeError::Io {
-            socket: self.socket.to_owned(),
+            socket: self.socket.path().to_owned(),
             source,
         }
     }
 
-    async fn connect(&self) -> Result<UnixStream, RuntimeError> {
+    async fn connect(&self) -> Result<Box<dyn Stream>, RuntimeError> {
         let connected = self.limit(self.first, async {
-            let connected = UnixStream::connect(self.socket).await;
+            let connected = self.socket.connect().await;
             connected.map_err(|source| RuntimeError::Connect {
-                socket: self.socket.to_owned(),
+                socket: self.socket.path().to_owned(),
                 source,
             })
         });
@@ -103,14 +101,14 @@ impl<'a> Door<'a> {
     ) -> Result<T, RuntimeError> {
         timeout(limit, work)
             .await
-            .map_err(|_| RuntimeError::timeout(self.socket, limit))?
+            .map_err(|_| RuntimeError::timeout(self.socket.path(), limit))?
     }
 }
 
 /// An open connection in prompt mode.
 pub(super) struct Session<'a> {
     door: Door<'a>,
-    stream: UnixStream,
+    stream: Box<dyn Stream>,
     replies: Replies,
 }
 
@@ -140,7 +138,7 @@ impl<'a> Session<'a> {
             text.push('\n');
         }
         let expected = lines.len() + usize::from(first);
-        let (mut read, mut write) = self.stream.split();
+        let (mut read, mut write) = tokio::io::split(&mut self.stream);
         let replies = &mut self.replies;
         let said = async {
             let written = write.write_all(text.as_bytes()).await;
@@ -148,8 +146,8 @@ impl<'a> Session<'a> {
         };
         let heard = async {
             if first {
-                let answers = async { read.readable().await.map_err(|source| door.io(source)) };
-                door.limit(door.first, answers).await?;
+                door.limit(door.first, replies.fill(&mut read, door))
+                    .await?;
             }
             replies.take(&mut read, expected, door).await
         };
@@ -163,7 +161,7 @@ impl<'a> Session<'a> {
             .any(|reply| refusal::is_permission_denied(reply))
         {
             return Err(RuntimeError::Denied {
-                socket: door.socket.to_owned(),
+                socket: door.socket.path().to_owned(),
             });
         }
         Ok(taken)
@@ -194,7 +192,7 @@ impl<'a> Session<'a> {
             Ok(())
         } else {
             Err(RuntimeError::Pairing {
-                socket: door.socket.to_owned(),
+                socket: door.socket.path().to_owned(),
             })
         }
     }
@@ -208,12 +206,16 @@ pub(super) async fn ask_once(door: Door<'_>, line: &str) -> Result<String, Runti
             .write_all(line.as_bytes())
             .await
             .map_err(|source| door.io(source))?;
-        let answers = async { stream.readable().await.map_err(|source| door.io(source)) };
+        let mut reply = Vec::with_capacity(4096);
+        let answers = async {
+            let read = stream.read_buf(&mut reply).await;
+            read.map_err(|source| door.io(source))
+        };
         door.limit(door.first, answers).await?;
-        let mut reply = Vec::new();
         let limit = u64::try_from(door.reply_limit).unwrap_or(u64::MAX);
+        let begun = u64::try_from(reply.len()).unwrap_or(u64::MAX);
         stream
-            .take(limit.saturating_add(1))
+            .take(limit.saturating_add(1).saturating_sub(begun))
             .read_to_end(&mut reply)
             .await
             .map_err(|source| door.io(source))?;
@@ -263,7 +265,7 @@ impl Replies {
 
     async fn take(
         &mut self,
-        read: &mut ReadHalf<'_>,
+        read: &mut (impl AsyncRead + Unpin),
         expected: usize,
         door: Door<'_>,
     ) -> Result<Vec<String>, RuntimeError> {
@@ -276,18 +278,24 @@ impl Replies {
             if self.bytes.len() > self.limit {
                 return Err(RuntimeError::TooLarge { limit: self.limit });
             }
-            if read
-                .read_buf(&mut self.bytes)
-                .await
-                .map_err(|source| door.io(source))?
-                == 0
-            {
-                return Err(RuntimeError::Closed {
-                    socket: door.socket.to_owned(),
-                });
-            }
+            self.fill(read, door).await?;
         }
         Ok(taken)
+    }
+
+    /// Waits for bytes.
+    async fn fill(
+        &mut self,
+        read: &mut (impl AsyncRead + Unpin),
+        door: Door<'_>,
+    ) -> Result<(), RuntimeError> {
+        let read = read.read_buf(&mut self.bytes).await;
+        match read.map_err(|source| door.io(source))? {
+            0 => Err(RuntimeError::Closed {
+                socket: door.socket.path().to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The next whole reply, without the line ends around it.
@@ -317,9 +325,9 @@ mod tests {
 
     use super::*;
 
-    fn door(way: Way) -> Door<'static> {
+    fn door(socket: &Socket, way: Way) -> Door<'_> {
         Door {
-            socket: Path::new("/s"),
+            socket,
             way,
             first: Duration::ZERO,
             timeout: Duration::ZERO,
@@ -340,7 +348,7 @@ mod tests {
     }
 
     fn cut_by(way: Way, chunks: impl IntoIterator<Item = Vec<u8>>) -> (Vec<String>, usize) {
-        let mut replies = Replies::new(door(way));
+        let mut replies = Replies::new(door(&"/s".into(), way));
         let mut taken = Vec::new();
         for chunk in chunks {
             replies.bytes.extend(chunk);
@@ -372,11 +380,11 @@ mod tests {
     fn a_line_for_the_worker_says_so_to_its_master() {
         let commands = ["show info", "show servers state"];
         assert_eq!(
-            door(Way::Stats).line(&commands),
+            door(&"/s".into(), Way::Stats).line(&commands),
             "show info;show servers state\n"
         );
         assert_eq!(
-            door(Way::Master).line(&commands),
+            door(&"/s".into(), Way::Master).line(&commands),
             "@1 show info;@1 show servers state;quit\n"
         );
     }

@@ -196,9 +196,9 @@ async fn install(
 impl ReloadJob {
     async fn run(&self, text: &Text) -> Result<Worker, JobError> {
         let way = match &self.way {
-            config::ReloadWay::MasterSocket(socket) => ReloadWay::MasterSocket(socket),
+            config::ReloadWay::MasterSocket(socket) => ReloadWay::MasterSocket(socket.into()),
             config::ReloadWay::Command(command) => ReloadWay::Command(command),
-            config::ReloadWay::Spawn => ReloadWay::MasterSocket(&self.own_master),
+            config::ReloadWay::Spawn => ReloadWay::MasterSocket((&self.own_master).into()),
         };
         let worker = reload(
             way,
