@@ -119,6 +119,11 @@ fn a_dead_rack_whose_servers_haproxy_checks() {
 }
 
 #[test]
+fn a_dead_rack_whose_servers_haproxy_connects_to() {
+    test_alone(&NEEDS, async |lab| dead_rack(lab, "check = \"tcp\"").await);
+}
+
+#[test]
 fn a_dead_rack_whose_servers_nobody_checks() {
     test_alone(&NEEDS, async |lab| dead_rack(lab, "check = \"off\"").await);
 }

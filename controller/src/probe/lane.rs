@@ -76,8 +76,8 @@ impl Lanes {
         };
         Self {
             admission: lane(20, 3000, 512, 256),
-            suspect: lane(10, 300, 128, 64),
-            watch: lane(20, 200, 64, 48),
+            suspect: lane(15, 2000, 256, 128),
+            watch: lane(15, 2000, 256, 128),
         }
     }
 
