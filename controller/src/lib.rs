@@ -4,6 +4,7 @@
 //! around HAProxy's sockets and files ([`haproxy`]), probes, state and the control socket.
 
 mod account;
+pub mod bucket;
 pub mod check;
 pub mod config;
 pub mod control;
@@ -17,6 +18,7 @@ pub mod notify;
 mod others;
 mod owner;
 pub mod preview;
+pub mod printable;
 pub mod probe;
 pub mod reconcile;
 pub mod state;

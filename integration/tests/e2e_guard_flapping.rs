@@ -155,12 +155,13 @@ fn no_address_twice(stage: &Stage) -> Result<()> {
 #[test]
 fn hostile_members() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let mut stage = Stage::start(lab, 2, |options| options).await?;
+        let debug = |options: ControllerOptions| options.arg("--log-level=debug");
+        let mut stage = Stage::start(lab, 2, debug).await?;
         let written = |status: &Status| status.is_whole();
         stage.controller.settles("the file", SOON, written).await?;
         let before = std::fs::read(stage.haproxy.config())?;
         let ip = stage.ip(lab, 50);
-        let names: [&[u8]; 10] = [
+        let names: [&[u8]; 12] = [
             b"a b",
             b"x\n  server evil 127.0.0.1:1",
             b"x; quit",
@@ -171,6 +172,8 @@ fn hostile_members() {
             b"<script>alert(1)</script>",
             b"\x1b[2J\x1b]0;owned\x07",
             b"\xff\xfe",
+            "\u{202e}txet\u{2066}".as_bytes(),
+            b"x\n<0>EMERG forged: \xc2\x9b31m",
         ];
         for name in names {
             stage.agent.put(backend(name, ip).build());
@@ -216,6 +219,12 @@ fn hostile_members() {
         // The arrow before an advice is its own.
         let text = String::from_utf8(shown.stdout)?;
         assert!(text.replace('→', "").is_ascii(), "{text}");
+        let log = stage.controller.log();
+        let of_names = log.lines().filter(|line| line.contains("member="));
+        assert!(of_names.count() >= wanted, "{log}");
+        let harmful = |c: &char| c.is_control() && *c != '\n' || "\u{202e}\u{2066}".contains(*c);
+        assert_eq!(log.chars().find(harmful), None, "safe in a log: {log}");
+        assert!(!log.contains("\n<0>"), "nor is a line of it forged: {log}");
         // Alive and in order again, one of them is an ordinary server.
         stage.agent.put(backend("t1", ip).build());
         let web = Web::start("t1", (ip, WEB_PORT).into())?;
@@ -283,5 +292,35 @@ fn a_flood_of_lines_in_the_log() {
         );
         assert!(busy < FLOOD / 2, "{busy:?}");
         stage.settled().await
+    });
+}
+
+/// Everything that is said of members while hundreds of them change all the time: the log stays small, and tells so.
+#[test]
+fn a_crowd_that_changes_fills_no_disk() {
+    test_alone(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
+        let debug = |options: ControllerOptions| options.arg("--log-level=debug");
+        let stage = Stage::start(lab, 1, debug).await?;
+        let start = Instant::now();
+        let mut changes = 0;
+        while start.elapsed() < FLOOD {
+            changes += 1;
+            for number in 0..CROWD {
+                let member = node(format!("m{number}"), [10, 9, 0, 1].into());
+                stage
+                    .agent
+                    .put(member.tag("n", changes.to_string()).build());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        let log = || stage.controller.log();
+        wait_for("what was left out", Duration::from_secs(15), async || {
+            log().contains("more lines were left out")
+        })
+        .await?;
+        let lines = log().lines().count();
+        println!("{changes} changes of {CROWD} members left {lines} lines");
+        assert!(lines < 6000, "{lines}");
+        Ok(())
     });
 }

@@ -7,19 +7,21 @@ use clap::Args;
 use controller::config;
 use controller::notify::Notifier;
 use controller::reconcile::{self, Adopt, RunOptions};
+use planner::config::Config;
 
 use super::{Exit, environment, runtime};
+use crate::logging::Limited;
 
 #[derive(Debug, Args)]
 pub(super) struct DaemonArgs {
     #[command(flatten)]
-    pub(super) run: RunArgs,
+    run: RunArgs,
 
     /// Write a newline to this file descriptor once HAProxy and its file are as they should be, as s6 wants it
     /// (`notification-fd`). systemd, which NOTIFY_SOCKET names, is told that it is ready as soon as `status` answers,
     /// whatever is missing, and how things stand from then on
     #[arg(long, value_name = "NUMBER")]
-    pub(super) notification_fd: Option<u32>,
+    notification_fd: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -34,7 +36,7 @@ pub(super) struct RunArgs {
 }
 
 impl RunArgs {
-    pub(super) fn adopts(&self) -> Adopt {
+    fn adopts(&self) -> Adopt {
         match (self.adopt, self.yes) {
             (false, _) => Adopt::Never,
             (true, false) => Adopt::Lossless,
@@ -43,12 +45,27 @@ impl RunArgs {
     }
 }
 
-pub(super) fn follow(
+/// Follows the cluster until SIGTERM.
+pub(super) fn follow(path: &Path, args: &DaemonArgs, log: Limited) -> anyhow::Result<Exit> {
+    let (config, options) = read(path, args.run.adopts(), args.notification_fd)?;
+    let runtime = runtime()?;
+    runtime.spawn(log.tell());
+    runtime.block_on(reconcile::run(config, options))?;
+    Ok(Exit::Done)
+}
+
+/// Brings everything up to date once.
+pub(super) fn once(path: &Path, args: &RunArgs) -> anyhow::Result<Exit> {
+    let (config, options) = read(path, args.adopts(), None)?;
+    runtime()?.block_on(reconcile::once(config, options))?;
+    Ok(Exit::Done)
+}
+
+fn read(
     path: &Path,
     adopt: Adopt,
     notification_fd: Option<u32>,
-    once: bool,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<(Config, RunOptions)> {
     // First of all, before anything else is opened under that number.
     let notifier = Notifier::new(notification_fd)
         .context("cannot write to the file descriptor of --notification-fd")?;
@@ -60,11 +77,5 @@ pub(super) fn follow(
         adopt,
         notifier,
     };
-    let runtime = runtime()?;
-    if once {
-        runtime.block_on(reconcile::once(config, options))?;
-    } else {
-        runtime.block_on(reconcile::run(config, options))?;
-    }
-    Ok(Exit::Done)
+    Ok((config, options))
 }

@@ -215,13 +215,11 @@ enum Format {
 /// # Errors
 /// When it cannot be done; the chain says why.
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
-    logging::init(cli.log_format, cli.log_level.clone())?;
+    let log = logging::init(cli.log_format, cli.log_level.clone())?;
     let config = cli.config.as_path();
     match &cli.command {
-        Command::Run(args) => {
-            follow::follow(config, args.run.adopts(), args.notification_fd, false)
-        }
-        Command::Once(args) => follow::follow(config, args.adopts(), None, true),
+        Command::Run(args) => follow::follow(config, args, log),
+        Command::Once(args) => follow::once(config, args),
         Command::Status(args) => ask::status(config, args),
         Command::History(args) => ask::history(config, args),
         Command::Approve(args) => ask::approve(config, args),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use planner::guard::Urgency;
 use planner::model::Key;
 
-use super::bucket::{Bucket, Rate};
+use crate::bucket::{Bucket, Rate};
 
 /// Whose turn it is in a lane: the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,6 @@
 //! traffic in.
 
 mod ask;
-mod bucket;
 mod lane;
 mod schedule;
 #[cfg(test)]

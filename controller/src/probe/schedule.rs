@@ -17,8 +17,8 @@ use std::time::Instant;
 use planner::guard::{Probed, Target, Urgency};
 use planner::model::Key;
 
-use super::bucket::{Bucket, Rate};
 use super::lane::{Lanes, Rank, pause};
+use crate::bucket::{Bucket, Rate};
 
 /// So often somebody is asked before he waits behind those who are new.
 const NEW: u32 = 3;

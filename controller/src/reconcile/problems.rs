@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::epoch::Epoch;
+use crate::printable::printable;
 use crate::status::Problem;
 
 use super::concerns::Concern;
@@ -33,8 +34,9 @@ impl Problems {
         advice: impl Into<String>,
     ) {
         let lines = problem.into();
-        let problem = lines.lines().collect::<Vec<_>>().join("; ");
-        let advice = advice.into();
+        let lines: Vec<_> = lines.lines().map(printable).collect();
+        let problem = lines.join("; ");
+        let advice = printable(&advice.into()).into_owned();
         let before = self.by_what.get(what);
         if before.is_none_or(|before| before.problem != problem) {
             tracing::warn!(what, advice, "{problem}");

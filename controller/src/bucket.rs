@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 /// How often.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
+pub struct Rate {
     /// A second, in the long run.
-    pub(super) per_second: u32,
+    pub per_second: u32,
     /// So many at once, after a pause that was long enough.
-    pub(super) burst: u32,
+    pub burst: u32,
 }
 
 impl Rate {
@@ -20,29 +20,29 @@ impl Rate {
 
 /// What is left of a rate, as the moment at which all of it would be there again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
+pub struct Bucket {
     full_at: Instant,
 }
 
 impl Bucket {
     /// A full one.
-    pub(super) fn new(now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         Self { full_at: now }
     }
 
     /// When the next one may be taken; that moment is past where it may be taken now.
-    pub(super) fn opens_at(&self, rate: Rate, now: Instant) -> Instant {
+    pub fn opens_at(&self, rate: Rate, now: Instant) -> Instant {
         let room = rate.interval() * (rate.burst.max(1) - 1);
         self.full_at.checked_sub(room).unwrap_or(now)
     }
 
     /// Takes one, which [`Bucket::opens_at`] has allowed.
-    pub(super) fn take(&mut self, rate: Rate, now: Instant) {
+    pub fn take(&mut self, rate: Rate, now: Instant) {
         self.full_at = self.full_at.max(now) + rate.interval();
     }
 
     /// Whether nothing was taken for so long that it might as well be a new one.
-    pub(super) fn is_full(&self, now: Instant) -> bool {
+    pub fn is_full(&self, now: Instant) -> bool {
         self.full_at <= now
     }
 }

@@ -1,15 +1,21 @@
 //! Format and levels in, a subscriber that writes to standard error out: for people, for programs, or for journald.
+//!
+//! Whatever a name or a message has in it, an event is one line of printable text; how many there are is bounded.
 
-use std::fmt;
+mod limit;
+mod limited;
+mod line;
+
 use std::io::{IsTerminal as _, Write as _};
 
-use tracing::{Event, Level, Subscriber};
+use controller::printable::printable;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::format::DefaultFields;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub(crate) use limited::Limited;
+use line::{Line, Printable};
 
 /// What of this program has a level of its own.
 const MODULES: [&str; 3] = ["controller", "serf_rpc", "serf_haproxy"];
@@ -59,11 +65,11 @@ fn level(word: &str) -> Result<LevelFilter, String> {
 }
 
 /// Sends the log to standard error from now on; coloured on a terminal unless `NO_COLOR` is set. Journald gets no colour,
-/// no time, which it has itself, and each line's priority.
+/// no time, which it has itself, and each line's priority. What is returned tells what was left out.
 ///
 /// # Errors
 /// When a subscriber is there already.
-pub(crate) fn init(format: Format, levels: Targets) -> anyhow::Result<()> {
+pub(crate) fn init(format: Format, levels: Targets) -> anyhow::Result<Limited> {
     let colour = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let layer = tracing_subscriber::fmt::layer()
@@ -71,21 +77,28 @@ pub(crate) fn init(format: Format, levels: Targets) -> anyhow::Result<()> {
         // It would say so on standard error, and panic there: a log that nobody reads any more stops nothing.
         .log_internal_errors(false)
         .with_ansi(colour);
-    let registry = tracing_subscriber::registry().with(levels);
+    let limited = Limited::default();
+    let registry = tracing_subscriber::registry()
+        .with(levels)
+        .with(limited.clone());
     let text = tracing_subscriber::fmt::format().with_target(false);
-    let json = tracing_subscriber::fmt::format().json().flatten_event(true);
+    let fields = Printable(DefaultFields::new());
     match (format, is_journal()) {
-        (Format::Text, false) => registry.with(layer.event_format(text)).try_init(),
-        (Format::Text, true) => {
-            let format = Prioritised(text.without_time());
-            registry.with(layer.event_format(format)).try_init()
-        }
-        (Format::Json, false) => registry.with(layer.json().event_format(json)).try_init(),
-        (Format::Json, true) => registry
-            .with(layer.json().event_format(Prioritised(json)))
+        (Format::Text, false) => registry
+            .with(layer.fmt_fields(fields).event_format(text))
             .try_init(),
+        (Format::Text, true) => {
+            let format = Line::text(text.without_time());
+            let layer = layer.fmt_fields(fields).event_format(format);
+            registry.with(layer).try_init()
+        }
+        (Format::Json, journal) => {
+            let json = tracing_subscriber::fmt::format().json().flatten_event(true);
+            let format = Line::json(json, journal);
+            registry.with(layer.json().event_format(format)).try_init()
+        }
     }?;
-    Ok(())
+    Ok(limited)
 }
 
 /// Writes the reason for a failure to standard error, as an error of the journal where that is it.
@@ -95,7 +108,7 @@ pub(crate) fn fail(error: &anyhow::Error) {
     let priority = if is_journal() { "<3>" } else { "" };
     for line in text.lines() {
         // Nobody is left to tell when standard error is gone.
-        let _ = writeln!(stderr, "{priority}{line}");
+        let _ = writeln!(stderr, "{priority}{}", printable(line));
     }
 }
 
@@ -109,40 +122,9 @@ fn is_journal() -> bool {
     })
 }
 
-/// Every line of an event with its priority before it, by sd-daemon(3).
-struct Prioritised<F>(F);
-
-impl<S, N, F> FormatEvent<S, N> for Prioritised<F>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-    F: FormatEvent<S, N>,
-{
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut text = String::new();
-        self.0.format_event(ctx, Writer::new(&mut text), event)?;
-        let priority = match *event.metadata().level() {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            Level::DEBUG | Level::TRACE => 7,
-        };
-        for line in text.trim_start().lines() {
-            writeln!(writer, "<{priority}>{line}")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
+    use tracing::Level;
 
     use super::*;
 
@@ -174,49 +156,5 @@ mod tests {
         assert!(other.would_enable("serf_rpc::watcher", &Level::DEBUG));
         assert!(other.would_enable("controller", &Level::INFO));
         assert!(!other.would_enable("controller", &Level::DEBUG));
-    }
-
-    /// What is written, kept.
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn every_line_for_the_journal_has_its_priority_and_no_time() {
-        let kept = Kept::default();
-        let writer = kept.clone();
-        let format = tracing_subscriber::fmt::format().with_target(false);
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .event_format(Prioritised(format.without_time()));
-        let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::error!("one\ntwo");
-            tracing::warn!(what = "file", "three");
-            tracing::info!("four");
-            tracing::debug!("five");
-        });
-        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(
-            lines,
-            [
-                "<3>ERROR one",
-                "<3>two",
-                "<4>WARN three what=\"file\"",
-                "<6>INFO four",
-                "<7>DEBUG five",
-            ]
-        );
     }
 }
