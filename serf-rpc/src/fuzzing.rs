@@ -8,18 +8,18 @@ use bytes::BytesMut;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::codec::Reader;
-use crate::command::{Command, Join, KeyReply, Members, Monitor, Reply, Stop};
-use crate::connection::{Answer, Caller, Dialogue, Listener, Request};
-use crate::coordinate::Coordinate;
-use crate::event::{ConnectionId, Event};
-use crate::log_line;
-use crate::member::{Member, MemberStatus};
-use crate::object::{Limits, ObjectError, Scanner};
-use crate::protocol::{Header, ReplyShape};
-use crate::query::{Query, QueryRecord};
-use crate::stats::Stats;
-use crate::subscription::{Capacity, LogLevel, LogLine, Queue, Record, Taken, channel};
+use crate::client::connection::{Decoder, PendingCall, RawResponse, Request, StreamSink};
+use crate::client::error::CallError;
+use crate::client::queue::{Capacity, Queue, Taken, channel};
+use crate::command::{Command, Join, Members, Monitor, Query, Response, Stop};
+use crate::types::{
+    ConnectionId, Coordinate, Event, KeyReply, LogLevel, LogLine, Member, MemberStatus,
+    QueryRecord, Record, Stats,
+};
+use crate::watch::log_line;
+use crate::wire::codec::Reader;
+use crate::wire::framing::{Limits, ObjectError, Scanner};
+use crate::wire::protocol::{Header, ResponseShape};
 
 /// Small, so that inputs reach it.
 const MAX_SIZE: usize = 4096;
@@ -101,7 +101,7 @@ fn scan(chunks: &[&[u8]], limits: Limits) -> (Vec<usize>, Option<ObjectError>) {
     (ends, None)
 }
 
-/// A connection's dialogue survives any bytes after any requests: `[count] operations before,
+/// A connection survives any bytes after any requests: `[count] operations before,
 /// [count] operations between chunks, bytes`.
 pub fn session(data: &[u8]) {
     let (before, data) = counted(data);
@@ -121,7 +121,7 @@ pub fn session(data: &[u8]) {
 /// What came of a script.
 #[derive(Debug, PartialEq)]
 struct Outcome {
-    answers: Vec<Option<Answer>>,
+    answers: Vec<Option<RawResponse>>,
     records: Vec<Vec<Taken>>,
     error: Option<String>,
 }
@@ -133,12 +133,12 @@ fn play(before: &[u8], between: &[u8], chunks: &[&[u8]]) -> Outcome {
     }
     let mut error = None;
     for (number, chunk) in chunks.iter().enumerate() {
-        script.dialogue.inbound.extend_from_slice(chunk);
-        if let Err(lost) = script.dialogue.receive() {
+        script.decoder.inbound.extend_from_slice(chunk);
+        if let Err(lost) = script.decoder.receive() {
             error = Some(format!("{lost:?}"));
             break;
         }
-        assert!(script.dialogue.inbound.len() < MAX_SIZE + PARTIAL_HEAD);
+        assert!(script.decoder.inbound.len() < MAX_SIZE + PARTIAL_HEAD);
         if let Some(operation) = between.get(number) {
             script.step(*operation);
         }
@@ -146,18 +146,18 @@ fn play(before: &[u8], between: &[u8], chunks: &[&[u8]]) -> Outcome {
     script.end(error)
 }
 
-/// A dialogue without a socket, and those who wait for its answers and records.
+/// A connection without a socket, and those who wait for its responses and records.
 struct Script {
-    dialogue: Dialogue,
+    decoder: Decoder,
     outbound: BytesMut,
-    calls: Vec<Option<oneshot::Receiver<Answer>>>,
+    calls: Vec<Option<oneshot::Receiver<RawResponse>>>,
     queues: Vec<Option<Queue>>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Script {
     /// More than a script can take.
-    const PLACES: usize = 2048;
+    const PERMITS: usize = 2048;
 
     fn new() -> Self {
         let limits = Limits {
@@ -165,11 +165,11 @@ impl Script {
             max_depth: 16,
         };
         Self {
-            dialogue: Dialogue::new(limits),
+            decoder: Decoder::new(limits),
             outbound: BytesMut::new(),
             calls: Vec::new(),
             queues: Vec::new(),
-            places: Arc::new(Semaphore::new(Self::PLACES)),
+            permits: Arc::new(Semaphore::new(Self::PERMITS)),
         }
     }
 
@@ -202,40 +202,43 @@ impl Script {
     fn send<C: Command>(&mut self, command: &C) {
         let mut body = Vec::new();
         command.write_body(&mut body);
-        let reply = C::Reply::SHAPE;
-        let streams = matches!(reply, ReplyShape::Records | ReplyShape::RecordsUntilDone);
-        let Some((place, stream_place)) = self.place().zip(self.place()) else {
+        let shape = C::Response::SHAPE;
+        let streams = matches!(
+            shape,
+            ResponseShape::Records | ResponseShape::RecordsUntilDone
+        );
+        let Some((permit, stream_permit)) = self.permit().zip(self.permit()) else {
             return;
         };
-        let (answer, receiver) = oneshot::channel();
-        let (sink, queue) = channel(QUEUE);
-        let listener = streams.then_some(Listener {
-            sink,
-            place: stream_place,
+        let (response, receiver) = oneshot::channel();
+        let (records, queue) = channel(QUEUE);
+        let sink = streams.then_some(StreamSink {
+            records,
+            permit: stream_permit,
         });
-        let caller = Caller {
-            answer,
-            _place: place,
+        let call = PendingCall {
+            response,
+            _permit: permit,
         };
         let request = Request {
             command: C::NAME,
             body,
-            reply,
-            listener,
-            caller,
+            shape,
+            sink,
+            call,
         };
-        self.dialogue.send(request, &mut self.outbound);
+        self.decoder.begin(request, &mut self.outbound);
         self.calls.push(Some(receiver));
         if streams {
             self.queues.push(Some(queue));
         }
     }
 
-    fn place(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        self.places.clone().try_acquire_owned().ok()
+    fn permit(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        self.permits.clone().try_acquire_owned().ok()
     }
 
-    /// Loses the connection: everyone who waits must learn of it, and every place be free again.
+    /// Loses the connection: everyone who waits must learn of it, and every permit be given back.
     fn end(mut self, error: Option<String>) -> Outcome {
         let calls = self.calls.iter_mut().map(Option::as_mut);
         let answers: Vec<_> = calls
@@ -254,7 +257,7 @@ impl Script {
             assert!(taken.len() <= QUEUE.records + 2);
             records.push(taken);
         }
-        drop(self.dialogue);
+        drop(self.decoder);
         for (call, answer) in self.calls.iter_mut().zip(&answers) {
             if let (Some(call), None) = (call, answer) {
                 assert_eq!(call.try_recv(), Err(TryRecvError::Closed));
@@ -263,7 +266,7 @@ impl Script {
         for queue in self.queues.iter_mut().flatten() {
             assert!(matches!(take(queue), Some(Taken::Closed | Taken::Finished)));
         }
-        assert_eq!(self.places.available_permits(), Self::PLACES);
+        assert_eq!(self.permits.available_permits(), Self::PERMITS);
         let (_, malformed) = scan_requests(&self.outbound);
         assert_eq!(malformed, None);
         Outcome {
@@ -301,7 +304,7 @@ const DECODERS: [fn(&[u8]); 11] = [
         let _ = reply::<KeyReply>(body);
     },
     |body| {
-        let _ = reply::<<Join<'_> as Command>::Reply>(body);
+        let _ = reply::<<Join<'_> as Command>::Response>(body);
     },
     |body| assert_eq!(reply::<()>(body), Some(())),
     |body| {
@@ -319,7 +322,7 @@ const DECODERS: [fn(&[u8]); 11] = [
         }
     },
     |body| {
-        let _ = crate::protocol::QueryPart::of(body);
+        let _ = crate::wire::protocol::QueryPart::of(body);
         let _ = record::<QueryRecord>(body);
     },
     |line| drop(format!("{:?}", log_line::hint(line))),
@@ -354,12 +357,13 @@ fn header(value: &[u8]) {
     let mut reader = Reader::new(value);
     let begins = reader.map_len().is_ok() && matches!(reader.bytes(), Ok(b"Error" | b"Seq"));
     if begins && Header::decode(value).is_ok() {
-        assert!(crate::protocol::is_header(value));
+        assert!(crate::wire::protocol::is_header(value));
     }
 }
 
-fn reply<R: Reply>(body: &[u8]) -> Option<R> {
-    drop(R::refusal("command", "refused".into(), body).to_string());
+fn reply<R: Response>(body: &[u8]) -> Option<R> {
+    let refused = CallError::refused("command", "refused".into(), R::error_body(body));
+    drop(refused.to_string());
     R::decode(body).ok()
 }
 

@@ -122,43 +122,30 @@
 //!
 //! # How it is made
 //!
-//! From the bytes up: `object` finds where a msgpack value ends, `codec` reads and writes values,
-//! `protocol` knows the rules that no byte shows, `command`, `member`, `event` and `subscription`
-//! give the values types, `session` says which answer belongs to whom, all without a socket.
-//! `key` knows where the key comes from, `dial` chooses among the addresses of a name, `connection` is the task that owns its socket, [`Client`] the
-//! handle to it; `query`, `coordinate`, `stats` and `filter` are what some commands speak of, and `re2` knows Go's
-//! regular expressions. On top, `membership` makes
-//! snapshots of answers, `log_line` hints of the agent's log, and the [`Watcher`] both of an agent.
+//! Five folders, each of which knows only those before it.
 //!
-//! A new command is a type in `command` and a method of [`Client`].
+//! * `wire`: `framing` finds where a msgpack value ends, `codec` reads and writes values, `protocol` knows the rules
+//!   that no byte shows, and `session` tells which response belongs to which call. No socket, no clock.
+//! * `types`: what an agent speaks of. Bytes of a body in, a [`Member`], an [`Event`], [`Stats`] out.
+//! * `command`: one type a command, which writes its request and names its response.
+//! * `client`: `connection` is the task that owns the socket, `handle` sends it commands, [`Client`] has a method for
+//!   each, and a [`Subscription`] reads a stream. `connect` makes one of [`ConnectOptions`].
+//! * `watch`: `membership` makes snapshots of answers, `log_line` hints of the agent's log, and the [`Watcher`] both
+//!   of an agent.
+//!
+//! A new command is a type in `command` and a method of [`Client`]. A new kind of event is a variant of [`Event`] and
+//! a line of its decoder in `types/event.rs`.
 
 mod client;
-mod codec;
 mod command;
-mod connection;
-mod coordinate;
-mod dial;
-mod error;
-mod event;
-mod filter;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod key;
-mod log_line;
-mod member;
-mod membership;
-mod object;
-mod options;
-mod protocol;
-mod query;
-mod re2;
-mod session;
-mod stats;
-mod subscription;
 #[cfg(test)]
 mod testing;
-mod watcher;
+mod types;
+mod watch;
+mod wire;
 
 /// Its example must compile.
 #[cfg(doctest)]
@@ -166,21 +153,21 @@ mod watcher;
 struct Readme;
 
 pub use bstr::{BStr, BString};
-pub use client::Client;
-pub use codec::DecodeError;
-pub use command::{KeyReply, TagChange, UserEvent};
-pub use coordinate::Coordinate;
-pub use error::{CallError, ConnectError, ConnectionError, ProtocolError, StreamError, WatchError};
-pub use event::{Event, MemberEventKind, QueryId};
-pub use filter::MemberFilter;
-pub use member::{Member, MemberBuilder, MemberStatus, ProtocolVersions};
-pub use membership::{AgentState, Change, Continuity, Entry, Presence, Snapshot};
-pub use object::ObjectError;
-pub use options::ConnectOptions;
-pub use query::{Expected, Query, QueryEnd, QueryReplies, QueryReply, QueryStream};
-pub use stats::Stats;
-pub use subscription::{
-    EventFilter, EventKind, EventName, EventStream, LogLevel, LogLine, LogStream, Record,
+pub use client::error::{CallError, ConnectError, ConnectionError, StreamError};
+pub use client::{
+    Client, ConnectOptions, EventStream, Expected, LogStream, QueryEnd, QueryReplies, QueryStream,
     Subscription,
 };
-pub use watcher::{Changes, SuspicionStream, Unreached, WatchEvent, WatchOptions, Watcher};
+pub use command::{MemberFilter, Query, TagChange, UserEvent};
+pub use types::{
+    Coordinate, Event, EventFilter, EventKind, EventName, KeyReply, LogLevel, LogLine, Member,
+    MemberBuilder, MemberEventKind, MemberStatus, ProtocolVersions, QueryId, QueryReply, Record,
+    Stats,
+};
+pub use watch::{
+    AgentState, Change, Changes, Continuity, Entry, Presence, Snapshot, SuspicionStream, Unreached,
+    WatchError, WatchEvent, WatchOptions, Watcher,
+};
+pub use wire::codec::DecodeError;
+pub use wire::framing::ObjectError;
+pub use wire::protocol::ProtocolError;

@@ -6,11 +6,10 @@ use bstr::BString;
 use bytes::{Bytes, BytesMut};
 
 use crate::command::Command;
-use crate::error::ProtocolError;
-use crate::event::ConnectionId;
-use crate::object::{Limits, Scanner};
-use crate::protocol::{self, ReplyShape};
-use crate::session::{Incoming, Session};
+use crate::types::ConnectionId;
+use crate::wire::framing::{Limits, Scanner};
+use crate::wire::protocol::{self, ProtocolError, ResponseShape};
+use crate::wire::session::{Incoming, Session};
 
 pub(crate) const LIMITS: Limits = Limits {
     max_size: 1 << 20,
@@ -62,7 +61,7 @@ pub(crate) fn request<C: Command>(command: &C, seq: u64) -> Vec<u8> {
 /// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    Answer {
+    Response {
         seq: u64,
         error: Option<BString>,
         body: Bytes,
@@ -97,11 +96,11 @@ impl Player {
     }
 
     /// Begins a request that is answered in that shape.
-    pub(crate) fn begin(&mut self, shape: ReplyShape) -> u64 {
+    pub(crate) fn begin(&mut self, shape: ResponseShape) -> u64 {
         let seq = self.begun;
         self.begun += 1;
         match shape {
-            ReplyShape::Records | ReplyShape::RecordsUntilDone => {
+            ResponseShape::Records | ResponseShape::RecordsUntilDone => {
                 self.session.begin_stream(shape, (), seq)
             }
             shape => self.session.begin(shape, ()),
@@ -111,7 +110,7 @@ impl Player {
     /// Uses up the sequence numbers below, as earlier requests do that have been answered.
     pub(crate) fn skip_to(&mut self, seq: u64) {
         for below in 0..seq {
-            assert_eq!(self.begin(ReplyShape::Header), below);
+            assert_eq!(self.begin(ResponseShape::Header), below);
             let answered = rmpv::Value::Map(vec![
                 ("Error".into(), "".into()),
                 ("Seq".into(), below.into()),
@@ -135,11 +134,11 @@ impl Player {
             let copied = Bytes::copy_from_slice;
             match self.session.accept(&value)? {
                 None => {}
-                Some(Incoming::Answer {
+                Some(Incoming::Response {
                     seq, error, body, ..
                 }) => {
                     let body = copied(body);
-                    self.seen.push(Seen::Answer { seq, error, body });
+                    self.seen.push(Seen::Response { seq, error, body });
                 }
                 Some(Incoming::Record { sink: &seq, body }) => {
                     let body = copied(body);
@@ -161,7 +160,7 @@ impl Player {
 pub(crate) fn play<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
     seq: u64,
-    shape: ReplyShape,
+    shape: ResponseShape,
 ) -> Result<Vec<Seen>, ProtocolError> {
     let mut player = Player::new();
     player.skip_to(seq);

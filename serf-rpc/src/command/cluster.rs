@@ -1,11 +1,11 @@
 //! Commands that act on the cluster and on the agent's own membership of it.
 
-use crate::codec::{DecodeError, Reader, Writer};
-use crate::error::CallError;
-use crate::protocol::ReplyShape;
 use bstr::BString;
 
-use super::{Command, Reply};
+use crate::wire::codec::{DecodeError, Reader, Writer};
+use crate::wire::protocol::ResponseShape;
+
+use super::{Command, ErrorBody, Response};
 
 /// A user event for all members (`serf event`).
 ///
@@ -46,7 +46,7 @@ impl UserEvent {
 /// `event`: sends a user event to all members.
 impl Command for UserEvent {
     const NAME: &'static str = "event";
-    type Reply = ();
+    type Response = ();
 
     fn write_body(&self, body: &mut Vec<u8>) {
         Writer::new(body)
@@ -68,7 +68,7 @@ pub(crate) struct ForceLeave<'a> {
 
 impl Command for ForceLeave<'_> {
     const NAME: &'static str = "force-leave";
-    type Reply = ();
+    type Response = ();
 
     fn write_body(&self, body: &mut Vec<u8>) {
         Writer::new(body)
@@ -88,7 +88,7 @@ pub(crate) struct Join<'a> {
 
 impl Command for Join<'_> {
     const NAME: &'static str = "join";
-    type Reply = Joined;
+    type Response = Joined;
 
     fn write_body(&self, body: &mut Vec<u8>) {
         let mut writer = Writer::new(body);
@@ -105,8 +105,8 @@ impl Command for Join<'_> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Joined(pub(crate) u64);
 
-impl Reply for Joined {
-    const SHAPE: ReplyShape = ReplyShape::Body;
+impl Response for Joined {
+    const SHAPE: ResponseShape = ResponseShape::Body;
 
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut joined = 0;
@@ -122,11 +122,8 @@ impl Reply for Joined {
         Ok(Self(joined))
     }
 
-    fn refusal(command: &'static str, message: BString, body: &[u8]) -> CallError {
-        match Self::decode(body) {
-            Ok(Self(joined)) => CallError::Join { message, joined },
-            Err(_) => CallError::Agent { command, message },
-        }
+    fn error_body(body: &[u8]) -> ErrorBody {
+        Self::decode(body).map_or(ErrorBody::Nothing, |Self(joined)| ErrorBody::Joined(joined))
     }
 }
 
@@ -135,7 +132,7 @@ pub(crate) struct Leave;
 
 impl Command for Leave {
     const NAME: &'static str = "leave";
-    type Reply = ();
+    type Response = ();
 
     fn write_body(&self, _: &mut Vec<u8>) {}
 }
@@ -173,7 +170,7 @@ impl TagChange {
 /// `tags`: changes the agent's own tags.
 impl Command for TagChange {
     const NAME: &'static str = "tags";
-    type Reply = ();
+    type Response = ();
 
     fn write_body(&self, body: &mut Vec<u8>) {
         let mut writer = Writer::new(body);

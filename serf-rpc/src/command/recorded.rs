@@ -6,10 +6,11 @@ use std::time::Duration;
 use rmpv::Value;
 
 use super::*;
-use crate::event::Event;
-use crate::query::{Query, QueryRecord, Respond};
-use crate::subscription::{EventKind, EventName, LogLine, Record};
+use crate::client::error::CallError;
 use crate::testing::{CONNECTION, Seen, fixtures, play, request};
+use crate::types::{
+    Event, EventFilter, EventKind, EventName, LogLevel, LogLine, QueryRecord, Record,
+};
 
 /// Requests that this library does not make: another version, an unknown command, no handshake, and
 /// what its types leave no room for.
@@ -94,19 +95,11 @@ fn asked(version: &str, name: &str) -> Vec<u8> {
 }
 
 fn filtered(name: &str, status: &str, tags: &[(&str, &str)]) -> Vec<u8> {
-    let given = |text| Some(text).filter(|text: &&str| !text.is_empty());
-    let tags = tags
-        .iter()
-        .map(|(key, expression)| ((*key).into(), (*expression).into()));
-    let (name, status) = (given(name), given(status));
-    request(
-        &MembersFiltered {
-            name,
-            status,
-            tags: &tags.collect(),
-        },
-        1,
-    )
+    let filter = MemberFilter::new().name(name).status(status);
+    let filter = tags.iter().fold(filter, |filter, (key, expression)| {
+        filter.tag(*key, *expression)
+    });
+    request(&filter, 1)
 }
 
 fn join(addr: &str) -> Vec<u8> {
@@ -211,7 +204,7 @@ fn typed(name: &str, bytes: &[u8]) -> Result<usize, CallError> {
         name if name.starts_with("auth-") => reply::<Auth<'_>>(bytes, 1),
         "no-handshake" => reply::<Members>(bytes, 0),
         "members" | "members-ipv6" | "unknown-command" => reply::<Members>(bytes, 1),
-        name if name.starts_with("members-filtered") => reply::<MembersFiltered<'_>>(bytes, 1),
+        name if name.starts_with("members-filtered") => reply::<MemberFilter>(bytes, 1),
         "stats" => reply::<StatsCommand>(bytes, 1),
         "coord" | "coord-unknown" => reply::<GetCoordinate<'_>>(bytes, 1),
         // An agent refuses it twice; the second time there is no such request any more.
@@ -238,13 +231,13 @@ fn typed(name: &str, bytes: &[u8]) -> Result<usize, CallError> {
 }
 
 fn reply<C: Command>(bytes: &[u8], seq: u64) -> Result<usize, CallError> {
-    let seen = play([bytes], seq, C::Reply::SHAPE).unwrap();
+    let seen = play([bytes], seq, C::Response::SHAPE).unwrap();
     assert_eq!(seen.len(), 1);
     answer::<C>(&seen).map(|_| 0)
 }
 
 fn records<C: Command, T: Record>(bytes: &[u8], seq: u64) -> Result<usize, CallError> {
-    let seen = play([bytes], seq, C::Reply::SHAPE).unwrap();
+    let seen = play([bytes], seq, C::Response::SHAPE).unwrap();
     answer::<C>(&seen)?;
     let decoded = seen[1..].iter().filter_map(|seen| match seen {
         Seen::Record { body, .. } => Some(T::decode(body, CONNECTION).unwrap()),
@@ -254,13 +247,17 @@ fn records<C: Command, T: Record>(bytes: &[u8], seq: u64) -> Result<usize, CallE
 }
 
 /// The first of what was seen, typed.
-pub(super) fn answer<C: Command>(seen: &[Seen]) -> Result<C::Reply, CallError> {
-    let Some(Seen::Answer { error, body, .. }) = seen.first() else {
+pub(super) fn answer<C: Command>(seen: &[Seen]) -> Result<C::Response, CallError> {
+    let Some(Seen::Response { error, body, .. }) = seen.first() else {
         panic!("{seen:?}")
     };
     match error {
-        None => Ok(C::Reply::decode(body).unwrap()),
-        Some(error) => Err(C::Reply::refusal(C::NAME, error.clone(), body)),
+        None => Ok(C::Response::decode(body).unwrap()),
+        Some(error) => Err(CallError::refused(
+            C::NAME,
+            error.clone(),
+            C::Response::error_body(body),
+        )),
     }
 }
 

@@ -2,26 +2,27 @@ use std::net::IpAddr;
 
 use super::cluster::Joined;
 use super::*;
-use crate::member::{MemberStatus, ProtocolVersions};
-use crate::query::{Query, QueryRecord, QueryReply};
-use crate::subscription::{LogLine, Record};
+use crate::client::error::CallError;
 use crate::testing::{CONNECTION, Seen, VERSIONS, fixture, play};
+use crate::types::{
+    LogLine, Member, MemberStatus, ProtocolVersions, QueryRecord, QueryReply, Record,
+};
 
 fn reply<C: Command>(version: &str, name: &str, seq: u64) -> Vec<Seen> {
     let bytes = fixture(version, &format!("{name}.resp.bin"));
-    play([&bytes[..]], seq, C::Reply::SHAPE).unwrap()
+    play([&bytes[..]], seq, C::Response::SHAPE).unwrap()
 }
 
 fn members(seen: &[Seen]) -> Vec<Member> {
     let [
-        Seen::Answer {
+        Seen::Response {
             error: None, body, ..
         },
     ] = seen
     else {
         panic!("{seen:?}")
     };
-    Reply::decode(body).unwrap()
+    Response::decode(body).unwrap()
 }
 
 fn member(name: &str, addr: impl Into<IpAddr>) -> crate::MemberBuilder {
@@ -61,7 +62,7 @@ fn a_query_says_all_that_it_was_told() {
 }
 
 /// The error or the typed reply to a recorded exchange.
-fn answer<C: Command>(version: &str, name: &str) -> Result<C::Reply, CallError> {
+fn answer<C: Command>(version: &str, name: &str) -> Result<C::Response, CallError> {
     recorded::answer::<C>(&reply::<C>(version, name, 1))
 }
 
@@ -129,7 +130,7 @@ fn recorded_coordinates_decode() {
 fn recorded_answers_to_queries_decode() {
     let records = |version, name| -> Vec<QueryReply> {
         let [
-            Seen::Answer { error: None, .. },
+            Seen::Response { error: None, .. },
             records @ ..,
             Seen::End { .. },
         ] = &reply::<Query>(version, name, if name == "query-resp" { 5 } else { 4 })[..]
@@ -157,15 +158,13 @@ fn recorded_answers_to_queries_decode() {
 
 #[test]
 fn expressions_are_sent_grouped_and_empty_ones_are_left_out() {
-    let tags = BTreeMap::from([("role".to_owned(), "a|b".to_owned())]);
-    let body = |name, status| {
+    let body = |name: Option<&str>, status: Option<&str>| {
         let mut body = Vec::new();
-        MembersFiltered {
-            name,
-            status,
-            tags: &tags,
-        }
-        .write_body(&mut body);
+        MemberFilter::new()
+            .name(name.unwrap_or_default())
+            .status(status.unwrap_or_default())
+            .tag("role", "a|b")
+            .write_body(&mut body);
         body
     };
     assert_eq!(body(None, None), b"\x81\xa4Tags\x81\xa4role\xa7(?:a|b)");
@@ -221,7 +220,7 @@ fn recorded_log_lines_decode() {
         assert!(lines.len() > 50, "{}", lines.len());
         let hints = lines
             .iter()
-            .filter_map(|line| crate::log_line::hint(&line.0))
+            .filter_map(|line| crate::watch::log_line::hint(&line.0))
             .count();
         assert!(
             (2..lines.len() / 2).contains(&hints),

@@ -1,0 +1,236 @@
+//! The one task that owns the socket: requests in, responses and stream records out to whoever waits.
+//!
+//! It reads whenever there is something to read, however slow the readers of streams are: an agent
+//! whose client does not read drops events without a word. When it ends, for whatever reason, it
+//! leaves the reason behind and drops what calls and streams wait for, which ends them all.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use bstr::BString;
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::yield_now;
+
+use crate::client::ConnectOptions;
+use crate::client::error::ConnectionError;
+use crate::client::queue::Sink;
+use crate::wire::framing::{Limits, Scanner};
+use crate::wire::protocol::{self, ProtocolError, Refusal, ResponseShape};
+use crate::wire::session::{Incoming, Session};
+
+/// Bytes to make room for before each read.
+const READ_CHUNK: usize = 64 << 10;
+/// An empty buffer of more than this is given back.
+const KEEP_CAPACITY: usize = 256 << 10;
+
+/// A request on its way to the agent.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) command: &'static str,
+    pub(crate) body: Vec<u8>,
+    pub(crate) shape: ResponseShape,
+    /// Where the records go, if the command begins a stream.
+    pub(crate) sink: Option<StreamSink>,
+    pub(crate) call: PendingCall,
+}
+
+/// Where the records of a stream go, and its permit, which is given back when the stream ends.
+#[derive(Debug)]
+pub(crate) struct StreamSink {
+    pub(crate) records: Sink,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// Where the response to a call goes, and its permit, which is given back when the response comes.
+#[derive(Debug)]
+pub(crate) struct PendingCall {
+    pub(crate) response: oneshot::Sender<RawResponse>,
+    pub(crate) _permit: OwnedSemaphorePermit,
+}
+
+/// A response that is not decoded yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RawResponse {
+    pub(crate) seq: u64,
+    /// None on success.
+    pub(crate) error: Option<BString>,
+    /// Empty where none follows.
+    pub(crate) body: Bytes,
+}
+
+/// Why the connection ended, once it has.
+pub(crate) type CloseReason = Arc<OnceLock<ConnectionError>>;
+
+/// The socket and everything that goes through it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: TcpStream,
+    requests: mpsc::UnboundedReceiver<Request>,
+    decoder: Decoder,
+    outbound: BytesMut,
+    close_reason: CloseReason,
+}
+
+/// Bytes that have arrived in, the responses and records in them out to whom they are for.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    pub(crate) inbound: BytesMut,
+    scanner: Scanner,
+    session: Session<PendingCall, StreamSink>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        socket: TcpStream,
+        requests: mpsc::UnboundedReceiver<Request>,
+        options: &ConnectOptions,
+        close_reason: CloseReason,
+    ) -> Self {
+        Self {
+            socket,
+            requests,
+            decoder: Decoder::new(options.limits),
+            outbound: BytesMut::new(),
+            close_reason,
+        }
+    }
+
+    /// Serves requests until the connection fails or nobody holds a handle to it any more.
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.serve().await {
+            tracing::debug!(error = %error, "connection to the agent lost");
+            // Nobody else sets it.
+            let _ = self.close_reason.set(error);
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), ConnectionError> {
+        let (mut reader, mut writer) = self.socket.split();
+        loop {
+            let may_write = !self.outbound.is_empty();
+            self.decoder.inbound.reserve(READ_CHUNK);
+            tokio::select! {
+                read = reader.read_buf(&mut self.decoder.inbound) => match read.map_err(failed)? {
+                    0 => return Err(ConnectionError::Closed),
+                    _ => if self.decoder.receive()? {
+                        // Let those who read them take them before there are more.
+                        yield_now().await;
+                    },
+                },
+                written = writer.write_buf(&mut self.outbound), if may_write => {
+                    written.map_err(failed)?;
+                }
+                request = self.requests.recv() => match request {
+                    Some(request) => self.decoder.begin(request, &mut self.outbound),
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+}
+
+impl Decoder {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            inbound: BytesMut::new(),
+            scanner: Scanner::new(limits),
+            session: Session::new(),
+        }
+    }
+
+    /// Appends a request to `outbound` and expects its response.
+    pub(crate) fn begin(&mut self, request: Request, outbound: &mut BytesMut) {
+        let Request {
+            command,
+            body,
+            shape,
+            sink,
+            call,
+        } = request;
+        if call.response.is_closed() {
+            return;
+        }
+        let seq = match sink {
+            Some(sink) => self.session.begin_stream(shape, call, sink),
+            None => self.session.begin(shape, call),
+        };
+        tracing::trace!(command, seq, "request");
+        let mut header = Vec::new();
+        protocol::write_request_header(&mut header, command, seq);
+        outbound.extend_from_slice(&header);
+        outbound.extend_from_slice(&body);
+    }
+
+    /// Hands out everything that has arrived whole; says whether records of streams were among it.
+    pub(crate) fn receive(&mut self) -> Result<bool, ConnectionError> {
+        let mut streamed = false;
+        while let Some(end) = self.scanner.next_end(&self.inbound).map_err(malformed)? {
+            let value = self.inbound.get(..end).unwrap_or_default();
+            let incoming = self.session.accept(value);
+            match incoming.map_err(ConnectionError::Protocol)? {
+                Some(Incoming::Response {
+                    call,
+                    seq,
+                    error,
+                    body,
+                }) => {
+                    let has_body = !body.is_empty();
+                    let value = self.inbound.split_to(end);
+                    respond(
+                        call,
+                        seq,
+                        error,
+                        if has_body { value } else { BytesMut::new() },
+                    )?;
+                    continue;
+                }
+                // What nobody reads any more is swallowed by the queue.
+                Some(Incoming::Record { sink, body }) => {
+                    sink.records.push(body);
+                    streamed = true;
+                }
+                Some(Incoming::End { sink }) => {
+                    // Whoever learns of the end may begin another stream at once.
+                    drop(sink.permit);
+                    sink.records.finish();
+                }
+                None => {}
+            }
+            self.inbound.advance(end);
+        }
+        if self.inbound.is_empty() && self.inbound.capacity() > KEEP_CAPACITY {
+            self.inbound = BytesMut::new();
+        }
+        Ok(streamed)
+    }
+}
+
+fn respond(
+    call: PendingCall,
+    seq: u64,
+    error: Option<BString>,
+    body: BytesMut,
+) -> Result<(), ConnectionError> {
+    let refusal = error.as_ref().map(|error| Refusal::of(error.as_ref()));
+    let body = body.freeze();
+    // That nobody waits for it any more is no error.
+    let _ = call.response.send(RawResponse { seq, error, body });
+    if refusal == Some(Refusal::AuthenticationRequired) {
+        return Err(ConnectionError::AuthenticationRequired);
+    }
+    Ok(())
+}
+
+fn failed(error: io::Error) -> ConnectionError {
+    ConnectionError::Io(Arc::new(error))
+}
+
+fn malformed(error: crate::wire::framing::ObjectError) -> ConnectionError {
+    ConnectionError::Protocol(ProtocolError::Object(error))
+}
+
+#[cfg(test)]
+mod tests;

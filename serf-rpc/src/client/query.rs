@@ -1,0 +1,207 @@
+//! Gathering the answers to a query: its stream in, who acknowledged and responded out.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bstr::BString;
+use futures_util::Stream;
+use tokio::time::timeout;
+
+use crate::types::{Member, QueryRecord, QueryReply};
+
+use super::error::{ConnectionError, StreamError};
+use super::subscription::Subscription;
+
+/// What comes back from a [`Query`](crate::Query), as it comes, until its time is up.
+///
+/// The agent never ends a query early: who knows how many answers to expect stops reading when
+/// they are there. Dropping it is harmless; what still comes is swallowed.
+#[derive(Debug)]
+pub struct QueryStream(Subscription<QueryRecord>);
+
+/// Which answers to wait for. Members answer whom nobody counts on: one that is `leaving` still does. So who is waited
+/// for has a name; a number is for those who want any so many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// So many members that acknowledge, whoever they are.
+    Acks(usize),
+    /// So many members that respond, whoever they are.
+    Responses(usize),
+    /// All of these to acknowledge.
+    AcksOf(BTreeSet<BString>),
+    /// All of these to respond.
+    ResponsesOf(BTreeSet<BString>),
+}
+
+impl Expected {
+    /// These to respond.
+    pub fn responses_of<'a>(members: impl IntoIterator<Item = &'a Member>) -> Self {
+        Self::ResponsesOf(names(members))
+    }
+
+    /// These to acknowledge.
+    pub fn acks_of<'a>(members: impl IntoIterator<Item = &'a Member>) -> Self {
+        Self::AcksOf(names(members))
+    }
+
+    /// Takes an answer.
+    fn heard(&mut self, reply: &QueryReply) {
+        match (self, reply) {
+            (Self::AcksOf(names), QueryReply::Ack { from })
+            | (Self::ResponsesOf(names), QueryReply::Response { from, .. }) => {
+                names.remove(from);
+            }
+            (Self::Acks(count), QueryReply::Ack { .. })
+            | (Self::Responses(count), QueryReply::Response { .. }) => {
+                *count = count.saturating_sub(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether all are there.
+    fn is_complete(&self) -> bool {
+        match self {
+            Self::Acks(count) | Self::Responses(count) => *count == 0,
+            Self::AcksOf(names) | Self::ResponsesOf(names) => names.is_empty(),
+        }
+    }
+}
+
+fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> BTreeSet<BString> {
+    let members = members.into_iter();
+    members.map(|member| member.name().to_owned()).collect()
+}
+
+/// What has come back from a query.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct QueryReplies {
+    /// The members that got the query, in the order in which they said so.
+    pub acks: Vec<BString>,
+    /// The members that responded and what they said, in that order.
+    pub responses: Vec<(BString, BString)>,
+    /// How many answers came and are not among them: the queue was full, they do not decode, or
+    /// they are beyond 65,536.
+    pub left_out: u64,
+    /// Why there are no more.
+    pub end: QueryEnd,
+}
+
+/// Why no more answers are waited for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum QueryEnd {
+    /// All that were expected are there.
+    Complete,
+    /// The time of the query is up.
+    Done,
+    /// The time of the one who waits is up.
+    Deadline,
+    /// The connection is gone.
+    Lost(ConnectionError),
+}
+
+/// Answers that are gathered at most: any node of the cluster can make up the names of others.
+const MAX_GATHERED: usize = 1 << 16;
+
+impl QueryStream {
+    pub(crate) fn new(records: Subscription<QueryRecord>) -> Self {
+        Self(records)
+    }
+
+    /// The next answer; none once the time is up.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<QueryReply, StreamError>> {
+        std::future::poll_fn(|cx| self.poll_reply(cx)).await
+    }
+
+    /// Gathers answers until all that are expected have come, but no longer than `within`. The
+    /// time of the query itself counts too: see [`Query::timeout`](crate::Query::timeout).
+    ///
+    /// ```no_run
+    /// # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use serf_rpc::{BString, Expected, Query};
+    ///
+    /// let query = Query::new("uptime").node("web1").node("web2");
+    /// let both = Expected::ResponsesOf(["web1", "web2"].map(BString::from).into());
+    /// let mut answers = client.query(&query).await?;
+    /// let gathered = answers.gather(both, Duration::from_secs(3)).await;
+    /// for (name, uptime) in &gathered.responses {
+    ///     tracing::info!(%name, %uptime);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// What was gathered is lost when the future is dropped.
+    pub async fn gather(&mut self, expected: Expected, within: Duration) -> QueryReplies {
+        let mut replies = QueryReplies {
+            acks: Vec::new(),
+            responses: Vec::new(),
+            left_out: 0,
+            end: QueryEnd::Deadline,
+        };
+        let gathering = self.gather_into(&mut replies, expected);
+        if let Ok(end) = timeout(within, gathering).await {
+            replies.end = end;
+        }
+        replies
+    }
+
+    async fn gather_into(
+        &mut self,
+        replies: &mut QueryReplies,
+        mut expected: Expected,
+    ) -> QueryEnd {
+        loop {
+            if expected.is_complete() {
+                return QueryEnd::Complete;
+            }
+            let room = replies.acks.len() + replies.responses.len() < MAX_GATHERED;
+            let next = self.next().await;
+            if let Some(Ok(reply)) = &next {
+                expected.heard(reply);
+            }
+            match next {
+                None => return QueryEnd::Done,
+                Some(Ok(QueryReply::Ack { from })) if room => replies.acks.push(from),
+                Some(Ok(QueryReply::Response { from, payload })) if room => {
+                    replies.responses.push((from, payload));
+                }
+                Some(Err(StreamError::Lost(error))) => return QueryEnd::Lost(error),
+                Some(Err(StreamError::Lagged(count))) => replies.left_out += count,
+                Some(Ok(_) | Err(StreamError::Decode(_))) => replies.left_out += 1,
+            }
+        }
+    }
+
+    fn poll_reply(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<QueryReply, StreamError>>> {
+        loop {
+            let item = ready!(Pin::new(&mut self.0).poll_next(cx));
+            match item.map(|item| item.map(|record| record.0)) {
+                None => return Poll::Ready(None),
+                Some(Ok(None)) => {}
+                Some(Ok(Some(reply))) => return Poll::Ready(Some(Ok(reply))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+}
+
+impl Stream for QueryStream {
+    type Item = Result<QueryReply, StreamError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_reply(cx)
+    }
+}

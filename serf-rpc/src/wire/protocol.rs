@@ -1,0 +1,266 @@
+//! The rules of Serf's RPC that no byte shows: request and reply headers in, what follows them out.
+//!
+//! Everything that is decided by an error's text is decided here (`cmd/serf/command/agent/ipc.go`).
+
+use bstr::{BStr, BString, ByteSlice};
+
+use crate::wire::codec::{DecodeError, Reader, Writer};
+use crate::wire::framing::ObjectError;
+
+/// The version of the protocol, the only one there is.
+pub(crate) const VERSION: u64 = 1;
+
+const UNSUPPORTED_COMMAND: &str = "Unsupported command";
+const UNSUPPORTED_VERSION: &str = "Unsupported IPC version";
+const HANDSHAKE_REQUIRED: &str = "Handshake required";
+const AUTHENTICATION_REQUIRED: &str = "Authentication required";
+const INVALID_TOKEN: &str = "Invalid authentication token";
+
+/// What an agent answers a command with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResponseShape {
+    /// A header alone.
+    Header,
+    /// A header and a body, even with most errors.
+    Body,
+    /// A header alone; if it is no error, then records, each a header and a body.
+    Records,
+    /// The same, until a record says that it is the last.
+    RecordsUntilDone,
+}
+
+impl ResponseShape {
+    /// Whether a body follows the first header of a reply of this shape.
+    ///
+    /// The agent writes a body with most refusals too, but not with those it decides on before it
+    /// looks at the command's own request.
+    pub(crate) fn body_follows(self, error: Option<&BStr>) -> bool {
+        let before_the_command = [
+            AUTHENTICATION_REQUIRED,
+            HANDSHAKE_REQUIRED,
+            UNSUPPORTED_COMMAND,
+        ]
+        .map(|text| Some(text.into()));
+        self == Self::Body && !before_the_command.contains(&error)
+    }
+}
+
+/// Errors that mean something to the connection, not only to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The agent does not speak [`VERSION`].
+    Version,
+    /// The key is not the agent's.
+    InvalidToken,
+    /// The agent wants a key first. It has not read the request's body and will take it for the
+    /// next header: the connection is of no use any more.
+    AuthenticationRequired,
+    /// Any other: the command's own.
+    Other,
+}
+
+impl Refusal {
+    pub(crate) fn of(error: &BStr) -> Self {
+        match error.to_str() {
+            Ok(UNSUPPORTED_VERSION) => Self::Version,
+            Ok(INVALID_TOKEN) => Self::InvalidToken,
+            Ok(AUTHENTICATION_REQUIRED) => Self::AuthenticationRequired,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The header of a reply or of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) seq: u64,
+    /// None for the empty text, which means success.
+    pub(crate) error: Option<BString>,
+}
+
+impl Header {
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+        let (mut seq, mut error) = (None, None);
+        Reader::whole(value, |reader| {
+            reader.fields(|key, value| {
+                match key {
+                    b"Seq" => seq = Some(value.uint("Seq")?),
+                    b"Error" => {
+                        error = Some(value.bytes()?)
+                            .filter(|text| !text.is_empty())
+                            .map(BString::from)
+                    }
+                    _ => value.skip()?,
+                }
+                Ok(())
+            })
+        })?;
+        Ok(Self {
+            seq: seq.ok_or(DecodeError::Missing { field: "Seq" })?,
+            error,
+        })
+    }
+}
+
+/// Whether a value is a header: no body has a key `Seq`, and every header has one. As `Error` is its
+/// only other one, a value that begins with any other key is not looked through.
+///
+/// It tells the two apart without any knowledge of the command, so it shows at once if
+/// [`ResponseShape::body_follows`] was ever wrong.
+pub(crate) fn is_header(value: &[u8]) -> bool {
+    let mut reader = Reader::new(value);
+    let Ok(pairs) = reader.map_len() else {
+        return false;
+    };
+    for pair in 1..=pairs {
+        match reader.bytes() {
+            Ok(b"Seq") => return true,
+            Ok(key) if pair == 1 && key != b"Error" => return false,
+            Ok(_) if pair < pairs && reader.skip().is_ok() => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// What a record of a query is for its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QueryPart {
+    /// No more will come.
+    Done,
+    /// An acknowledgement or response of nobody. From the end of a query's time until it says so itself, an agent may
+    /// send thousands of them (hashicorp/serf#408).
+    OfNobody,
+    /// Anything else, also what cannot be read.
+    Other,
+}
+
+impl QueryPart {
+    /// Tells what a record is.
+    pub(crate) fn of(record: &[u8]) -> Self {
+        let (mut done, mut of_nobody) = (false, false);
+        let read = Reader::whole(record, |reader| {
+            reader.fields(|key, value| {
+                match key {
+                    b"Type" => done = value.bytes()? == b"done",
+                    b"From" => of_nobody = value.bytes()?.is_empty(),
+                    _ => value.skip()?,
+                }
+                Ok(())
+            })
+        });
+        match read {
+            Ok(_) if done => Self::Done,
+            Ok(_) if of_nobody => Self::OfNobody,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// How the agent's bytes break the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// They are no msgpack value, or one beyond the limits.
+    #[error("malformed value")]
+    Object(#[source] ObjectError),
+    /// A body where a header was due.
+    #[error("a body came where a header was due")]
+    HeaderExpected,
+    /// A header where a body was due.
+    #[error("a header came where the body of {seq} was due")]
+    BodyExpected {
+        /// The sequence number whose body was due.
+        seq: u64,
+    },
+    /// A header that does not decode.
+    #[error("malformed header")]
+    Header(#[source] DecodeError),
+    /// A reply to nothing that was asked.
+    #[error("a reply to sequence number {seq}, which is not in use")]
+    UnknownSeq {
+        /// The number.
+        seq: u64,
+    },
+}
+
+/// Appends the header of a request. Both fields are always written: the agent keeps the previous
+/// request's value of one that is missing.
+pub(crate) fn write_request_header(out: &mut Vec<u8>, command: &str, seq: u64) {
+    Writer::new(out)
+        .map(2)
+        .str("Command")
+        .str(command)
+        .str("Seq")
+        .uint(seq);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_follows_an_error_unless_the_agent_never_looked_at_the_request() {
+        let follows = |shape: ResponseShape, error: &str| shape.body_follows(Some(error.into()));
+        assert!(ResponseShape::Body.body_follows(None));
+        assert!(follows(
+            ResponseShape::Body,
+            "1 error occurred:\n\t* Failed to join"
+        ));
+        for early in [
+            "Authentication required",
+            "Handshake required",
+            "Unsupported command",
+        ] {
+            assert!(!follows(ResponseShape::Body, early));
+        }
+        assert!(!ResponseShape::Header.body_follows(None));
+        assert!(!ResponseShape::Records.body_follows(None));
+        assert!(!follows(ResponseShape::Records, "Monitor already exists"));
+    }
+
+    #[test]
+    fn headers_are_told_from_bodies_by_their_seq() {
+        assert!(is_header(b"\x82\xa5Error\xa0\xa3Seq\x01"));
+        assert!(is_header(b"\x82\xa3Seq\x01\xa5Error\xa0"));
+        assert!(!is_header(b"\x81\xa7Members\x90"));
+        assert!(!is_header(b"\x82\xa3Num\x00\xa5Error\xa3Seq"));
+        assert!(!is_header(b"\xc0"));
+        assert!(!is_header(b"\x93\xa3Seq\xa3Seq\x01"));
+    }
+
+    #[test]
+    fn only_a_query_that_is_over_says_done_and_what_nobody_sent_is_told() {
+        use QueryPart::{Done, OfNobody, Other};
+        for (record, part) in [
+            (&b"\x82\xa4From\xa0\xa4Type\xa4done"[..], Done),
+            (b"\x82\xa4From\xa1a\xa4Type\xa3ack", Other),
+            (b"\x82\xa4From\xa0\xa4Type\xa3ack", OfNobody),
+            (
+                b"\x83\xa4From\xa0\xa7Payload\xc0\xa4Type\xa8response",
+                OfNobody,
+            ),
+            (b"\x81\xa7Payload\xa4done", Other),
+            (b"\xc0", Other),
+            (b"\x82\xa4Type\xa4done", Other),
+        ] {
+            assert_eq!(QueryPart::of(record), part, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_needs_its_seq() {
+        assert_eq!(
+            Header::decode(b"\x81\xa5Error\xa0"),
+            Err(DecodeError::Missing { field: "Seq" })
+        );
+        let header = Header::decode(b"\x82\xa5Error\xa1x\xa3Seq\xcd\x01\x00").unwrap();
+        assert_eq!(
+            header,
+            Header {
+                seq: 256,
+                error: Some("x".into())
+            }
+        );
+    }
+}
