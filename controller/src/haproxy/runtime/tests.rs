@@ -1,147 +1,85 @@
-//! What the real HAProxy does too rarely to wait for, from a socket that follows a script.
+//! What the real HAProxy does too rarely to wait for, from the fake one, whose clock stands still but for what is waited.
 
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
-use tokio::task::JoinHandle;
+use fake_haproxy::{FakeHaproxy, Fault, Haproxy, Socket as Of, Version};
+use planner::model::Admin;
 
 use super::*;
 
-const PROMPT: &str = "\n> ";
-const HEADER: &str = "1\n# be_name srv_name srv_addr srv_admin_state srv_uweight srv_port\n";
+const FILE: &str = "backend b\nserver s 10.0.0.1:80\nserver t 10.0.0.1:80 disabled\n";
 
-/// One connection: what is waited for and what is said then; closed afterwards.
-type Script = Vec<(&'static str, String)>;
-
-struct Fake {
-    api: RuntimeApi,
-    task: JoinHandle<()>,
-    _directory: TempDir,
+fn start() -> (FakeHaproxy, RuntimeApi) {
+    let fake = FakeHaproxy::start(Version::V3_0, FILE).unwrap();
+    let api = RuntimeApi::new(stats(&fake));
+    (fake, api)
 }
 
-impl Fake {
-    fn new(scripts: Vec<Script>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("s");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let task = tokio::spawn(async move {
-            for script in scripts {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut heard = String::new();
-                for (cue, says) in script {
-                    while !heard.contains(cue) {
-                        let mut chunk = [0; 1024];
-                        let count = stream.read(&mut chunk).await.unwrap();
-                        assert!(count > 0, "{cue:?} was never said, only {heard:?}");
-                        heard += std::str::from_utf8(&chunk[..count]).unwrap();
-                    }
-                    let _ = stream.write_all(says.as_bytes()).await;
-                }
-            }
-        });
-        Self {
-            api: RuntimeApi::new(socket),
-            task,
-            _directory: directory,
-        }
-    }
+fn stats(fake: &FakeHaproxy) -> Socket {
+    let fake = fake.clone();
+    Socket::dialled("/stats", move || fake.stats())
 }
 
-fn info(pid: u32) -> String {
-    format!("Version: 3.0.11\nPid: {pid}\nUptime_sec: 7\n\n")
+fn master(fake: &FakeHaproxy) -> Socket {
+    let fake = fake.clone();
+    Socket::dialled("/master", move || fake.master())
+}
+
+fn fail(fake: &FakeHaproxy, socket: Of, fault: Fault) {
+    fake.with(|haproxy| haproxy.fail(socket, Some(fault)));
 }
 
 fn worker(pid: u32) -> Worker {
-    reply::info(&info(pid)).unwrap()
+    let info = format!("Version: 3.0.11\nPid: {pid}\nUptime_sec: 0\nStart_time_sec: 1800000000\n");
+    reply::info(&info).unwrap()
+}
+
+fn step(server: &str, action: Action) -> Step {
+    Step {
+        backend: BackendName::new("b").unwrap(),
+        server: ServerName::new(server).unwrap(),
+        action,
+    }
 }
 
 fn maint() -> [Step; 1] {
-    let backend = BackendName::new("b").unwrap();
-    [Step {
-        backend,
-        server: ServerName::new("s").unwrap(),
-        action: Action::Maint,
-    }]
+    [step("s", Action::Maint)]
 }
 
-/// A connection on which one step is done and read back.
-fn done(pid: u32, server: &str) -> Script {
-    vec![
-        ("show info\n", format!("{PROMPT}{}{PROMPT}", info(pid))),
-        ("state maint\n", PROMPT.to_owned()),
-        (
-            "show servers state b\n",
-            format!("{HEADER}{server}\n{PROMPT}"),
-        ),
-        ("quit\n", String::new()),
-    ]
-}
-
-/// The prompt of a master; its first one has no line end before it.
-const MASTER: &str = "master> ";
-
-/// What a master says of its worker.
-fn by_master(pid: u32) -> Vec<Script> {
-    let heard = vec![
-        ("@1 show info\n", format!("{MASTER}{}{MASTER}", info(pid))),
-        ("@1 set server b/s state maint\n", format!("\n{MASTER}")),
-        (
-            "@1 show servers state b\n",
-            format!("{HEADER}b s 10.0.0.1 1 1 80\n\n{MASTER}"),
-        ),
-        ("quit\n", MASTER.to_owned()),
-    ];
-    vec![heard, vec![("@1 show info;quit\n", info(pid))]]
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn steps_go_by_the_master_where_the_stats_socket_is_gone() {
-    let fake = Fake::new(by_master(8));
-    let master = fake.api.socket().to_owned();
-    let api = RuntimeApi::new(master.with_extension("gone")).master(Some(master));
+    let (fake, api) = start();
+    fail(&fake, Of::Stats, Fault::Refuses);
+    let api = api.master(Some(master(&fake)));
     let executed = api.execute(&worker(8), &maint()).await.unwrap();
     assert_eq!(executed.refused, []);
-    assert_eq!(
-        executed.servers["b"]["s"].admin,
-        planner::model::Admin::Maint
-    );
+    assert_eq!(executed.servers["b"]["s"].admin, Admin::Maint);
     let said = api.detour().unwrap().to_string();
-    assert!(said.contains("s.gone: No such file"), "{said}");
-    fake.task.await.unwrap();
+    assert!(
+        said.contains("/stats: connection refused; meanwhile"),
+        "{said}"
+    );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_silent_stats_socket_is_waited_for_once() {
-    let fake = Fake::new(vec![vec![("@1 show info;quit\n", info(8))]; 3]);
-    let master = fake.api.socket().to_owned();
-    let silent = master.with_extension("silent");
-    let _listener = UnixListener::bind(&silent).unwrap();
-    let api = RuntimeApi::new(silent).master(Some(master));
+    let (fake, api) = start();
+    fail(&fake, Of::Stats, Fault::Silent);
+    let api = api.master(Some(master(&fake)));
     let started = Instant::now();
     for _ in 0..3 {
-        assert_eq!(api.worker().await.unwrap(), worker(8));
+        assert_eq!(api.worker().await.unwrap().pid, 8);
     }
-    let elapsed = started.elapsed();
-    assert!(
-        FIRST_BYTE.0 <= elapsed && elapsed < FIRST_BYTE.0 * 3,
-        "{elapsed:?}"
-    );
+    assert_eq!(started.elapsed(), FIRST_BYTE.0);
     assert!(api.detour().is_some());
-    fake.task.await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn both_sockets_are_named_when_neither_answers() {
-    let directory = tempfile::tempdir().unwrap();
-    let gone = directory.path().join("stats");
-    let silent = directory.path().join("master");
-    let _listener = UnixListener::bind(&silent).unwrap();
-    let api = RuntimeApi::new(&gone).master(Some(silent));
+    let (fake, api) = start();
+    fail(&fake, Of::Stats, Fault::Refuses);
+    fail(&fake, Of::Master, Fault::Silent);
+    let api = api.master(Some(master(&fake)));
     let error = api.worker().await.unwrap_err().to_string();
-    assert!(
-        error.contains("/stats: No such file or directory (os error 2), nor"),
-        "{error}"
-    );
+    assert!(error.contains("/stats: connection refused, nor"), "{error}");
     assert!(error.contains("/master within 1 s"), "{error}");
     let error = api.worker().await.unwrap_err();
     assert!(
@@ -150,100 +88,89 @@ async fn both_sockets_are_named_when_neither_answers() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn steps_are_done_read_back_and_compared_on_another_connection() {
-    let fake = Fake::new(vec![
-        done(8, "b s 10.0.0.1 1 1 80\n"),
-        vec![("show info\n", info(8))],
-    ]);
-    let executed = fake.api.execute(&worker(8), &maint()).await.unwrap();
+    let (_fake, api) = start();
+    let executed = api.execute(&worker(8), &maint()).await.unwrap();
     assert_eq!(executed.worker, worker(8));
-    assert_eq!(
-        executed.servers["b"]["s"].admin,
-        planner::model::Admin::Maint
-    );
+    assert_eq!(executed.servers["b"]["s"].admin, Admin::Maint);
     assert_eq!(executed.refused, []);
-    fake.task.await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_is_replaced_while_it_executes_is_noticed() {
-    let fake = Fake::new(vec![done(8, ""), vec![("show info\n", info(9))]]);
-    let error = fake.api.execute(&worker(8), &maint()).await.unwrap_err();
+    let (fake, api) = start();
+    fake.with(|haproxy| {
+        haproxy.after("set server b/s", |haproxy: &mut Haproxy| {
+            haproxy.reload_now();
+        });
+    });
+    let error = api.execute(&worker(8), &maint()).await.unwrap_err();
     assert!(error.worker_changed());
-    let shown = "haproxy was reloaded or restarted: worker 9 of HAProxy 3.0, up 7 s, no stamp of ours \
-                 instead of worker 8 of HAProxy 3.0, up 7 s, no stamp of ours";
+    let shown = "haproxy was reloaded or restarted: worker 9 of HAProxy 3.0, up 0 s, no stamp of ours \
+                 instead of worker 8 of HAProxy 3.0, up 0 s, no stamp of ours";
     assert_eq!(error.to_string(), shown);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reply_too_many_is_an_error() {
-    let mut script = done(8, "");
-    script[1].1 = PROMPT.repeat(2);
-    let fake = Fake::new(vec![script, vec![("show info\n", info(8))]]);
-    let error = fake.api.execute(&worker(8), &maint()).await.unwrap_err();
-    assert!(
-        matches!(error, RuntimeError::Reply(_) | RuntimeError::Pairing { .. }),
-        "{error}"
-    );
-
-    let mut script = done(8, "");
-    script[3].1 = "surprise".to_owned();
-    let fake = Fake::new(vec![script]);
-    let error = fake.api.execute(&worker(8), &maint()).await.unwrap_err();
-    assert!(matches!(error, RuntimeError::Pairing { .. }), "{error}");
+    for more in ["\n> ", "surprise"] {
+        let (fake, api) = start();
+        fail(&fake, Of::Stats, Fault::Adds(more.to_owned()));
+        let error = api.execute(&worker(8), &maint()).await.unwrap_err();
+        assert!(
+            matches!(error, RuntimeError::Reply(_) | RuntimeError::Pairing { .. }),
+            "{more:?}: {error}"
+        );
+    }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_ends_early_is_an_error() {
-    let mut script = done(8, "");
-    script.truncate(2);
-    let fake = Fake::new(vec![script]);
-    let error = fake.api.execute(&worker(8), &maint()).await.unwrap_err();
-    assert!(
-        matches!(error, RuntimeError::Closed { .. } | RuntimeError::Io { .. }),
-        "{error}"
-    );
-
-    let fake = Fake::new(vec![vec![("show info\n", "Version: 3.0.11\n".to_owned())]]);
-    let error = fake.api.worker().await.unwrap_err();
-    assert!(
-        matches!(error, RuntimeError::Reply(ReplyError::Truncated { .. })),
-        "{error}"
-    );
+    let (fake, api) = start();
+    let whole = fake.with(|haproxy| haproxy.run("show info").len());
+    for bytes in 1..whole {
+        fail(&fake, Of::Stats, Fault::Cut(bytes));
+        let error = api.worker().await.unwrap_err();
+        assert!(
+            matches!(error, RuntimeError::Reply(ReplyError::Truncated { .. })),
+            "{bytes}: {error}"
+        );
+        let error = api.execute(&worker(8), &maint()).await.unwrap_err();
+        assert!(
+            matches!(error, RuntimeError::Closed { .. } | RuntimeError::Io { .. }),
+            "{bytes}: {error}"
+        );
+    }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_haproxy_that_does_not_answer_is_given_up_in_time() {
-    let silent = || Fake::new(vec![vec![("never said", String::new())]]);
-    let short = Duration::from_millis(50);
-    let fake = silent();
-    let error = fake
-        .api
-        .clone()
-        .timeout(short)
-        .read(true)
-        .await
-        .unwrap_err();
+    let (fake, api) = start();
+    fail(&fake, Of::Stats, Fault::Silent);
+    let asked = Instant::now();
+    let error = api.read(true).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Timeout { .. }), "{error}");
-    let fake = silent();
-    let error = fake
-        .api
-        .clone()
-        .timeout(short)
-        .execute(&worker(8), &maint())
-        .await
-        .unwrap_err();
+    assert_eq!(asked.elapsed(), Duration::from_secs(5));
+    let api = api.timeout(Duration::from_millis(50));
+    let error = api.execute(&worker(8), &maint()).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Timeout { .. }), "{error}");
+    assert_eq!(asked.elapsed(), Duration::from_millis(5050));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_haproxy_that_is_slow_is_waited_for() {
+    let (fake, api) = start();
+    fail(&fake, Of::Stats, Fault::Slow(Duration::from_secs(1)));
+    let executed = api.execute(&worker(8), &maint()).await.unwrap();
+    assert_eq!(executed.refused, []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reply_without_end_is_cut_at_the_limit() {
-    let fake = Fake::new(vec![
-        vec![("show info", "x".repeat(100_000))],
-        vec![("show info", "x".repeat(100_000))],
-    ]);
-    let api = fake.api.clone().reply_limit(50_000);
+    let (fake, api) = start();
+    fail(&fake, Of::Stats, Fault::Adds("x".repeat(100_000)));
+    let api = api.reply_limit(50_000);
     assert!(matches!(
         api.read(false).await,
         Err(RuntimeError::TooLarge { limit: 50_000 })
@@ -254,40 +181,97 @@ async fn a_reply_without_end_is_cut_at_the_limit() {
     ));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_new_address_is_waited_for_before_the_server_is_opened() {
+    for version in Version::ALL {
+        let fake = FakeHaproxy::start(version, FILE).unwrap();
+        let api = RuntimeApi::new(stats(&fake));
+        let addr = "10.0.0.2:81".parse().unwrap();
+        let steps = [
+            step("t", Action::Address(addr)),
+            step("t", Action::Ready { check: false }),
+        ];
+        let before = api.worker().await.unwrap();
+        let executed = api.execute(&before, &steps).await.unwrap();
+        assert_eq!(executed.refused, [], "{version:?}");
+        let server = &executed.servers["b"]["t"];
+        assert_eq!((server.addr, server.admin), (Some(addr), Admin::Ready));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_whose_new_address_does_not_come_gets_no_later_step() {
-    let [step] = maint();
-    let address = Step {
-        action: Action::Address("10.0.0.2:80".parse().unwrap()),
-        ..step.clone()
-    };
-    let ready = Step {
-        action: Action::Ready { check: false },
-        ..step.clone()
-    };
-    let other = Step {
-        server: ServerName::new("t").unwrap(),
-        ..ready.clone()
-    };
-    let fake = Fake::new(vec![
-        vec![
-            ("show info\n", format!("{PROMPT}{}{PROMPT}", info(8))),
-            (
-                "addr 10.0.0.2 port 80\n",
-                format!("Invalid addr '10.0.0.2'\n{PROMPT}"),
-            ),
-            ("server b/t state ready\n", PROMPT.to_owned()),
-            ("show servers state b\n", format!("{HEADER}\n{PROMPT}")),
-            ("quit\n", String::new()),
-        ],
-        vec![("show info\n", info(8))],
-    ]);
+    let (fake, api) = start();
+    fake.with(Haproxy::hold_addresses);
+    let address = step("s", Action::Address("10.0.0.2:80".parse().unwrap()));
+    let ready = step("s", Action::Ready { check: false });
+    let other = step("t", Action::Ready { check: false });
     let steps = [address.clone(), ready.clone(), other];
-    let executed = fake.api.execute(&worker(8), &steps).await.unwrap();
-    let invalid = Refusal::Other("Invalid addr '10.0.0.2'".into());
+    let executed = api.execute(&worker(8), &steps).await.unwrap();
     assert_eq!(
         executed.refused,
-        [(address, invalid), (ready, Refusal::AddressUnsettled)]
+        [
+            (address, Refusal::AddressUnsettled),
+            (ready, Refusal::AddressUnsettled)
+        ]
     );
-    fake.task.await.unwrap();
+    assert_eq!(executed.servers["b"]["t"].admin, Admin::Ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_haproxy_refuses_is_told_and_the_rest_is_done() {
+    for version in Version::ALL {
+        let text = FILE.to_owned() + "server u 10.0.0.3:80\nuse-server u if { always_false }\n";
+        let fake = FakeHaproxy::start(version, &text).unwrap();
+        let api = RuntimeApi::new(stats(&fake));
+        fake.with(|haproxy| haproxy.in_flight("b", "t", 1));
+        let add = |server: &str, options: &str| {
+            let options = options.split_whitespace().map(str::to_owned).collect();
+            let addr = "10.0.0.9:80".parse().unwrap();
+            step(server, Action::Add { addr, options })
+        };
+        let steps = [
+            add("s", ""),
+            add("x", "bogus"),
+            add("x", "resolvers r"),
+            add("x", "ssl ca-file /none"),
+            step("s", Action::Delete),
+            step("t", Action::Delete),
+            step("u", Action::Maint),
+            step("u", Action::Delete),
+            step("s", Action::Ready { check: true }),
+            step("gone", Action::Maint),
+            add("x", ""),
+        ];
+        let before = api.worker().await.unwrap();
+        let executed = api.execute(&before, &steps).await.unwrap();
+        let refused: Vec<_> = executed.refused.into_iter().map(|(_, why)| why).collect();
+        let [exists, unknown, not_dynamic, file, rest @ ..] = refused.as_slice() else {
+            panic!("{version:?}: {refused:?}")
+        };
+        assert_eq!(*exists, Refusal::Exists);
+        assert_eq!(*unknown, Refusal::UnknownKeyword("bogus".into()));
+        assert_eq!(*not_dynamic, Refusal::NotDynamic("resolvers".into()));
+        assert!(matches!(file, Refusal::FileNotLoaded(_)), "{file}");
+        let expected = [
+            Refusal::NotInMaint,
+            Refusal::Busy,
+            Refusal::Referenced,
+            Refusal::NoCheck,
+            Refusal::NoSuchServer,
+        ];
+        assert_eq!(rest, expected, "{version:?}");
+        assert!(executed.servers["b"].contains_key("x"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_below_level_admin_is_named() {
+    let text = format!("global\nstats socket /stats level operator\n{FILE}");
+    let fake = FakeHaproxy::start(Version::V2_6, &text).unwrap();
+    let api = RuntimeApi::new(stats(&fake));
+    assert_eq!(api.level().await.unwrap(), "operator");
+    let before = api.worker().await.unwrap();
+    let error = api.execute(&before, &maint()).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Denied { .. }), "{error}");
 }
