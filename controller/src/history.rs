@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,7 +56,7 @@ impl History {
             lines: 0,
             seen: Arc::new([]),
         };
-        match File::open(path) {
+        match owner::open_to_read(path) {
             Ok(file) => {
                 for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
                     history.lines += 1;

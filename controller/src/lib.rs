@@ -9,6 +9,7 @@ pub mod check;
 pub mod config;
 pub mod control;
 pub mod epoch;
+mod exposure;
 pub mod freshness;
 pub mod given;
 pub mod haproxy;

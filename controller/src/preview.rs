@@ -154,6 +154,8 @@ pub(crate) struct View {
     pub(crate) silent_agents: Vec<(String, WatchError)>,
     /// Whether one of them did.
     pub(crate) agent_answers: bool,
+    /// Whether its cluster is on this host alone.
+    pub(crate) gossips_on_loopback: bool,
 }
 
 /// What HAProxy runs, and what is known of it.
@@ -234,6 +236,8 @@ impl View {
             }
         };
         let agent_answers = matches!(known.snapshot.agent(), AgentState::Connected { .. });
+        let local = known.snapshot.local().and_then(|entry| entry.member.addr());
+        let gossips_on_loopback = local.is_some_and(|addr| addr.is_loopback());
         let snapshot = Arc::new(beside(known.snapshot, given));
         let now = Instant::now();
         let mut desired = Desired::new(design.clone(), scope.clone(), snapshot, known.guard);
@@ -254,6 +258,7 @@ impl View {
             running,
             silent_agents: known.silent_agents,
             agent_answers,
+            gossips_on_loopback,
             wanted,
             admins: desired.decisions().admins(),
             accepts_add: known.accepts_add,

@@ -103,8 +103,8 @@ impl StateDir {
     /// [`StateError::Locked`] while another process has it, [`StateError::Write`] where it cannot be made.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
         let texts = dir.join("texts");
-        fs::create_dir_all(dir)
-            .and_then(|()| owner::directory(&texts, dir))
+        owner::directory(dir, dir, owner::CLOSED)
+            .and_then(|()| owner::directory(&texts, dir, owner::CLOSED))
             .map_err(|source| StateError::Write {
                 path: texts,
                 source,
@@ -273,7 +273,7 @@ impl StateDir {
     /// The text with that stamp, if it was saved; one whose content has another stamp is not believed.
     pub fn load_text(&self, stamp: &Stamp) -> Option<String> {
         let path = self.text_path(stamp);
-        let text = fs::read_to_string(&path).ok()?;
+        let text = String::from_utf8(owner::read(&path).ok()?).ok()?;
         if Stamp::genuine(&text).as_ref() != Some(stamp) {
             tracing::warn!(path = %path.display(), "a saved text is not what its name says; going on without it");
             return None;
@@ -319,7 +319,7 @@ impl StateDir {
 
     fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let path = self.dir.join(name);
-        let bytes = match fs::read(&path) {
+        let bytes = match owner::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {

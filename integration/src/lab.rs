@@ -1,6 +1,7 @@
 //! A test's surroundings: its needs go in, a network, a directory and log tails come out.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -112,6 +113,17 @@ impl Lab {
     #[must_use]
     pub fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join(file)
+    }
+
+    /// A file in its directory that nobody else reads, with this text.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn secret(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(path)
     }
 }
 

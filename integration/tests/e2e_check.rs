@@ -278,9 +278,8 @@ fn an_agent_that_is_not_there_is_a_warning_and_one_that_wants_another_key_an_err
                 "wants an authentication key",
                 "[serf] auth_key_file",
             ]);
-            let key = lab.path("key");
             for (text, fits) in [("wrong\n", false), ("right\n", true)] {
-                std::fs::write(&key, text)?;
+                let key = lab.secret("key", text)?;
                 let said = with(&options, "SERF_AUTH_KEY_FILE", &key).await?;
                 if fits {
                     assert_eq!(said.code, Some(0), "{said:?}");

@@ -46,8 +46,7 @@ fn backend<'a>(status: &'a Status, figure: &str) -> &'a serde_json::Value {
 #[test]
 fn an_agent_that_is_silent_gone_or_refuses_the_key_is_a_problem_with_what_to_do() {
     test(&REAL, async |lab| {
-        let key = lab.path("rpc.key");
-        std::fs::write(&key, "right")?;
+        let key = lab.secret("rpc.key", "right")?;
         let agent = integration::Agent::on(lab, "balancer", 1)
             .tag("role", "balancer")
             .rpc_auth("right");

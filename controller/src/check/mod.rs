@@ -3,12 +3,14 @@
 
 mod around;
 mod finding;
+mod networks;
 mod rights;
 mod scratch;
 mod stats_socket;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use planner::admission::Admission;
@@ -17,6 +19,7 @@ use planner::model::{BackendName, Model, Quarantine, Version};
 use serf_rpc::Member;
 
 use crate::given;
+use crate::here;
 use crate::others::Others;
 use crate::preview::View;
 use crate::reconcile::{chain, master_socket};
@@ -108,6 +111,11 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
     };
     found.extend(around::agents(&view.silent_agents, view.agent_answers));
     found.extend(own_places(&view.model).map(Finding::warning));
+    if !view.gossips_on_loopback {
+        let servers = addresses(&view.model);
+        let own = here::addresses().unwrap_or_default();
+        found.extend(networks::look(config, &servers, &own));
+    }
     let left_out = given::left_out(&asked.members, &view.model, config);
     found.extend(left_out.into_iter().map(Finding::warning));
     let others = Others::now(&config.haproxy.files);
@@ -137,6 +145,13 @@ fn directory(config: &Config, running: Option<PathBuf>) -> Option<PathBuf> {
         ReloadWay::Spawn => running,
         _ => Some(running.unwrap_or_else(|| Path::new("/").to_owned())),
     }
+}
+
+/// Where the servers are.
+fn addresses(model: &Model) -> BTreeSet<IpAddr> {
+    let candidates = model.candidates();
+    let attributes = candidates.filter_map(|(_, candidate)| candidate.attributes.as_ref().ok());
+    attributes.map(|it| it.place.addr.ip()).collect()
 }
 
 /// The members that claim to be this balancer itself.

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::finding::Finding;
+use crate::exposure::{self, Exposure};
 use crate::haproxy::reach::LET_IN;
 
 /// The key of the socket that HAProxy makes as the config says.
@@ -59,6 +60,7 @@ pub(super) async fn look(config: &Config, config_path: &Path) -> Vec<Finding> {
     });
     let mut found: Vec<Finding> = own.collect();
     found.extend(missing_key(config));
+    found.extend(exposure::find(config, config_path).iter().map(exposed));
     if rustix::process::geteuid().is_root()
         && let Some(user) = service_user(config).await
     {
@@ -68,6 +70,15 @@ pub(super) async fn look(config: &Config, config_path: &Path) -> Vec<Finding> {
         }));
     }
     found
+}
+
+/// A file that is open to others.
+fn exposed(exposure: &Exposure) -> Finding {
+    if exposure.is_refused {
+        Finding::error(format!("{exposure}; `run` refuses to start"))
+    } else {
+        Finding::warning(exposure.to_string())
+    }
 }
 
 /// A file with the agent's key that is not there. What else is missing is said by whoever reads it.

@@ -15,13 +15,17 @@ use tempfile::NamedTempFile;
 
 use super::complaint::{Complaint, complaints};
 use super::process::{self, ProcessError};
-use crate::owner;
+use crate::{account, owner};
 use copies::Series;
 
 pub(super) mod copies;
 
 /// The mode of a file that did not exist before, that of Debian's haproxy.cfg.
 const NEW_MODE: u32 = 0o644;
+/// That of HAProxy's own, where its group is there and may be given to it.
+const HAPROXYS_MODE: u32 = 0o640;
+/// HAProxy's group, as Debian and others call it.
+const GROUP: &str = "haproxy";
 
 /// What the name of a staged file ends in, before its random part.
 const TEMPORARY: &str = ".serf-haproxy-";
@@ -255,6 +259,19 @@ impl ConfigFile {
         off_runtime("stage", &self.path, move || file.stage_now(text.as_bytes())).await
     }
 
+    /// Lets who reads a file that was not there read it: HAProxy's group, where HAProxy alone does.
+    fn open_new(&self, new: &File) -> Result<(), FileError> {
+        let is_haproxys = self.may != May::Anything;
+        let group = || account::gid(GROUP).and_then(|gid| fchown(new, None, Some(gid)));
+        let mode = if is_haproxys && group().is_ok() {
+            HAPROXYS_MODE
+        } else {
+            NEW_MODE
+        };
+        new.set_permissions(fs::Permissions::from_mode(mode))
+            .map_err(|source| FileError::new("set the mode of", &self.path, source))
+    }
+
     fn owner_now(&self) -> Result<Owner, FileError> {
         Ok(self.owner_of(read(&self.path)?.as_deref()))
     }
@@ -304,10 +321,13 @@ impl ConfigFile {
             .as_file_mut()
             .write_all(text)
             .map_err(|source| FileError::new("write", &target, source))?;
-        dress(temporary.as_file(), metadata.as_ref(), &self.path)?;
-        if metadata.is_none() {
-            owner::of_directory(directory_of(&target), temporary.as_file())
-                .map_err(|source| FileError::new("set the owner of", &target, source))?;
+        match metadata {
+            Some(old) => dress(temporary.as_file(), &old, &self.path)?,
+            None => {
+                owner::of_directory(directory_of(&target), temporary.as_file())
+                    .map_err(|source| FileError::new("set the owner of", &target, source))?;
+                self.open_new(temporary.as_file())?;
+            }
         }
         Ok(Staged {
             file: self.clone(),
@@ -535,24 +555,20 @@ fn sibling(target: &Path, before: &str, after: &str) -> PathBuf {
 }
 
 /// Gives the new file the owner, group and mode of the old one.
-fn dress(new: &File, old: Option<&Metadata>, path: &Path) -> Result<(), FileError> {
+fn dress(new: &File, old: &Metadata, path: &Path) -> Result<(), FileError> {
     let failed = |source| FileError::new("set the mode of", path, source);
-    let mut mode = NEW_MODE;
-    if let Some(old) = old {
-        mode = old.mode() & 0o7777;
-        let (uid, gid) = (old.uid(), old.gid());
-        let now = new.metadata().map_err(failed)?;
-        if (now.uid(), now.gid()) != (uid, gid) {
-            let kept = fchown(new, (now.uid() != uid).then_some(uid), Some(gid));
-            kept.map_err(|source| FileError::Owner {
-                path: path.to_owned(),
-                uid,
-                gid,
-                source,
-            })?;
-        }
+    let (uid, gid) = (old.uid(), old.gid());
+    let now = new.metadata().map_err(failed)?;
+    if (now.uid(), now.gid()) != (uid, gid) {
+        let kept = fchown(new, (now.uid() != uid).then_some(uid), Some(gid));
+        kept.map_err(|source| FileError::Owner {
+            path: path.to_owned(),
+            uid,
+            gid,
+            source,
+        })?;
     }
-    new.set_permissions(fs::Permissions::from_mode(mode))
+    new.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))
         .map_err(failed)
 }
 

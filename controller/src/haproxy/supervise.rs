@@ -8,6 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::process::describe;
+use crate::owner;
 
 /// The first pause before HAProxy is started again, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -108,7 +110,7 @@ impl Supervised {
     }
 
     /// The one that runs, or a new one.
-    async fn master(&self) -> std::io::Result<Master> {
+    async fn master(&self) -> io::Result<Master> {
         if let Some(pid) = self.running() {
             tracing::info!(
                 pid = pid.as_raw_nonzero(),
@@ -130,15 +132,22 @@ impl Supervised {
         let child = command.spawn()?;
         let pid = child.id().unwrap_or_default();
         tracing::info!(pid, "started HAProxy");
-        if let Err(error) = fs::write(&self.pid_file, pid.to_string()) {
+        if let Err(error) = self.note(pid) {
             tracing::warn!(%error, path = %self.pid_file.display(), "a later controller will not find this HAProxy");
         }
         Ok(Master::Child(child))
     }
 
+    /// Writes down its process id.
+    fn note(&self, pid: u32) -> io::Result<()> {
+        let mut file = owner::open(&self.pid_file, false)?;
+        file.set_len(0)?;
+        file.write_all(pid.to_string().as_bytes())
+    }
+
     /// The master that an earlier controller has started; a process that only has its number is none.
     fn running(&self) -> Option<Pid> {
-        let pid = fs::read_to_string(&self.pid_file).ok()?;
+        let pid = String::from_utf8(owner::read(&self.pid_file).ok()?).ok()?;
         let pid = to_pid(pid.trim().parse().ok()?)?;
         let words = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
         let socket = self.socket_argument();

@@ -149,6 +149,12 @@ pub enum RunError {
         /// Which of `user`, `group` and `chroot`.
         rights: Vec<&'static str>,
     },
+    /// A key or the state directory is open to others.
+    #[error("{}", .0.join("\n"))]
+    Exposed(
+        /// For each, what is open, and the mode wanted.
+        Vec<String>,
+    ),
     /// The configuration file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
@@ -176,6 +182,7 @@ impl RunError {
                 | Self::Foreign { .. }
                 | Self::WouldLose { .. }
                 | Self::MoreRights { .. }
+                | Self::Exposed(_)
         )
     }
 }

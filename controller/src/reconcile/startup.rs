@@ -1,7 +1,7 @@
 //! The start: what an earlier run and the file on the disk say, so that nothing is taken out by a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::control::{Asking, Control, Published};
 use crate::epoch::Epoch;
+use crate::exposure;
 use crate::freshness::Readings;
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::runtime::RuntimeApi;
@@ -52,6 +53,7 @@ pub(super) async fn start(
     let design = templates::load(config)?;
     templates::warn(&design);
     let config = Arc::clone(&design.config);
+    refuse_exposed(&config, &options.config_path)?;
     let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);
     may_own(&file, &design, options.adopt).await?;
     let state = StateDir::open(&config.state.dir)?;
@@ -220,7 +222,7 @@ fn serve_control(
 ) -> (JoinSet<()>, Option<String>) {
     let mut tasks = JoinSet::new();
     if let Some(dir) = config.control.socket.parent()
-        && let Err(error) = owner::directory(dir, &config.state.dir)
+        && let Err(error) = owner::directory(dir, &config.state.dir, owner::OPEN)
     {
         tracing::warn!(path = %dir.display(), %error, "cannot make the directory of the control socket");
     }
@@ -266,6 +268,20 @@ pub(crate) fn agents(config: &Config) -> Vec<ConnectOptions> {
         }
     };
     config.serf.addr.iter().map(agent).collect()
+}
+
+/// Begins with no key and no state directory that are open to others; of other files it is said.
+pub(super) fn refuse_exposed(config: &Config, config_path: &Path) -> Result<(), RunError> {
+    let found = exposure::find(config, config_path);
+    let (refused, said): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.is_refused);
+    if !refused.is_empty() {
+        let refused = refused.iter().map(ToString::to_string);
+        return Err(RunError::Exposed(refused.collect()));
+    }
+    for exposure in said {
+        tracing::warn!("{exposure}");
+    }
+    Ok(())
 }
 
 /// Whether the file is ours, or may be taken over; nothing is written.

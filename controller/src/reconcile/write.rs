@@ -382,6 +382,9 @@ impl Reconciler {
             Ok(config) => self.design.beside_taken_over(config),
             Err(error) => return self.refuse_design(&error),
         };
+        if let Err(error) = startup::refuse_exposed(&config, &self.options.config_path) {
+            return self.refuse_design(&error);
+        }
         let design = match templates::load(config) {
             Ok(design) => design,
             Err(error) => return self.refuse_design(&error),

@@ -59,7 +59,7 @@ pub(super) fn keep(
     let mut kept = temporary(target)?;
     let failed = |source| FileError::new("keep a copy of", target, source);
     kept.write_all(text).map_err(failed)?;
-    dress(kept.as_file(), Some(metadata), target)?;
+    dress(kept.as_file(), metadata, target)?;
     kept.as_file().sync_all().map_err(failed)?;
     loop {
         number += 1;

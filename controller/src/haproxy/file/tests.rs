@@ -51,8 +51,18 @@ async fn a_commit_replaces_the_file_and_leaves_nothing_else() {
         .await
         .unwrap();
     assert_eq!(file.read().await.unwrap().as_deref(), Some(OURS));
-    assert_eq!(fs::metadata(file.path()).unwrap().mode() & 0o7777, 0o644);
     assert_eq!(names(&directory), ["haproxy.cfg"]);
+    let made = fs::metadata(file.path()).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    match account::gid("haproxy") {
+        Ok(gid) if is_root => assert_eq!((made.mode() & 0o7777, made.gid()), (0o640, gid)),
+        _ => assert_eq!(made.mode() & 0o7777, 0o644),
+    }
+    let other = ConfigFile::unmarked(directory.path().join("other"));
+    let staged = other.stage(OURS).await.unwrap();
+    staged.commit(|_| true).await.unwrap();
+    let made = fs::metadata(other.path()).unwrap();
+    assert_eq!(made.mode() & 0o7777, 0o644, "others may read it");
 }
 
 #[tokio::test]
