@@ -283,3 +283,6 @@ impl Watch<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -534,3 +534,6 @@ impl<'a> Execution<'a> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod planned;

@@ -348,7 +348,7 @@ fn is_number(code: &str) -> bool {
 pub struct Master {
     /// Its process id.
     pub pid: u32,
-    /// How many reloads failed in a row.
+    /// How many reloads failed in a row; 3.2 counts no further than one.
     pub failed: u32,
     /// The process ids of workers of earlier reloads that still finish what they had begun.
     pub old_workers: Vec<u32>,
@@ -369,23 +369,30 @@ pub fn master(proc: &str) -> Result<Master, ReplyError> {
     let (failed, _) = rest
         .split_once(']')
         .ok_or(ReplyError::Truncated { command })?;
-    let pid = |line: &str| {
-        let pid = line.split_ascii_whitespace().next();
-        number(command, "PID", pid.unwrap_or_default())
+    let column = |line: &str, place, name| {
+        let word = line.split_ascii_whitespace().nth(place);
+        number(command, name, word.unwrap_or_default())
     };
-    let old = proc
-        .split_once("# old workers")
-        .map_or("", |(_, old)| old)
+    let pid = |line: &str| column(line, 0, "PID");
+    let reloads = |line: &str| column(line, 2, "reloads");
+    let (current, old) = proc.split_once("# old workers").unwrap_or((proc, ""));
+    let rows = old
         .lines()
         .skip(1)
         .take_while(|line| !line.starts_with('#'));
+    let mut old_workers = rows
+        .filter(|line| is(line, "worker"))
+        .map(|line| Ok((reloads(line)?, pid(line)?)))
+        .collect::<Result<Vec<(u32, u32)>, _>>()?;
+    if !current.lines().any(|line| is(&line, "worker")) {
+        // 3.2 counts the one that serves among the old once a reload has failed: the one that has seen the fewest
+        let serving = old_workers.iter().min().copied();
+        old_workers.retain(|worker| Some(*worker) != serving);
+    }
     Ok(Master {
         pid: pid(master.unwrap_or_default())?,
         failed: number(command, field, failed)?,
-        old_workers: old
-            .filter(|line| is(line, "worker"))
-            .map(pid)
-            .collect::<Result<_, _>>()?,
+        old_workers: old_workers.into_iter().map(|(_, pid)| pid).collect(),
     })
 }
 

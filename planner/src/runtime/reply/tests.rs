@@ -201,6 +201,14 @@ fn the_master_counts_the_reloads_it_failed() {
         master(reloaded).map(|master| master.old_workers),
         Ok(vec![8, 9])
     );
+    // 3.2, with a text that did not load
+    let failed = reloaded
+        .replace("# workers\n10 worker 0 0d00h00m03s 3.0.11\n", "# workers\n")
+        .replace("# programs", "10 worker 0 0d00h00m03s 3.2.26\n# programs");
+    assert_eq!(
+        master(&failed).map(|master| master.old_workers),
+        Ok(vec![8, 9])
+    );
 }
 
 #[test]
