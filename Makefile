@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 1800
 FUZZ_TARGETS ?= object session replies
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lab lab-down bench drill fuzz fuzz-smoke lint semver fmt tools clean rust
+.PHONY: help setup build check test demo lab lab-down bench drill fuzz fuzz-smoke lint semver fmt tools clean rust
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,9 +19,12 @@ setup: ## install what is missing from Debian's packages (root or sudo)
 build: rust ## build everything
 	$(CARGO) build --workspace --profile $(PROFILE)
 
+check: rust ## the tests that need no daemon: units, laws, scenarios with a scripted agent
+	@scripts/slowest $(CARGO) test -p serf-rpc -p planner -p controller -p serfctl -p webapp --lib --bins --tests --no-fail-fast
+
 test: rust setup ## all tests, those against the real agent and HAProxy too
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --no-fail-fast -- --test-threads=$(TEST_THREADS)
+	@scripts/slowest $(CARGO) test --workspace --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 demo: rust ## the main job on loopback, in about a minute; KEEP=1 leaves it up
 	@scripts/setup
