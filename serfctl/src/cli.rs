@@ -1,6 +1,6 @@
 //! Arguments and environment in, a [`Cli`] out.
 //!
-//! Scripts written for `serf` keep working: flags are taken as [`words`](crate::words) says, and a flag given twice counts the last
+//! Scripts written for `serf` keep working: flags are taken as [`go_flags`](crate::go_flags) says, and a flag given twice counts the last
 //! time.
 
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use crate::command::{
     wait::WaitArgs,
     watch::WatchArgs,
 };
-use crate::{agent::AgentArgs, members::MembersArgs, words::two_dashes};
+use crate::{agent::AgentArgs, command::members::MembersArgs, go_flags::two_dashes};
 
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:

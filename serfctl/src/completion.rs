@@ -9,7 +9,7 @@ use clap_complete::{
 };
 use serf_rpc::MemberStatus;
 
-use crate::{cli::Cli, exit::Failure, words};
+use crate::{cli::Cli, exit::Failure, go_flags};
 
 /// The environment variable by which a shell's completion asks this program.
 const COMPLETE: &str = "COMPLETE";
@@ -47,7 +47,7 @@ pub(crate) fn complete() {
     let directory = env::current_dir().ok();
     let answered = CompleteEnv::with_factory(completed)
         .var(COMPLETE)
-        .try_complete(words::question(), directory.as_deref())
+        .try_complete(go_flags::question(), directory.as_deref())
         .unwrap_or_else(|error| error.exit());
     if answered {
         process::exit(0);
@@ -98,7 +98,7 @@ mod tests {
     /// What is offered for the last word.
     fn offered(line: &[&str]) -> Vec<String> {
         let line = line.iter().map(OsString::from).collect();
-        let line: Vec<_> = words::long_flags(line).collect();
+        let line: Vec<_> = go_flags::long_flags(line).collect();
         let last = line.len() - 1;
         clap_complete::engine::complete(&mut completed(), line, last, None)
             .unwrap()

@@ -243,14 +243,9 @@ fn limit(message: &str) -> Option<u32> {
 }
 
 /// An error with its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").unwrap_or_default();
-        cause = error.source();
-    }
-    text
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes: Vec<String> = anyhow::Chain::new(error).map(ToString::to_string).collect();
+    causes.join(": ")
 }
 
 fn exit_of_connect(error: &ConnectError) -> Exit {

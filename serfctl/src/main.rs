@@ -8,9 +8,10 @@ mod completion;
 mod connect;
 mod duration;
 mod exit;
+mod go_flags;
 mod json;
 mod manual;
-mod members;
+mod member;
 mod names;
 mod output;
 mod progress;
@@ -18,7 +19,6 @@ mod selection;
 mod signals;
 mod table;
 mod terminal;
-mod words;
 
 use std::{
     io::{self, Write as _},
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<Vec<u8>, Failure> {
     match &cli.command {
-        Command::Members(args) => block_on(members::run(&cli.agent, args)),
+        Command::Members(args) => block_on(command::members::run(&cli.agent, args)),
         Command::Doctor(args) => block_on(command::doctor::run(&cli.agent, args)),
         Command::Info(args) => block_on(command::info::run(&cli.agent, args)),
         Command::Event(args) => block_on(command::cluster::event(&cli.agent, args)),

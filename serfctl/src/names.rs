@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
 
-use crate::{agent::AgentArgs, connect::connect, words};
+use crate::{agent::AgentArgs, connect::connect, go_flags};
 
 /// A prompt waits for its completion.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 ///
 /// Members choose their names, and bash puts one into the command line without quotes: any other might run as a command.
 pub(crate) fn candidates() -> Vec<CompletionCandidate> {
-    let agent = AgentArgs::of_completion(words::question(), PATIENCE);
+    let agent = AgentArgs::of_completion(go_flags::question(), PATIENCE);
     let names = async {
         let members = connect(&agent).await.ok()?.members().await.ok()?;
         let names = members

@@ -1,13 +1,13 @@
 //! Members and the columns wanted in, a table with a head out: aligned, sorted by its first column, coloured on a
 //! terminal.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, io::Write as _};
 
 use serf_rpc::{Member, MemberStatus};
-use unicode_width::UnicodeWidthStr as _;
+use tabwriter::TabWriter;
 
 use crate::{
-    members::{socket_addr, tags},
+    member::{socket_addr, tags},
     terminal::{Style, escape},
 };
 
@@ -90,48 +90,30 @@ pub(crate) fn table(members: &[Member], columns: &[Column], style: Style) -> Str
         })
         .collect();
     rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let head: Vec<String> = columns.iter().map(Column::head).collect();
-    let widths: Vec<usize> = (0..columns.len())
-        .map(|at| {
-            let fields = rows
-                .iter()
-                .filter_map(|(fields, _)| fields.get(at))
-                .chain(head.get(at));
-            fields.map(|field| field.width()).max().unwrap_or_default()
-        })
-        .collect();
-    let mut out = String::new();
-    write_row(&mut out, &head, &widths, |_, field| style.bold(field));
+    let mut lines = TabWriter::new(Vec::new()).padding(2).minwidth(0).ansi(true);
+    let head = columns.iter().map(|column| style.bold(&column.head()));
+    write_row(&mut lines, head);
     for (fields, status) in &rows {
-        write_row(&mut out, fields, &widths, |at, field| {
-            match columns.get(at) {
-                Some(Column::Status) => style.status(*status, field),
-                _ => field.to_owned(),
-            }
-        });
+        let painted = columns
+            .iter()
+            .zip(fields)
+            .map(|(column, field)| match column {
+                Column::Status => style.status(*status, field),
+                _ => field.clone(),
+            });
+        write_row(&mut lines, painted);
     }
-    out
+    let aligned = lines.into_inner().unwrap_or_default();
+    let aligned = String::from_utf8_lossy(&aligned);
+    let rows = aligned.lines().map(str::trim_end);
+    rows.flat_map(|row| [row, "\n"]).collect()
 }
 
-fn write_row(
-    out: &mut String,
-    fields: &[String],
-    widths: &[usize],
-    painted: impl Fn(usize, &str) -> String,
-) {
-    let last = fields.iter().rposition(|field| !field.is_empty());
-    for (at, (field, width)) in fields.iter().zip(widths).enumerate() {
-        if last.is_none_or(|last| at > last) {
-            break;
-        }
-        let gap = if Some(at) == last {
-            0
-        } else {
-            width - field.width() + 2
-        };
-        write!(out, "{}{:gap$}", painted(at, field), "").unwrap_or_default();
-    }
-    out.push('\n');
+/// Fields with the tabs between them that are aligned. They have none of their own, as all controls are escaped.
+fn write_row(lines: &mut TabWriter<Vec<u8>>, fields: impl Iterator<Item = String>) {
+    let fields: Vec<String> = fields.collect();
+    // Memory takes all that is written.
+    writeln!(lines, "{}", fields.join("\t")).unwrap_or_default();
 }
 
 /// How many members have each status, in words.

@@ -13,7 +13,7 @@ use crate::{
     args::Format,
     exit::Failure,
     json::{base64_of, document_of, line_of},
-    members::{socket_addr, tags},
+    member::{socket_addr, tags},
     output,
     terminal::{escape, lossy},
 };

@@ -6,6 +6,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod info;
 pub(crate) mod keys;
+pub(crate) mod members;
 pub(crate) mod monitor;
 pub(crate) mod query;
 pub(crate) mod reachability;

@@ -19,7 +19,7 @@ use crate::{
     connect::connect,
     exit::{Failure, chain},
     json::{base64_of, line_of},
-    members::{Row, socket_addr, tags},
+    member::{Row, socket_addr, tags},
     output,
     terminal::{escape, lossy},
 };

@@ -15,7 +15,7 @@ use crate::{
     args::LineFormat,
     connect,
     exit::{Failure, chain},
-    members::{Row, socket_addr, tags},
+    member::{Row, socket_addr, tags},
     output,
     terminal::{Style, escape},
 };

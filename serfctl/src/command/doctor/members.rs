@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serf_rpc::{Member, MemberStatus};
 
 use super::{Finding, name, names};
-use crate::{members::socket_addr, terminal::escape};
+use crate::{member::socket_addr, terminal::escape};
 
 /// The bytes that all tags of a node may have together (`memberlist.MetaMaxSize`).
 const TAGS_MAX: usize = 512;
