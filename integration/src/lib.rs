@@ -1,7 +1,7 @@
 //! The harness: real Serf agents, HAProxy, web servers, load and the controller's own binary, each
 //! supervised, each on addresses of its own, none surviving the process that started it.
 //!
-//! A test starts with [`test()`] (or [`test_alone`], where it measures time), which gives it a [`Lab`]: a network (`127.x.y.0/24`), a directory and,
+//! A test starts with [`test()`] (or [`test_alone`], where it measures time), which gives it a [`TestEnv`]: a network (`127.x.y.0/24`), a directory and,
 //! when it fails, the tails of all logs.
 //!
 //! ```no_run
@@ -17,47 +17,30 @@
 //! }
 //! ```
 
-pub mod agent;
-pub mod compose;
-pub mod container;
-pub mod controller;
+pub mod daemons;
+pub mod environment;
 pub mod fake_agent;
-pub mod firewall;
-pub mod fleet;
-pub mod flight;
-pub mod haproxy;
-pub mod health_agent;
-pub mod lab;
-pub mod load;
-pub mod machines;
-pub mod manners;
-pub mod measure;
-pub mod mount;
-pub mod net;
-pub mod process;
-pub mod recorder;
-pub mod serf;
-pub mod stage;
-pub mod tap;
-pub mod wait;
-pub mod web;
-pub mod wrk;
+pub mod scenarios;
+pub mod traffic;
 
-pub use agent::Agent;
-pub use controller::Controller;
+pub use daemons::agent::{self, Agent};
+pub use daemons::controller::{self, Controller};
+pub use daemons::haproxy::{self, Haproxy, HaproxyKind};
+pub use daemons::health_agent::HealthAgent;
+pub use daemons::manners::{self, Manners};
+pub use daemons::serf::{Serf, SerfKind};
+pub use daemons::web::{self, Web};
+pub use daemons::{compose, container, health_agent, machines, serf};
+pub use environment::firewall::{self, Firewall};
+pub use environment::net::{self, Net};
+pub use environment::process::{self, Process};
+pub use environment::wait::{self, wait_for, wait_some};
+pub use environment::{TestEnv, log_tails, mount};
 pub use fake_agent::FakeAgent;
-pub use firewall::Firewall;
-pub use fleet::{Balancer, Node};
-pub use haproxy::{Haproxy, HaproxyKind};
-pub use health_agent::HealthAgent;
-pub use lab::{Lab, Need, test, test_alone};
-pub use load::Load;
-pub use manners::Manners;
-pub use net::Net;
-pub use process::Process;
-pub use recorder::Recorder;
-pub use serf::{Serf, SerfKind};
-pub use tap::Tap;
-pub use wait::{wait_for, wait_some};
-pub use web::Web;
-pub use wrk::Wrk;
+pub use scenarios::cluster::{self, Balancer, Node};
+pub use scenarios::{Need, measure, scenario, test, test_alone};
+pub use traffic::flight;
+pub use traffic::load::{self, Load};
+pub use traffic::recorder::{self, Recorder};
+pub use traffic::tap::{self, Tap};
+pub use traffic::wrk::{self, Wrk};

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use integration::fleet::{SOON, WITHOUT_PAUSE, names};
+use integration::cluster::{SOON, WITHOUT_PAUSE, names};
 use integration::{
-    Balancer, HaproxyKind, Lab, Load, Need, Node, test, test_alone, wait_for, wait_some,
+    Balancer, HaproxyKind, Load, Need, Node, TestEnv, test, test_alone, wait_for, wait_some,
 };
 
 const HOST: [Need; 2] = [Need::Serf, Need::Haproxy(HaproxyKind::Host)];
@@ -23,7 +23,7 @@ struct Deaf {
 }
 
 impl Deaf {
-    async fn start(lab: &Lab) -> Result<Self> {
+    async fn start(lab: &TestEnv) -> Result<Self> {
         let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
         let serving = Node::start(lab, 1).await?;
         serving.join(&balancer.agent).await?;

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use integration::cluster::{SOON, WEB_PORT};
 use integration::controller::Status;
-use integration::fleet::{SOON, WEB_PORT};
-use integration::stage::{Stage, backend};
+use integration::scenario::{Scenario, backend};
 use integration::{
-    Controller, FakeAgent, Haproxy, HaproxyKind, Lab, Need, Web, on_each_haproxy, test, wait_for,
+    Controller, FakeAgent, Haproxy, HaproxyKind, Need, TestEnv, Web, on_each_haproxy, test,
+    wait_for,
 };
 
 const HOST: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
@@ -54,7 +55,7 @@ fn account(pid: u32) -> Result<(u32, u32)> {
     Ok((id("Uid:")?, id("Gid:")?))
 }
 
-async fn stock(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn stock(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let mut haproxy = Haproxy::prepare(lab, kind).await?;
     let socket = haproxy.stats_socket().display().to_string();
     let theirs = STOCK.replace("/run/haproxy/admin.sock", &socket);
@@ -126,7 +127,7 @@ async fn stock(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-fn copies(lab: &Lab) -> Result<Vec<PathBuf>> {
+fn copies(lab: &TestEnv) -> Result<Vec<PathBuf>> {
     let mut copies = Vec::new();
     for entry in fs::read_dir(lab.dir())? {
         let path = entry?.path();
@@ -142,7 +143,7 @@ fn copies(lab: &Lab) -> Result<Vec<PathBuf>> {
 #[test]
 fn what_another_hand_writes_into_the_file_is_kept_before_it_goes() {
     test(&HOST, async |lab| {
-        let mut stage = Stage::start(lab, 1, |options| {
+        let mut stage = Scenario::start(lab, 1, |options| {
             options.sections("[drift]\ninterval = \"1s\"")
         })
         .await?;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
-use integration::stage::{Stage, backend};
-use integration::{HaproxyKind, HealthAgent, Lab, Web, on_each_haproxy, wait_for};
+use integration::scenario::{Scenario, backend};
+use integration::{HaproxyKind, HealthAgent, TestEnv, Web, on_each_haproxy, wait_for};
 use serf_rpc::MemberStatus;
 use tokio::time::sleep;
 
@@ -20,7 +20,7 @@ const OPTIONS: &str =
 /// Several turns of the agent's check and of the drift timer.
 const A_WHILE: Duration = Duration::from_millis(1200);
 
-async fn scenario(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn scenario(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let agents = [
         HealthAgent::start(lab.net().addr(101, 4000), "50%").await?,
         HealthAgent::start(lab.net().addr(102, 4000), "ready").await?,
@@ -28,7 +28,7 @@ async fn scenario(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     let options = |options: integration::controller::ControllerOptions| {
         options.sections(SECTIONS).backend(OPTIONS)
     };
-    let mut stage = Stage::start_on(lab, kind, 0, options).await?;
+    let mut stage = Scenario::start_on(lab, kind, 0, options).await?;
     for number in 1..=2 {
         let (name, ip) = (format!("s{number}"), stage.ip(lab, number));
         stage.webs.push(Web::start(&*name, (ip, 3000).into())?);
@@ -96,7 +96,7 @@ async fn scenario(lab: &Lab, kind: HaproxyKind) -> Result<()> {
 
 /// Lets the agent of s1 say something, and waits until HAProxy and the status show it, and go on doing so.
 async fn says(
-    stage: &Stage,
+    stage: &Scenario,
     agent: &HealthAgent,
     word: &str,
     shown: &str,
@@ -109,7 +109,7 @@ async fn says(
     shows(stage, shown, weight).await
 }
 
-async fn shows(stage: &Stage, shown: &str, weight: u64) -> Result<()> {
+async fn shows(stage: &Scenario, shown: &str, weight: u64) -> Result<()> {
     let wanted = (shown.to_owned(), weight);
     let mut last = None;
     let seen = wait_for("s1 to be shown so", SOON, async || {
@@ -123,14 +123,14 @@ async fn shows(stage: &Stage, shown: &str, weight: u64) -> Result<()> {
     seen.with_context(|| format!("wanted {wanted:?}, seen {last:?}, {state:?}"))
 }
 
-async fn uweight(stage: &Stage) -> Result<u64> {
+async fn uweight(stage: &Scenario) -> Result<u64> {
     let stat = stage.haproxy.stat().await?;
     let line = stat.iter().find(|line| line.get("svname") == "s1");
     Ok(line.map_or(0, |line| line.count("uweight")))
 }
 
 /// Nothing was repaired or reloaded, and no server stands otherwise than by its member.
-async fn untouched(stage: &Stage) -> Result<()> {
+async fn untouched(stage: &Scenario) -> Result<()> {
     let whole = |status: &Status| status.is_whole();
     let status = stage
         .controller

@@ -4,14 +4,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use integration::cluster::{SOON, names};
 use integration::controller::{ControllerOptions, Status, binary};
-use integration::fleet::{SOON, names};
-use integration::{Balancer, HaproxyKind, Lab, Need, Node, test};
+use integration::{Balancer, HaproxyKind, Need, Node, TestEnv, test};
 
 const NEEDS: [Need; 2] = [Need::Serf, Need::Haproxy(HaproxyKind::Host)];
 
 /// A balancer with its cluster.
-async fn cluster(lab: &Lab, rejoin: bool) -> Result<(Balancer, Vec<Node>)> {
+async fn cluster(lab: &TestEnv, rejoin: bool) -> Result<(Balancer, Vec<Node>)> {
     let rejoin = if rejoin { "rejoin = true" } else { "" };
     let configure = |options: ControllerOptions| Ok(options.serf(rejoin));
     let balancer = Balancer::start_with(lab, HaproxyKind::Host, configure).await?;
@@ -24,7 +24,7 @@ async fn cluster(lab: &Lab, rejoin: bool) -> Result<(Balancer, Vec<Node>)> {
 }
 
 /// The balancer is shut down, so that nobody looks for it, and starts again; a web server comes meanwhile.
-async fn reboot(lab: &Lab, balancer: &mut Balancer, nodes: &mut Vec<Node>) -> Result<()> {
+async fn reboot(lab: &TestEnv, balancer: &mut Balancer, nodes: &mut Vec<Node>) -> Result<()> {
     balancer.controller.kill();
     balancer.agent.leave().await?;
     nodes[0].agent.sees_off(&["balancer"], SOON).await?;

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use integration::cluster::SOON;
 use integration::controller::{ControllerOptions, Status};
-use integration::fleet::SOON;
 use integration::mount::Mount;
-use integration::stage::Stage;
-use integration::{Controller, HaproxyKind, Lab, Need, test, test_alone, wait_for};
+use integration::scenario::Scenario;
+use integration::{Controller, HaproxyKind, Need, TestEnv, test, test_alone, wait_for};
 use serf_rpc::MemberStatus;
 use tokio::time::sleep;
 
@@ -17,7 +17,7 @@ const WITH_MOUNTS: [Need; 3] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk, Nee
 const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/haproxy.cfg.j2");
 
 /// One leaves and comes back, as HAProxy is told at once whatever else goes wrong.
-async fn leaves_and_joins(stage: &Stage, name: &str) -> Result<()> {
+async fn leaves_and_joins(stage: &Scenario, name: &str) -> Result<()> {
     stage.gossip(name, MemberStatus::Left);
     let others: Vec<_> = stage.names().filter(|other| *other != name).collect();
     stage.haproxy.serves("nodes", &others, SOON).await?;
@@ -26,7 +26,7 @@ async fn leaves_and_joins(stage: &Stage, name: &str) -> Result<()> {
 }
 
 /// Waits for a problem that says this.
-async fn complains(stage: &Stage, words: &str) -> Result<Status> {
+async fn complains(stage: &Scenario, words: &str) -> Result<Status> {
     let what = format!("a problem with {words:?}");
     let said = |status: &Status| {
         let problems = status.0["problems"].as_array();
@@ -45,7 +45,7 @@ async fn complains(stage: &Stage, words: &str) -> Result<Status> {
 #[test]
 fn a_controller_killed_in_the_middle_of_changes() {
     test_alone(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 6, |options| options).await?;
+        let mut stage = Scenario::start(lab, 6, |options| options).await?;
         let load = stage.load(lab)?;
         let mut rng = fastrand::Rng::with_seed(6);
         for round in 0..10 {
@@ -76,7 +76,7 @@ fn a_controller_killed_in_the_middle_of_changes() {
 #[test]
 fn a_haproxy_that_somebody_else_reloads_between_plan_and_apply() {
     test_alone(&NEEDS, async |lab| {
-        let stage = Stage::start(lab, 8, |options| options).await?;
+        let stage = Scenario::start(lab, 8, |options| options).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         // Each of five twice, or it would count as flapping.
@@ -96,7 +96,7 @@ fn a_haproxy_that_somebody_else_reloads_between_plan_and_apply() {
     });
 }
 
-fn own_template(lab: &Lab) -> Result<std::path::PathBuf> {
+fn own_template(lab: &TestEnv) -> Result<std::path::PathBuf> {
     let path = lab.path("haproxy.cfg.j2");
     std::fs::copy(BUILT_IN, &path)?;
     Ok(path)
@@ -111,7 +111,7 @@ fn append(path: &Path, lines: &str) -> Result<()> {
 fn a_template_that_renders_an_invalid_file() {
     test_alone(&NEEDS, async |lab| {
         let path = own_template(lab)?;
-        let stage = Stage::start(lab, 3, |options| options.template(path.clone())).await?;
+        let stage = Scenario::start(lab, 3, |options| options.template(path.clone())).await?;
         stage.settled().await?;
         let worker = stage.haproxy.worker().await?;
         let load = stage.load(lab)?;
@@ -144,7 +144,7 @@ fn a_member_that_makes_the_file_invalid() {
             "{% for backend in backends %}{% for server in backend.servers if server.name == \"s4\" %}\n\
              backend bad\n    no-such-keyword\n{% endfor %}{% endfor %}",
         )?;
-        let mut stage = Stage::start(lab, 3, |options| options.template(path.clone())).await?;
+        let mut stage = Scenario::start(lab, 3, |options| options.template(path.clone())).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         stage.add(lab, 4)?;
@@ -191,7 +191,7 @@ fn a_member_that_makes_the_file_invalid() {
 fn a_file_that_passes_the_check_and_cannot_bind() {
     test_alone(&NEEDS, async |lab| {
         let path = own_template(lab)?;
-        let stage = Stage::start(lab, 3, |options| {
+        let stage = Scenario::start(lab, 3, |options| {
             options
                 .template(path.clone())
                 .sections("[reload]\ntimeout = \"5s\"\n")
@@ -229,7 +229,7 @@ fn a_disk_that_is_full() {
         let dir = lab.path("small");
         std::fs::create_dir(&dir)?;
         let mount = Mount::small(&dir, 256)?;
-        let stage = Stage::start_in(lab, &dir, 3).await?;
+        let stage = Scenario::start_in(lab, &dir, 3).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         let filler = dir.join("filler");
@@ -254,7 +254,7 @@ fn a_disk_that_is_full() {
 #[test]
 fn a_file_that_cannot_be_replaced() {
     test_alone(&WITH_MOUNTS, async |lab| {
-        let stage = Stage::start(lab, 3, |options| options).await?;
+        let stage = Scenario::start(lab, 3, |options| options).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         let busy = Mount::on_itself(&stage.haproxy.config())?;
@@ -276,7 +276,7 @@ fn a_directory_that_nobody_may_write_to() {
     test_alone(&WITH_MOUNTS, async |lab| {
         let dir = lab.path("locked");
         std::fs::create_dir(&dir)?;
-        let stage = Stage::start_in(lab, &dir, 3).await?;
+        let stage = Scenario::start_in(lab, &dir, 3).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         let locked = Mount::read_only(&dir)?;
@@ -302,7 +302,7 @@ fn a_check_command_that_hangs() {
             "if [ -e {0} ]; then sleep 600; fi; exec haproxy -c -q -f \"$0\"",
             gate.display()
         );
-        let stage = Stage::start(lab, 3, |options: ControllerOptions| {
+        let stage = Scenario::start(lab, 3, |options: ControllerOptions| {
             options
                 .check_command(&["sh", "-c", &script, "{path}"])
                 .sections("[reload]\ntimeout = \"2s\"\n")
@@ -327,7 +327,7 @@ fn a_check_command_that_hangs() {
 fn a_reload_command_that_hangs() {
     test_alone(&NEEDS, async |lab| {
         let path = own_template(lab)?;
-        let stage = Stage::start(lab, 3, |options| {
+        let stage = Scenario::start(lab, 3, |options| {
             options
                 .template(path.clone())
                 .reload_command(&["sleep", "600"])
@@ -350,7 +350,7 @@ fn a_reload_command_that_hangs() {
 #[test]
 fn a_second_controller_on_one_state_directory() {
     test(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 2, |options| options).await?;
+        let mut stage = Scenario::start(lab, 2, |options| options).await?;
         let front = stage.controller.options().clone();
         let mut second: Controller = front.start()?;
         let status = second.process().exited(SOON).await?;
@@ -368,7 +368,7 @@ fn a_second_controller_on_one_state_directory() {
 #[test]
 fn once_brings_everything_up_to_date_and_ends() {
     test(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 3, |options| options).await?;
+        let mut stage = Scenario::start(lab, 3, |options| options).await?;
         let options = stage.controller.options().clone();
         let beside = options.run("once", &[]).await?;
         assert_eq!(beside.status.code(), Some(1));
@@ -403,7 +403,7 @@ fn once_brings_everything_up_to_date_and_ends() {
 #[test]
 fn servers_come_back_after_a_restart_of_haproxy_without_a_reload() {
     test_alone(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 3, |options| options).await?;
+        let mut stage = Scenario::start(lab, 3, |options| options).await?;
         stage.settled().await?;
         stage.haproxy.kill().await?;
         stage.haproxy.start().await?;

@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use integration::cluster::SOON;
 use integration::controller::{ControllerOptions, binary};
-use integration::fleet::SOON;
-use integration::stage::Stage;
+use integration::scenario::Scenario;
 use integration::{
-    Agent, Controller, FakeAgent, Haproxy, HaproxyKind, Lab, Need, Process, test, wait_for,
+    Agent, Controller, FakeAgent, Haproxy, HaproxyKind, Need, Process, TestEnv, test, wait_for,
 };
 
 #[path = "support/checked.rs"]
@@ -23,7 +23,11 @@ const HOST: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
 const NOBODY: u32 = 65534;
 
 /// The options with a template of this text.
-fn with_template(lab: &Lab, options: &ControllerOptions, text: &str) -> Result<ControllerOptions> {
+fn with_template(
+    lab: &TestEnv,
+    options: &ControllerOptions,
+    text: &str,
+) -> Result<ControllerOptions> {
     let path = lab.path("own.cfg.j2");
     std::fs::write(&path, text)?;
     let options = options.clone().template(path);
@@ -135,7 +139,7 @@ fn a_template_that_opens_the_stats_socket_otherwise_is_named_with_its_line() {
 #[test]
 fn sockets_that_are_each_others_or_nobodys_are_told_apart_by_asking_them() {
     test(&HOST, async |lab| {
-        let stage = Stage::start(lab, 1, |options| options).await?;
+        let stage = Scenario::start(lab, 1, |options| options).await?;
         stage.settled().await?;
         let (mut haproxy, mut controller) = (stage.haproxy, stage.controller);
         let options = controller.options().clone();
@@ -217,7 +221,7 @@ fn a_second_description_is_an_error_of_check_and_no_reason_to_reload_for_ever() 
         let path = lab.path("own.cfg.j2");
         let second = format!("{SOCKET}\n    description \"edge balancer\"");
         std::fs::write(&path, template(&second))?;
-        let mut stage = Stage::start(lab, 0, |options| options.template(path.clone())).await?;
+        let mut stage = Scenario::start(lab, 0, |options| options.template(path.clone())).await?;
         let said = check(&stage.controller.options().clone(), &[]).await?;
         said.is_wrong(&[
             "own.cfg.j2:5",
@@ -428,7 +432,7 @@ fn what_has_no_effect_is_said_and_what_is_for_information_is_not() {
 #[test]
 fn a_program_that_is_another_version_than_the_haproxy_that_runs_is_said() {
     test(&HOST, async |lab| {
-        let mut stage = Stage::start(lab, 0, |options| options).await?;
+        let mut stage = Scenario::start(lab, 0, |options| options).await?;
         let odd = lab.path("haproxy");
         std::fs::write(&odd, "#!/bin/sh\necho 'HAProxy version 9.9.1 2026/01/01'\n")?;
         std::fs::set_permissions(&odd, PermissionsExt::from_mode(0o755))?;

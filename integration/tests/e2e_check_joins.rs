@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use integration::cluster::{SOON, WEB_PORT};
 use integration::controller::ControllerOptions;
-use integration::fleet::{SOON, WEB_PORT};
 use integration::process::output;
-use integration::stage::Stage;
+use integration::scenario::Scenario;
 use integration::{
-    Controller, FakeAgent, Haproxy, HaproxyKind, Lab, Need, Web, on_each_haproxy, test,
+    Controller, FakeAgent, Haproxy, HaproxyKind, Need, TestEnv, Web, on_each_haproxy, test,
 };
 
 #[path = "support/checked.rs"]
@@ -222,7 +222,7 @@ fn cases() -> String {
 }
 
 /// A certificate beside HAProxy's file.
-async fn authority(lab: &Lab) -> Result<()> {
+async fn authority(lab: &TestEnv) -> Result<()> {
     let mut make = Command::new("openssl");
     let words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca.example";
     make.args(words.split(' '));
@@ -233,7 +233,7 @@ async fn authority(lab: &Lab) -> Result<()> {
 
 /// A member joins each backend in turn: HAProxy is reloaded for those that `check` has said it of, before anybody was
 /// there, and for no other.
-async fn said_exactly(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn said_exactly(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let path = lab.path("cases.cfg.j2");
     std::fs::write(&path, cases())?;
     authority(lab).await?;
@@ -247,7 +247,7 @@ async fn said_exactly(lab: &Lab, kind: HaproxyKind) -> Result<()> {
         .collect();
     let sections = format!("{backends}[reload]\nmin_interval = \"10ms\"\n");
     let configure = |options: ControllerOptions| options.template(path).sections(&sections);
-    let mut stage = Stage::start_on(lab, kind, 0, configure).await?;
+    let mut stage = Scenario::start_on(lab, kind, 0, configure).await?;
     stage.settled().await?;
     let said = check(&stage.controller.options().clone(), &[]).await?;
     ensure!(said.code == Some(0), "{said:?}");
@@ -315,7 +315,7 @@ fn what_is_wrong_with_a_members_line_is_found_where_there_is_no_member() {
 #[test]
 fn members_that_are_given_go_the_way_of_all_others() {
     test(&HOST, async |lab| {
-        let stage = Stage::start(lab, 1, |options| options).await?;
+        let stage = Scenario::start(lab, 1, |options| options).await?;
         stage.settled().await?;
         let mut controller = stage.controller;
         let options = controller.options().clone();

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::fleet::SOON;
-use integration::stage::Stage;
-use integration::{HaproxyKind, Lab, Manners, Web, on_each_haproxy, wait_for, wait_some, web};
+use integration::cluster::SOON;
+use integration::scenario::Scenario;
+use integration::{HaproxyKind, Manners, TestEnv, Web, on_each_haproxy, wait_for, wait_some, web};
 
 /// The port of the health page that is apart from the traffic.
 const HEALTH: u16 = 8081;
@@ -82,7 +82,7 @@ const CASES: [Case; 9] = [
 ];
 
 /// A template with a front end for each case, on `.1` and a port of its own, and the built-in backends.
-fn template(lab: &Lab) -> String {
+fn template(lab: &TestEnv) -> String {
     let fronts: String = CASES
         .iter()
         .enumerate()
@@ -99,13 +99,13 @@ fn template(lab: &Lab) -> String {
     )
 }
 
-fn front(lab: &Lab, index: usize) -> SocketAddr {
+fn front(lab: &TestEnv, index: usize) -> SocketAddr {
     let index = u16::try_from(index).expect("few cases");
     lab.net().addr(1, 9000 + index)
 }
 
 /// Web servers of every manner join one backend each: all are served, and stay so in the next worker.
-async fn every_manner(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn every_manner(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let path = lab.path("template.j2");
     std::fs::write(&path, template(lab))?;
     let backends: String = CASES
@@ -117,13 +117,13 @@ async fn every_manner(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     let configure = |options: integration::controller::ControllerOptions| {
         options.template(path).sections(&backends)
     };
-    let mut stage = Stage::start_on(lab, kind, 0, configure).await?;
+    let mut stage = Scenario::start_on(lab, kind, 0, configure).await?;
     let said = stage.controller.options().run("check", &[]).await?;
     let said = String::from_utf8(said.stdout)?;
     let mut pages = Vec::new();
     for (case, last) in CASES.iter().zip(100..) {
         let manners = (case.manners)(Manners::default())?;
-        let addr = lab.net().addr(last, integration::fleet::WEB_PORT);
+        let addr = lab.net().addr(last, integration::cluster::WEB_PORT);
         stage.join(Web::with_manners(case.name, addr, manners), case.name)?;
         if case.name.starts_with("port") {
             pages.push(Web::start("page", lab.net().addr(last, HEALTH))?);
@@ -151,7 +151,7 @@ async fn every_manner(lab: &Lab, kind: HaproxyKind) -> Result<()> {
 }
 
 /// Every case's server is up with a good check, and answers through the front end of its case.
-async fn served(stage: &Stage, lab: &Lab) -> Result<()> {
+async fn served(stage: &Scenario, lab: &TestEnv) -> Result<()> {
     for (index, Case { name, own, .. }) in CASES.iter().enumerate() {
         let what = format!("{name} to be checked good");
         let good = wait_some(&what, SOON, async || {
@@ -171,7 +171,7 @@ async fn served(stage: &Stage, lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-async fn reloads(stage: &Stage) -> Result<u64> {
+async fn reloads(stage: &Scenario) -> Result<u64> {
     Ok(stage.controller.status().await?.counter("reloads"))
 }
 

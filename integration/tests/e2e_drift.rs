@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
-use integration::stage::Stage;
+use integration::scenario::Scenario;
 use integration::{HaproxyKind, Need, test, test_alone, wait_for};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
 const OFTEN: &str = "[drift]\ninterval = \"1s\"\n";
 
-async fn value(stage: &Stage, server: &str, column: &str) -> Result<String> {
+async fn value(stage: &Scenario, server: &str, column: &str) -> Result<String> {
     let stat = stage.haproxy.stat().await?;
     let line = stat
         .iter()
@@ -22,7 +22,7 @@ async fn value(stage: &Stage, server: &str, column: &str) -> Result<String> {
 }
 
 /// Takes s4 away, which HAProxy refuses while it has connections, be they idle: nobody has asked anything yet.
-async fn deleted(stage: &mut Stage) -> Result<()> {
+async fn deleted(stage: &mut Scenario) -> Result<()> {
     // The controller would have it back between the two commands.
     stage.controller.process().signal(Signal::STOP)?;
     let haproxy = &stage.haproxy;
@@ -44,7 +44,7 @@ async fn deleted(stage: &mut Stage) -> Result<()> {
 #[test]
 fn what_another_hand_changes_is_changed_back() {
     test_alone(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 4, |options| options.sections(OFTEN)).await?;
+        let mut stage = Scenario::start(lab, 4, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         deleted(&mut stage).await?;
         stage.settled().await?;
@@ -99,7 +99,7 @@ fn what_another_hand_changes_is_changed_back() {
 #[test]
 fn repairs_that_do_not_hold_end_in_one_reload_and_then_come_seldom() {
     test_alone(&NEEDS, async |lab| {
-        let stage = Stage::start(lab, 3, |options| options.sections(OFTEN)).await?;
+        let stage = Scenario::start(lab, 3, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         let until = Instant::now() + Duration::from_secs(25);
@@ -137,7 +137,7 @@ fn repairs_that_do_not_hold_end_in_one_reload_and_then_come_seldom() {
 #[test]
 fn a_worker_of_somebody_elses_making_is_written_down() {
     test_alone(&NEEDS, async |lab| {
-        let stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        let stage = Scenario::start(lab, 2, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
         stage.haproxy.reload().await?;
@@ -159,7 +159,7 @@ fn a_worker_of_somebody_elses_making_is_written_down() {
 #[test]
 fn a_file_that_somebody_else_puts_in_the_place_of_ours_is_left_alone_and_said_once() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let mut stage = Stage::start(lab, 1, |options| options.sections(OFTEN)).await?;
+        let mut stage = Scenario::start(lab, 1, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let worker = stage.haproxy.worker().await?;
         let foreign = "# tended by hand\nglobal\n";

@@ -5,11 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
-use integration::stage::Stage;
+use integration::scenario::Scenario;
 use integration::wrk::Connections;
-use integration::{HaproxyKind, Lab, Need, Process, Wrk, test_alone, wait_for};
+use integration::{HaproxyKind, Need, Process, TestEnv, Wrk, test_alone, wait_for};
 use serf_rpc::MemberStatus;
 
 const NEEDS: [Need; 4] = [
@@ -29,7 +29,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    fn prepare(lab: &Lab) -> Result<(PathBuf, PathBuf, std::net::SocketAddr)> {
+    fn prepare(lab: &TestEnv) -> Result<(PathBuf, PathBuf, std::net::SocketAddr)> {
         let (conf, upstreams) = (lab.path("nginx.conf"), lab.path("upstreams.conf"));
         let front = lab.net().addr(1, 8081);
         let dir = lab.dir().display();
@@ -46,7 +46,7 @@ impl Nginx {
         Ok((conf, upstreams, front))
     }
 
-    async fn start(lab: &Lab) -> Result<Self> {
+    async fn start(lab: &TestEnv) -> Result<Self> {
         let (conf, upstreams, front) = Self::prepare(lab)?;
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&conf);
@@ -73,7 +73,7 @@ fn example(name: &str) -> PathBuf {
     Path::new(EXAMPLES).join(name)
 }
 
-fn sections(lab: &Lab, nginx_template: &Path) -> String {
+fn sections(lab: &TestEnv, nginx_template: &Path) -> String {
     let (conf, upstreams) = (lab.path("nginx.conf"), lab.path("upstreams.conf"));
     let reload = format!(
         "if [ -s {0} ]; then nginx -s reload -c {1}; fi",
@@ -106,7 +106,7 @@ async fn lists(path: &Path, addresses: &[String], others: &[String]) -> Result<(
     .await
 }
 
-fn addr(stage: &Stage, lab: &Lab, number: u8) -> String {
+fn addr(stage: &Scenario, lab: &TestEnv, number: u8) -> String {
     format!("{}:3000", stage.ip(lab, number))
 }
 
@@ -115,7 +115,7 @@ fn nginx_and_prometheus_follow_the_same_members() {
     test_alone(&NEEDS, async |lab| {
         Nginx::prepare(lab)?;
         let files = sections(lab, &example("nginx-upstreams.conf.j2"));
-        let mut stage = Stage::start(lab, 3, |options| options.sections(&files)).await?;
+        let mut stage = Scenario::start(lab, 3, |options| options.sections(&files)).await?;
         stage.settled().await?;
         let nginx = Nginx::start(lab).await?;
         let (upstreams, targets) = (lab.path("upstreams.conf"), lab.path("targets.json"));
@@ -177,7 +177,7 @@ fn a_file_that_fails_leaves_the_others_alone() {
         let template = lab.path("upstreams.j2");
         std::fs::copy(example("nginx-upstreams.conf.j2"), &template)?;
         let files = sections(lab, &template);
-        let mut stage = Stage::start(lab, 2, |options| options.sections(&files)).await?;
+        let mut stage = Scenario::start(lab, 2, |options| options.sections(&files)).await?;
         stage.settled().await?;
         let mut nginx = Nginx::start(lab).await?;
         let before = nginx.lists()?;

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use integration::fleet::{SOON, names};
-use integration::load::Manner;
+use integration::cluster::{SOON, names};
+use integration::load::LoadProfile;
 use integration::wrk::Loads;
 use integration::{
-    Balancer, Firewall, HaproxyKind, Lab, Load, Need, Node, Tap, test_alone, wait_for, wait_some,
+    Balancer, Firewall, HaproxyKind, Load, Need, Node, Tap, TestEnv, test_alone, wait_for,
+    wait_some,
 };
 use tokio::time::sleep;
 
@@ -16,13 +17,13 @@ const WITH_FIREWALL: [Need; 3] = [Need::Serf, Need::Haproxy(HaproxyKind::Host), 
 /// From SIGKILL of an agent to `failed` in a small cluster.
 const FAILED: Duration = Duration::from_secs(90);
 /// Clients that leave the others their turn.
-const GENTLE: Manner = Manner {
+const GENTLE: LoadProfile = LoadProfile {
     clients: 2,
     per_connection: 1,
     pause: Duration::from_millis(5),
 };
 
-async fn cluster(lab: &Lab, count: u8, lines: &str) -> Result<(Balancer, Vec<Node>)> {
+async fn cluster(lab: &TestEnv, count: u8, lines: &str) -> Result<(Balancer, Vec<Node>)> {
     let balancer = Balancer::start_with(lab, HaproxyKind::Host, |options| {
         Ok(if lines.starts_with('[') {
             options.sections(lines)
@@ -44,7 +45,7 @@ fn a_scale_down_without_leaves() {
     test_alone(&HOST, scale_down);
 }
 
-async fn scale_down(lab: &Lab) -> Result<()> {
+async fn scale_down(lab: &TestEnv) -> Result<()> {
     let (balancer, mut nodes) = cluster(lab, 6, "").await?;
     let load = Load::start(balancer.controller.front(), GENTLE);
     wait_for("load", SOON, async || load.seen().total() > 100).await?;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
+use integration::cluster::{SOON, WEB_PORT};
 use integration::controller::{ControllerOptions, Status};
 use integration::fake_agent::node;
-use integration::fleet::{SOON, WEB_PORT};
-use integration::stage::{Stage, backend};
+use integration::scenario::{Scenario, backend};
 use integration::{HaproxyKind, Need, Web, test, test_alone, wait_for};
 use serf_rpc::{Member, MemberStatus};
 use tokio::time::{Instant, sleep};
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
 
 /// How often what was done changed whether a server takes traffic.
-async fn changes_of(stage: &mut Stage, server: &str) -> Result<usize> {
+async fn changes_of(stage: &mut Scenario, server: &str) -> Result<usize> {
     let output = stage
         .controller
         .options()
@@ -43,7 +43,7 @@ fn a_member_that_joins_and_leaves_every_300_ms() {
         let configure = |options: ControllerOptions| {
             options.sections("[damping]\nmax_penalty = \"10s\"\n[drain]\ntimeout = \"5s\"\n")
         };
-        let mut stage = Stage::start(lab, 3, configure).await?;
+        let mut stage = Scenario::start(lab, 3, configure).await?;
         let worker = stage.haproxy.worker().await?;
         let load = stage.load(lab)?;
         let before = changes_of(&mut stage, "s1").await?;
@@ -79,7 +79,7 @@ fn a_member_that_joins_and_leaves_every_300_ms() {
 #[test]
 fn two_rolling_deployments_by_graceful_leave() {
     test_alone(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 4, |options| options).await?;
+        let mut stage = Scenario::start(lab, 4, |options| options).await?;
         let load = stage.load(lab)?;
         for _ in 0..2 {
             for number in 1..=4_u8 {
@@ -101,7 +101,7 @@ fn two_rolling_deployments_by_graceful_leave() {
     });
 }
 
-async fn out_of(stage: &Stage, name: &str) -> Result<()> {
+async fn out_of(stage: &Scenario, name: &str) -> Result<()> {
     wait_for(&format!("{name} to be out"), SOON, async || {
         let serving = stage.haproxy.serving("nodes").await;
         serving.is_ok_and(|names| !names.contains(&name.to_owned()))
@@ -113,7 +113,7 @@ async fn out_of(stage: &Stage, name: &str) -> Result<()> {
 #[test]
 fn two_rolling_deployments_by_kill_with_new_names_at_the_old_addresses() {
     test_alone(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 4, |options| options).await?;
+        let mut stage = Scenario::start(lab, 4, |options| options).await?;
         for generation in 1..=2 {
             for number in 1..=4_u8 {
                 let at = usize::from(number) - 1;
@@ -139,7 +139,7 @@ fn two_rolling_deployments_by_kill_with_new_names_at_the_old_addresses() {
     });
 }
 
-fn no_address_twice(stage: &Stage) -> Result<()> {
+fn no_address_twice(stage: &Scenario) -> Result<()> {
     let text = std::fs::read_to_string(stage.haproxy.config())?;
     let mut addresses = BTreeSet::new();
     for line in text.lines().map(str::trim) {
@@ -156,7 +156,7 @@ fn no_address_twice(stage: &Stage) -> Result<()> {
 fn hostile_members() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
         let debug = |options: ControllerOptions| options.arg("--log-level=debug");
-        let mut stage = Stage::start(lab, 2, debug).await?;
+        let mut stage = Scenario::start(lab, 2, debug).await?;
         let written = |status: &Status| status.is_whole();
         stage.controller.settles("the file", SOON, written).await?;
         let before = std::fs::read(stage.haproxy.config())?;
@@ -243,7 +243,7 @@ const FLOOD: Duration = Duration::from_secs(5);
 #[test]
 fn a_flood_of_lines_in_the_log() {
     test_alone(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let mut stage = Stage::start(lab, 4, |options| options).await?;
+        let mut stage = Scenario::start(lab, 4, |options| options).await?;
         for number in 0..CROWD {
             let member = node(format!("m{number}"), [10, 9, 0, 1].into());
             stage.agent.put(member.build());
@@ -300,7 +300,7 @@ fn a_flood_of_lines_in_the_log() {
 fn a_crowd_that_changes_fills_no_disk() {
     test_alone(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
         let debug = |options: ControllerOptions| options.arg("--log-level=debug");
-        let stage = Stage::start(lab, 1, debug).await?;
+        let stage = Scenario::start(lab, 1, debug).await?;
         let start = Instant::now();
         let mut changes = 0;
         while start.elapsed() < FLOOD {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use integration::cluster::{SOON, names};
 use integration::controller::Status;
 use integration::fake_agent::MembersAnswer;
-use integration::fleet::{SOON, names};
-use integration::stage::Stage;
+use integration::scenario::Scenario;
 use integration::wrk::Loads;
-use integration::{Balancer, Firewall, HaproxyKind, Lab, Need, Node, test_alone};
+use integration::{Balancer, Firewall, HaproxyKind, Need, Node, TestEnv, test_alone};
 use serf_rpc::MemberStatus;
 use tokio::time::{Instant, sleep};
 
@@ -18,7 +18,7 @@ const WITH_FIREWALL: [Need; 3] = [Need::Firewall, Need::Haproxy(HaproxyKind::Hos
 const GROUP: u32 = 59_173;
 
 /// Looks at the status for so long: so many servers take traffic all the time.
-async fn all_stay(stage: &Stage, time: Duration) -> Result<Status> {
+async fn all_stay(stage: &Scenario, time: Duration) -> Result<Status> {
     let end = Instant::now() + time;
     loop {
         let status = stage.controller.status().await?;
@@ -97,7 +97,7 @@ fn an_agent_that_is_away_while_two_servers_join() {
 #[test]
 fn three_of_four_reported_failed_at_once() {
     test_alone(&NEEDS, async |lab| {
-        let stage = Stage::start(lab, 4, |options| options).await?;
+        let stage = Scenario::start(lab, 4, |options| options).await?;
         let load = stage.load(lab)?;
         for name in ["s1", "s2", "s3"] {
             stage.gossip(name, MemberStatus::Failed);
@@ -112,7 +112,7 @@ fn three_of_four_reported_failed_at_once() {
 #[test]
 fn one_reported_failed_after_the_other() {
     test_alone(&NEEDS, async |lab| {
-        let stage = Stage::start(lab, 4, |options| options).await?;
+        let stage = Scenario::start(lab, 4, |options| options).await?;
         let load = stage.load(lab)?;
         for name in ["s1", "s2", "s3"] {
             stage.gossip(name, MemberStatus::Failed);
@@ -128,7 +128,7 @@ fn gossip_that_is_cut_for_many_times_hold_and_healed() {
         let short = |options: integration::controller::ControllerOptions| {
             options.sections("[guard]\nhold = \"1s\"\nwindow = \"1s\"\n")
         };
-        let stage = Stage::start(lab, 4, short).await?;
+        let stage = Scenario::start(lab, 4, short).await?;
         let load = stage.load(lab)?;
         let all = ["s1", "s2", "s3", "s4"];
         for name in all {
@@ -146,7 +146,7 @@ fn gossip_that_is_cut_for_many_times_hold_and_healed() {
 #[test]
 fn an_answer_without_members() {
     test_alone(&NEEDS, async |lab| {
-        let stage = Stage::start(lab, 3, |options| options).await?;
+        let stage = Scenario::start(lab, 3, |options| options).await?;
         let load = stage.load(lab)?;
         stage
             .agent
@@ -167,9 +167,9 @@ fn own_probes_that_all_fail_while_haproxy_reaches_the_servers() {
         let configure = |options: integration::controller::ControllerOptions| {
             options.group(GROUP).backend("check = \"off\"")
         };
-        let stage = Stage::start(lab, 5, configure).await?;
+        let stage = Scenario::start(lab, 5, configure).await?;
         let load = stage.load(lab)?;
-        firewall.silence_group(GROUP, integration::fleet::WEB_PORT)?;
+        firewall.silence_group(GROUP, integration::cluster::WEB_PORT)?;
         for _ in 0..10 {
             for name in ["s1", "s2", "s3"] {
                 let line = format!("memberlist: Failed ping: {name} (timeout reached)");
@@ -199,9 +199,9 @@ fn a_balancer_that_is_cut_off_from_everything_and_healed() {
     test_alone(&WITH_FIREWALL, cut_off);
 }
 
-async fn cut_off(lab: &Lab) -> Result<()> {
+async fn cut_off(lab: &TestEnv) -> Result<()> {
     let firewall = Firewall::new(lab)?;
-    let stage = Stage::start(lab, 4, |options| options).await?;
+    let stage = Scenario::start(lab, 4, |options| options).await?;
     let nodes: Vec<_> = (1..=4).map(|number| stage.ip(lab, number)).collect();
     firewall.isolate(&nodes)?;
     sleep(Duration::from_secs(3)).await;
@@ -218,8 +218,10 @@ async fn cut_off(lab: &Lab) -> Result<()> {
     }
     firewall.heal()?;
     let healed = std::time::Instant::now();
-    let load =
-        integration::Load::start(stage.controller.front(), integration::fleet::WITHOUT_PAUSE);
+    let load = integration::Load::start(
+        stage.controller.front(),
+        integration::cluster::WITHOUT_PAUSE,
+    );
     integration::wait_for("all web servers to be asked", SOON, async || {
         stage.webs.iter().all(|web| web.first_request().is_some())
     })

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use integration::cluster::{SOON, names};
 use integration::controller::{ControllerOptions, Status};
-use integration::fleet::{SOON, names};
-use integration::stage::Stage;
+use integration::scenario::Scenario;
 use integration::{Agent, Balancer, HaproxyKind, Need, Node, test_alone, wait_for};
 use serf_rpc::MemberStatus;
 use tokio::time::{Instant, sleep};
@@ -50,7 +50,7 @@ fn the_only_server_whose_living_node_is_forced_to_leave() {
 #[test]
 fn a_leave_that_does_not_end_is_taken_back() {
     test_alone(&NEEDS, async |lab| {
-        let stage = Stage::start(lab, 3, |options| options).await?;
+        let stage = Scenario::start(lab, 3, |options| options).await?;
         let load = stage.load(lab)?;
         stage.gossip("s1", MemberStatus::Leaving);
         stage.haproxy.serves("nodes", &["s2", "s3"], SOON).await?;

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
-use integration::stage::Stage;
-use integration::{Controller, Haproxy, HaproxyKind, Lab, on_each_haproxy, wait_for, web};
+use integration::scenario::Scenario;
+use integration::{Controller, Haproxy, HaproxyKind, TestEnv, on_each_haproxy, wait_for, web};
 
 on_each_haproxy! {
     no_uri_moves_at_a_reload_and_two_balancers_agree => agree;
@@ -45,10 +45,10 @@ fn write(template: &Path, version: u32) -> Result<()> {
     )?)
 }
 
-async fn agree(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn agree(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let template = lab.path("haproxy.cfg.j2");
     write(&template, 0)?;
-    let mut stage = Stage::start_on(lab, kind, 3, |options| {
+    let mut stage = Scenario::start_on(lab, kind, 3, |options| {
         options.backend(BACKEND).template(template.clone())
     })
     .await?;
@@ -83,7 +83,7 @@ async fn agree(lab: &Lab, kind: HaproxyKind) -> Result<()> {
         bind,
     );
     let second: Controller = options.backend(BACKEND).start()?;
-    integration::fleet::first_file(&haproxy).await?;
+    integration::cluster::first_file(&haproxy).await?;
     haproxy.start().await?;
     let names: Vec<&str> = stage.names().collect();
     haproxy.serves("nodes", &names, SOON).await?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use integration::fleet::{SOON, WITHOUT_PAUSE, names};
+use integration::cluster::{SOON, WITHOUT_PAUSE, names};
 use integration::measure::{joins, median};
 use integration::{Balancer, HaproxyKind, Load, Need, Node, test, test_alone, wait_for};
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Result;
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
 use integration::{Agent, Controller, FakeAgent, Haproxy, HaproxyKind, Need, test};
 
 const NEEDS: [Need; 2] = [Need::Serf, Need::Haproxy(HaproxyKind::Host)];
@@ -24,7 +24,7 @@ fn a_key_that_comes_or_is_rotated_needs_neither_restart_nor_signal() {
         let controller = Controller::on(lab, agent.rpc_addr(), &haproxy)
             .serf(&format!("auth_key_file = {file:?}"))
             .start()?;
-        integration::fleet::first_file(&haproxy).await?;
+        integration::cluster::first_file(&haproxy).await?;
         haproxy.start().await?;
         let is = |state: &'static str| move |status: &Status| status.0["agent"]["state"] == state;
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use integration::fleet::WEB_PORT;
-use integration::stage::Stage;
+use integration::cluster::WEB_PORT;
+use integration::scenario::Scenario;
 use integration::web::Web;
-use integration::{HaproxyKind, Lab, Need, on_each_haproxy, test};
+use integration::{HaproxyKind, Need, TestEnv, on_each_haproxy, test};
 use serf_rpc::MemberStatus;
 use tokio::time::sleep;
 
@@ -46,13 +46,13 @@ const MEMBERS: &str = r#"{% for backend in backends if backend.name == "nodes" %
 "#;
 
 /// A template with these lines before and after the members' in the backend, and this after it.
-fn template(lab: &Lab, before: &str, after: &str, others: &str) -> Result<PathBuf> {
+fn template(lab: &TestEnv, before: &str, after: &str, others: &str) -> Result<PathBuf> {
     let path = lab.path("own.cfg.j2");
     std::fs::write(&path, format!("{HEAD}{before}{MEMBERS}{after}{others}"))?;
     Ok(path)
 }
 
-async fn admin(stage: &Stage, backend: &str, server: &str) -> Result<String> {
+async fn admin(stage: &Scenario, backend: &str, server: &str) -> Result<String> {
     let stat = stage.haproxy.stat().await?;
     let line = stat
         .iter()
@@ -64,7 +64,7 @@ async fn admin(stage: &Stage, backend: &str, server: &str) -> Result<String> {
 }
 
 /// What people are shown speaks of no server but the members'.
-async fn nothing_is_said_of(stage: &Stage, names: &[&str]) -> Result<()> {
+async fn nothing_is_said_of(stage: &Scenario, names: &[&str]) -> Result<()> {
     let status = stage.controller.status().await?;
     let history = serde_json::to_string(&stage.controller.history().await?)?;
     for name in names {
@@ -76,7 +76,7 @@ async fn nothing_is_said_of(stage: &Stage, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-async fn left_alone(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn left_alone(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let sorry = Web::start("sorry".to_owned(), (lab.net().ip(90), WEB_PORT).into())?;
     let before = format!(
         "    server sorry {} backup\n    default-server rise 1\n",
@@ -88,7 +88,7 @@ async fn left_alone(lab: &Lab, kind: HaproxyKind) -> Result<()> {
         sorry.addr()
     );
     let path = template(lab, &before, after, &others)?;
-    let mut stage = Stage::start_beside(lab, kind, 2, &["sorry", "older"], |options| {
+    let mut stage = Scenario::start_beside(lab, kind, 2, &["sorry", "older"], |options| {
         options.template(path).sections(OFTEN)
     })
     .await?;
@@ -129,10 +129,10 @@ async fn left_alone(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     load.nothing_failed("lines of others").await
 }
 
-async fn of_others(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn of_others(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let others = "\nlisten theirs\n    bind {{ frontend.bind[0] | replace(':8080', ':8081') }}\n    server t1 127.0.0.1:3999 weight 7\n";
     let path = template(lab, "", "", others)?;
-    let stage = Stage::start_on(lab, kind, 1, |options| {
+    let stage = Scenario::start_on(lab, kind, 1, |options| {
         options.template(path).sections(OFTEN)
     })
     .await?;
@@ -149,12 +149,12 @@ async fn of_others(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     nothing_is_said_of(&stage, &["theirs"]).await
 }
 
-async fn not_counted(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn not_counted(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let sorry = Web::start("sorry".to_owned(), (lab.net().ip(90), WEB_PORT).into())?;
     let before = format!("    server sorry {} backup\n", sorry.addr());
     let path = template(lab, &before, "", "")?;
     let guard = "[guard]\nmax_removal = \"100%\"\nhold = \"1s\"";
-    let stage = Stage::start_beside(lab, kind, 2, &["sorry"], |options| {
+    let stage = Scenario::start_beside(lab, kind, 2, &["sorry"], |options| {
         options.template(path).sections(guard)
     })
     .await?;

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::fleet::{SOON, names};
+use integration::cluster::{SOON, names};
 use integration::haproxy::Errors;
 use integration::wrk::{Connections, WrkReport};
-use integration::{Balancer, HaproxyKind, Lab, Need, Node, Wrk, test_alone, wait_for};
+use integration::{Balancer, HaproxyKind, Need, Node, TestEnv, Wrk, test_alone, wait_for};
 
 /// Enough to keep both cores busy, few enough to leave the agents their turn.
 const CLIENTS: usize = 8;
@@ -49,7 +49,11 @@ fn twenty_joins_and_leaves_fail_no_request_on_trixies_haproxy_keep_alive() {
     });
 }
 
-async fn joins_and_leaves(lab: &Lab, kind: HaproxyKind, connections: Connections) -> Result<()> {
+async fn joins_and_leaves(
+    lab: &TestEnv,
+    kind: HaproxyKind,
+    connections: Connections,
+) -> Result<()> {
     let balancer = Balancer::start(lab, kind).await?;
     let residents = Node::start_all(lab, 1..=2).await?;
     let mut newcomers = Node::start_all(lab, 3..3 + NEWCOMERS).await?;
@@ -150,7 +154,7 @@ fn a_changed_template_is_one_reload_that_fails_no_request_on_trixies_haproxy() {
     });
 }
 
-async fn changed_template(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn changed_template(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let path = lab.path("haproxy.cfg.j2");
     let mut balancer = Balancer::start_with(lab, kind, |options| {
         std::fs::copy(BUILT_IN, &path)?;

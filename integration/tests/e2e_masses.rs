@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use integration::cluster::SOON;
 use integration::controller::ControllerOptions;
-use integration::fleet::SOON;
-use integration::stage::{Stage, backend};
+use integration::scenario::{Scenario, backend};
 use integration::web::Web;
-use integration::{Firewall, HaproxyKind, Lab, Need, test_alone};
+use integration::{Firewall, HaproxyKind, Need, TestEnv, test_alone};
 use serf_rpc::MemberStatus;
 use tokio::time::sleep;
 
@@ -32,7 +32,7 @@ fn extent() -> (usize, Duration) {
 }
 
 /// All servers of a rack, of whom some are addressed under several ports.
-fn rack(lab: &Lab, count: usize) -> Vec<SocketAddr> {
+fn rack(lab: &TestEnv, count: usize) -> Vec<SocketAddr> {
     let ports = 3000..3000 + EACH;
     let all = ports.flat_map(|port| (RACK.0..RACK.0 + RACK.1).map(move |last| (last, port)));
     let all = all.map(|(last, port)| lab.net().addr(last, port));
@@ -40,13 +40,13 @@ fn rack(lab: &Lab, count: usize) -> Vec<SocketAddr> {
 }
 
 /// A rack dies, gossip says so of all of them, and somebody joins and leaves.
-async fn dead_rack(lab: &Lab, lines: &str) -> Result<()> {
+async fn dead_rack(lab: &TestEnv, lines: &str) -> Result<()> {
     let (count, time) = extent();
     let configure = |options: ControllerOptions| {
         let ports = format!("ports = [\"3000-{}\"]", 3000 + EACH);
         options.group(GROUP).backend(&ports).backend(lines)
     };
-    let mut stage = Stage::start(lab, 2, configure).await?;
+    let mut stage = Scenario::start(lab, 2, configure).await?;
     let rack = rack(lab, count);
     for (number, addr) in rack.iter().enumerate() {
         let (name, IpAddr::V4(ip)) = (format!("r{number}"), addr.ip()) else {

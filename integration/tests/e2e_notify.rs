@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use integration::cluster::SOON;
 use integration::controller::ControllerOptions;
-use integration::fleet::SOON;
-use integration::stage::Stage;
-use integration::{Controller, Haproxy, HaproxyKind, Lab, Need, test, wait_for};
+use integration::scenario::Scenario;
+use integration::{Controller, Haproxy, HaproxyKind, Need, TestEnv, test, wait_for};
 
 const HAPROXY: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
 
@@ -20,7 +20,7 @@ struct Manager {
 }
 
 impl Manager {
-    fn listen(lab: &Lab) -> Result<Self> {
+    fn listen(lab: &TestEnv) -> Result<Self> {
         let path = lab.path("notify.sock");
         let socket = UnixDatagram::bind(&path)?;
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -104,7 +104,7 @@ fn systemd_hears_ready_although_neither_agent_nor_haproxy_is_there() {
 fn a_reload_ends_with_what_came_of_it() {
     test(&HAPROXY, async |lab| {
         let manager = Manager::listen(lab)?;
-        let mut stage = Stage::start(lab, 2, |options| manager.over(options)).await?;
+        let mut stage = Scenario::start(lab, 2, |options| manager.over(options)).await?;
         manager
             .hears("STATUS=2 of 2 servers in rotation", 0)
             .await?;

@@ -8,11 +8,11 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
 use integration::mount::Mount;
-use integration::stage::{Stage, backend};
-use integration::{HaproxyKind, Lab, Need, test, wait_for};
+use integration::scenario::{Scenario, backend};
+use integration::{HaproxyKind, Need, TestEnv, test, wait_for};
 use serf_rpc::MemberStatus;
 use support::operations::{documented, said};
 
@@ -22,7 +22,7 @@ const OFTEN: &str = "[drift]\ninterval = \"1s\"\n";
 const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/haproxy.cfg.j2");
 
 /// Waits until `status` has a problem of that kind, and compares all that it prints then.
-async fn shows(stage: &mut Stage, what: &str, situation: &str) -> Result<()> {
+async fn shows(stage: &mut Scenario, what: &str, situation: &str) -> Result<()> {
     let there = |status: &Status| {
         let problems = status.0["problems"].as_array();
         problems.is_some_and(|problems| problems.iter().any(|it| it["what"] == what))
@@ -42,16 +42,16 @@ async fn shows(stage: &mut Stage, what: &str, situation: &str) -> Result<()> {
 }
 
 /// Compares all that `check` prints.
-async fn checks(stage: &mut Stage, code: i32, situation: &str) -> Result<()> {
+async fn checks(stage: &mut Scenario, code: i32, situation: &str) -> Result<()> {
     let (text, ended) = said(&mut stage.controller, "check").await?;
     assert_eq!(ended, code, "{text}");
     documented(situation, "serf-haproxy check", &text)
 }
 
-async fn own_template(lab: &Lab, webs: u8) -> Result<Stage> {
+async fn own_template(lab: &TestEnv, webs: u8) -> Result<Scenario> {
     let template = lab.path("haproxy.cfg.j2");
     fs::copy(BUILT_IN, &template)?;
-    let stage = Stage::start(lab, webs, |options| {
+    let stage = Scenario::start(lab, webs, |options| {
         options.template(template).sections(OFTEN)
     });
     let stage = stage.await?;
@@ -140,7 +140,7 @@ fn a_disk_that_is_full() {
         let dir = lab.path("haproxy");
         fs::create_dir(&dir)?;
         let _mount = Mount::small(&dir, 256)?;
-        let mut stage = Stage::start_in(lab, &dir, 2).await?;
+        let mut stage = Scenario::start_in(lab, &dir, 2).await?;
         stage.settled().await?;
         let filler = dir.join("filler");
         let full = fs::write(&filler, vec![0; 512 * 1024]);

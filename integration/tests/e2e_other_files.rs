@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
-use integration::stage::Stage;
-use integration::{Haproxy, HaproxyKind, Lab, Need, on_each_haproxy, test, wait_for};
+use integration::scenario::Scenario;
+use integration::{Haproxy, HaproxyKind, Need, TestEnv, on_each_haproxy, test, wait_for};
 use tokio::time::sleep;
 
 on_each_haproxy! {
@@ -49,7 +49,7 @@ struct Files {
 }
 
 /// The site's file in a directory of its own, and our template.
-fn files(lab: &Lab) -> Result<Files> {
+fn files(lab: &TestEnv) -> Result<Files> {
     let dir = lab.path("site.d");
     fs::create_dir(&dir)?;
     let (base, ours) = (dir.join("10-base.cfg"), lab.path("ours.cfg.j2"));
@@ -72,7 +72,7 @@ async fn limits(haproxy: &Haproxy) -> Result<Vec<String>> {
 }
 
 /// Reloads as the site does, and waits until the controller knows.
-async fn reload(stage: &Stage) -> Result<()> {
+async fn reload(stage: &Scenario) -> Result<()> {
     let before = stage.haproxy.worker().await?.pid;
     stage.haproxy.reload().await?;
     let found = async || {
@@ -87,10 +87,10 @@ async fn reload(stage: &Stage) -> Result<()> {
     .await
 }
 
-async fn inherits(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn inherits(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let Files { base, ours } = files(lab)?;
     let haproxy = Haproxy::prepare(lab, kind).await?.after(base.clone());
-    let mut stage = Stage::start_with(lab, haproxy, 2, &[], |options| {
+    let mut stage = Scenario::start_with(lab, haproxy, 2, &[], |options| {
         options.template(ours).sections(OFTEN)
     })
     .await?;
@@ -136,7 +136,7 @@ async fn inherits(lab: &Lab, kind: HaproxyKind) -> Result<()> {
 }
 
 /// What cannot be told is not guessed: a join is a reload then, after which it can be told again.
-async fn unseen(lab: &Lab, stage: &mut Stage, base: &PathBuf) -> Result<()> {
+async fn unseen(lab: &TestEnv, stage: &mut Scenario, base: &PathBuf) -> Result<()> {
     wait_for("the file to have all servers", SOON, async || {
         let text = fs::read_to_string(stage.haproxy.config());
         text.is_ok_and(|text| text.contains("server s5"))
@@ -180,7 +180,7 @@ fn a_haproxy_of_our_own_gets_the_files_of_a_directory_too() {
         let Files { base, ours } = files(lab)?;
         let dir = base.parent().unwrap_or(&base).to_owned();
         let haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?.after(dir);
-        let stage = Stage::start_with(lab, haproxy, 2, &[], |options| {
+        let stage = Scenario::start_with(lab, haproxy, 2, &[], |options| {
             options.template(ours).sections(OFTEN).spawn_haproxy()
         })
         .await?;

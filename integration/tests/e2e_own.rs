@@ -4,11 +4,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use integration::agent::RPC_PORT;
+use integration::cluster::SOON;
 use integration::controller::{ControllerOptions, binary};
-use integration::fleet::SOON;
 use integration::process::output;
-use integration::stage::{Stage, backend};
-use integration::{HaproxyKind, Lab, Need, test, web::Web};
+use integration::scenario::{Scenario, backend};
+use integration::{HaproxyKind, Need, TestEnv, test, web::Web};
 
 const NEEDS: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
 const WITH_INTERFACES: [Need; 5] = [
@@ -28,7 +28,7 @@ fn haproxy_never_becomes_its_own_server_and_a_port_on_another_host_is_nobodys_bu
             let options = options.stats_bind(stats);
             options.backend("ports = [\"1-65535\"]")
         };
-        let mut stage = Stage::start(lab, 1, all_ports).await?;
+        let mut stage = Scenario::start(lab, 1, all_ports).await?;
         let front = stage.controller.front();
         let claims = [
             ("front", front.port(), "HAProxy listens there (`bind"),
@@ -104,7 +104,7 @@ status
 "#;
 
 /// What a script says in a network of its own.
-async fn in_a_network(lab: &Lab, script: &str) -> Result<String> {
+async fn in_a_network(lab: &TestEnv, script: &str) -> Result<String> {
     let path = |file: &str| lab.path(file).display().to_string();
     let config = format!(
         "[haproxy]\nconfig = {:?}\nstats_socket = {:?}\n[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\n\

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use integration::cluster::SOON;
 use integration::controller::binary;
-use integration::fleet::SOON;
-use integration::stage::{Stage, backend};
-use integration::{Controller, FakeAgent, Haproxy, HaproxyKind, Lab, Need, test, wait_for};
+use integration::scenario::{Scenario, backend};
+use integration::{Controller, FakeAgent, Haproxy, HaproxyKind, Need, TestEnv, test, wait_for};
 use serde_json::{Value, json};
 use serf_rpc::MemberStatus;
 
@@ -17,11 +17,11 @@ const HOST: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
 const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/haproxy.cfg.j2");
 
 /// Two servers behind a template that may be edited.
-async fn stage(lab: &Lab) -> Result<(Stage, PathBuf)> {
+async fn stage(lab: &TestEnv) -> Result<(Scenario, PathBuf)> {
     let template = lab.path("own.cfg.j2");
     fs::copy(BUILT_IN, &template)?;
     let path = template.clone();
-    let stage = Stage::start(lab, 2, |options| options.template(path)).await?;
+    let stage = Scenario::start(lab, 2, |options| options.template(path)).await?;
     stage.settled().await?;
     Ok((stage, template))
 }

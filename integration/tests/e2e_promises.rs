@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
-use integration::stage::Stage;
-use integration::{Firewall, HaproxyKind, Lab, Need, on_each_haproxy, test};
+use integration::scenario::Scenario;
+use integration::{Firewall, HaproxyKind, Need, TestEnv, on_each_haproxy, test};
 use tokio::net::UnixStream;
 
 /// A template with a front end of its own, and nothing in its defaults that would keep a promise.
-fn template(lab: &Lab, more: &str) -> Result<PathBuf> {
+fn template(lab: &TestEnv, more: &str) -> Result<PathBuf> {
     let path = lab.path("own.cfg.j2");
     write(&path, lab.net().addr(1, 8080), more)?;
     Ok(path)
@@ -49,9 +49,9 @@ fn status(front: SocketAddr, method: &str, path: &str) -> Result<u16> {
     Ok(status.and_then(|status| status.parse().ok()).unwrap_or(0))
 }
 
-async fn is_sent_once(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn is_sent_once(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let own = template(lab, "")?;
-    let stage = Stage::start_on(lab, kind, 3, |options| options.template(own)).await?;
+    let stage = Scenario::start_on(lab, kind, 3, |options| options.template(own)).await?;
     let requests = || -> u64 { stage.webs.iter().map(integration::Web::requests).sum() };
     for (method, times) in [("POST", 1), ("DELETE", 1), ("GET", 4), ("OPTIONS", 4)] {
         let before = requests();
@@ -61,9 +61,9 @@ async fn is_sent_once(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn costs_no_request(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn costs_no_request(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let own = template(lab, "")?;
-    let stage = Stage::start_on(lab, kind, 3, |options| options.template(own)).await?;
+    let stage = Scenario::start_on(lab, kind, 3, |options| options.template(own)).await?;
     let firewall = Firewall::new(lab)?;
     firewall.isolate(&[stage.ip(lab, 1)])?;
     let front = stage.controller.front();
@@ -85,9 +85,9 @@ async fn costs_no_request(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn is_not_tried(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn is_not_tried(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let own = template(lab, "")?;
-    let stage = Stage::start_on(lab, kind, 1, |options| options.template(own.clone())).await?;
+    let stage = Scenario::start_on(lab, kind, 1, |options| options.template(own.clone())).await?;
     stage.settled().await?;
     let taken = lab.net().addr(1, 5432);
     let _other = TcpListener::bind(taken)?;
@@ -100,9 +100,9 @@ async fn is_not_tried(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn are_told(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn are_told(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let own = template(lab, "")?;
-    let stage = Stage::start_on(lab, kind, 1, |options| {
+    let stage = Scenario::start_on(lab, kind, 1, |options| {
         let often = "[drift]\ninterval = \"1s\"\n";
         options.template(own.clone()).sections(often)
     })
@@ -155,8 +155,8 @@ async fn are_told(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn are_borne_with(lab: &Lab, kind: HaproxyKind) -> Result<()> {
-    let mut stage = Stage::start_on(lab, kind, 1, |options| options).await?;
+async fn are_borne_with(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let mut stage = Scenario::start_on(lab, kind, 1, |options| options).await?;
     let mut idle = Vec::new();
     for _ in 0..30 {
         idle.push(UnixStream::connect(stage.haproxy.stats_socket()).await?);

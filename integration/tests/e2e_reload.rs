@@ -5,17 +5,17 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use integration::cluster::SOON;
 use integration::controller::{ControllerOptions, Status};
-use integration::fleet::SOON;
-use integration::stage::Stage;
-use integration::{HaproxyKind, Lab, Need, test_alone, wait_for};
+use integration::scenario::Scenario;
+use integration::{HaproxyKind, Need, TestEnv, test_alone, wait_for};
 
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
 /// In seconds.
 const HARD_STOP: u64 = 5;
 
 /// The built-in template, with a line that is another in every version of it.
-fn template(lab: &Lab) -> Result<PathBuf> {
+fn template(lab: &TestEnv) -> Result<PathBuf> {
     let path = lab.path("haproxy.cfg.j2");
     write(&path, 0)?;
     Ok(path)
@@ -31,7 +31,7 @@ fn write(path: &Path, version: u64) -> Result<()> {
 }
 
 /// The reloads of the history: why, and how they ended.
-async fn reloads(stage: &Stage) -> Result<Vec<(String, bool)>> {
+async fn reloads(stage: &Scenario) -> Result<Vec<(String, bool)>> {
     let entries = stage.controller.history().await?;
     let reloads = entries.iter().filter(|entry| entry["how"] == "reload");
     let reload =
@@ -46,7 +46,7 @@ fn count() -> u64 {
 }
 
 async fn reload_often(
-    lab: &Lab,
+    lab: &TestEnv,
     way: &str,
     configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
 ) -> Result<()> {
@@ -54,7 +54,7 @@ async fn reload_often(
     let times = format!(
         "[reload]\nmin_interval = \"0s\"\n[drift]\ninterval = \"1s\"\n[drain]\ntimeout = \"{HARD_STOP}s\"\n"
     );
-    let stage = Stage::start(lab, 3, |options| {
+    let stage = Scenario::start(lab, 3, |options| {
         let options = options.template(path.clone()).sections(&times);
         configure(options.haproxy(&format!("hard_stop_after = \"{HARD_STOP}s\"")))
     })

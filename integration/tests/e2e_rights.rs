@@ -1,7 +1,7 @@
 //! A controller that is not root, beside a HAProxy that root has started.
 
+use integration::cluster::{SOON, first_file};
 use integration::controller::Status;
-use integration::fleet::{SOON, first_file};
 use integration::{Controller, FakeAgent, Haproxy, HaproxyKind, Need, test, wait_for};
 
 /// Debian's `nobody`, and its group `nogroup`.

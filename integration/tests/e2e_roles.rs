@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::fleet::{SOON, WEB_PORT, WITHOUT_PAUSE};
-use integration::stage::Stage;
-use integration::{HaproxyKind, Lab, Load, Web, on_each_haproxy, wait_for, web};
+use integration::cluster::{SOON, WEB_PORT, WITHOUT_PAUSE};
+use integration::scenario::Scenario;
+use integration::{HaproxyKind, Load, TestEnv, Web, on_each_haproxy, wait_for, web};
 use serf_rpc::MemberStatus;
 
 /// Where the role is asked for, as Patroni's REST API is.
@@ -39,16 +39,16 @@ backend nodes
 
 /// A primary and standbys: the stage has their services, here are the pages with their roles.
 struct Cluster {
-    stage: Stage,
+    stage: Scenario,
     roles: Vec<Web>,
 }
 
 impl Cluster {
     /// A balancer before a primary.
-    async fn start(lab: &Lab, kind: HaproxyKind) -> Result<Self> {
+    async fn start(lab: &TestEnv, kind: HaproxyKind) -> Result<Self> {
         let path = lab.path("template.j2");
         std::fs::write(&path, TEMPLATE)?;
-        let stage = Stage::start_on(lab, kind, 0, |options| {
+        let stage = Scenario::start_on(lab, kind, 0, |options| {
             options.template(path).backend("probe = \"check\"")
         });
         let mut cluster = Self {
@@ -61,7 +61,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn join(&mut self, lab: &Lab, standby: bool) -> Result<()> {
+    fn join(&mut self, lab: &TestEnv, standby: bool) -> Result<()> {
         let number = u8::try_from(self.roles.len() + 1)?;
         let name = format!("s{number}");
         let ip = lab.net().ip(100 + number);
@@ -105,7 +105,7 @@ impl Cluster {
 }
 
 /// Standbys join under load: they are ready at once, and not one request is theirs.
-async fn standbys_join(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn standbys_join(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let mut cluster = Cluster::start(lab, kind).await?;
     let load = Load::start(cluster.stage.controller.front(), WITHOUT_PAUSE);
     cluster.join(lab, true)?;
@@ -133,7 +133,7 @@ async fn standbys_join(lab: &Lab, kind: HaproxyKind) -> Result<()> {
 }
 
 /// Whoever is promoted gets the requests, without a controller too, and after a start of HAProxy.
-async fn failover(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn failover(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let mut cluster = Cluster::start(lab, kind).await?;
     cluster.join(lab, true)?;
     cluster.is_ready("s2").await?;
@@ -148,7 +148,7 @@ async fn failover(lab: &Lab, kind: HaproxyKind) -> Result<()> {
 }
 
 /// A standby whose agent is gone stays while it listens, and is cut when it does not.
-async fn agentless_standby(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn agentless_standby(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let mut cluster = Cluster::start(lab, kind).await?;
     cluster.join(lab, true)?;
     cluster.is_ready("s2").await?;

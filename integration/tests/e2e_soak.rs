@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
-use integration::fleet::SOON;
-use integration::stage::Stage;
-use integration::{HaproxyKind, Lab, Need, process, test_alone};
+use integration::cluster::SOON;
+use integration::scenario::Scenario;
+use integration::{HaproxyKind, Need, TestEnv, process, test_alone};
 use serf_rpc::MemberStatus;
 
 /// Without being asked for more.
@@ -26,7 +26,7 @@ struct Size {
     servers: usize,
 }
 
-async fn size(stage: &mut Stage) -> Result<Size> {
+async fn size(stage: &mut Scenario) -> Result<Size> {
     let controller = stage.controller.process().pid();
     let stat = stage.haproxy.stat().await?;
     let descriptors = stage.haproxy.command("show fd").await?;
@@ -45,14 +45,15 @@ async fn size(stage: &mut Stage) -> Result<Size> {
     })
 }
 
-async fn soak(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn soak(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let seconds = std::env::var("SOAK")
         .ok()
         .and_then(|seconds| seconds.parse().ok());
     let duration = Duration::from_secs(seconds.unwrap_or(SECONDS));
     // Who comes and goes once a minute flaps by design.
     let sections = "[damping]\nmax_penalty = \"0s\"\n";
-    let mut stage = Stage::start_on(lab, kind, WEBS, |options| options.sections(sections)).await?;
+    let mut stage =
+        Scenario::start_on(lab, kind, WEBS, |options| options.sections(sections)).await?;
     stage.settled().await?;
     let load = stage.load(lab)?;
     let mut rng = Rng::with_seed(6);

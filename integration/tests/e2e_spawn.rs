@@ -3,17 +3,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use integration::fleet::SOON;
+use integration::cluster::SOON;
 use integration::process::{is_alive, signal_pid};
-use integration::stage::Stage;
-use integration::{HaproxyKind, Lab, Need, test_alone, wait_for};
+use integration::scenario::Scenario;
+use integration::{HaproxyKind, Need, TestEnv, test_alone, wait_for};
 use rustix::process::Signal;
 use serf_rpc::MemberStatus;
 
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
 
-async fn start(lab: &Lab, webs: u8) -> Result<Stage> {
-    let stage = Stage::start(lab, webs, |options| options.spawn_haproxy()).await?;
+async fn start(lab: &TestEnv, webs: u8) -> Result<Scenario> {
+    let stage = Scenario::start(lab, webs, |options| options.spawn_haproxy()).await?;
     stage.settled().await?;
     Ok(stage)
 }
@@ -24,7 +24,7 @@ fn joins_and_leaves_go_through_the_runtime_api_and_a_new_template_through_a_relo
         let template = lab.path("haproxy.cfg.j2");
         let built_in = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/haproxy.cfg.j2");
         std::fs::copy(built_in, &template)?;
-        let configured = Stage::start(lab, 3, |options| {
+        let configured = Scenario::start(lab, 3, |options| {
             options.spawn_haproxy().template(template.clone())
         });
         let mut stage = configured.await?;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
-use integration::stage::{Stage, backend};
-use integration::{HaproxyKind, Lab, Need, test_alone, wait_for};
+use integration::scenario::{Scenario, backend};
+use integration::{HaproxyKind, Need, TestEnv, test_alone, wait_for};
 use serf_rpc::MemberStatus;
 use tokio::time::sleep;
 
@@ -14,8 +14,8 @@ const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
 const COUNT: u8 = 4;
 
 /// Four servers, and of each one that names its address, with this weight. The squatters' names are before theirs.
-async fn squatted(lab: &Lab) -> Result<Stage> {
-    let stage = Stage::start(lab, COUNT, |options| options).await?;
+async fn squatted(lab: &TestEnv) -> Result<Scenario> {
+    let stage = Scenario::start(lab, COUNT, |options| options).await?;
     squat(lab, &stage);
     let waiting = |status: &Status| status.servers("waiting") == usize::from(COUNT);
     stage
@@ -25,7 +25,7 @@ async fn squatted(lab: &Lab) -> Result<Stage> {
     Ok(stage)
 }
 
-fn squat(lab: &Lab, stage: &Stage) {
+fn squat(lab: &TestEnv, stage: &Scenario) {
     for number in 1..=COUNT {
         let squatter = backend(format!("a{number}"), stage.ip(lab, number)).tag("weight", "0");
         stage.agent.put(squatter.build());
@@ -33,7 +33,7 @@ fn squat(lab: &Lab, stage: &Stage) {
 }
 
 /// Waits until a server takes requests.
-async fn serves(stage: &Stage, name: &str) -> Result<()> {
+async fn serves(stage: &Scenario, name: &str) -> Result<()> {
     wait_for(&format!("{name} to serve"), SOON, async || {
         let status = stage.controller.status().await;
         let ready = status.is_ok_and(|status| status.server(name) == "ready");
@@ -43,7 +43,7 @@ async fn serves(stage: &Stage, name: &str) -> Result<()> {
     .await
 }
 
-async fn all_serve(stage: &Stage) -> Result<()> {
+async fn all_serve(stage: &Scenario) -> Result<()> {
     for number in 1..=COUNT {
         serves(stage, &format!("s{number}")).await?;
     }
@@ -106,7 +106,7 @@ fn over_crashes_and_a_restart_of_the_controller() {
 #[test]
 fn on_a_balancer_that_begins_with_nothing() {
     test_alone(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 0, |options| options).await?;
+        let mut stage = Scenario::start(lab, 0, |options| options).await?;
         squat(lab, &stage);
         for number in 1..=COUNT {
             stage.add(lab, number)?;

@@ -3,9 +3,9 @@
 use std::process::Output;
 
 use anyhow::{Context, Result, bail};
-use integration::fleet::{SOON, WITHOUT_PAUSE, first_file, names};
+use integration::cluster::{SOON, WITHOUT_PAUSE, first_file, names};
 use integration::{
-    Balancer, Controller, Haproxy, HaproxyKind, Lab, Load, Need, Node, test, wait_for,
+    Balancer, Controller, Haproxy, HaproxyKind, Load, Need, Node, TestEnv, test, wait_for,
 };
 
 const HOST: [Need; 2] = [Need::Serf, Need::Haproxy(HaproxyKind::Host)];
@@ -103,7 +103,7 @@ fn a_controller_that_starts_first_finds_the_others() {
     });
 }
 
-async fn started_in_order(lab: &Lab, order: [Part; 3]) -> Result<()> {
+async fn started_in_order(lab: &TestEnv, order: [Part; 3]) -> Result<()> {
     let node = Node::start(lab, 1).await?;
     let mut haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?;
     let addr = lab.net().addr(1, integration::agent::RPC_PORT);

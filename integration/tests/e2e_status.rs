@@ -7,10 +7,10 @@ mod support {
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use integration::cluster::SOON;
 use integration::controller::Status;
 use integration::fake_agent::node;
-use integration::fleet::SOON;
-use integration::stage::Stage;
+use integration::scenario::Scenario;
 use integration::{Balancer, HaproxyKind, Need, Node, test, wait_for};
 use rustix::process::Signal;
 use serf_rpc::MemberStatus;
@@ -109,7 +109,7 @@ fn an_agent_that_is_silent_gone_or_refuses_the_key_is_a_problem_with_what_to_do(
 #[test]
 fn a_web_server_that_stops_is_down_and_a_backend_without_any_is_a_problem() {
     test(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 3, |options| options).await?;
+        let mut stage = Scenario::start(lab, 3, |options| options).await?;
         stage.settled().await?;
         stage.webs[0].close();
         let down = |status: &Status| status.server("s1") == "down";
@@ -150,7 +150,7 @@ fn a_web_server_that_stops_is_down_and_a_backend_without_any_is_a_problem() {
 #[test]
 fn a_haproxy_that_is_gone_is_not_spoken_of_as_if_it_ran() {
     test(&NEEDS, async |lab| {
-        let mut stage = Stage::start(lab, 2, |options| options).await?;
+        let mut stage = Scenario::start(lab, 2, |options| options).await?;
         stage.settled().await?;
         stage.haproxy.kill().await?;
         let gone = |status: &Status| problem(status, "haproxy").contains("does not answer");
@@ -176,7 +176,7 @@ fn a_haproxy_that_is_gone_is_not_spoken_of_as_if_it_ran() {
 #[test]
 fn who_has_left_or_is_picked_no_more_is_shown_with_the_reason() {
     test(&NEEDS, async |lab| {
-        let stage = Stage::start(lab, 4, |options| options).await?;
+        let stage = Scenario::start(lab, 4, |options| options).await?;
         stage.settled().await?;
         stage.gossip("s4", MemberStatus::Left);
         let other = node("s3", stage.ip(lab, 3)).tag("role", "other");
@@ -201,7 +201,7 @@ fn who_has_left_or_is_picked_no_more_is_shown_with_the_reason() {
 #[test]
 fn a_server_whose_connections_are_open_is_deleted_later_and_nothing_has_failed() {
     test(&TRIXIE, async |lab| {
-        let stage = Stage::start_on(lab, HaproxyKind::Trixie, 2, |options| {
+        let stage = Scenario::start_on(lab, HaproxyKind::Trixie, 2, |options| {
             options.sections("[drain]\ntimeout = \"1s\"\n[timeouts]\nclient = \"20s\"\n")
         })
         .await?;
@@ -239,7 +239,7 @@ fn a_reload_is_one_line_of_history() {
     test(&NEEDS, async |lab| {
         let path = lab.path("haproxy.cfg.j2");
         std::fs::copy(BUILT_IN, &path)?;
-        let stage = Stage::start(lab, 3, |options| options.template(path.clone())).await?;
+        let stage = Scenario::start(lab, 3, |options| options.template(path.clone())).await?;
         stage.settled().await?;
         let before = stage.controller.history().await?.len();
         let text = std::fs::read_to_string(&path)?;

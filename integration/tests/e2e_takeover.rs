@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Result;
-use integration::fleet::{SOON, WEB_PORT};
-use integration::stage::{Stage, backend};
+use integration::cluster::{SOON, WEB_PORT};
+use integration::scenario::{Scenario, backend};
 use integration::wrk::Loads;
 use integration::{
-    Controller, FakeAgent, Haproxy, HaproxyKind, Lab, Web, on_each_haproxy, wait_for, web,
+    Controller, FakeAgent, Haproxy, HaproxyKind, TestEnv, Web, on_each_haproxy, wait_for, web,
 };
 use serf_rpc::MemberStatus;
 
@@ -21,7 +21,7 @@ on_each_haproxy! {
 const SLOW: &str = "/slow?ms=3000";
 
 /// What an operator has written, with names and cookies of his own.
-fn foreign(lab: &Lab, haproxy: &Haproxy, webs: &[Web]) -> String {
+fn foreign(lab: &TestEnv, haproxy: &Haproxy, webs: &[Web]) -> String {
     let mut text = format!(
         "global\n    stats socket {} mode 600 level admin\n    hard-stop-after 30s\n\
          defaults\n    mode http\n    timeout connect 1s\n    timeout client 30s\n    timeout server 30s\n    \
@@ -41,7 +41,7 @@ fn foreign(lab: &Lab, haproxy: &Haproxy, webs: &[Web]) -> String {
     text
 }
 
-async fn adopted(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn adopted(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let mut haproxy = Haproxy::prepare(lab, kind).await?;
     let webs: Vec<Web> = (1..=2)
         .map(|number| {
@@ -90,8 +90,8 @@ async fn adopted(lab: &Lab, kind: HaproxyKind) -> Result<()> {
         .await
 }
 
-async fn renamed(lab: &Lab, kind: HaproxyKind) -> Result<()> {
-    let stage = Stage::start_on(lab, kind, 2, |options| options).await?;
+async fn renamed(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let stage = Scenario::start_on(lab, kind, 2, |options| options).await?;
     let load = stage.load(lab)?;
     let front = stage.controller.front();
     let slow = [SLOW, SLOW, SLOW, SLOW].map(|path| tokio::spawn(web::get(front, path)));

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
-use integration::stage::Stage;
+use integration::scenario::Scenario;
 use integration::web::ask;
-use integration::{HaproxyKind, Lab, Need, on_each_haproxy, test, test_alone, wait_for};
+use integration::{HaproxyKind, Need, TestEnv, on_each_haproxy, test, test_alone, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 const OFTEN: &str = "[drift]\ninterval = \"1s\"\n";
 
 /// Waits until the web server of this number has had a request, and says how long that took.
-async fn gets_requests(stage: &Stage, number: usize, within: Duration) -> Result<Duration> {
+async fn gets_requests(stage: &Scenario, number: usize, within: Duration) -> Result<Duration> {
     let web = stage.webs.get(number - 1).context("a web server")?;
     let started = Instant::now();
     wait_for("a request", within, async || {
@@ -43,8 +43,8 @@ fn in_rotation(status: &Status) -> u64 {
     rotation(status).as_u64().unwrap_or_default()
 }
 
-async fn path_is_deleted(lab: &Lab, kind: HaproxyKind) -> Result<()> {
-    let mut stage = Stage::start_on(lab, kind, 2, |options| options.sections(OFTEN)).await?;
+async fn path_is_deleted(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let mut stage = Scenario::start_on(lab, kind, 2, |options| options.sections(OFTEN)).await?;
     stage.settled().await?;
     std::fs::remove_file(stage.haproxy.stats_socket())?;
     stage.add(lab, 3)?;
@@ -70,7 +70,7 @@ async fn path_is_deleted(lab: &Lab, kind: HaproxyKind) -> Result<()> {
 }
 
 /// Takes connections of the stats socket until it answers no more, and keeps them.
-async fn shut(stage: &Stage) -> Result<Vec<UnixStream>> {
+async fn shut(stage: &Scenario) -> Result<Vec<UnixStream>> {
     let mut taken = Vec::new();
     for _ in 0..300 {
         let mut stream = UnixStream::connect(stage.haproxy.stats_socket()).await?;
@@ -85,8 +85,8 @@ async fn shut(stage: &Stage) -> Result<Vec<UnixStream>> {
     anyhow::bail!("300 connections do not shut it")
 }
 
-async fn connections_are_taken(lab: &Lab, kind: HaproxyKind) -> Result<()> {
-    let mut stage = Stage::start_on(lab, kind, 2, |options| options.sections(OFTEN)).await?;
+async fn connections_are_taken(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let mut stage = Scenario::start_on(lab, kind, 2, |options| options.sections(OFTEN)).await?;
     stage.settled().await?;
     let taken = shut(&stage).await?;
     stage.add(lab, 3)?;
@@ -118,7 +118,7 @@ fn nothing_fails_while_the_stats_socket_is_gone() {
     test_alone(
         &[Need::Haproxy(HaproxyKind::Host), Need::Wrk],
         async |lab| {
-            let mut stage = Stage::start(lab, 3, |options| options.sections(OFTEN)).await?;
+            let mut stage = Scenario::start(lab, 3, |options| options.sections(OFTEN)).await?;
             stage.settled().await?;
             let load = stage.load(lab)?;
             std::fs::remove_file(stage.haproxy.stats_socket())?;
@@ -139,7 +139,7 @@ fn without_a_masters_socket_the_command_brings_a_join_into_force() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
         let script = format!("kill -USR2 $(cat {})", lab.path("haproxy.pid").display());
         let command = ["sh", "-c", &script];
-        let mut stage = Stage::start(lab, 2, |options| {
+        let mut stage = Scenario::start(lab, 2, |options| {
             options.sections(OFTEN).reload_command(&command)
         })
         .await?;
@@ -158,7 +158,7 @@ fn without_a_masters_socket_the_command_brings_a_join_into_force() {
 #[test]
 fn a_haproxy_that_is_not_there_is_not_reloaded() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let mut stage = Stage::start(lab, 1, |options| options.sections(OFTEN)).await?;
+        let mut stage = Scenario::start(lab, 1, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         stage.haproxy.kill().await?;
         stage.add(lab, 2)?;

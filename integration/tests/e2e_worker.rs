@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use integration::cluster::SOON;
 use integration::controller::Status;
-use integration::fleet::SOON;
 use integration::process::signal_pid;
-use integration::stage::Stage;
-use integration::{HaproxyKind, Lab, Need, on_each_haproxy, test, test_alone, wait_for};
+use integration::scenario::Scenario;
+use integration::{HaproxyKind, Need, TestEnv, on_each_haproxy, test, test_alone, wait_for};
 use rustix::process::Signal;
 use tokio::time::sleep;
 
@@ -17,7 +17,7 @@ const OFTEN: &str = "[drift]\ninterval = \"1s\"\n";
 const STILL: Duration = Duration::from_secs(6);
 
 /// No reload of ours, and nobody else's either.
-async fn nothing_was_reloaded(stage: &Stage) -> Result<()> {
+async fn nothing_was_reloaded(stage: &Scenario) -> Result<()> {
     let history = serde_json::to_string(&stage.controller.history().await?)?;
     let status = stage.controller.status().await?;
     assert_eq!(status.counter("reloads"), 0, "{history}");
@@ -26,8 +26,8 @@ async fn nothing_was_reloaded(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-async fn stands_still(lab: &Lab, kind: HaproxyKind) -> Result<()> {
-    let mut stage = Stage::start_on(lab, kind, 2, |options| options.sections(OFTEN)).await?;
+async fn stands_still(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let mut stage = Scenario::start_on(lab, kind, 2, |options| options.sections(OFTEN)).await?;
     stage.settled().await?;
     let worker = stage.haproxy.worker().await?.pid;
     signal_pid(worker, Signal::STOP)?;
@@ -53,7 +53,7 @@ on_each_haproxy! {
 #[test]
 fn a_controller_that_stood_still_itself_goes_on_without_a_reload() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let mut stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        let mut stage = Scenario::start(lab, 2, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         stage.controller.process().signal(Signal::STOP)?;
         stage.add(lab, 3)?;
@@ -66,7 +66,7 @@ fn a_controller_that_stood_still_itself_goes_on_without_a_reload() {
 }
 
 /// Changes a line below our first ones, as an operator would.
-fn edit(stage: &Stage) -> Result<()> {
+fn edit(stage: &Scenario) -> Result<()> {
     let path = stage.haproxy.config();
     let text = std::fs::read_to_string(&path)?;
     let edited = text.replace("balance roundrobin", "balance leastconn");
@@ -75,7 +75,7 @@ fn edit(stage: &Stage) -> Result<()> {
 }
 
 /// How the worker balances: by it the text that it runs is known.
-async fn balance(stage: &Stage) -> Result<String> {
+async fn balance(stage: &Scenario) -> Result<String> {
     let stat = stage.haproxy.stat().await?;
     let line = stat
         .iter()
@@ -83,7 +83,7 @@ async fn balance(stage: &Stage) -> Result<String> {
     Ok(line.map_or_else(String::new, |line| line.get("algo").to_owned()))
 }
 
-async fn balances(stage: &Stage, algorithm: &str) -> Result<()> {
+async fn balances(stage: &Scenario, algorithm: &str) -> Result<()> {
     wait_for(algorithm, SOON, async || {
         balance(stage).await.is_ok_and(|found| found == algorithm)
     })
@@ -91,7 +91,7 @@ async fn balances(stage: &Stage, algorithm: &str) -> Result<()> {
 }
 
 /// The text of ours is in force again by one reload, which is explained, and no other follows.
-async fn put_right_once(stage: &Stage) -> Result<()> {
+async fn put_right_once(stage: &Scenario) -> Result<()> {
     let reloaded = |status: &Status| status.counter("reloads") >= 1;
     stage.controller.settles("a reload", SOON, reloaded).await?;
     balances(stage, "roundrobin").await?;
@@ -105,8 +105,8 @@ async fn put_right_once(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-async fn an_edit_is_loaded(lab: &Lab, kind: HaproxyKind) -> Result<()> {
-    let stage = Stage::start_on(lab, kind, 3, |options| options.sections(OFTEN)).await?;
+async fn an_edit_is_loaded(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let stage = Scenario::start_on(lab, kind, 3, |options| options.sections(OFTEN)).await?;
     stage.settled().await?;
     let load = stage.load(lab)?;
     edit(&stage)?;
@@ -134,7 +134,7 @@ fn an_edit_that_is_loaded_by_hand_is_put_right_by_one_reload() {
 #[test]
 fn an_edit_that_is_loaded_while_the_controller_is_away_is_put_right_by_one_reload() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let mut stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        let mut stage = Scenario::start(lab, 2, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         stage.controller.stop().await?;
         edit(&stage)?;
@@ -148,9 +148,9 @@ fn an_edit_that_is_loaded_while_the_controller_is_away_is_put_right_by_one_reloa
 #[test]
 fn what_nobody_has_edited_is_known_whoever_loads_it() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let mut stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        let mut stage = Scenario::start(lab, 2, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
-        let reloaded = async |stage: &Stage, times: usize| {
+        let reloaded = async |stage: &Scenario, times: usize| {
             wait_for("the new worker", SOON, async || {
                 let history = stage.controller.history().await.unwrap_or_default();
                 history.iter().filter(|it| it["how"] == "found").count() >= times
@@ -181,10 +181,10 @@ fn what_nobody_has_edited_is_known_whoever_loads_it() {
 #[test]
 fn an_edit_that_nobody_has_loaded_is_written_over_without_a_reload() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let mut stage = Stage::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        let mut stage = Scenario::start(lab, 2, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let text = std::fs::read_to_string(stage.haproxy.config())?;
-        let written_over = async |stage: &Stage| {
+        let written_over = async |stage: &Scenario| {
             wait_for("our text", SOON, async || {
                 std::fs::read_to_string(stage.haproxy.config()).is_ok_and(|now| now == text)
             })

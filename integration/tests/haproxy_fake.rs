@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use fake_haproxy::{FakeHaproxy, Version};
 use fastrand::Rng;
 use integration::on_each_haproxy;
-use integration::{Haproxy, HaproxyKind, Lab, Web, wait_some, web};
+use integration::{Haproxy, HaproxyKind, TestEnv, Web, wait_some, web};
 use planner::model::{State, Worker};
 use planner::runtime::reply;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -42,7 +42,11 @@ struct Places {
 }
 
 impl Twins {
-    async fn start(lab: &Lab, kind: HaproxyKind, text: impl Fn(Places) -> String) -> Result<Self> {
+    async fn start(
+        lab: &TestEnv,
+        kind: HaproxyKind,
+        text: impl Fn(Places) -> String,
+    ) -> Result<Self> {
         let places = Places {
             front: lab.net().addr(1, 8080),
             answers: lab.net().addr(2, 3000),
@@ -187,7 +191,7 @@ fn with_socket(real: &Haproxy, text: &str) -> String {
     )
 }
 
-async fn histories(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn histories(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let number = |name: &str| std::env::var(name).ok()?.parse().ok();
     let count: u64 = number("HISTORIES").unwrap_or(if std::env::var_os("CAMPAIGN").is_some() {
         200
@@ -380,7 +384,7 @@ fn command(rng: &mut Rng, places: Places) -> String {
 }
 
 /// Byte for byte, what is said on both sockets in prompt mode and without.
-async fn dialogues(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn dialogues(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let twins = Twins::start(lab, kind, |places| {
         let Places { front, answers, .. } = places;
         format!(
@@ -419,7 +423,7 @@ async fn dialogues(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn in_flight(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn in_flight(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let with_servers = |places: Places| {
         let Places { front, answers, .. } = places;
         format!(

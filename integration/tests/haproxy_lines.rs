@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use controller::haproxy::runtime::RuntimeApi;
 use fastrand::Rng;
 use futures_util::future::join_all;
-use integration::{Haproxy, HaproxyKind, Lab, Recorder, on_each_haproxy};
+use integration::{Haproxy, HaproxyKind, Recorder, TestEnv, on_each_haproxy};
 use planner::model::Version;
 use planner::plan::ReloadReason;
 use planner::syntax::ConfigText;
@@ -81,7 +81,7 @@ fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-async fn law(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn law(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let wanted = number("LINES").unwrap_or(LINES);
     let seed = number("SEED").unwrap_or(17);
     let mut rng = Rng::with_seed(seed as u64);
@@ -114,7 +114,12 @@ async fn law(lab: &Lab, kind: HaproxyKind) -> Result<()> {
 }
 
 /// Compares what the lines are at runtime and in the file; says how many places were told something.
-async fn equal(lab: &Lab, haproxy: &mut Haproxy, globals: &str, lines: &[Line]) -> Result<usize> {
+async fn equal(
+    lab: &TestEnv,
+    haproxy: &mut Haproxy,
+    globals: &str,
+    lines: &[Line],
+) -> Result<usize> {
     let mut heard = 0;
     let recorder = listen(lab, lines).await?;
     let mut lines = lines.to_vec();
@@ -168,7 +173,7 @@ fn refused(reasons: &[ReloadReason]) -> Result<BTreeSet<String>> {
     reasons.iter().map(backend).collect()
 }
 
-fn difference(lab: &Lab, line: &Line, runtime: &Seen, file: &Seen) -> String {
+fn difference(lab: &TestEnv, line: &Line, runtime: &Seen, file: &Seen) -> String {
     let keys: BTreeSet<&String> = runtime.keys().chain(file.keys()).collect();
     let differing = keys
         .into_iter()
@@ -200,7 +205,13 @@ fn globals(rng: &mut Rng, version: Version) -> String {
     picked.map(|line| format!("    {line}\n")).collect()
 }
 
-fn text(lab: &Lab, haproxy: &Haproxy, globals: &str, lines: &[Line], with_servers: bool) -> String {
+fn text(
+    lab: &TestEnv,
+    haproxy: &Haproxy,
+    globals: &str,
+    lines: &[Line],
+    with_servers: bool,
+) -> String {
     let front = lab.net().addr(1, 8080);
     let ca = lab.path("ca.pem");
     let mut text = format!(
@@ -223,7 +234,7 @@ fn text(lab: &Lab, haproxy: &Haproxy, globals: &str, lines: &[Line], with_server
 }
 
 /// Takes out the lines that HAProxy refuses in a file; says how many.
-fn sift(lab: &Lab, haproxy: &Haproxy, globals: &str, lines: &mut Vec<Line>) -> Result<usize> {
+fn sift(lab: &TestEnv, haproxy: &Haproxy, globals: &str, lines: &mut Vec<Line>) -> Result<usize> {
     let before = lines.len();
     let path = lab.path("candidates.cfg");
     for _ in 0..20 {
@@ -274,7 +285,7 @@ fn blamed(text: &str, said: &str) -> BTreeSet<u16> {
     by_line.chain(by_name).collect()
 }
 
-async fn listen(lab: &Lab, lines: &[Line]) -> Result<Recorder> {
+async fn listen(lab: &TestEnv, lines: &[Line]) -> Result<Recorder> {
     let mut recorder = Recorder::default();
     for line in lines {
         for addr in line.places(lab).into_iter().chain(line.more_places(lab)) {
@@ -293,7 +304,7 @@ async fn start(haproxy: &mut Haproxy, recorder: &Recorder, text: &str) -> Result
 
 /// What the servers look like, and what was said to them before and after a request.
 async fn seen(
-    lab: &Lab,
+    lab: &TestEnv,
     haproxy: &Haproxy,
     recorder: &Recorder,
     lines: &[Line],
@@ -307,7 +318,7 @@ async fn seen(
     Ok(seen)
 }
 
-fn note(lab: &Lab, recorder: &Recorder, lines: &[Line], what: &str, seen: &mut [Seen]) {
+fn note(lab: &TestEnv, recorder: &Recorder, lines: &[Line], what: &str, seen: &mut [Seen]) {
     for (line, seen) in lines.iter().zip(seen) {
         for addr in line.places(lab).into_iter().chain(line.more_places(lab)) {
             let heard = recorder.heard(addr);
@@ -318,7 +329,7 @@ fn note(lab: &Lab, recorder: &Recorder, lines: &[Line], what: &str, seen: &mut [
     }
 }
 
-async fn request(lab: &Lab, number: u16) {
+async fn request(lab: &TestEnv, number: u16) {
     let exchange = async {
         let mut stream = TcpStream::connect(lab.net().addr(1, 8080)).await?;
         let request = format!(
@@ -371,7 +382,7 @@ async fn shown(haproxy: &Haproxy, lines: &[Line]) -> Result<Vec<Seen>> {
 }
 
 /// An IP address is never resolved, whatever the line says of it; a host name is.
-async fn host_names(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn host_names(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let nameserver = UdpSocket::bind(lab.net().addr(200, 5353)).await?;
     let mut haproxy = Haproxy::prepare(lab, kind).await?;
     let about = "init-addr last,libc,none resolvers dns resolve-prefer ipv4 resolve-net 10.0.0.0/8 \
@@ -434,7 +445,7 @@ fn table(text: &str, name: &str, columns: &[&str]) -> BTreeMap<String, Seen> {
 }
 
 /// A certificate with its key, `ca.pem`.
-fn certificate(lab: &Lab) -> Result<()> {
+fn certificate(lab: &TestEnv) -> Result<()> {
     let (key, cert) = (lab.path("key.pem"), lab.path("cert.pem"));
     let output = Command::new("openssl")
         .args([

@@ -11,7 +11,7 @@ use controller::haproxy::file::{ConfigFile, FileError, Owner};
 use controller::haproxy::reload::{ReloadError, ReloadWay, reload};
 use controller::haproxy::runtime::RuntimeApi;
 use integration::on_each_haproxy;
-use integration::{Haproxy, HaproxyKind, Lab, Web, web};
+use integration::{Haproxy, HaproxyKind, TestEnv, Web, web};
 use planner::model::Worker;
 use planner::stamp::Stamp;
 
@@ -29,7 +29,7 @@ on_each_haproxy! {
     mode_and_symlink_survive_what_haproxy_loads => symlinked;
 }
 
-async fn new_text(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn new_text(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let place = Place::start(lab, kind).await?;
     let mut before = place.api.worker().await?;
     for n in 2..5 {
@@ -45,7 +45,7 @@ async fn new_text(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn same_text(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn same_text(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let place = Place::start(lab, kind).await?;
     let before = place.api.worker().await?;
     let worker = place.reload(Some(&before), 1).await?;
@@ -53,7 +53,7 @@ async fn same_text(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn unbindable(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn unbindable(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let place = Place::start(lab, kind).await?;
     let before = place.api.worker().await?;
     // nobody here has this address (RFC 5737)
@@ -101,7 +101,7 @@ async fn unbindable(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn command(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn command(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let place = Place::start(lab, kind).await?;
     let before = place.api.worker().await?;
     let shell = |script: String| ["sh".to_owned(), "-c".to_owned(), script];
@@ -145,7 +145,7 @@ async fn command(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn other_stamp(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn other_stamp(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let mut place = Place::start(lab, kind).await?;
     let before = place.api.worker().await?;
     place.write(2, front(lab)).await?;
@@ -175,7 +175,7 @@ async fn other_stamp(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn bad_text(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn bad_text(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let place = Place::start(lab, kind).await?;
     let text = place.text(2, front(lab)).replace(
         "    balance roundrobin\n",
@@ -213,7 +213,7 @@ async fn bad_text(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn foreign(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn foreign(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let place = Place::start(lab, kind).await?;
     let theirs = place.text(1, front(lab)).replace(FIRST_LINE, "# theirs");
     fs::write(place.haproxy.config(), &theirs)?;
@@ -244,7 +244,7 @@ async fn foreign(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn symlinked(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn symlinked(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let place = Place::start(lab, kind).await?;
     let real = lab.path("real.cfg");
     fs::rename(place.haproxy.config(), &real)?;
@@ -267,7 +267,7 @@ struct Place {
 }
 
 impl Place {
-    async fn start(lab: &Lab, kind: HaproxyKind) -> Result<Self> {
+    async fn start(lab: &TestEnv, kind: HaproxyKind) -> Result<Self> {
         let haproxy = Haproxy::prepare(lab, kind).await?;
         let api = RuntimeApi::new(haproxy.stats_socket());
         let web = Web::start("s1", lab.net().addr(2, 3000))?;
@@ -314,7 +314,7 @@ impl Place {
     }
 }
 
-fn front(lab: &Lab) -> SocketAddr {
+fn front(lab: &TestEnv) -> SocketAddr {
     lab.net().addr(1, 8080)
 }
 

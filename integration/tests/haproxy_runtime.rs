@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use controller::haproxy::runtime::{Executed, RuntimeApi, RuntimeError};
 use integration::on_each_haproxy;
-use integration::{Haproxy, HaproxyKind, Lab, Need, Web, test_alone, wait_for, wait_some, web};
+use integration::{Haproxy, HaproxyKind, Need, TestEnv, Web, test_alone, wait_for, wait_some, web};
 use planner::model::{
     Action, AddedOptions, Admin, BackendName, Check, RunningServer, ServerName, Step, WantedAdmins,
     Weight,
@@ -44,7 +44,7 @@ fn trixie_adds_a_server_within_a_few_milliseconds() {
     });
 }
 
-async fn life(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn life(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let (haproxy, api) = start(lab, kind, "").await?;
     let s1 = Web::start("s1", lab.net().addr(2, 3000))?;
     let before = api.read(true).await?;
@@ -104,7 +104,7 @@ async fn life(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn refusals(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn refusals(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let (_haproxy, api) = start(lab, kind, "").await?;
     let addr = lab.net().addr(2, 3000);
     let done = execute(
@@ -165,7 +165,7 @@ async fn refusals(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn replaced(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn replaced(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let (mut haproxy, api) = start(lab, kind, "").await?;
     let step = vec![add("s1", lab.net().addr(2, 3000), "")];
     let before = api.worker().await?;
@@ -193,7 +193,7 @@ async fn replaced(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn moved(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn moved(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let (_haproxy, api) = start(lab, kind, "").await?;
     let (old, new) = (
         Web::start("old", lab.net().addr(2, 3000))?,
@@ -226,7 +226,7 @@ async fn moved(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn probe(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn probe(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let (_haproxy, api) = start(lab, kind, "").await?;
     let backends = [name("nodes")?, name("fixed")?, name("unknown")?];
     let accepts = api.accepts_add(&backends).await?;
@@ -240,7 +240,7 @@ async fn probe(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn balances(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn balances(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let algorithms = [
         "",
         "balance roundrobin",
@@ -300,7 +300,7 @@ async fn balances(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn seen(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn seen(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let (_haproxy, api) = start(lab, kind, "").await?;
     let s1 = Web::start("s1", lab.net().addr(2, 3000))?;
     let admit = Action::Drain {
@@ -343,7 +343,7 @@ async fn seen(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn denied(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn denied(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let socket = lab.path("operator.sock");
     let global = format!(
         "    stats socket {} mode 600 level operator\n",
@@ -368,7 +368,7 @@ async fn denied(lab: &Lab, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
-async fn speed(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn speed(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let (_haproxy, api) = start(lab, kind, "").await?;
     let before = api.worker().await?;
     let admit = |server: &str| {
@@ -404,7 +404,7 @@ async fn speed(lab: &Lab, kind: HaproxyKind) -> Result<()> {
 }
 
 /// A HAProxy with a file of ours: `nodes` takes servers at runtime, `fixed` does not.
-async fn start(lab: &Lab, kind: HaproxyKind, global: &str) -> Result<(Haproxy, RuntimeApi)> {
+async fn start(lab: &TestEnv, kind: HaproxyKind, global: &str) -> Result<(Haproxy, RuntimeApi)> {
     let mut haproxy = Haproxy::prepare(lab, kind).await?;
     let config = format!(
         "global\n    description serf-haproxy {}\n    stats socket {} mode 600 level admin\n{global}\
@@ -451,7 +451,7 @@ async fn slow_request(front: SocketAddr) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-fn front(lab: &Lab) -> SocketAddr {
+fn front(lab: &TestEnv) -> SocketAddr {
     lab.net().addr(1, 8080)
 }
 

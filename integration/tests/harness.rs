@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use integration::fleet::WITHOUT_PAUSE;
+use integration::cluster::WITHOUT_PAUSE;
 use integration::haproxy::plain_config;
 use integration::process::{Process, is_alive};
 use integration::wrk::Connections;
 use integration::{
-    Agent, Haproxy, HaproxyKind, Lab, Load, Need, Node, Tap, Web, Wrk, test, wait_for, web,
+    Agent, Haproxy, HaproxyKind, Load, Need, Node, Tap, TestEnv, Web, Wrk, test, wait_for, web,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -122,7 +122,7 @@ fn sids_haproxy_serves_counts_and_restarts() {
     });
 }
 
-async fn serves(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn serves(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let front = lab.net().addr(1, 8080);
     let web = Web::start("s1", lab.net().addr(2, 3000))?;
     let mut haproxy = Haproxy::prepare(lab, kind).await?;

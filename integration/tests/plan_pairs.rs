@@ -8,7 +8,7 @@ use anyhow::Result;
 use controller::haproxy::runtime::RuntimeApi;
 use fastrand::Rng;
 use integration::on_each_haproxy;
-use integration::{Haproxy, HaproxyKind, Lab};
+use integration::{Haproxy, HaproxyKind, TestEnv};
 use planner::model::Admin;
 use planner::syntax::ConfigText;
 
@@ -142,7 +142,7 @@ fn changed(rng: &mut Rng, before: &Servers) -> Servers {
     after
 }
 
-fn text(lab: &Lab, haproxy: &Haproxy, front: u8, shape: &Shape, servers: &Servers) -> String {
+fn text(lab: &TestEnv, haproxy: &Haproxy, front: u8, shape: &Shape, servers: &Servers) -> String {
     let [base, web, middles @ ..] = &shape.defaults;
     let mut text = format!(
         "global\n    description \"serf-haproxy {:016x}\"\n    stats socket {} mode 600 level admin\n",
@@ -179,7 +179,7 @@ fn text(lab: &Lab, haproxy: &Haproxy, front: u8, shape: &Shape, servers: &Server
     noisy(&text, shape.noise)
 }
 
-fn line(lab: &Lab, number: u8, server: &Server) -> String {
+fn line(lab: &TestEnv, number: u8, server: &Server) -> String {
     let mut line = format!(
         "server s{number} {}:{}",
         lab.net().ip(server.host),
@@ -257,7 +257,7 @@ async fn started(haproxy: &mut Haproxy, text: &str) -> Result<()> {
     haproxy.start().await
 }
 
-async fn pairs(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn pairs(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let wanted = std::env::var("PAIRS")
         .ok()
         .and_then(|pairs| pairs.parse().ok());

@@ -11,7 +11,7 @@ use anyhow::{Result, bail, ensure};
 use bstr::BString;
 use futures_util::StreamExt;
 use integration::fake_agent::{Behaviour, Churn, Delivery, Fault, MembersAnswer, node, nodes};
-use integration::{FakeAgent, Lab, test, wait_for};
+use integration::{FakeAgent, TestEnv, test, wait_for};
 use serf_rpc::{
     Change, Changes, Member, MemberEventKind, MemberStatus, Snapshot, WatchEvent, Watcher,
 };
@@ -232,7 +232,7 @@ async fn live_through(
     Ok(snapshot)
 }
 
-async fn survives(lab: &Lab, seed: u64) -> Result<()> {
+async fn survives(lab: &TestEnv, seed: u64) -> Result<()> {
     let agent = FakeAgent::on(lab, "fake", 1)
         .members(nodes(200))
         .seed(seed)

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bstr::BString;
-use integration::fleet::SOON;
-use integration::{Agent, Lab, Serf, on_each_serf, wait_for};
+use integration::cluster::SOON;
+use integration::{Agent, Serf, TestEnv, on_each_serf, wait_for};
 use serf_rpc::{
     CallError, Client, ConnectError, Event, EventFilter, LogLevel, MemberFilter, MemberStatus,
     TagChange, UserEvent,
@@ -45,7 +45,7 @@ async fn connect(serf: &Serf, agent: &Agent) -> Result<Client> {
 }
 
 /// Two agents that know each other, and a client of each.
-async fn pair(lab: &Lab, serf: &Serf) -> Result<[(Agent, Client); 2]> {
+async fn pair(lab: &TestEnv, serf: &Serf) -> Result<[(Agent, Client); 2]> {
     let a = serf
         .agent(lab, "a", 1)
         .tag("role", "balancer")
@@ -68,7 +68,7 @@ async fn status(client: &Client, name: &str) -> Result<Option<MemberStatus>> {
     Ok(found.map(serf_rpc::Member::status))
 }
 
-async fn connects(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn connects(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let agent = serf.agent(lab, "a", 1).start().await?;
     let client = connect(serf, &agent).await?;
     ensure!(client.members().await?.len() == 1);
@@ -93,7 +93,7 @@ async fn connects(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn reads(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn reads(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [(a, client), _b] = pair(lab, serf).await?;
     let web = MemberFilter::new().tag("role", "w.b").status("alive");
     let web = client.members_filtered(&web).await?;
@@ -168,7 +168,7 @@ async fn next_user(events: &mut serf_rpc::EventStream) -> Result<(BString, BStri
     .await?
 }
 
-async fn events(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn events(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [(_a, to_a), (_b, to_b)] = pair(lab, serf).await?;
     let mut streams = [
         to_a.stream(EventFilter::all()).await?,
@@ -207,7 +207,7 @@ async fn events(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn stops(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn stops(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let agent = serf.agent(lab, "a", 1).start().await?;
     let client = connect(serf, &agent).await?;
     let stopped = client.stream(EventFilter::all()).await?;
@@ -221,7 +221,7 @@ async fn stops(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn monitors(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn monitors(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let agent = serf.agent(lab, "a", 1).start().await?;
     let client = connect(serf, &agent).await?;
     let mut lines = client.monitor(LogLevel::Debug).await?;
@@ -250,7 +250,7 @@ async fn monitors(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn joins(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn joins(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let a = serf.agent(lab, "a", 1).start().await?;
     let b = serf.agent(lab, "b", 2).start().await?;
     let client = connect(serf, &b).await?;
@@ -269,7 +269,7 @@ async fn joins(lab: &Lab, serf: &Serf) -> Result<()> {
     a.knows(2, "alive", SOON).await
 }
 
-async fn tags(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn tags(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [(_a, to_a), (_b, to_b)] = pair(lab, serf).await?;
     let change = TagChange::new()
         .set("state", "drain")
@@ -313,7 +313,7 @@ async fn tags(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn leaves(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn leaves(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [(_a, to_a), (mut b, to_b)] = pair(lab, serf).await?;
     to_b.leave().await?;
     ensure!(b.process().exited(SOON).await?.success());
@@ -326,7 +326,7 @@ async fn leaves(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn prunes(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn prunes(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [(a, to_a), (mut b, _)] = pair(lab, serf).await?;
     to_a.force_leave("nobody").await?;
     // One that is alive says so, if anybody is left to tell it: with two alone it would not be.
@@ -349,7 +349,7 @@ async fn prunes(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn force_leaves(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn force_leaves(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [(a, to_a), (mut b, _)] = pair(lab, serf).await?;
     let _c = serf.agent(lab, "c", 3).join(a.ip()).start().await?;
     a.knows(3, "alive", SOON).await?;
@@ -368,7 +368,7 @@ async fn force_leaves(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn prunes_alive(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn prunes_alive(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [(a, to_a), _b] = pair(lab, serf).await?;
     let other = connect(serf, &a).await?;
     let prune = to_a.force_leave_and_prune("b");

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::{Lab, Serf, on_each_serf};
+use integration::{Serf, TestEnv, on_each_serf};
 use serf_rpc::{CallError, MemberFilter};
 
 /// Expressions that each agent judges.
@@ -101,7 +101,7 @@ fn expressions() -> impl Iterator<Item = String> {
     })
 }
 
-async fn agree(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn agree(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let agent = serf.agent(lab, "a", 1).start().await?;
     let options = serf.connect_options(&agent);
     let mut client = options.connect().await?;

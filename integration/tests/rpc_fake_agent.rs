@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::fake_agent::{Delivery, Fault, node};
-use integration::{FakeAgent, Lab, test, wait_for};
+use integration::{FakeAgent, TestEnv, test, wait_for};
 use serf_rpc::{MemberEventKind, MemberStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -77,7 +77,7 @@ impl Raw {
 }
 
 /// The agent of the recordings, and the other member of its cluster.
-fn recorded_agent(lab: &Lab, version: &str) -> Result<FakeAgent> {
+fn recorded_agent(lab: &TestEnv, version: &str) -> Result<FakeAgent> {
     let (own, port) = if version == "0.9.4" {
         (2, 7946)
     } else {

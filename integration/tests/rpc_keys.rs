@@ -1,8 +1,8 @@
 //! The keys of an encrypted cluster, and of one that is not, on each version.
 
 use anyhow::{Result, bail, ensure};
-use integration::fleet::SOON;
-use integration::{Agent, Lab, Serf, on_each_serf};
+use integration::cluster::SOON;
+use integration::{Agent, Serf, TestEnv, on_each_serf};
 use serf_rpc::{CallError, KeyReply};
 
 const FIRST: &str = "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=";
@@ -13,7 +13,7 @@ on_each_serf! {
     without_encryption_each_member_says_so => refuses;
 }
 
-async fn pair(lab: &Lab, serf: &Serf, argument: Option<&str>) -> Result<[Agent; 2]> {
+async fn pair(lab: &TestEnv, serf: &Serf, argument: Option<&str>) -> Result<[Agent; 2]> {
     let start = async |name: &str, last, join: Option<_>| {
         let mut options = serf.agent(lab, name, last);
         if let Some(argument) = argument {
@@ -30,7 +30,7 @@ async fn pair(lab: &Lab, serf: &Serf, argument: Option<&str>) -> Result<[Agent; 
     Ok([a, b])
 }
 
-async fn rotates(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn rotates(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [a, _b] = pair(lab, serf, Some(&format!("-encrypt={FIRST}"))).await?;
     let client = serf.connect_options(&a).connect().await?;
     assert_eq!(client.stats().await?.encrypted(), Some(true));
@@ -74,7 +74,7 @@ async fn rotates(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn refuses(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn refuses(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [a, _b] = pair(lab, serf, None).await?;
     let client = serf.connect_options(&a).connect().await?;
     let refused = [

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use integration::agent::RPC_PORT;
 use integration::controller::binary;
 use integration::process::{Process, output};
-use integration::{Agent, Lab, Need, test, wait_for};
+use integration::{Agent, Need, TestEnv, test, wait_for};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -29,7 +29,7 @@ fn serfctl(hosts: &Path, words: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-fn hosts(lab: &Lab, last: &[u8]) -> Result<PathBuf> {
+fn hosts(lab: &TestEnv, last: &[u8]) -> Result<PathBuf> {
     let path = lab.path("hosts");
     let lines = last
         .iter()
@@ -40,7 +40,7 @@ fn hosts(lab: &Lab, last: &[u8]) -> Result<PathBuf> {
 }
 
 /// An RPC port whose packets vanish: its queue of connections is full.
-async fn swallows(lab: &Lab, last: u8) -> Result<(TcpListener, TcpStream)> {
+async fn swallows(lab: &TestEnv, last: u8) -> Result<(TcpListener, TcpStream)> {
     let addr = lab.net().addr(last, RPC_PORT);
     let socket = TcpSocket::new_v4()?;
     socket.bind(addr)?;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use integration::fleet::SOON;
-use integration::{Agent, Lab, Serf, on_each_serf};
+use integration::cluster::SOON;
+use integration::{Agent, Serf, TestEnv, on_each_serf};
 use serf_rpc::{
     CallError, Client, Event, EventFilter, EventKind, EventStream, Expected, Query, QueryEnd,
     QueryId,
@@ -22,7 +22,7 @@ on_each_serf! {
 
 /// Agents of these names, roles as their names, in one cluster; a client and the queries of each.
 async fn cluster(
-    lab: &Lab,
+    lab: &TestEnv,
     serf: &Serf,
     names: &[&str],
 ) -> Result<Vec<(Agent, Client, EventStream)>> {
@@ -75,7 +75,7 @@ async fn answer_all(cluster: &mut [(Agent, Client, EventStream)]) -> Result<()> 
     Ok(())
 }
 
-async fn gathers(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn gathers(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let mut cluster = cluster(lab, serf, &["a", "b", "c"]).await?;
     let client = cluster[0].1.clone();
     let long = Duration::from_secs(60);
@@ -112,7 +112,7 @@ async fn gathers(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn filters(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn filters(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let cluster = cluster(lab, serf, &["a", "b", "c"]).await?;
     let client = &cluster[0].1;
     let acked = async |query: Query| -> Result<BTreeSet<String>> {
@@ -156,7 +156,7 @@ async fn filters(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn answers_once(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn answers_once(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let mut cluster = cluster(lab, serf, &["a"]).await?;
     let (agent, client, queries) = &mut cluster[0];
     let other = serf.connect_options(agent).connect().await?;
@@ -195,7 +195,7 @@ async fn answers_once(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn refuses(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn refuses(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let mut cluster = cluster(lab, serf, &["a"]).await?;
     let (_, client, queries) = &mut cluster[0];
     for query in [Query::new("_serf_x"), Query::new("q").payload([b'x'; 1100])] {
@@ -231,7 +231,7 @@ async fn refuses(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn abandons(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn abandons(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let cluster = cluster(lab, serf, &["a", "b"]).await?;
     let options = serf.connect_options(&cluster[0].0).max_streams(4);
     let client = options.connect().await?;

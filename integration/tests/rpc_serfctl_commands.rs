@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use integration::controller::binary;
-use integration::{Agent, Lab, Need, Process, Serf, SerfKind, on_each_serf, test, wait_for};
+use integration::{Agent, Need, Process, Serf, SerfKind, TestEnv, on_each_serf, test, wait_for};
 use serde_json::Value;
 
 /// So often may figures move between two calls of serf.
@@ -94,11 +94,11 @@ on_each_serf! {
 }
 
 /// Of the host's Serf.
-async fn cluster(lab: &Lab) -> Result<[Agent; 2]> {
+async fn cluster(lab: &TestEnv) -> Result<[Agent; 2]> {
     cluster_of(lab, &Serf::prepare(lab, SerfKind::Host, None).await?).await
 }
 
-async fn cluster_of(lab: &Lab, serf: &Serf) -> Result<[Agent; 2]> {
+async fn cluster_of(lab: &TestEnv, serf: &Serf) -> Result<[Agent; 2]> {
     let a = serf.agent(lab, "a", 1).tag("role", "web").start().await?;
     let b = serf
         .agent(lab, "b", 2)
@@ -202,7 +202,7 @@ fn data(output: &Output) -> Result<Value> {
     Ok(data)
 }
 
-async fn same(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn same(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [a, b] = cluster_of(lab, serf).await?;
     let (agent, another) = (a.rpc_addr().to_string(), b.ip().to_string());
     let key = format!("-rpc-auth={}", serf.key().unwrap_or_default());
@@ -220,7 +220,7 @@ async fn same(lab: &Lab, serf: &Serf) -> Result<()> {
     Ok(())
 }
 
-async fn failing(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn failing(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [a, _b] = cluster_of(lab, serf).await?;
     for args in FAIL {
         let [theirs, ours] = both(serf, &a, args)?;
@@ -235,7 +235,7 @@ async fn failing(lab: &Lab, serf: &Serf) -> Result<()> {
 }
 
 /// The keys of a cluster, changed by one and looked at by both.
-async fn keys(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn keys(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [first, second] = [
         "iHjMOBX39mTRN/XzzKCMRYMsPEOAqCJb5yU6KdwzqVI=",
         "itFyTpkih2T2lUP+Egok5e/C787NnpU9X9/oWo3WwJk=",
@@ -280,7 +280,7 @@ async fn keys(lab: &Lab, serf: &Serf) -> Result<()> {
 }
 
 /// Of user events and queries; those of members differ on purpose.
-async fn monitor(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn monitor(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [a, _b] = cluster_of(lab, serf).await?;
     let follow = ["monitor", "-log-level=err"];
     let mut theirs = serf.command_line(&a);

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::controller::binary;
-use integration::{Agent, Lab, Need, Process, test, wait_for};
+use integration::{Agent, Need, Process, TestEnv, test, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
 
-async fn cluster(lab: &Lab) -> Result<[Agent; 2]> {
+async fn cluster(lab: &TestEnv) -> Result<[Agent; 2]> {
     let a = Agent::on(lab, "a", 1).tag("role", "web").start().await?;
     let b = Agent::on(lab, "b\n\u{1b}[2J", 2)
         .tag("role", "lb")

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use integration::controller::binary;
-use integration::{Agent, Lab, Need, Serf, SerfKind, on_serf, test, wait_for};
+use integration::{Agent, Need, Serf, SerfKind, TestEnv, on_serf, test, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -54,7 +54,7 @@ mod trixie {
     super::on_serf! { super::SerfKind::Trixie, Some("sesame"), every_flag_and_format_gives_what_serf_gives => same; }
 }
 
-async fn same(lab: &Lab, serf: &Serf) -> Result<()> {
+async fn same(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let (a, _others) = cluster_of(lab, serf).await?;
     for selection in SELECTIONS {
         for format in FORMATS {
@@ -225,11 +225,11 @@ fn a_closed_pipe_and_an_interrupt_end_it_quietly() {
 }
 
 /// Three nodes, one of which has left; the first is the one to ask.
-async fn cluster(lab: &Lab) -> Result<(Agent, Vec<Agent>)> {
+async fn cluster(lab: &TestEnv) -> Result<(Agent, Vec<Agent>)> {
     cluster_of(lab, &Serf::prepare(lab, SerfKind::Host, None).await?).await
 }
 
-async fn cluster_of(lab: &Lab, serf: &Serf) -> Result<(Agent, Vec<Agent>)> {
+async fn cluster_of(lab: &TestEnv, serf: &Serf) -> Result<(Agent, Vec<Agent>)> {
     let a = serf
         .agent(lab, "a", 1)
         .tag("role", "web")

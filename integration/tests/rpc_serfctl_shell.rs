@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::controller::binary;
-use integration::{Agent, Lab, Need, test};
+use integration::{Agent, Need, TestEnv, test};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -21,7 +21,7 @@ _clap_complete_serfctl serfctl "${COMP_WORDS[COMP_CWORD]}"
 printf '%s\n' "${COMPREPLY[@]}"
 "#;
 
-async fn cluster(lab: &Lab) -> Result<Vec<Agent>> {
+async fn cluster(lab: &TestEnv) -> Result<Vec<Agent>> {
     let mut agents = vec![Agent::on(lab, "a", 1).start().await?];
     let first = agents[0].ip();
     for (name, last) in HOSTILE.into_iter().zip(2..) {

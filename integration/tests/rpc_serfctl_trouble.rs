@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use integration::controller::binary;
 use integration::{
-    Agent, Haproxy, HaproxyKind, Lab, Need, Process, Web, on_each_haproxy, test, wait_for,
+    Agent, Haproxy, HaproxyKind, Need, Process, TestEnv, Web, on_each_haproxy, test, wait_for,
     wait_some,
 };
 use rustix::process::Signal;
@@ -41,7 +41,7 @@ fn doctor(agent: &Agent, args: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-async fn pair(lab: &Lab) -> Result<[Agent; 2]> {
+async fn pair(lab: &TestEnv) -> Result<[Agent; 2]> {
     let a = Agent::on(lab, "a", 1).start().await?;
     let b = Agent::on(lab, "b", 2).join(a.ip()).start().await?;
     for agent in [&a, &b] {
@@ -256,7 +256,7 @@ fn first_process(parent: u32, name: &str) -> Option<u32> {
 }
 
 /// The members of a cluster beside HAProxy's servers: one fits, one is down, one has no server, one server no member.
-async fn haproxy(lab: &Lab, kind: HaproxyKind) -> Result<()> {
+async fn haproxy(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let agent = |name: &str, last| Agent::on(lab, name, last).tag("role", "web");
     let a = Agent::on(lab, "lb", 1).start().await?;
     let first = a.ip();

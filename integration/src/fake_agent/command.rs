@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::cluster::Filter;
-use super::connection::Message;
+use super::message::Message;
 use super::request::{Body, Header, Requests};
 use super::setting::Fault;
 use super::state::{Shared, State};

@@ -12,33 +12,12 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::command::Conversation;
+use super::message::Message;
 use super::setting::{Fault, Trap};
 use super::state::Shared;
 
 /// Answers and records that wait for a slow client. The real agent has 512 for each stream.
 const QUEUE: usize = 1024;
-
-/// Something to send in one piece, and what befalls the connection on the way.
-#[derive(Debug)]
-pub(super) struct Message {
-    header: Bytes,
-    body: Bytes,
-    trap: Option<Trap>,
-}
-
-impl Message {
-    pub(super) fn new(header: Bytes, body: Bytes) -> Self {
-        Self {
-            header,
-            body,
-            trap: None,
-        }
-    }
-
-    pub(super) fn with_trap(self, trap: Option<Trap>) -> Self {
-        Self { trap, ..self }
-    }
-}
 
 /// How a connection ends.
 #[derive(Debug)]

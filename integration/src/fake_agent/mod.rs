@@ -27,6 +27,7 @@ mod cluster;
 mod coalescer;
 mod command;
 mod connection;
+mod message;
 mod request;
 mod setting;
 mod state;
@@ -44,8 +45,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::agent::{GOSSIP_PORT, RPC_PORT};
-use crate::lab::Lab;
+use crate::daemons::agent::{GOSSIP_PORT, RPC_PORT};
+use crate::environment::TestEnv;
 pub use churn::{Churn, Churning};
 pub use coalescer::Coalescing;
 use connection::Connection;
@@ -157,7 +158,7 @@ pub struct FakeAgent {
 impl FakeAgent {
     /// An agent of this name on the lab's address with this last octet.
     #[must_use]
-    pub fn on(lab: &Lab, name: &str, last: u8) -> FakeAgentOptions {
+    pub fn on(lab: &TestEnv, name: &str, last: u8) -> FakeAgentOptions {
         FakeAgentOptions {
             own: node(name, lab.net().ip(last)).build(),
             addr: lab.net().addr(last, RPC_PORT),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::cluster::{Cluster, Saying};
 use super::coalescer::{Coalescer, Coalescing};
-use super::connection::Message;
+use super::message::Message;
 use super::setting::{Behaviour, Fault, Trap, between};
 use super::topic::{Interest, Level, Record, Topic};
 use super::wire;

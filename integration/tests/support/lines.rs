@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
-use integration::Lab;
+use integration::TestEnv;
 use planner::model::Version;
 
 const V2_6: Version = Version { major: 2, minor: 6 };
@@ -139,7 +139,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn random(lab: &Lab, rng: &mut Rng, version: Version, number: u16) -> Self {
+    pub(crate) fn random(lab: &TestEnv, rng: &mut Rng, version: Version, number: u16) -> Self {
         let mut line = Self {
             number,
             above: [
@@ -173,7 +173,7 @@ impl Line {
         line
     }
 
-    fn filled(&self, lab: &Lab, args: &str) -> String {
+    fn filled(&self, lab: &TestEnv, args: &str) -> String {
         let [_, _, check, agent] = self.places(lab).map(|addr| addr.port().to_string());
         args.replace("{other}", &lab.net().ip(51).to_string())
             .replace("{source}", &lab.net().ip(9).to_string())
@@ -184,12 +184,12 @@ impl Line {
             .replace("{id}", &(self.number + 100).to_string())
     }
 
-    pub(crate) fn addr(&self, lab: &Lab) -> SocketAddr {
+    pub(crate) fn addr(&self, lab: &TestEnv) -> SocketAddr {
         lab.net().addr(50, 3000 + self.number)
     }
 
     /// Wherever something may be said to it: its address, its port elsewhere, its check's port, its agent's.
-    pub(crate) fn places(&self, lab: &Lab) -> [SocketAddr; 4] {
+    pub(crate) fn places(&self, lab: &TestEnv) -> [SocketAddr; 4] {
         let (net, number) = (lab.net(), self.number);
         [
             net.addr(50, 3000 + number),
@@ -200,11 +200,11 @@ impl Line {
     }
 
     /// The same ports at the other address.
-    pub(crate) fn more_places(&self, lab: &Lab) -> [SocketAddr; 2] {
+    pub(crate) fn more_places(&self, lab: &TestEnv) -> [SocketAddr; 2] {
         [6000, 9000].map(|port| lab.net().addr(51, port + self.number))
     }
 
-    pub(crate) fn text(&self, lab: &Lab, with_server: bool) -> String {
+    pub(crate) fn text(&self, lab: &TestEnv, with_server: bool) -> String {
         let [defaults, backend] = &self.above;
         let (number, words) = (self.number, &self.words);
         let times = "timeout connect 500ms\n    timeout client 3s\n    timeout server 1s";

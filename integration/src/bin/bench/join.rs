@@ -4,9 +4,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use integration::fleet::{SOON, names};
+use integration::cluster::{SOON, names};
 use integration::measure::{Join, joins, median, percentile};
-use integration::{Balancer, HaproxyKind, Lab, Need, Node};
+use integration::{Balancer, HaproxyKind, Need, Node, TestEnv};
 
 const JOINS: u8 = 20;
 const MEMBERS: u8 = 20;
@@ -18,10 +18,10 @@ pub(crate) async fn run() -> Result<()> {
         bail!("{missing}: make setup");
     }
     let mut out = std::io::stdout().lock();
-    let measured = joins(&Lab::new("joins")?, HaproxyKind::Host, JOINS).await?;
+    let measured = joins(&TestEnv::new("joins")?, HaproxyKind::Host, JOINS).await?;
     report_joins(&mut out, &measured)?;
 
-    let lab = Lab::new("idle")?;
+    let lab = TestEnv::new("idle")?;
     let balancer = Balancer::start(&lab, HaproxyKind::Host).await?;
     let nodes = Node::start_all(&lab, 1..=MEMBERS).await?;
     for node in &nodes {

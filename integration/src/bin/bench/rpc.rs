@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use integration::fake_agent::{FakeAgent, nodes};
-use integration::{Lab, process};
+use integration::{TestEnv, process};
 use serde::de::DeserializeOwned;
 
 use crate::client::{Beside, Spent};
@@ -25,7 +25,7 @@ const MEGABYTE: u32 = 6_850;
 const CHUNK: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
 
 pub(crate) fn run() -> Result<()> {
-    let lab = Lab::new("rpc")?;
+    let lab = TestEnv::new("rpc")?;
     let (ours, go) = (std::env::current_exe()?, build_go(lab.dir())?);
     let mut report = Report::default();
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use integration::Lab;
+use integration::TestEnv;
 use integration::fake_agent::{FakeAgent, nodes};
 
 use crate::rpc::{Report, middle};
@@ -15,7 +15,7 @@ const MANY: u32 = 10_000;
 const FEW: u32 = 3;
 
 pub(crate) fn run() -> Result<()> {
-    let lab = Lab::new("serfctl")?;
+    let lab = TestEnv::new("serfctl")?;
     let ours = beside()?;
     let mut report = Report::default();
 

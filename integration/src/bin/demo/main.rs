@@ -11,7 +11,7 @@ mod view;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use integration::lab::log_tails;
+use integration::log_tails;
 use tokio::signal::unix::{SignalKind, signal};
 
 use stage::Stage;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use integration::agent::{AgentOptions, GOSSIP_PORT, RPC_PORT};
+use integration::cluster::{SOON, WEB_PORT, first_file};
 use integration::controller::{ControllerOptions, binary};
-use integration::fleet::{SOON, WEB_PORT, first_file};
-use integration::load::Manner;
+use integration::load::LoadProfile;
 use integration::{Agent, Balancer, Haproxy, HaproxyKind, Load, Need, Node, Tap, Web, wait_some};
 
 use crate::view::View;
@@ -22,7 +22,7 @@ const STATS_PORT: u16 = 1936;
 /// How many web servers take part.
 pub(crate) const SERVERS: u8 = 12;
 /// Some thousand requests a second: enough to see a share change at once, and time left for the rest.
-const CLIENTS: Manner = Manner {
+const CLIENTS: LoadProfile = LoadProfile {
     clients: 4,
     per_connection: 100,
     pause: Duration::from_micros(500),

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use integration::lab::log_tails;
-use integration::{HaproxyKind, Lab, Need};
+use integration::log_tails;
+use integration::{HaproxyKind, Need, TestEnv};
 
 fn main() -> ExitCode {
     let folders: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -49,7 +49,7 @@ fn run(folders: &[PathBuf]) -> Result<bool> {
     for folder in folders {
         let setup = Setup::read(folder)?;
         for kind in kinds {
-            let lab = Lab::new(&setup.name)?;
+            let lab = TestEnv::new(&setup.name)?;
             let played = runtime.block_on(play::play(&lab, kind, &setup));
             match played {
                 Ok(figures) => {

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use integration::fleet::{SOON, WEB_PORT};
-use integration::{Lab, Process, wait_for};
+use integration::cluster::{SOON, WEB_PORT};
+use integration::{Process, TestEnv, wait_for};
 
 use crate::Speaks;
 
@@ -15,7 +15,7 @@ const ROLE_PORT: u16 = 8008;
 
 /// Starts it with servers at these addresses; `primary` is the one whose role is to be asked for.
 pub(crate) async fn start(
-    lab: &Lab,
+    lab: &TestEnv,
     addresses: &[Ipv4Addr],
     primary: Ipv4Addr,
     speaks: Speaks,
@@ -63,7 +63,7 @@ pub(crate) async fn start(
 }
 
 /// A certificate that signs itself, and its key, in one file.
-fn certificate(lab: &Lab) -> Result<()> {
+fn certificate(lab: &TestEnv) -> Result<()> {
     let path = lab.path("web.pem");
     let output = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use integration::cluster::{SOON, first_file};
 use integration::controller::Status;
-use integration::fleet::{SOON, first_file};
-use integration::stage::backend;
+use integration::scenario::backend;
 use integration::wrk::Connections;
-use integration::{Controller, FakeAgent, Haproxy, HaproxyKind, Lab, Wrk, wait_for};
+use integration::{Controller, FakeAgent, Haproxy, HaproxyKind, TestEnv, Wrk, wait_for};
 use serf_rpc::MemberStatus;
 
 use crate::{Setup, nginx};
@@ -50,12 +50,12 @@ impl fmt::Display for Figures {
 }
 
 /// Plays a setup once.
-pub(crate) async fn play(lab: &Lab, kind: HaproxyKind, setup: &Setup) -> Result<Figures> {
+pub(crate) async fn play(lab: &TestEnv, kind: HaproxyKind, setup: &Setup) -> Result<Figures> {
     let addresses = [1, 2, 3, 4].map(|number| lab.net().ip(WEBS + number));
     let all: Vec<_> = addresses.into_iter().chain([lab.net().ip(MOVED)]).collect();
     let primary = lab.net().ip(WEBS + PRIMARY);
     let _nginx = nginx::start(lab, &all, primary, setup.web).await?;
-    let mut stage = Stage::start(lab, kind, setup).await?;
+    let mut stage = Scenario::start(lab, kind, setup).await?;
     for number in 1..=3 {
         stage.join(lab, number);
     }
@@ -93,14 +93,14 @@ fn reloads(before: &Status, after: &Status) -> String {
 }
 
 /// A balancer of a setup, whose agent is a fake.
-struct Stage {
+struct Scenario {
     agent: FakeAgent,
     haproxy: Haproxy,
     controller: Controller,
 }
 
-impl Stage {
-    async fn start(lab: &Lab, kind: HaproxyKind, setup: &Setup) -> Result<Self> {
+impl Scenario {
+    async fn start(lab: &TestEnv, kind: HaproxyKind, setup: &Setup) -> Result<Self> {
         let agent = FakeAgent::on(lab, "balancer", BALANCER).start()?;
         let mut haproxy = Haproxy::prepare(lab, kind).await?;
         let placed = |text: &str| {
@@ -129,13 +129,13 @@ impl Stage {
         })
     }
 
-    fn join(&self, lab: &Lab, number: u8) {
+    fn join(&self, lab: &TestEnv, number: u8) {
         let ip = lab.net().ip(WEBS + number);
         self.agent.put(backend(format!("s{number}"), ip).build());
     }
 
     /// Everything that happens.
-    async fn change(&mut self, lab: &Lab) -> Result<()> {
+    async fn change(&mut self, lab: &TestEnv) -> Result<()> {
         tokio::time::sleep(STEADY).await;
         self.join(lab, 4);
         self.ready(&["s1", "s2", "s3", "s4"]).await?;

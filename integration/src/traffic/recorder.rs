@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::flight;
+use crate::traffic::flight;
 
 /// A client that has said nothing for so long waits for an answer.
 const QUIET: Duration = Duration::from_secs(1);

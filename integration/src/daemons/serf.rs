@@ -6,10 +6,10 @@ use std::sync::{Arc, LazyLock};
 use anyhow::Result;
 use serf_rpc::ConnectOptions;
 
-use crate::agent::{Agent, AgentOptions};
-use crate::container::{Container, Image, image_missing};
-use crate::lab::Lab;
-use crate::process::find_program;
+use crate::daemons::agent::{Agent, AgentOptions};
+use crate::daemons::container::{Container, Image, image_missing};
+use crate::environment::TestEnv;
+use crate::environment::process::find_program;
 
 /// Which version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Serf {
     ///
     /// # Errors
     /// When its container cannot be started.
-    pub async fn prepare(lab: &Lab, kind: SerfKind, key: Option<&'static str>) -> Result<Self> {
+    pub async fn prepare(lab: &TestEnv, kind: SerfKind, key: Option<&'static str>) -> Result<Self> {
         let container = if kind.in_container() {
             Some(Arc::new(Container::start(Image::Trixie, lab.dir()).await?))
         } else {
@@ -81,7 +81,7 @@ impl Serf {
 
     /// An agent of this name on the lab's address with this last octet.
     #[must_use]
-    pub fn agent(&self, lab: &Lab, name: impl Into<String>, last: u8) -> AgentOptions {
+    pub fn agent(&self, lab: &TestEnv, name: impl Into<String>, last: u8) -> AgentOptions {
         let options = AgentOptions::new(name, lab.net().ip(last), lab.dir());
         let options = match &self.container {
             Some(container) => options.container(Arc::clone(container)),

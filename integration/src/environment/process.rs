@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::wait::wait_some;
+use crate::environment::wait::wait_some;
 
 /// A running process in a process group of its own. Killed, group and all, when dropped; killed by
 /// the kernel when the process that started it dies.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 
-use crate::lab::Lab;
-use crate::process::Process;
+use crate::environment::TestEnv;
+use crate::environment::process::Process;
 
 /// Connections of each of two loads: little enough to leave the others their turn.
 const CLIENTS: usize = 2;
@@ -91,7 +91,7 @@ pub struct Wrk {
 impl Wrk {
     /// Load on this address.
     #[must_use]
-    pub fn on(lab: &Lab, addr: SocketAddr, connections: Connections) -> WrkOptions {
+    pub fn on(lab: &TestEnv, addr: SocketAddr, connections: Connections) -> WrkOptions {
         WrkOptions {
             url: format!("http://{addr}/"),
             connections,
@@ -138,7 +138,7 @@ impl Loads {
     ///
     /// # Errors
     /// When wrk cannot be started.
-    pub fn start(lab: &Lab, addr: SocketAddr) -> Result<Self> {
+    pub fn start(lab: &TestEnv, addr: SocketAddr) -> Result<Self> {
         let load = |connections| {
             Wrk::on(lab, addr, connections)
                 .count(CLIENTS)

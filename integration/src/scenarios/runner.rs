@@ -1,22 +1,16 @@
-//! A test's surroundings: its needs go in, a network, a directory and log tails come out.
+//! Running a test: what it needs and its body go in, a pass, a failure with logs, or a loud skip comes out.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
-use tempfile::TempDir;
 
-use crate::firewall::Firewall;
-use crate::haproxy::HaproxyKind;
-use crate::machines::Release;
-use crate::net::{Net, shared_file};
-use crate::process::{find_program, read_lossy};
-use crate::serf::SerfKind;
-
-/// Lines of each log that a failed test shows.
-const TAIL: usize = 40;
+use crate::daemons::compose;
+use crate::daemons::haproxy::HaproxyKind;
+use crate::daemons::machines::Release;
+use crate::daemons::serf::SerfKind;
+use crate::environment::TestEnv;
+use crate::environment::firewall::Firewall;
+use crate::environment::net::shared_file;
+use crate::environment::process::find_program;
 
 /// A daemon or tool a test cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +50,7 @@ impl Need {
             Self::Mounts => {
                 (!rustix::process::geteuid().is_root()).then(|| "only root mounts".to_owned())
             }
-            Self::Compose => crate::compose::missing(),
+            Self::Compose => compose::missing(),
             Self::Machines(release) => release.missing(),
             Self::Program(name) => find_program(name)
                 .is_none()
@@ -65,77 +59,7 @@ impl Need {
     }
 }
 
-/// What one test has to itself: a network and a directory, both gone afterwards.
-#[derive(Debug)]
-pub struct Lab {
-    name: String,
-    net: Net,
-    dir: TempDir,
-}
-
-impl Lab {
-    /// A network and a directory under a name that shows up in failures.
-    ///
-    /// # Errors
-    /// When no network is free or no directory can be made.
-    pub fn new(name: impl Into<String>) -> Result<Self> {
-        // Short, since a unix socket's path holds 107 bytes at most.
-        let dir = tempfile::Builder::new()
-            .prefix("sh-")
-            .tempdir()
-            .context("no temporary directory")?;
-        Ok(Self {
-            name: name.into(),
-            net: Net::take()?,
-            dir,
-        })
-    }
-
-    /// The test's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its network.
-    #[must_use]
-    pub fn net(&self) -> &Net {
-        &self.net
-    }
-
-    /// Its directory.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// A file in its directory.
-    #[must_use]
-    pub fn path(&self, file: &str) -> PathBuf {
-        self.dir.path().join(file)
-    }
-
-    /// A file in its directory that nobody else reads, with this text.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn secret(&self, name: &str, text: &str) -> Result<PathBuf> {
-        let path = self.path(name);
-        fs::write(&path, text)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        Ok(path)
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{} failed\n{}", self.name, log_tails(self.dir()));
-        }
-    }
-}
-
-/// Runs a test in a lab of its own, on a runtime of its own, beside other tests.
+/// Runs a test in an environment of its own, on a runtime of its own, beside other tests.
 ///
 /// Without one of its needs the test is skipped, loudly and by name; with `CI` set that is a failure.
 ///
@@ -143,7 +67,7 @@ impl Drop for Lab {
 /// When the test fails; the tails of all logs are printed.
 pub fn test<F>(needs: &[Need], body: F)
 where
-    F: AsyncFnOnce(&Lab) -> Result<()>,
+    F: AsyncFnOnce(&TestEnv) -> Result<()>,
 {
     run(needs, FlockOperation::LockShared, body);
 }
@@ -155,14 +79,14 @@ where
 /// As [`test()`].
 pub fn test_alone<F>(needs: &[Need], body: F)
 where
-    F: AsyncFnOnce(&Lab) -> Result<()>,
+    F: AsyncFnOnce(&TestEnv) -> Result<()>,
 {
     run(needs, FlockOperation::LockExclusive, body);
 }
 
 fn run<F>(needs: &[Need], company: FlockOperation, body: F)
 where
-    F: AsyncFnOnce(&Lab) -> Result<()>,
+    F: AsyncFnOnce(&TestEnv) -> Result<()>,
 {
     let name = std::any::type_name::<F>()
         .trim_end_matches("::{{closure}}")
@@ -182,39 +106,13 @@ where
         .expect("a runtime");
     let machine = shared_file("machine").expect("a lock file");
     flock(&machine, company).expect("a lock");
-    let lab = Lab::new(name).expect("a lab");
+    let lab = TestEnv::new(name).expect("an environment");
     if let Err(error) = runtime.block_on(body(&lab)) {
         panic!("{error:#}");
     }
 }
 
-/// The last lines of every log in a directory.
-#[must_use]
-pub fn log_tails(dir: &Path) -> String {
-    let mut logs: Vec<PathBuf> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .collect();
-    logs.sort();
-    logs.iter().map(|log| tail(log)).collect()
-}
-
-fn tail(log: &Path) -> String {
-    let text = read_lossy(log);
-    let lines: Vec<&str> = text.lines().collect();
-    let shown = lines
-        .get(lines.len().saturating_sub(TAIL)..)
-        .unwrap_or_default()
-        .join("\n");
-    format!(
-        "--- {}\n{shown}\n",
-        log.file_name().unwrap_or_default().display()
-    )
-}
-
-/// Runs each scenario, a function of a [`Lab`] and a [`HaproxyKind`](crate::HaproxyKind), on every HAProxy there is.
+/// Runs each scenario, a function of a [`TestEnv`] and a [`HaproxyKind`](crate::HaproxyKind), on every HAProxy there is.
 #[macro_export]
 macro_rules! on_each_haproxy {
     ($($name:ident => $scenario:ident;)+) => {
@@ -239,7 +137,7 @@ macro_rules! on_each_haproxy {
     };
 }
 
-/// Runs each scenario, a function of a [`Lab`] and a [`Serf`](crate::Serf), on every version of Serf there is, with
+/// Runs each scenario, a function of a [`TestEnv`] and a [`Serf`](crate::Serf), on every version of Serf there is, with
 /// agents that want a key and with others that do not.
 #[macro_export]
 macro_rules! on_each_serf {

@@ -39,7 +39,7 @@ impl Seen {
 
 /// How the clients ask.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct LoadProfile {
     /// How many clients, a thread each.
     pub clients: usize,
     /// Requests a client sends on one connection.
@@ -59,7 +59,7 @@ pub struct Load {
 impl Load {
     /// Starts the clients.
     #[must_use]
-    pub fn start(addr: SocketAddr, manner: Manner) -> Self {
+    pub fn start(addr: SocketAddr, manner: LoadProfile) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let client = || {
@@ -104,7 +104,7 @@ impl Drop for Load {
     }
 }
 
-fn run(addr: SocketAddr, manner: Manner, stop: &AtomicBool, seen: &Mutex<Seen>) {
+fn run(addr: SocketAddr, manner: LoadProfile, stop: &AtomicBool, seen: &Mutex<Seen>) {
     let mut connection = None;
     while !stop.load(Ordering::Relaxed) {
         let answer = ask(&mut connection, addr, manner.per_connection);

@@ -11,10 +11,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::haproxy::Haproxy;
-use crate::lab::Lab;
-use crate::process::{self, Memory, Process};
-use crate::wait::wait_for;
+use crate::daemons::haproxy::Haproxy;
+use crate::environment::TestEnv;
+use crate::environment::process::{self, Memory, Process};
+use crate::environment::wait::wait_for;
 
 /// Where the binaries are, for the harness; the controller would take it for one of its settings.
 const BIN_DIR: &str = "SERF_HAPROXY_BIN_DIR";
@@ -328,7 +328,7 @@ pub struct Controller {
 impl Controller {
     /// A controller in the lab's directory, the front end on the lab's `.1:8080`.
     #[must_use]
-    pub fn on(lab: &Lab, agent: SocketAddr, haproxy: &Haproxy) -> ControllerOptions {
+    pub fn on(lab: &TestEnv, agent: SocketAddr, haproxy: &Haproxy) -> ControllerOptions {
         ControllerOptions::new(lab.dir(), agent, haproxy, lab.net().addr(1, 8080))
     }
 

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::manners::{Connection, Manners};
+use crate::daemons::manners::{Connection, Manners};
 
 /// More than any request here has.
 const MAX_REQUEST: usize = 64 * 1024;

@@ -5,21 +5,21 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::process::Signal;
 
-use crate::agent::Agent;
-use crate::controller::{Controller, ControllerOptions};
-use crate::haproxy::{Haproxy, HaproxyKind};
-use crate::lab::Lab;
-use crate::load::Manner;
-use crate::tap;
-use crate::wait::wait_for;
-use crate::web::Web;
+use crate::daemons::agent::Agent;
+use crate::daemons::controller::{Controller, ControllerOptions};
+use crate::daemons::haproxy::{Haproxy, HaproxyKind};
+use crate::daemons::web::Web;
+use crate::environment::TestEnv;
+use crate::environment::wait::wait_for;
+use crate::traffic::load::LoadProfile;
+use crate::traffic::tap;
 
 /// The port of every node's web server.
 pub const WEB_PORT: u16 = 3000;
 /// Within this, whatever is awaited here happens on a slow machine too.
 pub const SOON: Duration = Duration::from_secs(15);
 /// One client that never pauses.
-pub const WITHOUT_PAUSE: Manner = Manner {
+pub const WITHOUT_PAUSE: LoadProfile = LoadProfile {
     clients: 1,
     per_connection: usize::MAX,
     pause: Duration::ZERO,
@@ -46,7 +46,7 @@ impl Balancer {
     ///
     /// # Errors
     /// When one of them does not start.
-    pub async fn start(lab: &Lab, kind: HaproxyKind) -> Result<Self> {
+    pub async fn start(lab: &TestEnv, kind: HaproxyKind) -> Result<Self> {
         Self::start_with(lab, kind, Ok).await
     }
 
@@ -55,7 +55,7 @@ impl Balancer {
     /// # Errors
     /// When one of them does not start.
     pub async fn start_with(
-        lab: &Lab,
+        lab: &TestEnv,
         kind: HaproxyKind,
         configure: impl FnOnce(ControllerOptions) -> Result<ControllerOptions>,
     ) -> Result<Self> {
@@ -68,7 +68,7 @@ impl Balancer {
     /// # Errors
     /// When one of them does not start.
     pub async fn start_beside(
-        lab: &Lab,
+        lab: &TestEnv,
         kind: HaproxyKind,
         agent: Agent,
         configure: impl FnOnce(ControllerOptions) -> Result<ControllerOptions>,
@@ -89,7 +89,7 @@ impl Balancer {
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn agent(lab: &Lab) -> Result<Agent> {
+    pub async fn agent(lab: &TestEnv) -> Result<Agent> {
         Agent::on(lab, "balancer", BALANCER)
             .tag("role", "balancer")
             .start()
@@ -130,7 +130,7 @@ impl Node {
     ///
     /// # Errors
     /// When the address is taken or the agent does not start.
-    pub async fn start(lab: &Lab, number: u8) -> Result<Self> {
+    pub async fn start(lab: &TestEnv, number: u8) -> Result<Self> {
         let mut node = Self::start_deaf(lab, number).await?;
         node.web.listen()?;
         Ok(node)
@@ -140,7 +140,7 @@ impl Node {
     ///
     /// # Errors
     /// When the agent does not start.
-    pub async fn start_deaf(lab: &Lab, number: u8) -> Result<Self> {
+    pub async fn start_deaf(lab: &TestEnv, number: u8) -> Result<Self> {
         let name = format!("s{number}");
         let last = NODES + number;
         let agent = Agent::on(lab, &name, last)
@@ -157,7 +157,10 @@ impl Node {
     ///
     /// # Errors
     /// When one of them does not start.
-    pub async fn start_all(lab: &Lab, numbers: impl IntoIterator<Item = u8>) -> Result<Vec<Self>> {
+    pub async fn start_all(
+        lab: &TestEnv,
+        numbers: impl IntoIterator<Item = u8>,
+    ) -> Result<Vec<Self>> {
         let mut nodes = Vec::new();
         for number in numbers {
             nodes.push(Self::start(lab, number).await?);

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use serf_rpc::{MemberBuilder, MemberStatus};
 
-use crate::controller::{Controller, ControllerOptions, Status};
+use crate::daemons::controller::{Controller, ControllerOptions, Status};
+use crate::daemons::haproxy::{Haproxy, HaproxyKind};
+use crate::daemons::web::Web;
+use crate::environment::TestEnv;
 use crate::fake_agent::{FakeAgent, node};
-use crate::fleet::{SOON, WEB_PORT, first_file};
-use crate::haproxy::{Haproxy, HaproxyKind};
-use crate::lab::Lab;
-use crate::web::Web;
-use crate::wrk::Loads;
+use crate::scenarios::cluster::{SOON, WEB_PORT, first_file};
+use crate::traffic::wrk::Loads;
 
 /// The last octet of the balancer's address.
 const BALANCER: u8 = 1;
@@ -21,7 +21,7 @@ const WEBS: u8 = 100;
 
 /// A fake agent, the real HAProxy and controller, and web servers `s1` and on, whose members are alive.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Scenario {
     /// What gossip says.
     pub agent: FakeAgent,
     /// The balancer.
@@ -34,13 +34,13 @@ pub struct Stage {
     pub fixed: Vec<String>,
 }
 
-impl Stage {
+impl Scenario {
     /// Starts everything and waits until all web servers are served.
     ///
     /// # Errors
     /// When something does not start.
     pub async fn start(
-        lab: &Lab,
+        lab: &TestEnv,
         webs: u8,
         configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
     ) -> Result<Self> {
@@ -52,7 +52,7 @@ impl Stage {
     /// # Errors
     /// When something does not start.
     pub async fn start_on(
-        lab: &Lab,
+        lab: &TestEnv,
         kind: HaproxyKind,
         webs: u8,
         configure: impl FnOnce(ControllerOptions) -> ControllerOptions,
@@ -65,7 +65,7 @@ impl Stage {
     /// # Errors
     /// When something does not start.
     pub async fn start_beside(
-        lab: &Lab,
+        lab: &TestEnv,
         kind: HaproxyKind,
         webs: u8,
         fixed: &[&str],
@@ -79,7 +79,7 @@ impl Stage {
     ///
     /// # Errors
     /// When something does not start.
-    pub async fn start_in(lab: &Lab, dir: &Path, webs: u8) -> Result<Self> {
+    pub async fn start_in(lab: &TestEnv, dir: &Path, webs: u8) -> Result<Self> {
         let haproxy = Haproxy::prepare_in(dir, HaproxyKind::Host).await?;
         Self::start_with(lab, haproxy, webs, &[], |options| options).await
     }
@@ -89,7 +89,7 @@ impl Stage {
     /// # Errors
     /// When something does not start.
     pub async fn start_with(
-        lab: &Lab,
+        lab: &TestEnv,
         mut haproxy: Haproxy,
         webs: u8,
         fixed: &[&str],
@@ -127,7 +127,7 @@ impl Stage {
     ///
     /// # Errors
     /// When its address is taken.
-    pub fn add(&mut self, lab: &Lab, number: u8) -> Result<()> {
+    pub fn add(&mut self, lab: &TestEnv, number: u8) -> Result<()> {
         let name = format!("s{number}");
         let ip = lab.net().ip(WEBS + number);
         self.webs
@@ -179,7 +179,7 @@ impl Stage {
 
     /// The address of a web server.
     #[must_use]
-    pub fn ip(&self, lab: &Lab, number: u8) -> Ipv4Addr {
+    pub fn ip(&self, lab: &TestEnv, number: u8) -> Ipv4Addr {
         lab.net().ip(WEBS + number)
     }
 
@@ -192,7 +192,7 @@ impl Stage {
     ///
     /// # Errors
     /// When wrk cannot be started.
-    pub fn load(&self, lab: &Lab) -> Result<Loads> {
+    pub fn load(&self, lab: &TestEnv) -> Result<Loads> {
         Loads::start(lab, self.controller.front())
     }
 }

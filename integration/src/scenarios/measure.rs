@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::fleet::{Balancer, Node, SOON, WITHOUT_PAUSE};
-use crate::haproxy::HaproxyKind;
-use crate::lab::Lab;
-use crate::load::Load;
-use crate::tap::Tap;
-use crate::wait::wait_some;
+use crate::daemons::haproxy::HaproxyKind;
+use crate::environment::TestEnv;
+use crate::environment::wait::wait_some;
+use crate::scenarios::cluster::{Balancer, Node, SOON, WITHOUT_PAUSE};
+use crate::traffic::load::Load;
+use crate::traffic::tap::Tap;
 
 /// A leave takes the agent a second to tell of, a failure up to half a minute.
 const GONE: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ pub struct Join {
 ///
 /// # Errors
 /// When a part does not start, a node is not served, or a request fails.
-pub async fn joins(lab: &Lab, kind: HaproxyKind, count: u8) -> Result<Vec<Join>> {
+pub async fn joins(lab: &TestEnv, kind: HaproxyKind, count: u8) -> Result<Vec<Join>> {
     let balancer = Balancer::start(lab, kind).await?;
     let mut nodes = Node::start_all(lab, 1..=2).await?;
     for node in &nodes {

@@ -15,10 +15,10 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::container::{Container, Image, image_missing};
-use crate::lab::Lab;
-use crate::process::{Process, find_program, is_alive, signal_pid};
-use crate::wait::wait_for;
+use crate::daemons::container::{Container, Image, image_missing};
+use crate::environment::TestEnv;
+use crate::environment::process::{Process, find_program, is_alive, signal_pid};
+use crate::environment::wait::wait_for;
 
 const START: Duration = Duration::from_secs(10);
 
@@ -93,7 +93,7 @@ impl Haproxy {
     ///
     /// # Errors
     /// When its container cannot be started.
-    pub async fn prepare(lab: &Lab, kind: HaproxyKind) -> Result<Self> {
+    pub async fn prepare(lab: &TestEnv, kind: HaproxyKind) -> Result<Self> {
         Self::prepare_in(lab.dir(), kind).await
     }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use rustix::process::{getgid, getuid};
 
-use crate::process::Process;
-use crate::wait::wait_some;
+use crate::environment::process::Process;
+use crate::environment::wait::wait_some;
 
 /// An image that `scripts/test-image` builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,10 +12,10 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 use serde::Deserialize;
 
-use crate::container::Container;
-use crate::lab::Lab;
-use crate::process::{Process, output, signal_pid};
-use crate::wait::wait_for;
+use crate::daemons::container::Container;
+use crate::environment::TestEnv;
+use crate::environment::process::{Process, output, signal_pid};
+use crate::environment::wait::wait_for;
 
 /// The gossip port of every agent here.
 pub const GOSSIP_PORT: u16 = 7946;
@@ -213,7 +213,7 @@ pub struct Agent {
 impl Agent {
     /// An agent of this name on the lab's address with this last octet.
     #[must_use]
-    pub fn on(lab: &Lab, name: impl Into<String>, last: u8) -> AgentOptions {
+    pub fn on(lab: &TestEnv, name: impl Into<String>, last: u8) -> AgentOptions {
         AgentOptions::new(name, lab.net().ip(last), lab.dir())
     }
 

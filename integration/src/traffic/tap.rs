@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::agent::GOSSIP_PORT;
-use crate::wait::wait_some;
+use crate::daemons::agent::GOSSIP_PORT;
+use crate::environment::wait::wait_some;
 
 /// Long enough for anything an agent says at once, short enough to notice one that hangs.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lab::Lab;
+use crate::environment::TestEnv;
 
 /// Rules of one test's own, gone when dropped. They hold for loopback as for any network: a packet is lost without a
 /// word, unlike one to a closed port.
@@ -20,7 +20,7 @@ impl Firewall {
     ///
     /// # Errors
     /// Without the right to set rules.
-    pub fn new(lab: &Lab) -> Result<Self> {
+    pub fn new(lab: &TestEnv) -> Result<Self> {
         let [_, second, third, _] = lab.net().ip(1).octets();
         let firewall = Self {
             table: format!("lab_{second}_{third}"),

@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::controller::{Status, binary};
-use crate::process::{find_program, output};
-use crate::wait::wait_for;
+use crate::daemons::controller::{Status, binary};
+use crate::environment::process::{find_program, output};
+use crate::environment::wait::wait_for;
 
 /// The first three numbers of the network: not those of `make lab`.
 pub const NET: &str = "192.168.142";

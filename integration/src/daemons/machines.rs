@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::container::{Image, image_missing};
-use crate::controller::binary;
-use crate::wait::wait_for;
+use crate::daemons::container::{Image, image_missing};
+use crate::daemons::controller::binary;
+use crate::environment::wait::wait_for;
 
 /// A machine has started within this.
 const STARTS: Duration = Duration::from_secs(60);

@@ -1,0 +1,12 @@
+//! Real programs, each supervised, each on addresses of its own, none surviving the process that started it.
+
+pub mod agent;
+pub mod compose;
+pub mod container;
+pub mod controller;
+pub mod haproxy;
+pub mod health_agent;
+pub mod machines;
+pub mod manners;
+pub mod serf;
+pub mod web;
