@@ -31,7 +31,7 @@ pub enum ConnectError {
     Key {
         /// The agent, as it was given.
         addr: String,
-        /// The file.
+        /// Where the key was to be, as it was given.
         path: PathBuf,
         /// What the system says.
         #[source]
@@ -57,7 +57,7 @@ pub enum ConnectError {
     Timeout {
         /// As it was given.
         addr: String,
-        /// The limit.
+        /// [`ConnectOptions::connect_timeout`](crate::ConnectOptions::connect_timeout).
         after: Duration,
     },
     /// The agent does not accept the key. An agent without a key accepts none either.
@@ -150,7 +150,8 @@ pub enum CallError {
     Timeout {
         /// The command's name on the wire.
         command: &'static str,
-        /// The limit.
+        /// What [`ConnectOptions::call_timeout`](crate::ConnectOptions::call_timeout) or
+        /// [`Client::with_call_timeout`](crate::Client::with_call_timeout) has set.
         after: Duration,
     },
     /// The connection is gone. The command may have been carried out or not.
@@ -158,7 +159,7 @@ pub enum CallError {
     Lost {
         /// The command's name on the wire.
         command: &'static str,
-        /// Why.
+        /// Why it ended; [`ConnectionError::Closed`] where no reason is known.
         #[source]
         source: ConnectionError,
     },
@@ -192,7 +193,7 @@ pub enum CallError {
     TooManyStreams {
         /// The command's name on the wire.
         command: &'static str,
-        /// The limit.
+        /// [`ConnectOptions::max_streams`](crate::ConnectOptions::max_streams).
         limit: usize,
     },
 }

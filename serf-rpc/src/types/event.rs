@@ -17,9 +17,9 @@ use crate::wire::codec::{DecodeError, Reader};
 pub enum Event {
     /// Something happened to members.
     Member {
-        /// What.
+        /// Join, leave, failure, update or reap.
         kind: MemberEventKind,
-        /// To whom, each as it was then.
+        /// The members it happened to, each as it was then; the agent merges events of one kind.
         members: Vec<Member>,
     },
     /// A user event. Its sender is not known.

@@ -46,12 +46,12 @@ pub enum Presence {
     /// A fresh session (a reconnection, another agent, an agent that knows only itself) has not
     /// listed it yet. That says nothing about the member.
     Absent {
-        /// Since when.
+        /// When an answer first left it out, by the clock of this host; or as [`Snapshot::restored`] was told.
         since: SystemTime,
     },
     /// It disappeared in a continuous session: reaped or pruned.
     Reaped {
-        /// Since when.
+        /// When an answer first left it out, by the clock of this host.
         since: SystemTime,
     },
 }
@@ -78,7 +78,7 @@ pub enum AgentState {
     Lost {
         /// `host:port` of the last agent.
         addr: String,
-        /// Since when.
+        /// When that was noticed, by the clock of this host.
         since: SystemTime,
     },
 }
