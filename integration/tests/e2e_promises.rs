@@ -53,7 +53,7 @@ async fn is_sent_once(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let own = template(lab, "")?;
     let stage = Scenario::start_on(lab, kind, 3, |options| options.template(own)).await?;
     let requests = || -> u64 { stage.webs.iter().map(integration::Web::requests).sum() };
-    for (method, times) in [("POST", 1), ("DELETE", 1), ("GET", 4), ("OPTIONS", 4)] {
+    for (method, times) in [("POST", 1), ("DELETE", 1), ("GET", 9), ("OPTIONS", 9)] {
         let before = requests();
         assert_eq!(status(stage.controller.front(), method, "/close")?, 502);
         assert_eq!(requests() - before, times, "{method}");

@@ -143,7 +143,11 @@ fn ask(slot: &mut Option<Connection>, addr: SocketAddr, per_connection: usize) -
     connection.asked += 1;
     let last = connection.asked >= per_connection;
     let close = if last { "Connection: close\r\n" } else { "" };
-    let request = format!("GET / HTTP/1.1\r\nHost: {addr}\r\n{close}\r\n");
+    // Another path each time, or a hash would send all of them to one server.
+    let request = format!(
+        "GET /{} HTTP/1.1\r\nHost: {addr}\r\n{close}\r\n",
+        connection.asked
+    );
     connection
         .socket
         .write_all(request.as_bytes())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::source::Section;
-use super::{Backend, Check, Config, ProbeMode, ProxyVersion};
+use super::{Backend, Check, Config, Mode, Observe, ProbeMode, ProxyVersion};
 
 /// Complains about everything that does not fit together.
 pub(super) fn check(config: &Config, root: &Section<'_>) {
@@ -36,6 +36,18 @@ fn backends(config: &Config, root: &Section<'_>) {
         if backend.tags.is_empty() && backend.node.is_none() {
             let message = "selects every member, this balancer's own agent too; set tags, or node = \".*\" if that is meant";
             section.complain("tags", message);
+        }
+        if backend.observe == Some(Observe::Layer7) && backend.mode == Mode::Tcp {
+            section.complain(
+                "observe",
+                "\"layer7\" looks at HTTP answers; set mode = \"http\", or observe = \"layer4\"",
+            );
+        }
+        if backend.check.is_none() && section.has("observe") && backend.observe.is_some() {
+            section.complain(
+                "observe",
+                "without a check a server that is marked down would stay so; set check, or leave observe out",
+            );
         }
         match &backend.check {
             None if backend.probe != ProbeMode::On => section.complain(

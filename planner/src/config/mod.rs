@@ -21,8 +21,8 @@ pub use check::{Check, ProxyVersion, Request, StatusCodes};
 pub use error::{Complaint, Place};
 pub use settings::{
     Backend, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy, Http,
-    Mode, OutputFile, ProbeMode, Reload, ReloadWay, Retired, Serf, SocketMode, State, Suspicion,
-    Timeouts,
+    Mode, Observe, OutputFile, ProbeMode, Reload, ReloadWay, Retired, Serf, SocketMode, State,
+    Suspicion, Timeouts,
 };
 pub use value::NodePattern;
 

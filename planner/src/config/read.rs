@@ -9,7 +9,7 @@ use super::source::{self, Section, Source};
 use super::value;
 use super::{
     Backend, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy, Http,
-    OutputFile, Reload, ReloadWay, Retired, Serf, SocketMode, State, Suspicion, Timeouts,
+    Observe, OutputFile, Reload, ReloadWay, Retired, Serf, SocketMode, State, Suspicion, Timeouts,
 };
 use crate::encoding::NotUtf8;
 use crate::model::{BackendName, Weight};
@@ -20,6 +20,9 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// One member's tag cannot take nearly all of the traffic.
 const MAX_WEIGHT: u16 = 10;
+/// With these, GETs fail on none of several servers that die at once (`e2e_deaths`).
+const RETRIES: u8 = 8;
+const ERROR_LIMIT: u16 = 3;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Reads everything; what is wrong or missing has its default, or is left out.
@@ -235,6 +238,15 @@ fn backend(section: Section<'_>, guard: &Guard, drain: &Drain) -> Option<Backend
         mode: section.get("mode", value::mode).unwrap_or_default(),
         check: check::check(&section, &server_options),
         probe: section.get("probe", value::probe).unwrap_or_default(),
+        retries: section
+            .get("retries", value::number(1..=100))
+            .unwrap_or(RETRIES),
+        observe: section
+            .get("observe", value::observe)
+            .unwrap_or_else(|| observe(&server_options)),
+        error_limit: section
+            .get("error_limit", value::number(1..=1000))
+            .unwrap_or(ERROR_LIMIT),
         maxconn: section.get("maxconn", value::number(1..=u64::from(u32::MAX >> 1))),
         server_options,
         networks: section.get("networks", value::networks),
@@ -247,6 +259,12 @@ fn backend(section: Section<'_>, guard: &Guard, drain: &Drain) -> Option<Backend
     };
     section.finish();
     name.map(|_| backend)
+}
+
+/// Connections, unless the server lines say something of their own.
+fn observe(server_options: &[String]) -> Option<Observe> {
+    let own = server_options.iter().any(|word| word == "observe");
+    (!own).then_some(Observe::Layer4)
 }
 
 fn guard(section: Section<'_>, base: &Guard) -> Guard {

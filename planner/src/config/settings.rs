@@ -187,6 +187,12 @@ pub struct Backend {
     pub check: Option<Check>,
     /// Who lets a new server in.
     pub probe: ProbeMode,
+    /// HAProxy's `retries`: how often a request tries another server, 1 to 100.
+    pub retries: u8,
+    /// HAProxy's `observe`; none looks at no traffic. Nothing without a check.
+    pub observe: Option<Observe>,
+    /// HAProxy's `error-limit`: errors in a row that the traffic meets until its server is marked down, 1 to 1000.
+    pub error_limit: u16,
     /// `maxconn` of each server; none is unlimited.
     pub maxconn: Option<u32>,
     /// More words for each server line.
@@ -219,6 +225,15 @@ pub enum Mode {
     Http,
     /// Connections.
     Tcp,
+}
+
+/// HAProxy's `observe`: what of the traffic counts as an error of its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observe {
+    /// A connection that cannot be made.
+    Layer4,
+    /// That, and an answer that is none or has a status from 500 on but 501 and 505.
+    Layer7,
 }
 
 /// Who lets a new server in.

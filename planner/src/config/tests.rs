@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::{
-    Check, Complaint, Config, Mode, Place, ProbeMode, ProxyVersion, ReloadWay, Request, StatusCodes,
+    Check, Complaint, Config, Mode, Observe, Place, ProbeMode, ProxyVersion, ReloadWay, Request,
+    StatusCodes,
 };
 
 const SMALL: &str = "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n";
@@ -120,6 +121,33 @@ fn values_have_their_short_forms() {
     assert_eq!(backend.probe, ProbeMode::Off);
     let node = backend.node.as_ref().unwrap();
     assert!(node.is_match("web-1") && !node.is_match("a-web-1"));
+}
+
+#[test]
+fn traffic_is_observed_unless_something_else_is_said() {
+    let backend = |lines: &str| {
+        load(&format!("{SMALL}{lines}\n"))
+            .unwrap()
+            .backends
+            .remove(0)
+    };
+    let observe = |lines: &str| backend(lines).observe;
+    assert_eq!(observe(""), Some(Observe::Layer4));
+    assert_eq!(observe("observe = \"layer7\""), Some(Observe::Layer7));
+    assert_eq!(observe("observe = \"off\""), None);
+    assert_eq!(observe("server_options = \"observe layer7\""), None);
+    let told = backend("retries = 2\nerror_limit = 10");
+    assert_eq!((told.retries, told.error_limit), (2, 10));
+    let odd = [
+        "observe = \"layer7\"\nmode = \"tcp\"",
+        "observe = \"layer4\"\ncheck = \"off\"",
+        "observe = \"on\"",
+        "retries = 0",
+        "error_limit = 0",
+    ];
+    for lines in odd {
+        assert!(load(&format!("{SMALL}{lines}\n")).is_err(), "{lines}");
+    }
 }
 
 #[test]

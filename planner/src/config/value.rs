@@ -14,7 +14,7 @@ use rustls_pki_types::DnsName;
 
 use super::error::Fault;
 use super::source::Value;
-use super::{Mode, ProbeMode, SocketMode};
+use super::{Mode, Observe, ProbeMode, SocketMode};
 use crate::model::{BackendName, Weight};
 
 /// Characters that HAProxy's configuration or its Runtime API gives a meaning of their own.
@@ -296,6 +296,17 @@ pub(super) fn mode(value: &Value<'_>) -> Result<Mode, Fault> {
         "http" => Ok(Mode::Http),
         "tcp" => Ok(Mode::Tcp),
         _ => Err(value.fault("expected \"http\" or \"tcp\"")),
+    }
+}
+
+/// `layer4`, `layer7` or `off`.
+pub(super) fn observe(value: &Value<'_>) -> Result<Option<Observe>, Fault> {
+    let what = "\"layer4\", \"layer7\" or \"off\"";
+    match value.text(what)? {
+        "layer4" => Ok(Some(Observe::Layer4)),
+        "layer7" => Ok(Some(Observe::Layer7)),
+        "off" => Ok(None),
+        _ => Err(value.fault(format!("expected {what}"))),
     }
 }
 

@@ -6,7 +6,9 @@ use serde::Serialize;
 use super::{Server, Servers, ids::ids};
 use std::time::Duration;
 
-use crate::config::{Backend, Check, Config, Frontend, Mode, ProxyVersion, StatusCodes, Timeouts};
+use crate::config::{
+    Backend, Check, Config, Frontend, Mode, Observe, ProxyVersion, StatusCodes, Timeouts,
+};
 use crate::syntax::time::span;
 
 /// How often HAProxy asks a server that changes its mind.
@@ -71,6 +73,10 @@ struct BackendView<'a> {
     hash: bool,
     ids: bool,
     check: CheckView<'a>,
+    retries: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observe: Option<&'static str>,
+    error_limit: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     maxconn: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,6 +226,12 @@ fn backend<'a>(backend: &'a Backend, servers: &'a [Server]) -> BackendView<'a> {
         hash,
         ids: hash || algorithm == "first",
         check: backend.check.as_ref().map_or(CheckView::Off, check),
+        retries: backend.retries,
+        observe: backend
+            .observe
+            .filter(|_| backend.check.is_some())
+            .map(observe),
+        error_limit: backend.error_limit,
         maxconn: backend.maxconn,
         server_options: (!backend.server_options.is_empty())
             .then(|| backend.server_options.join(" ")),
@@ -251,6 +263,13 @@ fn check(check: &Check) -> CheckView<'_> {
             status: (request.status != StatusCodes::default()).then(|| request.status.to_string()),
             words,
         },
+    }
+}
+
+fn observe(observe: Observe) -> &'static str {
+    match observe {
+        Observe::Layer4 => "layer4",
+        Observe::Layer7 => "layer7",
     }
 }
 

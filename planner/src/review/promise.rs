@@ -361,7 +361,7 @@ impl fmt::Display for Cause {
                 found_or(found.as_deref(), "no `option redispatch`")
             ),
             Self::GivesUp => f.write_str(
-                "`retries 0`: the requests of a server that cannot be reached fail; write: retries 3",
+                "`retries 0`: the requests of a server that cannot be reached fail; write: retries 8",
             ),
             Self::Shuts => f.write_str(
                 "`on-marked-down shutdown-sessions` cuts the running requests of a server that fails its check, moves or goes to maintenance; take it out",
