@@ -116,7 +116,7 @@ impl Worker {
         if on && !server.settings.agent {
             return Err("Agent was not configured on this server, cannot enable.\n".to_owned());
         }
-        server.agent = on;
+        server.agent.enabled = on;
         Ok(String::new())
     }
 

@@ -1,6 +1,5 @@
 //! A master and its workers: commands, reloads and the time that passes in, what they answer and run out.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::fault::Fault;
 use crate::version::Version;
+use crate::web::Web;
 use crate::worker::Worker;
 
 /// How long a reload takes: what 2.6 and 3.x need for a small file.
@@ -62,8 +62,7 @@ pub struct Haproxy {
     loading: Option<Loading>,
     /// What the last reload printed.
     printed: String,
-    /// The addresses where nobody answers checks.
-    refusing: BTreeSet<SocketAddr>,
+    web: Web,
     holds_addresses: bool,
     faults: [Option<Fault>; 2],
     then: Vec<(String, Then)>,
@@ -97,7 +96,7 @@ impl Haproxy {
             failed: 0,
             loading: None,
             printed: String::new(),
-            refusing: BTreeSet::new(),
+            web: Web::default(),
             holds_addresses: false,
             faults: [None, None],
             then: Vec::new(),
@@ -121,7 +120,7 @@ impl Haproxy {
     fn pass(&mut self, now: Duration) {
         self.now = now.max(self.now);
         for worker in &mut self.workers {
-            worker.advance(self.now, &self.refusing);
+            worker.advance(self.now, &self.web);
         }
     }
 
@@ -217,10 +216,16 @@ impl Haproxy {
     /// From now on, a web server answers HAProxy's checks at this address, or refuses the connection.
     pub fn answers(&mut self, addr: SocketAddr, answers: bool) {
         if answers {
-            self.refusing.remove(&addr);
+            self.web.refusing.remove(&addr);
         } else {
-            self.refusing.insert(addr);
+            self.web.refusing.insert(addr);
         }
+    }
+
+    /// From now on, a server's agent says this when it is asked: `ready`, `drain`, `maint`, `up`, `down`, `50%`, or several.
+    pub fn agent_says(&mut self, backend: &str, server: &str, words: &str) {
+        let key = format!("{backend}/{server}");
+        self.web.agents.insert(key, words.to_owned());
     }
 
     /// From now on, new addresses never come into force.
@@ -280,7 +285,7 @@ impl Haproxy {
     /// Whether no check and no new address is to change anything within a minute.
     pub fn is_settled(&self) -> bool {
         let mut workers = self.workers.iter();
-        workers.all(|worker| worker.is_settled(&self.refusing))
+        workers.all(|worker| worker.is_settled(&self.web))
     }
 
     pub(crate) fn serving(&mut self) -> Option<&mut Worker> {

@@ -35,6 +35,7 @@ mod keyword;
 mod server;
 mod show;
 mod version;
+mod web;
 mod worker;
 
 pub use fault::Fault;

@@ -1,10 +1,10 @@
 //! One server of a worker: its settings and what is done to it in, its admin state, health and weight out.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::keyword::Settings;
+use crate::keyword::{Settings, leading};
+use crate::web::Web;
 
 /// `srv_admin_state`: forced into maint.
 pub(crate) const MAINT: u8 = 1;
@@ -31,7 +31,7 @@ pub(crate) struct Server {
     /// Whether it is declared up; looked at outside maint only.
     pub(crate) up: bool,
     pub(crate) check: Check,
-    pub(crate) agent: bool,
+    pub(crate) agent: Agent,
     pub(crate) in_flight: u64,
     pub(crate) total: u64,
     pub(crate) changed: Duration,
@@ -47,6 +47,16 @@ pub(crate) struct Check {
     pub(crate) health: u32,
     pub(crate) last: LastCheck,
     /// When its task wakes next, whether it runs or not.
+    pub(crate) next: Duration,
+}
+
+/// A server's agent check.
+#[derive(Clone, Debug)]
+pub(crate) struct Agent {
+    pub(crate) enabled: bool,
+    /// Whether the server is down by its word.
+    pub(crate) down: bool,
+    /// When it is asked next.
     pub(crate) next: Duration,
 }
 
@@ -75,7 +85,11 @@ impl Server {
                 last: LastCheck::Initial,
                 next: Duration::ZERO,
             },
-            agent: settings.agent,
+            agent: Agent {
+                enabled: settings.agent,
+                down: false,
+                next: Duration::ZERO,
+            },
             up: true,
             is_dynamic: false,
             ..Self::added(name, addr, settings, Duration::ZERO)
@@ -110,7 +124,12 @@ impl Server {
                 // the task runs from now on, enabled or not
                 next: now + settings.inter,
             },
-            agent: false,
+            agent: Agent {
+                enabled: false,
+                // until it says otherwise
+                down: true,
+                next: now + settings.agent_inter,
+            },
             in_flight: 0,
             total: 0,
             changed: now,
@@ -155,7 +174,7 @@ impl Server {
     fn leave_maint(&mut self) {
         if self.is_maint() {
             self.admin &= !MAINT;
-            self.up = true;
+            self.up = !(self.agent.enabled && self.agent.down);
             if self.check.enabled {
                 self.check.health = self.settings.rise;
             }
@@ -171,9 +190,13 @@ impl Server {
     }
 
     /// Lets it be this late: new addresses come into force, checks come back.
-    pub(crate) fn advance(&mut self, now: Duration, refusing: &BTreeSet<SocketAddr>) {
+    pub(crate) fn advance(&mut self, now: Duration, key: &str, web: &Web) {
         if let Some((_, ip, port)) = self.moving.take_if(|(due, ..)| *due <= now) {
             (self.ip, self.port) = (Some(ip), port);
+        }
+        if self.agent.next <= now {
+            self.ask_agent(web.says(key));
+            self.agent.next = now + self.settings.agent_inter;
         }
         // after so many checks with one result there is nothing more to come of them
         for _ in 0..=self.best() + 1 {
@@ -181,7 +204,7 @@ impl Server {
                 return;
             }
             if self.check.enabled && !self.is_maint() {
-                self.checked(self.answers(refusing));
+                self.checked(self.answers(web));
             }
             self.check.next += self.interval();
         }
@@ -189,19 +212,58 @@ impl Server {
     }
 
     /// Whether the next minute alone changes nothing of it.
-    pub(crate) fn is_settled(&self, now: Duration, refusing: &BTreeSet<SocketAddr>) -> bool {
+    pub(crate) fn is_settled(&self, now: Duration, key: &str, web: &Web) -> bool {
         let mut later = self.clone();
         let soon = now + Duration::from_secs(60);
         if later.is_checked() && later.check.next < soon {
-            later.checked(later.answers(refusing));
+            later.checked(later.answers(web));
         }
-        let seen = |server: &Self| (server.up, server.check.health, server.check.last);
+        if later.agent.next < soon {
+            later.ask_agent(web.says(key));
+        }
+        let seen = |server: &Self| {
+            let Self {
+                admin, weight, up, ..
+            } = server;
+            (*admin, *weight, *up, server.check.health, server.check.last)
+        };
         self.moving.is_none() && seen(self) == seen(&later)
     }
 
-    fn answers(&self, refusing: &BTreeSet<SocketAddr>) -> bool {
+    fn answers(&self, web: &Web) -> bool {
         let addr = self.ip.map(|ip| SocketAddr::new(ip, self.port));
-        addr.is_none_or(|addr| !refusing.contains(&addr))
+        addr.is_none_or(|addr| web.answers(addr))
+    }
+
+    /// Does as its agent says: a weight, then an admin state, then whether it is up.
+    fn ask_agent(&mut self, words: &str) {
+        if !self.agent.enabled {
+            return;
+        }
+        let words = || words.split_ascii_whitespace();
+        for percent in words().filter_map(|word| word.strip_suffix('%')) {
+            let weight = u32::from(self.settings.weight).saturating_mul(leading(percent)) / 100;
+            self.weight = u16::try_from(weight).map_or(256, |weight| weight.min(256));
+        }
+        for word in words() {
+            match word {
+                "ready" => self.set_ready(),
+                "drain" => self.set_drain(),
+                "maint" => self.set_maint(),
+                _ => {}
+            }
+        }
+        for word in words() {
+            match word {
+                "up" => self.agent.down = false,
+                "down" | "fail" | "stopped" => self.agent.down = true,
+                _ => continue,
+            }
+            let passes = !self.check.enabled || self.check.health >= self.settings.rise;
+            if !self.is_maint() {
+                self.up = passes && !self.agent.down;
+            }
+        }
     }
 
     /// `inter` in a steady state, `fastinter` on the way, `downinter` while down.
@@ -233,7 +295,7 @@ impl Server {
                     check.health = best;
                 }
             }
-            self.up |= self.check.health >= rise;
+            self.up |= self.check.health >= rise && !(self.agent.enabled && self.agent.down);
         } else {
             check.last = LastCheck::Refused;
             check.health = check.health.saturating_sub(1);
@@ -251,12 +313,14 @@ impl Server {
         let on_the_way = self.check.enabled && health < self.best();
         if self.is_maint() {
             "MAINT".to_owned()
+        } else if !self.up && self.agent.enabled && self.agent.down {
+            "DOWN (agent)".to_owned()
         } else if !self.up && health > 0 {
             format!("DOWN {health}/{rise}")
         } else if !self.up {
             "DOWN".to_owned()
         } else {
-            let word = match (self.is_draining(), self.check.enabled || self.agent) {
+            let word = match (self.is_draining(), self.check.enabled || self.agent.enabled) {
                 (true, _) => "DRAIN",
                 (false, true) => "UP",
                 (false, false) => "no check",

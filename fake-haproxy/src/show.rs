@@ -85,7 +85,7 @@ impl Worker {
             (self.now - server.changed).as_secs(),
             server.check.health,
             bits(server.settings.check, server.check.enabled, maint),
-            bits(server.settings.agent, server.agent, maint),
+            bits(server.settings.agent, server.agent.enabled, maint),
             server.port,
         );
     }

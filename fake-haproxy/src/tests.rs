@@ -152,3 +152,23 @@ async fn who_is_no_admin_changes_nothing() {
     );
     assert_eq!(ask(&fake, "show cli level\n").await, "operator\n\n");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_is_asked_in_maint_too_and_believed() {
+    let file = "backend web\nserver a 10.0.0.1:80 weight 10 agent-check agent-port 9\n";
+    let fake = FakeHaproxy::start(Version::V3_0, file).unwrap();
+    ask(&fake, "set server web/a state maint\n").await;
+    fake.with(|haproxy| haproxy.agent_says("web", "a", "down"));
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(status(&fake).await, "MAINT");
+    fake.with(|haproxy| haproxy.agent_says("web", "a", "ready 50%"));
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(status(&fake).await, "DOWN (agent)");
+    fake.with(|haproxy| haproxy.agent_says("web", "a", "up"));
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(status(&fake).await, "UP");
+    ask(&fake, "disable agent web/a\n").await;
+    fake.with(|haproxy| haproxy.agent_says("web", "a", "drain"));
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(status(&fake).await, "no check");
+}

@@ -1,13 +1,12 @@
 //! A worker: the text that it was started with and the commands since in, the servers that it runs out.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{Backend, Config};
 use crate::keyword::Settings;
 use crate::server::Server;
 use crate::version::Version;
+use crate::web::Web;
 
 /// A process that serves.
 #[derive(Clone, Debug)]
@@ -66,26 +65,35 @@ impl Worker {
         for server in &mut servers {
             let settings = &server.settings;
             server.check.next = now + settings.inter.max(least) * place / count;
-            place += u32::from(settings.check) + u32::from(settings.agent);
+            place += u32::from(settings.check);
+            server.agent.next = now + settings.agent_inter.max(least) * place / count;
+            place += u32::from(settings.agent);
         }
     }
 
     /// Lets it be this late.
-    pub(crate) fn advance(&mut self, now: Duration, refusing: &BTreeSet<SocketAddr>) {
+    pub(crate) fn advance(&mut self, now: Duration, web: &Web) {
         self.now = now;
         if self.is_leaving {
             // it checks nobody any more
             return;
         }
-        for server in self.servers_mut() {
-            server.advance(now, refusing);
+        for backend in &mut self.config.backends {
+            for server in &mut backend.servers {
+                let key = format!("{}/{}", backend.name, server.name);
+                server.advance(now, &key, web);
+            }
         }
     }
 
     /// Whether the next minute alone changes nothing of it.
-    pub(crate) fn is_settled(&self, refusing: &BTreeSet<SocketAddr>) -> bool {
-        let mut servers = self.config.backends.iter().flat_map(|b| &b.servers);
-        servers.all(|server| server.is_settled(self.now, refusing))
+    pub(crate) fn is_settled(&self, web: &Web) -> bool {
+        self.config.backends.iter().all(|backend| {
+            backend.servers.iter().all(|server| {
+                let key = format!("{}/{}", backend.name, server.name);
+                server.is_settled(self.now, &key, web)
+            })
+        })
     }
 
     fn servers_mut(&mut self) -> impl Iterator<Item = &mut Server> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use fake_haproxy::{FakeHaproxy, Version};
 use fastrand::Rng;
 use integration::on_each_haproxy;
-use integration::{Haproxy, HaproxyKind, TestEnv, Web, wait_some, web};
+use integration::{Haproxy, HaproxyKind, HealthAgent, TestEnv, Web, wait_for, wait_some, web};
 use planner::model::{State, Worker};
 use planner::runtime::reply;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -22,6 +22,7 @@ on_each_haproxy! {
     histories_are_the_same_on_the_fake => histories;
     dialogues_are_the_same_on_the_fake => dialogues;
     requests_in_flight_count_alike_on_the_fake => in_flight;
+    agents_say_the_same_on_the_fake => agents;
 }
 
 /// A real HAProxy and the fake, started with the same file.
@@ -191,8 +192,11 @@ fn with_socket(real: &Haproxy, text: &str) -> String {
     )
 }
 
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 async fn histories(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
-    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
     let count: u64 = number("HISTORIES").unwrap_or(if std::env::var_os("CAMPAIGN").is_some() {
         200
     } else {
@@ -463,6 +467,76 @@ async fn in_flight(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
             old(&real)? == 1 && old(&fake)? == 1,
             "one old worker: {real}\n{fake}"
         );
+    }
+    Ok(())
+}
+
+/// What an agent says, and what others do meanwhile, changes both alike.
+async fn agents(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let agent_addr = lab.net().addr(4, 3001);
+    let options = format!(
+        "weight 10 agent-check agent-addr {} agent-port {} agent-inter 10ms",
+        agent_addr.ip(),
+        agent_addr.port()
+    );
+    let twins = Twins::start(lab, kind, |places| {
+        let Places { front, answers, .. } = places;
+        format!(
+            "  description \"serf-haproxy 0123456789abcdef\"\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 5s\n  \
+             timeout server 5s\nfrontend front\n  bind {front}\n  default_backend one\nbackend one\n  server s1 {answers} {options}\n  \
+             server s2 {answers} check inter 10ms rise 1 fall 1 {options}\n"
+        )
+    })
+    .await?;
+    let agent = HealthAgent::start(agent_addr, "").await?;
+    let mut rng = Rng::with_seed(number("SEED").unwrap_or(0));
+    let mut told = vec![format!(
+        "add server one/d1 {} {options}",
+        twins.places.answers
+    )];
+    twins.ask(&format!("{}\n", told[0])).await?;
+    for _ in 0..number("STEPS").unwrap_or(40) {
+        let line = if rng.bool() {
+            let says = [
+                "",
+                "ready up",
+                "ready",
+                "drain",
+                "maint",
+                "up",
+                "down",
+                "50%",
+                "100%",
+                "up ready 100%",
+            ];
+            let words = pick(&mut rng, &says);
+            agent.say(words);
+            twins.fake.with(|fake| {
+                for server in ["s1", "s2", "d1"] {
+                    fake.agent_says("one", server, words);
+                }
+            });
+            format!("the agent says {words}")
+        } else {
+            let server = pick(&mut rng, &["s1", "s2", "d1"]);
+            let what = ["state ready", "state drain", "state maint", "weight 5"];
+            let line = match rng.u8(..6) {
+                0..=3 => format!("set server one/{server} {}", pick(&mut rng, &what)),
+                4 => format!("enable agent one/{server}"),
+                _ => format!("disable agent one/{server}"),
+            };
+            let [real, fake] = twins.ask(&format!("{line}\n")).await?;
+            ensure!(real == fake, "{line}: {real:?}, but {fake:?}");
+            line
+        };
+        told.push(line);
+        // what was said before may still be on its way
+        let asked = agent.asked();
+        let _ = wait_for("the agent", Duration::from_millis(30), async || {
+            agent.asked() > asked + 5
+        })
+        .await;
+        twins.agree().await.with_context(|| told.join("\n"))?;
     }
     Ok(())
 }
