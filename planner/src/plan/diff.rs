@@ -382,6 +382,11 @@ impl<'a> Backend<'a> {
             (Admin::Ready, WantedAdmin::Ready) if moved && server.admin == Admin::Ready => {
                 (Lane::Change, Some(Action::Maint), Some(ready))
             }
+            (Admin::Ready, WantedAdmin::Ready)
+                if check && is_unchecked(server) && server.admin == Admin::Ready =>
+            {
+                (Lane::Change, None, Some(ready))
+            }
             (Admin::Ready, WantedAdmin::Ready) => (Lane::Change, None, None),
             (_, WantedAdmin::Ready) => (Lane::Enter, None, Some(ready)),
             (Admin::Ready, WantedAdmin::Waiting) => (Lane::Leave, Some(drain(true)), None),

@@ -56,6 +56,7 @@ fn between() -> impl Strategy<Value = Between> {
         Between::Command("set server two/s2 state drain"),
         Between::Command("del server one/s3"),
         Between::Command("add server one/s4 10.0.0.9:99"),
+        Between::Command("disable health one/s1"),
         Between::Reload,
     ])
 }

@@ -370,6 +370,15 @@ reload: it is not known which file the worker runs
 }
 
 #[test]
+fn a_check_that_another_hand_has_switched_off_is_switched_on_again() {
+    let mut haproxy = Haproxy::start(NEW, &text(TWO));
+    haproxy.server("nodes", "s1").stat.as_mut().unwrap().check = crate::model::Check::None;
+    assert_eq!(planned(&haproxy, TWO, &admins([])), "nodes/s1: ready\n");
+    haproxy.server("nodes", "s1").stat = None;
+    assert_eq!(planned(&haproxy, TWO, &admins([])), "");
+}
+
+#[test]
 fn admission_by_haproxys_own_check_switches_a_check_on_that_is_off() {
     let mut haproxy = Haproxy::start(NEW, &text(TWO));
     haproxy.server("nodes", "s1").admin = Admin::Drain;
