@@ -1,15 +1,20 @@
 //! Members that come and go, replace each other, or lie.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::Result;
-use integration::cluster::{SOON, WEB_PORT};
-use integration::controller::{ControllerOptions, Status};
+use anyhow::{Context, Result};
+use integration::cluster::{SOON, WEB_PORT, first_file};
+use integration::controller::{ControllerOptions, Status, binary};
 use integration::fake_agent::node;
 use integration::scenario::{Scenario, backend};
-use integration::{HaproxyKind, Need, Web, test, test_alone, wait_for};
+use integration::{
+    Controller, FakeAgent, Haproxy, HaproxyKind, Need, Web, test, test_alone, wait_for,
+};
+use rustix::process::{Pid, Signal, kill_process};
 use serf_rpc::{Member, MemberStatus};
+use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
@@ -321,5 +326,41 @@ fn a_crowd_that_changes_fills_no_disk() {
             log().contains("more lines were left out")
         })
         .await
+    });
+}
+
+/// Whoever takes the log of a service may stand still, and its pipe is full then.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
+        let agent = FakeAgent::on(lab, "balancer", 1).start()?;
+        let mut haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?;
+        let options = Controller::on(lab, agent.rpc_addr(), &haproxy);
+        options.write()?;
+        let mut command = Command::new(binary("serf-haproxy")?);
+        command.arg("run").arg("-c").arg(options.path());
+        command.arg("--log-level=debug").env("TMPDIR", lab.dir());
+        // The harness has it, and the controller would take it for a setting.
+        command.env_remove("SERF_HAPROXY_BIN_DIR");
+        command.stderr(Stdio::piped());
+        let mut controller = command.kill_on_drop(true).spawn()?;
+        first_file(&haproxy).await?;
+        haproxy.start().await?;
+        for number in 0..CROWD {
+            let member = node(format!("m{number}"), [10, 9, 0, 1].into());
+            agent.put(member.build());
+        }
+        // A thousand lines of the members are more than a pipe holds.
+        sleep(Duration::from_secs(1)).await;
+        let ip = lab.net().ip(101);
+        let _web = Web::start("s1", (ip, WEB_PORT).into())?;
+        agent.put(backend("s1", ip).build());
+        haproxy.serves("nodes", &["s1"], SOON).await?;
+        let pid = controller.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(Pid::from_raw).context("a process")?;
+        kill_process(pid, Signal::TERM)?;
+        let ended = tokio::time::timeout(SOON, controller.wait()).await??;
+        assert!(ended.success(), "{ended}");
+        Ok(())
     });
 }

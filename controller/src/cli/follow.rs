@@ -10,7 +10,7 @@ use controller::reconcile::{self, Adopt, RunOptions};
 use planner::config::Config;
 
 use super::{Exit, environment, runtime};
-use crate::logging::Limited;
+use crate::logging::Log;
 
 #[derive(Debug, Args)]
 pub(super) struct DaemonArgs {
@@ -46,7 +46,7 @@ impl RunArgs {
 }
 
 /// Follows the cluster until SIGTERM.
-pub(super) fn follow(path: &Path, args: &DaemonArgs, log: Limited) -> anyhow::Result<Exit> {
+pub(super) fn follow(path: &Path, args: &DaemonArgs, log: &Log) -> anyhow::Result<Exit> {
     let (config, options) = read(path, args.run.adopts(), args.notification_fd)?;
     let runtime = runtime()?;
     runtime.spawn(log.tell());

@@ -218,7 +218,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
     let log = logging::init(cli.log_format, cli.log_level.clone())?;
     let config = cli.config.as_path();
     match &cli.command {
-        Command::Run(args) => follow::follow(config, args, log),
+        Command::Run(args) => follow::follow(config, args, &log),
         Command::Once(args) => follow::once(config, args),
         Command::Status(args) => ask::status(config, args),
         Command::History(args) => ask::history(config, args),

@@ -112,6 +112,11 @@ impl Limit {
         self.sweep = SWEEP.max(self.names.len() * 2);
     }
 
+    /// So many lines were admitted, and lost all the same.
+    pub(super) fn lost(&mut self, lines: u64) {
+        self.left_out += lines;
+    }
+
     /// What was left out since this was last asked; none where nothing was.
     pub(super) fn left_out(&mut self) -> Option<LeftOut> {
         let lines = std::mem::take(&mut self.left_out);

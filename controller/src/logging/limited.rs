@@ -10,13 +10,14 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::limit::Limit;
+use super::queue::Queue;
 
 /// How often it is told what was left out, where anything was.
 const TELL: Duration = Duration::from_secs(10);
 
 /// Shares one [`Limit`].
 #[derive(Clone, Debug)]
-pub(crate) struct Limited(Arc<Mutex<Limit>>);
+pub(super) struct Limited(Arc<Mutex<Limit>>);
 
 impl Default for Limited {
     fn default() -> Self {
@@ -25,11 +26,14 @@ impl Default for Limited {
 }
 
 impl Limited {
-    /// Logs now and then what was left out, for ever.
-    pub(crate) async fn tell(self) {
+    /// Logs now and then what was left out, here or for want of room in the queue, for ever.
+    pub(super) async fn tell(self, queue: Queue) {
         loop {
             tokio::time::sleep(TELL).await;
-            let left_out = self.with(Limit::left_out);
+            let left_out = self.with(|limit| {
+                limit.lost(queue.lost());
+                limit.left_out()
+            });
             if let Some(left_out) = left_out {
                 tracing::warn!("{left_out}");
             }

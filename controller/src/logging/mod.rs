@@ -5,6 +5,7 @@
 mod limit;
 mod limited;
 mod line;
+mod queue;
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -14,8 +15,9 @@ use tracing_subscriber::fmt::format::DefaultFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub(crate) use limited::Limited;
+use limited::Limited;
 use line::{Line, Printable};
+use queue::Queue;
 
 /// What of this program has a level of its own.
 const MODULES: [&str; 3] = ["controller", "serf_rpc", "serf_haproxy"];
@@ -27,6 +29,26 @@ pub(crate) enum Format {
     Text,
     /// One object a line.
     Json,
+}
+
+/// The log of this process; what was logged is written out, as far as somebody takes it, when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Log {
+    limited: Limited,
+    queue: Queue,
+}
+
+impl Log {
+    /// Logs now and then what was left out, for ever.
+    pub(crate) fn tell(&self) -> impl Future<Output = ()> + use<> {
+        self.limited.clone().tell(self.queue.clone())
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.flush();
+    }
 }
 
 /// Takes what `--log-level` takes: a level, or levels by module, `info,serf_rpc=debug`. A module that is not named has
@@ -65,15 +87,17 @@ fn level(word: &str) -> Result<LevelFilter, String> {
 }
 
 /// Sends the log to standard error from now on; coloured on a terminal unless `NO_COLOR` is set. Journald gets no colour,
-/// no time, which it has itself, and each line's priority. What is returned tells what was left out.
+/// no time, which it has itself, and each line's priority.
 ///
 /// # Errors
 /// When a subscriber is there already.
-pub(crate) fn init(format: Format, levels: Targets) -> anyhow::Result<Limited> {
+pub(crate) fn init(format: Format, levels: Targets) -> anyhow::Result<Log> {
     let colour = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let queue = Queue::before(std::io::stderr());
+    let writer = queue.clone();
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(move || writer.clone())
         // It would say so on standard error, and panic there: a log that nobody reads any more stops nothing.
         .log_internal_errors(false)
         .with_ansi(colour);
@@ -98,7 +122,7 @@ pub(crate) fn init(format: Format, levels: Targets) -> anyhow::Result<Limited> {
             registry.with(layer.json().event_format(format)).try_init()
         }
     }?;
-    Ok(limited)
+    Ok(Log { limited, queue })
 }
 
 /// Writes the reason for a failure to standard error, as an error of the journal where that is it.
