@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use integration::cluster::{SOON, WITHOUT_PAUSE, names};
+use integration::cluster::{SOON, WEB_PORT, WITHOUT_PAUSE, names};
 use integration::measure::{joins, median};
+use integration::web::Web;
 use integration::{Balancer, HaproxyKind, Load, Need, Node, test, test_alone, wait_for};
 
 const HOST: [Need; 2] = [Need::Serf, Need::Haproxy(HaproxyKind::Host)];
@@ -94,6 +95,7 @@ fn only_members_whose_tags_match_are_registered() {
         let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
         let nodes = Node::start_all(lab, 1..=1).await?;
         let mut bystander = integration::Agent::on(lab, "bystander", 90).start().await?;
+        let _web = Web::start("bystander", (bystander.ip(), WEB_PORT).into())?;
         bystander.join(balancer.agent.ip()).await?;
         nodes[0].join(&balancer.agent).await?;
         balancer.serves(&["s1"]).await?;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use integration::cluster::SOON;
-use integration::controller::ControllerOptions;
+use integration::controller::{ControllerOptions, Status};
 use integration::scenario::{Scenario, backend};
 use integration::web::Web;
-use integration::{Firewall, HaproxyKind, Need, TestEnv, test_alone};
+use integration::{Firewall, HaproxyKind, Need, TestEnv, test, test_alone};
 use serf_rpc::MemberStatus;
 use tokio::time::sleep;
 
@@ -109,6 +109,105 @@ async fn dead_rack(lab: &TestEnv, lines: &str) -> Result<()> {
         "{memory:?} → {after:?}"
     );
     Ok(())
+}
+
+/// How many members join at once; `CROWD=30000` for a campaign.
+fn crowd() -> usize {
+    let count = std::env::var("CROWD").ok();
+    count.and_then(|value| value.parse().ok()).unwrap_or(3000)
+}
+
+/// Members join by the thousand, and nobody listens where they say; meanwhile honest servers come and go.
+async fn a_crowd(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    const PORTS: std::ops::Range<u16> = 10_000..10_600;
+    let configure = |options: ControllerOptions| {
+        options.backend("ports = [\"3000\", \"10000-10600\"]\ncheck = \"GET /health\"")
+    };
+    let mut stage = Scenario::start_on(lab, kind, 10, configure).await?;
+    let mut honest: Vec<String> = stage.names().map(str::to_owned).collect();
+    let (before, cpu) = (stage.controller.memory()?, stage.controller.cpu_time()?);
+    let began = Instant::now();
+    let places = PORTS.flat_map(|port| (RACK.0..RACK.0 + RACK.1).map(move |last| (last, port)));
+    for (number, (last, port)) in places.take(crowd()).enumerate() {
+        let member = backend(format!("c{number}"), lab.net().ip(last));
+        stage
+            .agent
+            .put(member.tag("port", port.to_string()).build());
+    }
+    println!("{} members in {:.1?}", crowd(), began.elapsed());
+    for turn in 0..5_u8 {
+        let began = Instant::now();
+        let name = format!("s{}", 20 + turn);
+        stage.add(lab, 20 + turn)?;
+        honest.push(name.clone());
+        let names: Vec<&str> = honest.iter().map(String::as_str).collect();
+        stage.haproxy.serves("nodes", &names, 4 * SOON).await?;
+        let joined = began.elapsed();
+        let began = Instant::now();
+        let leaver = honest.remove(0);
+        stage.gossip(&leaver, MemberStatus::Left);
+        let names: Vec<&str> = honest.iter().map(String::as_str).collect();
+        stage.haproxy.serves("nodes", &names, 4 * SOON).await?;
+        let left = began.elapsed();
+        println!("an honest one is in after {joined:.1?}, another out after {left:.1?}");
+    }
+    let status = stage.controller.status().await?;
+    let after = stage.controller.memory()?;
+    let known = stage.haproxy.command("show servers state nodes").await?;
+    let known = known
+        .lines()
+        .filter(|line| line.contains(" nodes "))
+        .count();
+    println!(
+        "CPU of the controller: {:?}; allocated {} → {} kB; {known} servers in HAProxy",
+        stage.controller.cpu_time()? - cpu,
+        before.allocated_kb,
+        after.allocated_kb,
+    );
+    ensure!(
+        known <= honest.len() + 5,
+        "HAProxy was told of {known} servers"
+    );
+    ensure!(status.counter("reloads") == 0, "reloaded for nothing");
+    Ok(())
+}
+
+/// An agent lists more members than may be, and then fewer again.
+async fn too_many(lab: &TestEnv) -> Result<()> {
+    let configure = |options: ControllerOptions| options.serf("max_members = 50");
+    let mut stage = Scenario::start(lab, 3, configure).await?;
+    for number in 0..100_u8 {
+        let member = backend(format!("c{number}"), lab.net().ip(RACK.0));
+        stage.agent.put(member.tag("role", "else").build());
+    }
+    let status = stage
+        .controller
+        .settles("the list refused", SOON, |status: &Status| {
+            status.0["problems"]
+                .to_string()
+                .contains("max_members = 50")
+        });
+    status.await?;
+    // Whatever else is in that list, nothing of it is believed.
+    stage.gossip("s1", MemberStatus::Left);
+    sleep(SOON / 10).await;
+    stage.serves_all().await?;
+    for number in 0..100_u8 {
+        stage.agent.remove(&format!("c{number}"));
+    }
+    stage.haproxy.serves("nodes", &["s2", "s3"], SOON).await?;
+    stage.webs.remove(0);
+    stage.settled().await
+}
+
+#[test]
+fn a_list_of_more_members_than_may_be_is_refused_as_a_whole() {
+    test(&NEEDS, too_many);
+}
+
+#[test]
+fn a_crowd_that_never_answers() {
+    test_alone(&NEEDS, async |lab| a_crowd(lab, HaproxyKind::Host).await);
 }
 
 #[test]

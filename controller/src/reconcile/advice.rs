@@ -33,6 +33,9 @@ pub(super) const RIGHTS: &str = "set `[haproxy] user` and `group` in the config,
 /// Of the addresses of this host.
 pub(super) const ADDRESSES: &str =
     "a member that claims one of this host's addresses may not be recognised until then";
+/// Of more members than may be.
+pub(super) const MAX_MEMBERS: &str = "find out who lets them join (`serfctl members`), and close Serf's gossip to them; \
+                                      if they are yours, raise `[serf] max_members`";
 /// Of HAProxy started with another hand's text.
 pub(super) const UNKNOWN_TEXT: &str =
     "serf-haproxy reloads HAProxy with its own file by itself; nothing is to be done";

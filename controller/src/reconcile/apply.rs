@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use planner::model::{
     Action, BackendName, Key, RunningServers, ServerName, Step, WantedAdmins, Worker,
 };
-use planner::plan::{Input, ReloadReason, draft};
+use planner::plan::{Input, ReloadReason, draft, first_round};
 use planner::runtime::refusal::Refusal;
 use planner::stamp::Stamp;
 use planner::syntax::listeners::listeners;
@@ -22,6 +22,8 @@ use crate::state::StateError;
 
 /// The longest pause before another try to delete a server that still has connections.
 const DELETE_RETRY: Duration = Duration::from_secs(2);
+/// So many steps are carried out before HAProxy is read again, and news is heard: some tens of milliseconds.
+const ROUND: usize = 300;
 
 impl Reconciler {
     /// Takes what HAProxy was read to run, and lets the guard see it.
@@ -254,9 +256,10 @@ impl Reconciler {
         }
     }
 
-    /// Executes the steps; says whether each of them was carried out.
+    /// Executes the first round of the steps; says whether that were all, and each of them was carried out.
     async fn apply(&mut self, worker: &Worker, drift: &[String]) -> bool {
-        let steps = std::mem::take(&mut self.plan.steps);
+        let steps = first_round(&mut self.plan.steps, ROUND);
+        self.unfinished = !self.plan.steps.is_empty();
         let started = Instant::now();
         let mut executed = self.runtime.execute(worker, &steps).await;
         let busy = executed.as_mut().map(take_busy).unwrap_or_default();
@@ -280,7 +283,7 @@ impl Reconciler {
                 self.record_added(worker, done);
                 self.note_busy(&busy);
                 self.judge(&executed);
-                let whole = executed.refused.is_empty() && busy.is_empty();
+                let whole = executed.refused.is_empty() && busy.is_empty() && !self.unfinished;
                 self.running.extend(executed.servers);
                 whole
             }
@@ -291,6 +294,7 @@ impl Reconciler {
                 );
                 tracing::warn!(error = %chain(&error), "the changes may not have reached HAProxy; planning again");
                 self.retry.failed(Instant::now());
+                self.unfinished = false;
                 false
             }
         }

@@ -187,6 +187,32 @@ pub(super) fn doubled(decisions: &Decisions, now: Instant) -> Vec<Concern> {
         .collect()
 }
 
+/// Members that answer and wait, as the backend has as many servers as it may.
+pub(super) fn crowded(decisions: &Decisions) -> Vec<Concern> {
+    let full = of_backends(decisions, |it| matches!(it.standing.why, Why::Full(_))).into_iter();
+    full.map(|(backend, servers)| {
+        let most = servers.iter().find_map(|(_, it)| match it.standing.why {
+            Why::Full(most) => Some(most),
+            _ => None,
+        });
+        let names = servers.iter().take(NAMED).map(|(key, _)| key.server.to_string());
+        let names: Vec<String> = names.chain(more(servers.len())).collect();
+        Concern {
+            what: format!("crowded {backend}"),
+            problem: format!(
+                "{} of backend {backend} answer and get no place, for max_servers = {} are in rotation: {}",
+                servers_of(servers.len()),
+                most.unwrap_or_default(),
+                names.join(", ")
+            ),
+            advice: format!(
+                "if they are yours, raise `max_servers` in the guard of backend {backend}; else end their agents"
+            ),
+        }
+    })
+    .collect()
+}
+
 /// The members that a rule picks and that cannot be used.
 pub(super) fn unusable(quarantined: &BTreeMap<String, String>) -> Vec<Concern> {
     if quarantined.is_empty() {
@@ -249,6 +275,7 @@ impl Reconciler {
         self.problems.set_all("held ", held(&self.decisions));
         let doubled = doubled(&self.decisions, now);
         self.problems.set_all("doubled ", doubled);
+        self.problems.set_all("crowded ", crowded(&self.decisions));
         let alive = |gossip| gossip == Gossip::Alive;
         let unusable = unusable(&self.quarantined(alive));
         self.problems.set_all("members", unusable);
@@ -403,5 +430,24 @@ mod tests {
             "9 members cannot be used: nodes/s0: it has no address; nodes/s1: it has no address; \
              nodes/s2: it has no address; and 6 more"
         );
+    }
+
+    #[test]
+    fn who_answers_and_finds_no_place_is_told_with_the_way_out() {
+        let names: Vec<String> = (1..=9).map(|number| format!("m{number}")).collect();
+        let mut servers: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), "waiting", Why::Full(1000)))
+            .collect();
+        servers.push(("m0", "waiting", Why::NotProven));
+        let concerns = crowded(&decided(&servers));
+        let [concern] = concerns.as_slice() else {
+            panic!("{concerns:?}")
+        };
+        assert_eq!(
+            concern.problem,
+            "9 servers of backend nodes answer and get no place, for max_servers = 1000 are in rotation: m1, m2, m3, and 6 more"
+        );
+        assert!(concern.advice.contains("max_servers"), "{concern:?}");
     }
 }

@@ -9,7 +9,7 @@ use planner::guard::Decisions;
 use planner::model::{Key, Place, ServerName, Servers};
 use planner::plan::Plan;
 use planner::select::select;
-use serf_rpc::{Entry, Snapshot};
+use serf_rpc::{Entry, Presence, Snapshot};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
@@ -28,10 +28,28 @@ const DETOUR_RETRY: Duration = Duration::from_secs(1);
 impl Reconciler {
     /// Hears what gossip says now.
     pub(super) fn hear(&mut self, snapshot: &Arc<Snapshot>) {
+        let snapshot = &self.bounded(snapshot);
         let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
         if before.revision() != snapshot.revision() || before.local() != snapshot.local() {
             self.select();
         }
+    }
+
+    /// The members, or those of before where these are more than may be: whoever can make so many may make any.
+    fn bounded(&mut self, snapshot: &Arc<Snapshot>) -> Arc<Snapshot> {
+        let most = self.design.config.serf.max_members;
+        let is_listed = |entry: &&Entry| entry.presence == Presence::Listed;
+        let listed = snapshot.entries().iter().filter(is_listed).count();
+        if listed <= most {
+            self.problems.clear("max_members");
+            return Arc::clone(snapshot);
+        }
+        let problem = format!(
+            "the agent lists {listed} members, more than max_members = {most}: its list is not taken, and that of before stays in force"
+        );
+        self.problems
+            .set("max_members", problem, advice::MAX_MEMBERS);
+        Arc::new(self.snapshot.with_agent(snapshot.agent().clone()))
     }
 
     /// Picks the members anew, with the addresses that this host has now.
@@ -69,6 +87,9 @@ impl Reconciler {
     /// When the loop has to turn again, if nothing else happens.
     pub(super) fn next_wake(&self) -> Instant {
         let now = Instant::now();
+        if self.unfinished {
+            return now;
+        }
         let poll = match &self.worker {
             None => Some(UNREACHABLE_RETRY),
             Some(_) if self.runtime.detour().is_some() => Some(
@@ -131,6 +152,7 @@ impl Reconciler {
         let in_force = self.without_culprits(in_force);
         self.render(in_force.lines());
         self.plan = Plan::default();
+        self.unfinished = false;
         if let (Some(running), Some(wanted)) = (running, &self.wanted) {
             let wanted = wanted.text.clone();
             self.plan_and_apply(running, &wanted, &in_force.admins())

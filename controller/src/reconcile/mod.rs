@@ -502,6 +502,8 @@ struct Reconciler {
     agents: agents::Agents,
     /// What is left to be done.
     plan: Plan,
+    /// Steps of the last plan wait for another round.
+    unfinished: bool,
     jobs: JoinSet<Done>,
     files: Files,
     /// When the Runtime API is worth another try.

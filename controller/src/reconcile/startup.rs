@@ -124,6 +124,7 @@ pub(super) async fn start(
         accepts_add: BTreeMap::new(),
         agents: super::agents::Agents::default(),
         plan: Plan::default(),
+        unfinished: false,
         jobs: JoinSet::new(),
         files: Files::default(),
         retry: Retry::default(),

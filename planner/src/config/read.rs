@@ -98,6 +98,9 @@ fn serf(section: Section<'_>) -> Serf {
         rejoin: section
             .get("rejoin", |value| value.boolean())
             .unwrap_or(default.rejoin),
+        max_members: section
+            .get("max_members", value::number(1..=1_000_000))
+            .unwrap_or(default.max_members),
     };
     section.finish();
     serf
@@ -273,6 +276,9 @@ fn guard(section: Section<'_>, base: &Guard) -> Guard {
         min_servers: section
             .get("min_servers", value::number(0..=100_000))
             .unwrap_or(base.min_servers),
+        max_servers: section
+            .get("max_servers", value::number(1..=100_000))
+            .unwrap_or(base.max_servers),
         max_removal_percent: section
             .get("max_removal", value::percent)
             .unwrap_or(base.max_removal_percent),

@@ -60,6 +60,8 @@ pub struct Serf {
     pub resync: Duration,
     /// Whether an agent that knows only itself is told to join the members that are remembered.
     pub rejoin: bool,
+    /// Members that an agent may list, 1 to 1,000,000: a longer list is not taken.
+    pub max_members: usize,
 }
 
 /// `[haproxy]`: its files and sockets.
@@ -253,6 +255,8 @@ pub enum ProbeMode {
 pub struct Guard {
     /// Answering servers that stay whatever a single witness says.
     pub min_servers: usize,
+    /// Servers that are in rotation at most, 1 to 100,000: whoever answers beyond them waits.
+    pub max_servers: usize,
     /// Share of the servers in rotation that may go within `window`, 0 to 100.
     pub max_removal_percent: u8,
     /// How long a removal counts.
@@ -361,6 +365,7 @@ impl Default for Serf {
             auth_key_file: None,
             resync: Duration::from_secs(10),
             rejoin: false,
+            max_members: 50_000,
         }
     }
 }
@@ -410,6 +415,7 @@ impl Default for Guard {
     fn default() -> Self {
         Self {
             min_servers: 1,
+            max_servers: 1000,
             max_removal_percent: 50,
             window: Duration::from_secs(300),
             hold: Some(Duration::from_secs(600)),

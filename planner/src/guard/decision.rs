@@ -102,6 +102,10 @@ pub enum Why {
     AddressTaken(ServerName),
     /// It comes and goes; it is let in again once it has been steady for so long.
     Damped(Duration),
+    /// It answers, and as many as may be are in rotation.
+    Full(usize),
+    /// Gossip says alive; HAProxy's check asks others that never had traffic first.
+    Queued,
     /// Gossip has given it up; it answers, or nobody says that it does not.
     KeptWithoutAgent,
     /// One witness would have it out; it stays.
@@ -243,6 +247,11 @@ impl fmt::Display for Why {
                 "it comes and goes: let in after {} s of being steady",
                 penalty.as_secs()
             ),
+            Self::Full(most) => write!(
+                f,
+                "alive and answering, but max_servers = {most} are in rotation"
+            ),
+            Self::Queued => f.write_str("waits: HAProxy's check asks others first"),
             Self::KeptWithoutAgent => {
                 f.write_str("its agent is gone; kept, as nobody calls the server dead")
             }

@@ -1,9 +1,11 @@
 //! The servers of one backend: what is decided about each with regard to the others. Pure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::admission::Admits;
 use crate::model::{
     Admin, Candidate, Gossip, Place, RunningServer, ServerName, WantedAdmin, Weight,
 };
@@ -19,7 +21,10 @@ mod handover;
 mod leave;
 
 use claim::Owners;
+use handover::Holder;
 
+/// Servers of a backend that HAProxy has for its check alone to let in.
+const MOST_UNPROVEN: usize = 100;
 /// What is decided settles after two or three passes; more would be a fault, and no reason to hang.
 const MOST_PASSES: usize = 8;
 
@@ -260,7 +265,7 @@ impl Pool {
                 movers.entry(place.addr).or_insert((name.clone(), place));
             }
         }
-        loop {
+        while !movers.is_empty() {
             let moves = |name: &ServerName| movers.values().any(|(mover, _)| mover == name);
             let stays = |(name, slot): &(&ServerName, &Slot)| {
                 slot.phase == Phase::In && slot.is_wanted() && !moves(name)
@@ -281,8 +286,11 @@ impl Pool {
     }
 
     fn step_each(&mut self, now: Instant) {
-        let wanted = self.slots.values().filter(|slot| slot.is_wanted());
-        let living: BTreeSet<SocketAddr> = wanted.map(|slot| slot.place.addr).collect();
+        let left = self.slots.values().filter(|slot| !slot.is_wanted());
+        let left: BTreeSet<SocketAddr> = left.map(|slot| slot.place.addr).collect();
+        let there = |slot: &&Slot| slot.is_wanted() && left.contains(&slot.place.addr);
+        let living = self.slots.values().filter(there);
+        let living: BTreeSet<SocketAddr> = living.map(|slot| slot.place.addr).collect();
         for (name, slot) in &mut self.slots {
             slot.held = None;
             let around = Around {
@@ -433,40 +441,56 @@ impl Pool {
         }
     }
 
-    /// Lets in who answers and is wanted. Who comes and goes has to wait, but never so that `min_servers` or the
-    /// budget would be broken.
+    /// Lets in who answers and is wanted, those first who have been there longest, up to `max_servers`. Who comes and goes
+    /// has to wait, but never so that `min_servers` or the budget would be broken.
     fn let_in(&mut self, now: Instant) {
         let mut taken = self.addresses();
+        let mut room = self.places();
         let mut damped = BTreeSet::new();
-        let out = |slot: &Slot| matches!(slot.phase, Phase::Out { .. } | Phase::Draining { .. });
-        let waiting = self.slots.iter().filter(|(_, slot)| out(slot));
-        let waiting: Vec<_> = waiting
-            .map(|(name, slot)| (name.clone(), self.claim(name, slot)))
-            .collect();
-        for (name, claim) in &waiting {
-            let Some(slot) = self.slots.get_mut(name) else {
+        for name in self.waiting(&taken) {
+            let Some(slot) = self.slots.get(&name) else {
                 continue;
             };
             let there = taken.get(&slot.place.addr);
-            slot.barred = there.and_then(|there| there.bars(slot, claim));
+            let barred = there.and_then(|there| there.bars(slot, &self.claim(&name, slot)));
             let inherits = there.is_some_and(|there| there.bequeaths);
-            if slot.barred.is_some() || !slot.may_come_in(&self.rules, inherits) {
+            let comes = barred.is_none() && slot.may_come_in(&self.rules, inherits);
+            let Some(slot) = self.slots.get_mut(&name) else {
+                continue;
+            };
+            slot.barred = barred;
+            if !comes {
                 continue;
             }
-            match self.damper.until(name) {
+            match self.damper.until(&name) {
+                _ if room == 0 => slot.barred = Some(Barred::Full),
                 Some((until, penalty)) if now < until => {
                     slot.barred = Some(Barred::Damped { until, penalty });
-                    damped.insert((until, name.clone()));
+                    damped.insert((until, name));
                 }
                 _ => {
                     slot.let_in(now);
-                    if let Some(slot) = self.slots.get(name) {
-                        taken.insert(slot.place.addr, self.holder(name, slot));
+                    room -= 1;
+                    if let Some(slot) = self.slots.get(&name) {
+                        taken.insert(slot.place.addr, self.holder(&name, slot));
                     }
                 }
             }
         }
-        while let Some((_, name)) = damped.pop_first() {
+        self.let_in_damped(damped, room, now);
+        self.queue_for_checks();
+    }
+
+    /// Lets in who should be steady for longer, where the backend would be too small without them.
+    fn let_in_damped(
+        &mut self,
+        mut damped: BTreeSet<(Instant, ServerName)>,
+        mut room: usize,
+        now: Instant,
+    ) {
+        while room > 0
+            && let Some((_, name)) = damped.pop_first()
+        {
             let waiting = damped.len() + 1;
             let base = self.in_rotation().count() + waiting;
             let budget = Budget::new(base, self.ledger.used(), &self.rules.guard);
@@ -475,7 +499,50 @@ impl Pool {
             }
             if let Some(slot) = self.slots.get_mut(&name) {
                 slot.let_in(now);
+                room -= 1;
             }
+        }
+    }
+
+    /// Who is out and may come in, or has the address of another, in the order of their claims. Nothing bars all others.
+    fn waiting(&mut self, taken: &BTreeMap<SocketAddr, Holder>) -> Vec<ServerName> {
+        let rules = &self.rules;
+        let mut waiting = Vec::new();
+        for (name, slot) in &mut self.slots {
+            if !matches!(slot.phase, Phase::Out { .. } | Phase::Draining { .. }) {
+                continue;
+            }
+            slot.barred = None;
+            if taken.contains_key(&slot.place.addr) || slot.may_come_in(rules, false) {
+                waiting.push((slot.claims_since, name.clone()));
+            }
+        }
+        waiting.sort_unstable();
+        waiting.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// How many more may be in rotation.
+    fn places(&self) -> usize {
+        let most = self.rules.guard.max_servers;
+        most.saturating_sub(self.in_rotation().count())
+    }
+
+    /// Of those whom HAProxy's check is to let in and who never had traffic, HAProxy has a few at a time: who gave a sign
+    /// of life last goes first.
+    fn queue_for_checks(&mut self) {
+        if self.rules.admits == Admits::Probe {
+            return;
+        }
+        let waits = |slot: &Slot| {
+            let out = matches!(slot.phase, Phase::Out { .. });
+            out && slot.is_wanted() && !slot.served && slot.barred.is_none()
+        };
+        let slots = self.slots.iter_mut().map(|(_, slot)| slot);
+        let mut waiting: Vec<&mut Slot> = slots.filter(|slot| waits(slot)).collect();
+        // Stable, so that of those of one moment the first by name goes first.
+        waiting.sort_by_key(|slot| Reverse(slot.claims_since));
+        for slot in waiting.into_iter().skip(MOST_UNPROVEN) {
+            slot.barred = Some(Barred::Queued);
         }
     }
 

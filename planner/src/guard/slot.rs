@@ -126,6 +126,10 @@ pub(super) enum Barred {
     Damped { until: Instant, penalty: Duration },
     /// Another server in rotation has its address.
     Taken(ServerName),
+    /// As many as may be are in rotation.
+    Full,
+    /// HAProxy's check, which lets in, asks others that never had traffic first.
+    Queued,
 }
 
 /// What the controller's own probes found since they were last asked for.

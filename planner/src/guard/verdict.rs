@@ -21,8 +21,7 @@ impl Slot {
             }
             Phase::Out { admin } if self.is_wanted() => {
                 let (admin, state, why) = self.waiting(rules, admin);
-                let doubled = matches!(self.barred, Some(Barred::Taken(_)));
-                let line = (!doubled).then_some(Line::Disabled);
+                let line = self.is_kept_at_hand(rules).then_some(Line::Disabled);
                 (line, Some(admin), state, why)
             }
             Phase::Out { .. } if self.is_returning(rules) => {
@@ -93,12 +92,22 @@ impl Slot {
         }
     }
 
+    /// HAProxy has it although it takes no traffic: it had some, or HAProxy's check lets it in. Nobody else is told to
+    /// HAProxy before a probe has answered, as anybody may announce any number of servers.
+    fn is_kept_at_hand(&self, rules: &Rules) -> bool {
+        let is_asked = rules.admits != Admits::Probe && self.wish == Wish::Ready;
+        let stands_back = matches!(self.barred, Some(Barred::Taken(_) | Barred::Queued));
+        (self.served || is_asked) && !stands_back
+    }
+
     fn why_waiting(&self, rules: &Rules) -> Why {
         match &self.barred {
             None if rules.admits != Admits::Probe => Why::Unchecked,
             None => Why::NotProven,
             Some(Barred::Taken(by)) => Why::AddressTaken(by.clone()),
             Some(Barred::Damped { penalty, .. }) => Why::Damped(*penalty),
+            Some(Barred::Full) => Why::Full(rules.guard.max_servers),
+            Some(Barred::Queued) => Why::Queued,
         }
     }
 

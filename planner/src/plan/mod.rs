@@ -15,10 +15,12 @@ mod balance;
 mod classify;
 mod diff;
 mod reason;
+mod round;
 mod skeleton;
 
 pub use classify::{Join, Obstacle};
 pub use reason::ReloadReason;
+pub use round::first_round;
 
 /// Everything [`draft`] looks at.
 #[derive(Clone, Copy, Debug)]

@@ -31,7 +31,7 @@ pub enum ConnectError {
     Key {
         /// The agent, as it was given.
         addr: String,
-        /// Where the key was to be, as it was given.
+        /// The file.
         path: PathBuf,
         /// What the system says.
         #[source]
@@ -57,7 +57,7 @@ pub enum ConnectError {
     Timeout {
         /// As it was given.
         addr: String,
-        /// [`ConnectOptions::connect_timeout`](crate::ConnectOptions::connect_timeout).
+        /// The limit.
         after: Duration,
     },
     /// The agent does not accept the key. An agent without a key accepts none either.
@@ -150,8 +150,7 @@ pub enum CallError {
     Timeout {
         /// The command's name on the wire.
         command: &'static str,
-        /// What [`ConnectOptions::call_timeout`](crate::ConnectOptions::call_timeout) or
-        /// [`Client::with_call_timeout`](crate::Client::with_call_timeout) has set.
+        /// The limit.
         after: Duration,
     },
     /// The connection is gone. The command may have been carried out or not.
@@ -159,7 +158,7 @@ pub enum CallError {
     Lost {
         /// The command's name on the wire.
         command: &'static str,
-        /// Why it ended; [`ConnectionError::Closed`] where no reason is known.
+        /// Why.
         #[source]
         source: ConnectionError,
     },
@@ -193,7 +192,7 @@ pub enum CallError {
     TooManyStreams {
         /// The command's name on the wire.
         command: &'static str,
-        /// [`ConnectOptions::max_streams`](crate::ConnectOptions::max_streams).
+        /// The limit.
         limit: usize,
     },
 }

@@ -17,9 +17,9 @@ use crate::wire::codec::{DecodeError, Reader};
 pub enum Event {
     /// Something happened to members.
     Member {
-        /// Join, leave, failure, update or reap.
+        /// What.
         kind: MemberEventKind,
-        /// The members it happened to, each as it was then; the agent merges events of one kind.
+        /// To whom, each as it was then.
         members: Vec<Member>,
     },
     /// A user event. Its sender is not known.

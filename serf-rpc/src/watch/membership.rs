@@ -46,12 +46,12 @@ pub enum Presence {
     /// A fresh session (a reconnection, another agent, an agent that knows only itself) has not
     /// listed it yet. That says nothing about the member.
     Absent {
-        /// When an answer first left it out, by the clock of this host; or as [`Snapshot::restored`] was told.
+        /// Since when.
         since: SystemTime,
     },
     /// It disappeared in a continuous session: reaped or pruned.
     Reaped {
-        /// When an answer first left it out, by the clock of this host.
+        /// Since when.
         since: SystemTime,
     },
 }
@@ -78,7 +78,7 @@ pub enum AgentState {
     Lost {
         /// `host:port` of the last agent.
         addr: String,
-        /// When that was noticed, by the clock of this host.
+        /// Since when.
         since: SystemTime,
     },
 }

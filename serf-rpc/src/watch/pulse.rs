@@ -9,11 +9,11 @@ use tokio::time::Instant;
 pub(crate) struct Pulse {
     every: Option<Duration>,
     heard: Instant,
-    state: PulseState,
+    state: State,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PulseState {
+enum State {
     Heard,
     Asked(Instant),
     Silent,
@@ -34,33 +34,33 @@ impl Pulse {
         Self {
             every,
             heard: now,
-            state: PulseState::Heard,
+            state: State::Heard,
         }
     }
 
     /// When something is due; never while it is silent, as nothing follows from more of that.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            PulseState::Heard => Some(self.heard + self.every?),
-            PulseState::Asked(at) => Some(at + self.every?),
-            PulseState::Silent => None,
+            State::Heard => Some(self.heard + self.every?),
+            State::Asked(at) => Some(at + self.every?),
+            State::Silent => None,
         }
     }
 
     /// What is due at the deadline.
     pub(crate) fn due(&mut self, now: Instant) -> Due {
-        if self.state == PulseState::Heard {
-            self.state = PulseState::Asked(now);
+        if self.state == State::Heard {
+            self.state = State::Asked(now);
             return Due::Ask;
         }
-        self.state = PulseState::Silent;
+        self.state = State::Silent;
         Due::Silent(self.heard)
     }
 
     /// Something came; says whether it was silent before.
     pub(crate) fn heard(&mut self, now: Instant) -> bool {
         self.heard = now;
-        std::mem::replace(&mut self.state, PulseState::Heard) == PulseState::Silent
+        std::mem::replace(&mut self.state, State::Heard) == State::Silent
     }
 }
 

@@ -133,14 +133,14 @@ pub enum WatchEvent {
     Unreachable {
         /// `host:port`.
         addr: String,
-        /// Why the attempt or the connection ended.
+        /// Why.
         error: Arc<WatchError>,
     },
     /// The membership changed.
     Changed {
         /// The first revision of the snapshot that has it.
         revision: u64,
-        /// What differs from the revision before.
+        /// How.
         change: Change,
     },
     /// The reader was too slow, and so many items were left out here.

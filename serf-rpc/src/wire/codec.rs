@@ -28,13 +28,13 @@ pub enum DecodeError {
     /// A number does not fit its field.
     #[error("number out of range for {field}")]
     Range {
-        /// Its name on the wire.
+        /// The field.
         field: &'static str,
     },
     /// A required field is missing.
     #[error("field {field} is missing")]
     Missing {
-        /// Its name on the wire.
+        /// The field.
         field: &'static str,
     },
     /// An address has neither 4 nor 16 bytes.

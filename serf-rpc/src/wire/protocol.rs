@@ -179,7 +179,7 @@ pub enum ProtocolError {
     /// A reply to nothing that was asked.
     #[error("a reply to sequence number {seq}, which is not in use")]
     UnknownSeq {
-        /// The number that the agent sent.
+        /// The number.
         seq: u64,
     },
 }

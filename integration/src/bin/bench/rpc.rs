@@ -25,22 +25,15 @@ const MEGABYTE: u32 = 6_850;
 const CHUNK: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
 
 pub(crate) fn run() -> Result<()> {
-    let env = TestEnv::new("rpc")?;
-    let (ours, go) = (std::env::current_exe()?, build_go(env.dir())?);
+    let lab = TestEnv::new("rpc")?;
+    let (ours, go) = (std::env::current_exe()?, build_go(lab.dir())?);
     let mut report = Report::default();
-    beside_go(&env, &ours, &go, &mut report)?;
-    beside_a_bare_socket(&env, &ours, &mut report)?;
-    in_chunks(&env, &ours, &mut report)?;
-    report.end()
-}
 
-/// The members of a large cluster and a flood of events, beside the client in Go.
-fn beside_go(env: &TestEnv, ours: &Path, go: &Path, report: &mut Report) -> Result<()> {
-    let agent = FakeAgent::on(env, "many", 1)
+    let agent = FakeAgent::on(&lab, "many", 1)
         .members(nodes(MEMBERS))
         .start()?;
     let (ours_members, go_members) = in_turn(|of_go| {
-        let program = if of_go { go } else { ours };
+        let program = if of_go { &go } else { &ours };
         measure(program, "members", &agent, CALLS)
     })?;
     report.ratio(
@@ -59,7 +52,7 @@ fn beside_go(env: &TestEnv, ours: &Path, go: &Path, report: &mut Report) -> Resu
         agent.flood("deploy", b"a payload of thirty-two bytes...", EVENTS);
         finish::<Spent>(child)
     };
-    let (ours_events, go_events) = in_turn(|of_go| flooded(if of_go { go } else { ours }))?;
+    let (ours_events, go_events) = in_turn(|of_go| flooded(if of_go { &go } else { &ours }))?;
     report.ratio(
         "200,000 user events, CPU, times Go's",
         &ours_events,
@@ -69,14 +62,11 @@ fn beside_go(env: &TestEnv, ours: &Path, go: &Path, report: &mut Report) -> Resu
     let lost = |rounds: &[Spent]| rounds.iter().map(|spent| EVENTS - spent.items).sum::<u64>();
     report.at_most("events lost", lost(&ours_events) as f64, 0.0);
     report.note(&format!("events lost by Go: {}", lost(&go_events)));
-    Ok(())
-}
+    drop(agent);
 
-/// Small calls, beside a socket that writes and reads the same bytes and nothing else.
-fn beside_a_bare_socket(env: &TestEnv, ours: &Path, report: &mut Report) -> Result<()> {
-    let small = FakeAgent::on(env, "small", 2).members(nodes(2)).start()?;
+    let small = FakeAgent::on(&lab, "small", 2).members(nodes(2)).start()?;
     let rounds = (0..ROUNDS)
-        .map(|_| finish::<Beside>(start(ours, "beside", &small, SMALL_CALLS)?))
+        .map(|_| finish::<Beside>(start(&ours, "beside", &small, SMALL_CALLS)?))
         .collect::<Result<Vec<_>>>()?;
     let ratio = |ours: fn(&Beside) -> u64, bare: fn(&Beside) -> u64| {
         middle(
@@ -91,29 +81,26 @@ fn beside_a_bare_socket(env: &TestEnv, ours: &Path, report: &mut Report) -> Resu
     report.at_most("members of 3, CPU, times a bare socket's", cpu, 1.5);
     let micros = middle(rounds.iter().map(|round| round.ours_p50_ns as f64 / 1e3));
     report.note(&format!("p50 of a call of ours: {micros:.0} µs"));
-    Ok(())
-}
+    drop(small);
 
-/// An answer of ten megabytes beside one of one, both in small chunks: what they cost is to grow no faster than they.
-fn in_chunks(env: &TestEnv, ours: &Path, report: &mut Report) -> Result<()> {
-    let one = FakeAgent::on(env, "one", 3)
+    let one = FakeAgent::on(&lab, "one", 3)
         .members(nodes(MEGABYTE))
         .start()?;
-    let ten = FakeAgent::on(env, "ten", 4)
+    let ten = FakeAgent::on(&lab, "ten", 4)
         .members(nodes(10 * MEGABYTE))
         .start()?;
     for agent in [&one, &ten] {
         agent.behave(|behaviour| behaviour.chunk = Some(CHUNK));
     }
     let (ones, tens) =
-        in_turn(|of_ten| measure(ours, "members", if of_ten { &ten } else { &one }, 5))?;
+        in_turn(|of_ten| measure(&ours, "members", if of_ten { &ten } else { &one }, 5))?;
     let cost = |rounds: &[Spent]| middle(rounds.iter().map(|spent| spent.cpu_ns as f64));
     report.at_most(
         "10 MB in chunks of 1 kB, CPU, times 1 MB's",
         cost(&tens) / cost(&ones),
         12.0,
     );
-    Ok(())
+    report.end()
 }
 
 /// Rounds of two contenders in turn; the task is told whether it is the second's turn.

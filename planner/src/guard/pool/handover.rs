@@ -115,8 +115,13 @@ impl Pool {
     /// maint.
     fn heirs(&self) -> (BTreeMap<SocketAddr, Heir>, BTreeSet<SocketAddr>) {
         let (mut heirs, mut asked) = (BTreeMap::<SocketAddr, Heir>::new(), BTreeSet::new());
+        let left = self.slots.values().filter(|slot| !slot.is_wanted());
+        let left: BTreeSet<SocketAddr> = left.map(|slot| slot.place.addr).collect();
         for (name, slot) in &self.slots {
             let addr = slot.place.addr;
+            if !left.contains(&addr) {
+                continue;
+            }
             let there = slot.phase == Phase::In;
             let heir = Heir {
                 name: name.clone(),

@@ -1,3 +1,4 @@
+mod crowds;
 mod details;
 mod handover;
 mod laws;
@@ -23,6 +24,7 @@ fn rules(checked: bool) -> Rules {
         max_penalty: Duration::from_secs(30),
         guard: config::Guard {
             min_servers: 1,
+            max_servers: 1000,
             max_removal_percent: 50,
             window: Duration::from_secs(300),
             hold: Some(HOLD),
@@ -193,13 +195,13 @@ fn addr(name: &str) -> SocketAddr {
 }
 
 #[test]
-fn a_new_server_waits_disabled_until_it_answers() {
+fn a_new_server_is_not_told_to_haproxy_before_it_answers() {
     let mut scene = Scene::new(true);
     scene.gossip("s1", Gossip::Alive);
     let decision = scene.decision("s1").unwrap();
     assert_eq!(
         (decision.line, decision.admin),
-        (Some(Line::Disabled), Some(WantedAdmin::Maint))
+        (None, Some(WantedAdmin::Maint))
     );
     scene.probe("s1", Probed::Refused);
     assert_eq!(scene.state("s1"), "waiting");

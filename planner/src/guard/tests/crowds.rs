@@ -1,0 +1,133 @@
+//! Many members: how many servers HAProxy is told of, and whose turn it is.
+
+use super::*;
+
+/// Other places than a sum of bytes has.
+fn place(number: u16) -> SocketAddr {
+    let [high, low] = number.to_be_bytes();
+    SocketAddr::from(([198, 18, high, low], 3000))
+}
+
+fn join(scene: &mut Scene, numbers: std::ops::Range<u16>) {
+    for number in numbers {
+        let name = format!("m{number:05}");
+        scene.gossip_at(&name, Gossip::Alive, place(number), Wish::Ready);
+    }
+}
+
+fn answer(scene: &mut Scene, number: u16) {
+    let key = key(&format!("m{number:05}"));
+    scene.guard.probed(&key, place(number), Probed::Good);
+}
+
+fn listed(scene: &mut Scene) -> Vec<String> {
+    let lines = scene.decide().lines();
+    let lines = lines.values().flatten();
+    lines.map(|server| server.name.to_string()).collect()
+}
+
+fn with_most(max_servers: usize, admits: Admits) -> Scene {
+    let mut scene = Scene::new(true);
+    let mut rules = rules(true);
+    rules.admits = admits;
+    rules.guard.max_servers = max_servers;
+    let backend = BackendName::new("b").unwrap();
+    scene.guard.set_rules([(backend, rules)].into());
+    scene
+}
+
+#[test]
+fn of_thousands_that_never_answer_haproxy_hears_nothing() {
+    let mut scene = with_most(1000, Admits::Probe);
+    join(&mut scene, 0..5000);
+    assert_eq!(listed(&mut scene), [""; 0]);
+    answer(&mut scene, 4711);
+    assert_eq!(listed(&mut scene), ["m04711"]);
+    assert_eq!(scene.guard.targets(scene.now).len(), 4999);
+}
+
+#[test]
+fn no_more_than_max_servers_are_in_rotation_and_who_was_there_first_goes_before() {
+    let mut scene = with_most(3, Admits::Probe);
+    for number in [5, 4, 3, 2, 1] {
+        join(&mut scene, number..number + 1);
+        scene.decide();
+        scene.pass(Duration::from_secs(1));
+    }
+    for number in 1..=5 {
+        answer(&mut scene, number);
+    }
+    assert_eq!(listed(&mut scene), ["m00003", "m00004", "m00005"]);
+    let waiting = scene.decision("m00001").unwrap();
+    assert_eq!((waiting.line, waiting.standing.why), (None, Why::Full(3)));
+    for number in 3..=5 {
+        let name = format!("m{number:05}");
+        scene.runs_at(&name, Admin::Ready, place(number));
+    }
+    scene.decide();
+    scene.gossip_at("m00004", Gossip::Left, place(4), Wish::Ready);
+    assert_eq!(listed(&mut scene), ["m00002", "m00003", "m00005"]);
+}
+
+#[test]
+fn of_those_that_haproxys_check_lets_in_it_has_the_latest_few() {
+    for admits in [Admits::GoodCheck, Admits::AnyCheck] {
+        let mut scene = with_most(1000, admits);
+        join(&mut scene, 0..5000);
+        scene.decide();
+        scene.pass(Duration::from_secs(1));
+        join(&mut scene, 6000..6001);
+        let listed = listed(&mut scene);
+        assert_eq!(listed.len(), 100);
+        assert!(listed.contains(&"m06000".to_owned()));
+        let queued = scene.decision("m04999").unwrap().standing;
+        assert_eq!((queued.state, queued.why), ("waiting", Why::Queued));
+    }
+}
+
+/// Of whoever comes and goes nothing stays but who is kept as the last.
+#[test]
+fn ever_new_names_leave_nothing_behind() {
+    const BATCH: u16 = 2000;
+    const SERVE: u16 = 20;
+    let mut scene = with_most(1000, Admits::Probe);
+    for batch in 0..50 {
+        let name = |number: u16| format!("b{batch}-{number}");
+        for number in 0..BATCH {
+            scene.gossip_at(&name(number), Gossip::Alive, place(number), Wish::Ready);
+        }
+        scene.decide();
+        for number in 0..SERVE {
+            let key = key(&name(number));
+            scene.guard.probed(&key, place(number), Probed::Good);
+            scene.runs_at(&name(number), Admin::Ready, place(number));
+        }
+        scene.decide();
+        for number in SERVE..BATCH {
+            scene.forget(&name(number));
+        }
+        for number in 0..SERVE {
+            scene.gossip_at(&name(number), Gossip::Left, place(number), Wish::Ready);
+        }
+        scene.pass(DRAIN * 2);
+        scene.decide();
+        for number in 0..SERVE {
+            scene.runs_at(&name(number), Admin::Maint, place(number));
+        }
+        scene.decide();
+        for number in 0..SERVE {
+            scene.forget(&name(number));
+            scene.gone_from_haproxy(&name(number));
+        }
+        scene.pass(HOLD);
+        scene.decide();
+    }
+    let pool = scene.guard.pools.values().next().unwrap();
+    assert!(
+        pool.slots.len() <= usize::from(SERVE),
+        "{}",
+        pool.slots.len()
+    );
+    assert_eq!(pool.ledger.used(), 0);
+    assert_eq!(pool.absent_owners().count(), 0);
+}
