@@ -76,7 +76,7 @@ impl History {
         history
     }
 
-    /// The entries kept, the oldest first.
+    /// The entries kept, in the order of their starts.
     pub fn entries(&self) -> Arc<[Arc<Entry>]> {
         Arc::clone(&self.seen)
     }
@@ -100,11 +100,14 @@ impl History {
         Ok(())
     }
 
+    /// In the order of the starts: what took long is told at its end, and may have begun before what was told already.
     fn push(&mut self, entry: Arc<Entry>) {
-        if self.entries.len() == MOST {
+        let before = |known: &Arc<Entry>| known.at_ms <= entry.at_ms;
+        let at = self.entries.partition_point(before);
+        self.entries.insert(at, entry);
+        if self.entries.len() > MOST {
             self.entries.pop_front();
         }
-        self.entries.push_back(entry);
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
@@ -167,6 +170,21 @@ mod tests {
             took_ms: 1.25,
             error: None,
         }
+    }
+
+    #[test]
+    fn what_took_long_stands_where_it_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.jsonl");
+        let mut history = History::load(&path);
+        for at_ms in [5, 9, 7, 12, 7] {
+            history.add(entry(at_ms)).unwrap();
+        }
+        let times = |history: &History| -> Vec<u64> {
+            history.entries().iter().map(|entry| entry.at_ms).collect()
+        };
+        assert_eq!(times(&history), [5, 7, 7, 9, 12]);
+        assert_eq!(times(&History::load(&path)), [5, 7, 7, 9, 12]);
     }
 
     #[test]

@@ -286,7 +286,7 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Write`].
     pub fn save_text(&self, stamp: &Stamp, text: &str, keep: &[&Stamp]) -> Result<(), StateError> {
-        replace(&self.text_path(stamp), text.as_bytes())?;
+        replace(&self.text_path(stamp), text.as_bytes(), Durable::Yes)?;
         self.prune_texts(keep);
         Ok(())
     }
@@ -340,13 +340,22 @@ impl StateDir {
             path: path.clone(),
             source: error.into(),
         })?;
-        replace(&path, &bytes)
+        replace(&path, &bytes, Durable::No)
     }
 }
 
-/// Replaces a file whole. It is not flushed to the disk: HAProxy does not outlive a crash of the machine either, and
-/// without these files the controller starts from its own configuration file.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+/// Whether a file has to be whole after a crash of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durable {
+    /// It is flushed to the disk: HAProxy is started with the file of the same text, which is.
+    Yes,
+    /// It changes with every member, and the loop does not wait for a disk: HAProxy does not outlive a crash either, and
+    /// without such files the controller starts from its own configuration file.
+    No,
+}
+
+/// Replaces a file whole.
+fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<(), StateError> {
     let write = || {
         let dir = path.parent().unwrap_or(Path::new("."));
         // The same failure has the same words each time, so that it is said once: a staged file's name is another each time.
@@ -354,7 +363,13 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
             tempfile::NamedTempFile::new_in(dir).map_err(|error| io::Error::from(error.kind()))?;
         staged.as_file_mut().write_all(bytes)?;
         owner::of_directory(dir, staged.as_file())?;
+        if durable == Durable::Yes {
+            staged.as_file().sync_all()?;
+        }
         staged.persist(path).map_err(|error| error.error)?;
+        if durable == Durable::Yes {
+            File::open(dir)?.sync_all()?;
+        }
         Ok(())
     };
     write().map_err(|source| StateError::Write {

@@ -118,6 +118,95 @@ async fn an_edit_is_loaded(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         .await
 }
 
+/// Nothing can be saved into `texts` any more, or again.
+fn spoil_texts(stage: &mut Scenario, spoilt: bool) -> Result<()> {
+    let texts = stage.controller.options().state_dir().join("texts");
+    if spoilt {
+        std::fs::remove_dir_all(&texts)?;
+        std::fs::write(&texts, "")?;
+    } else {
+        std::fs::remove_file(&texts)?;
+        std::fs::create_dir(&texts)?;
+    }
+    Ok(())
+}
+
+async fn reloads_without_room(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let mut stage = Scenario::start_on(lab, kind, 2, |options| options.sections(OFTEN)).await?;
+    stage.settled().await?;
+    spoil_texts(&mut stage, true)?;
+    // A text that was never saved, and a worker that starts with it by another hand.
+    stage.add(lab, 3)?;
+    stage.serves_all().await?;
+    let told = |status: &Status| {
+        let problems = status.0["problems"].to_string();
+        problems.contains("state texts") && status.is_whole()
+    };
+    stage.controller.settles("the problem", SOON, told).await?;
+    stage.haproxy.reload().await?;
+    sleep(STILL / 2).await;
+    nothing_of_ours_was_reloaded(&stage).await?;
+    // One of ours brings a worker whose text cannot be saved either.
+    let config = stage.controller.options().path();
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, format!("{text}\n[timeouts]\nserver = \"41s\"\n"))?;
+    stage.controller.reload()?;
+    let once = |status: &Status| status.counter("reloads") == 1;
+    stage.controller.settles("our reload", SOON, once).await?;
+    sleep(STILL / 2).await;
+    assert_eq!(stage.controller.status().await?.counter("reloads"), 1);
+    // As soon as it can be saved, it is, and nothing is wrong any more.
+    spoil_texts(&mut stage, false)?;
+    stage.settled().await?;
+    stage.controller.restart()?;
+    stage.settled().await?;
+    assert_eq!(stage.controller.status().await?.counter("reloads"), 0);
+    Ok(())
+}
+
+/// A text that was cut in the middle, as by a crash of the machine, is not believed: HAProxy gets one that is known.
+#[test]
+fn a_torn_text_costs_one_reload() {
+    test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
+        let mut stage = Scenario::start(lab, 2, |options| options.sections(OFTEN)).await?;
+        stage.settled().await?;
+        let texts = stage.controller.options().state_dir().join("texts");
+        stage.controller.kill();
+        for text in std::fs::read_dir(&texts)? {
+            let path = text?.path();
+            let text = std::fs::read_to_string(&path)?;
+            std::fs::write(&path, &text[..text.len() / 2])?;
+        }
+        stage.controller.restart()?;
+        stage.settled().await?;
+        stage.add(lab, 3)?;
+        stage.serves_all().await?;
+        stage.settled().await?;
+        sleep(STILL / 2).await;
+        let status = stage.controller.status().await?;
+        assert_eq!(status.counter("reloads"), 1, "{}", stage.controller.log());
+        Ok(())
+    });
+}
+
+async fn nothing_of_ours_was_reloaded(stage: &Scenario) -> Result<()> {
+    let history = serde_json::to_string(&stage.controller.history().await?)?;
+    assert_eq!(
+        stage.controller.status().await?.counter("reloads"),
+        0,
+        "{history}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_text_that_cannot_be_saved_costs_no_reload() {
+    let kind = HaproxyKind::Host;
+    test(&[Need::Haproxy(kind)], async |lab| {
+        reloads_without_room(lab, kind).await
+    });
+}
+
 fn with_load(kind: HaproxyKind) -> [Need; 2] {
     [Need::Haproxy(kind), Need::Wrk]
 }

@@ -15,10 +15,10 @@ use planner::syntax::{ConfigText, OtherFile};
 
 use super::book::millis;
 use super::drift::{REPAIRS, Verdict};
+use super::remember::{ADDED, OTHERS};
 use super::{Reconciler, Text, advice, chain};
 use crate::haproxy::runtime::{Executed, RuntimeError, State};
 use crate::others::Others;
-use crate::state::StateError;
 
 /// The longest pause before another try to delete a server that still has connections.
 const DELETE_RETRY: Duration = Duration::from_secs(2);
@@ -143,10 +143,9 @@ impl Reconciler {
                 .set("other files", problem, advice::OTHER_FILES),
             None => self.problems.clear("other files"),
         }
-        if !named.is_empty()
-            && let Err(error) = self.state.save_others(worker, now, named, &others.files)
-        {
-            self.cannot_save(&error);
+        if !named.is_empty() {
+            let outcome = self.state.save_others(worker, now, named, &others.files);
+            self.saved_state(OTHERS, outcome);
         }
         self.take_scope(others.files);
     }
@@ -159,7 +158,7 @@ impl Reconciler {
         }
         self.scope = scope;
         self.elsewhere = self.scope.other_texts().flat_map(listeners).collect();
-        self.texts.clear();
+        self.texts.reread();
         let wanted = self.wanted.as_mut().map(|wanted| &mut wanted.text);
         for text in self.on_disk.as_mut().into_iter().chain(wanted) {
             text.parsed = Arc::new(self.scope.read(&text.text));
@@ -386,28 +385,20 @@ impl Reconciler {
         }
     }
 
-    fn save_added(&mut self, worker: &Worker) {
-        if let Err(error) = self.state.save_added(worker, unix_secs(), &self.added) {
-            self.cannot_save(&error);
-        }
-    }
-
-    /// Notes that what a later start needs could not be written down.
-    pub(super) fn cannot_save(&mut self, error: &StateError) {
-        self.problems
-            .set("state", chain(error), advice::of_state(error));
+    pub(super) fn save_added(&mut self, worker: &Worker) {
+        let outcome = self.state.save_added(worker, unix_secs(), &self.added);
+        self.saved_state(ADDED, outcome);
     }
 
     /// The text that this worker started with, if it is known.
     fn text_of(&mut self, worker: &Worker) -> Option<Arc<ConfigText>> {
         let stamp = worker.stamp.as_ref();
         let stamp = stamp.filter(|_| self.loaded.is_known(worker))?;
-        if let Some(text) = self.texts.get(stamp) {
-            return Some(Arc::clone(text));
+        if self.texts.text(stamp).is_none() {
+            self.texts
+                .insert(stamp, self.state.load_text(stamp)?.into());
         }
-        let text = Arc::new(self.scope.read(&self.state.load_text(stamp)?));
-        self.texts.insert(stamp.clone(), Arc::clone(&text));
-        Some(text)
+        self.texts.parsed(stamp, &self.scope)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One cycle: what HAProxy runs is read, everything is decided anew, and the difference is applied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,6 @@ use tokio::time::timeout_at;
 use super::{Reconciler, Retry, Text, UNREACHABLE_RETRY, Wanted, advice, chain};
 use crate::here;
 use crate::probe::Found;
-use crate::state::{Memory, Removed, Said, is_remembered};
 
 /// How long a cycle waits for the first answers of new probes: a server that listens answers within this, and is
 /// added and admitted in one go.
@@ -102,6 +101,7 @@ impl Reconciler {
         let due_later = [
             self.retry.at(),
             self.write_retry.at(),
+            self.state_retry.at(),
             self.drift.retry_at(),
             self.alone.deadline(),
             self.options.notifier.deadline(),
@@ -228,61 +228,6 @@ impl Reconciler {
                     self.problems.set("template", problem, advice::TEMPLATE);
                 }
             }
-        }
-    }
-
-    /// Keeps what a later start needs, if it has changed.
-    fn remember(&mut self) {
-        let now = Instant::now();
-        let in_rotation: BTreeMap<Key, Place> = self.guard.in_rotation().collect();
-        let owners: BTreeSet<_> = self.guard.absent_owners().collect();
-        let in_use = in_rotation.keys().chain(owners.iter().map(|(key, _)| key));
-        let in_use: BTreeSet<&[u8]> = in_use.map(|key| key.server.as_str().as_bytes()).collect();
-        let is_in_use = |entry: &Entry| in_use.contains(&**entry.member.name());
-        let memory = Memory {
-            members: self
-                .snapshot
-                .entries()
-                .iter()
-                .filter(|entry| is_remembered(entry, is_in_use(entry)))
-                .map(|entry| entry.member.clone())
-                .collect(),
-            words: self
-                .guard
-                .words(now)
-                .map(|(key, word)| {
-                    let said = Said {
-                        place: word.place,
-                        gossip: word.gossip,
-                        since: self.epoch.unix_secs(word.since),
-                    };
-                    (key, said)
-                })
-                .collect(),
-            in_rotation,
-            removals: self
-                .guard
-                .removals()
-                .map(|(key, removal)| {
-                    let removed = Removed {
-                        place: removal.place,
-                        at: self.epoch.unix_secs(removal.at),
-                        agreed: removal.agreed,
-                    };
-                    (key, removed)
-                })
-                .collect(),
-            owners,
-        };
-        if memory == self.saved {
-            return;
-        }
-        match self.state.save_memory(&memory) {
-            Ok(()) => {
-                self.problems.clear("state");
-                self.saved = memory;
-            }
-            Err(error) => self.cannot_save(&error),
         }
     }
 }

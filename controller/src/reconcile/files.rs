@@ -13,6 +13,7 @@ use planner::stamp::Stamp;
 use tokio::task::{JoinError, JoinSet};
 
 use super::book::millis;
+use super::remember::OUTPUTS;
 use super::{LoadedConfig, Reconciler, Retry, Wanted, advice, chain};
 use crate::haproxy::file::{ConfigFile, FileError, Replaced};
 use crate::haproxy::process::{self, ProcessError};
@@ -92,6 +93,12 @@ impl FileJobError {
 }
 
 impl Files {
+    /// What was written where, by this process or an earlier one.
+    pub(super) fn ours(&self) -> impl Iterator<Item = (&Path, &Stamp)> {
+        let outputs = self.outputs.iter();
+        outputs.filter_map(|output| Some((&*output.settings.path, output.ours.as_ref()?)))
+    }
+
     /// Takes the files of a design. What is on the disk counts as known to its reader.
     pub(super) async fn take(&mut self, design: &LoadedConfig, state: &StateDir) {
         let mut outputs = Vec::new();
@@ -220,12 +227,10 @@ impl Reconciler {
         if let Some(copy) = &done.copy {
             tracing::warn!(path, copy = %copy.display(), "wrote the file over what somebody else had in it; a copy of that is kept");
         }
-        if done.written
-            && let Err(error) = self
-                .state
-                .save_output(&done.path, &Stamp::of_blank(&done.text))
-        {
-            self.cannot_save(&error);
+        if done.written {
+            let stamp = Stamp::of_blank(&done.text);
+            let saved = self.state.save_output(&done.path, &stamp);
+            self.saved_state(OUTPUTS, saved);
         }
         let error = done.result.as_ref().err().map(|error| chain(error));
         if let Some(output) = self.files.output(&done.path) {

@@ -21,6 +21,7 @@ mod loaded;
 mod look;
 mod problems;
 mod publish;
+mod remember;
 mod rescue;
 mod startup;
 mod told;
@@ -49,12 +50,12 @@ use planner::model::{
     AddedOptions, BackendName, DownBackends, Key, Model, OldWorker, Place, RunningServers, Servers,
     Worker,
 };
-use planner::pipeline::{LoadedConfig, Text, Wanted};
+use planner::pipeline::{KnownTexts, LoadedConfig, Text, Wanted};
 use planner::plan::Plan;
 use planner::review::loss::Loss;
 use planner::stamp::Stamp;
+use planner::syntax::Scope;
 use planner::syntax::listeners::Listeners;
-use planner::syntax::{ConfigText, Scope};
 use problems::Problems;
 use rescue::Rescue;
 use serf_rpc::{AgentState, Snapshot, SuspicionStream, Unreached, WatchError, Watcher};
@@ -475,7 +476,7 @@ struct Reconciler {
     /// Servers that a file is invalid with.
     culprits: BTreeMap<Key, Culprit>,
     /// Texts that a worker may have started with.
-    texts: BTreeMap<Stamp, Arc<ConfigText>>,
+    texts: KnownTexts,
     worker: Option<Worker>,
     /// The servers as they were last read: what HAProxy has been told.
     running: RunningServers,
@@ -510,6 +511,8 @@ struct Reconciler {
     retry: Retry,
     /// When the file is.
     write_retry: Retry,
+    /// When the state directory is.
+    state_retry: Retry,
     /// Refusals in a row, and the server of the last one.
     refusals: u32,
     refused: Option<Key>,

@@ -84,6 +84,16 @@ impl Problems {
         }
     }
 
+    /// Whether something is wrong with it.
+    pub(super) fn is(&self, what: &str) -> bool {
+        self.by_what.contains_key(what)
+    }
+
+    /// Whether anything of one kind is wrong.
+    pub(super) fn any(&self, kind: &str) -> bool {
+        self.by_what.keys().any(|what| what.starts_with(kind))
+    }
+
     /// What is wrong, the oldest first: what came later may follow from it.
     pub(super) fn list(&self) -> Vec<Problem> {
         let mut list: Vec<Problem> = self.by_what.values().cloned().collect();

@@ -9,6 +9,7 @@ use planner::config::{Config, ReloadWay};
 use planner::debounce::Pace;
 use planner::guard::{Guard, Removal, Word};
 use planner::model::{DownBackends, Key, Model, Place, RunningServers};
+use planner::pipeline::KnownTexts;
 use planner::plan::Plan;
 use planner::render::FIRST_LINE;
 use planner::stamp::Stamp;
@@ -67,6 +68,10 @@ pub(super) async fn start(
     let epoch = Epoch::now();
     let parsed = on_disk.as_ref().map(|text| &*text.parsed);
     let guard = guard_before(&design, &saved, parsed, &epoch);
+    let mut texts = KnownTexts::default();
+    if let Some(text) = on_disk.as_ref().filter(|text| text.is_ours()) {
+        texts.insert(&text.stamp, Arc::clone(&text.text));
+    }
     let (prober, found) = Prober::new();
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (asking, askings) = mpsc::channel(ASKINGS);
@@ -108,7 +113,7 @@ pub(super) async fn start(
         is_foreign: false,
         valid: BTreeMap::new(),
         culprits: BTreeMap::new(),
-        texts: BTreeMap::new(),
+        texts,
         worker: None,
         running: RunningServers::new(),
         down: DownBackends::new(),
@@ -129,6 +134,7 @@ pub(super) async fn start(
         files: Files::default(),
         retry: Retry::default(),
         write_retry: Retry::default(),
+        state_retry: Retry::default(),
         refusals: 0,
         refused: None,
         drift: Drift::default(),

@@ -11,6 +11,7 @@ use tokio::task::JoinError;
 
 use super::culprit::Search;
 use super::job::{self, Done, Job, JobError, ReloadJob};
+use super::remember::TEXTS;
 use super::{Gossip, Reconciler, Text, advice, chain, startup};
 use crate::config;
 use crate::haproxy::file::{FileError, Replaced};
@@ -55,12 +56,11 @@ impl Reconciler {
         if self.gives_rights(&wanted) {
             return;
         }
-        if let Err(error) = self
+        let saved = self
             .state
-            .save_text(&wanted.stamp, &wanted.text, &self.stamps_in_use())
-        {
-            self.cannot_save(&error);
-        }
+            .save_text(&wanted.stamp, &wanted.text, &self.stamps_in_use());
+        self.saved_state(TEXTS, saved);
+        self.know(&wanted);
         self.reloading |= reload.is_some();
         if reload.is_some() && self.worker.is_none() {
             self.rescue.tried(&wanted.stamp, now);
@@ -132,8 +132,8 @@ impl Reconciler {
             .filter(|before| self.loaded.is_known(before));
         let running = known
             .and_then(|before| before.stamp.as_ref())
-            .and_then(|stamp| self.state.load_text(stamp))
-            .map(|text| self.after_others(&text));
+            .and_then(|stamp| self.texts.text(stamp))
+            .map(|text| self.after_others(text));
         Some(ReloadJob {
             reasons: self.plan.reload.clone(),
             way: config.haproxy.reload.clone(),
@@ -157,7 +157,7 @@ impl Reconciler {
             .map(|at| at + self.design.config.reload.min_interval)
     }
 
-    fn stamps_in_use(&self) -> Vec<&Stamp> {
+    pub(super) fn stamps_in_use(&self) -> Vec<&Stamp> {
         let worker = self
             .worker
             .as_ref()
@@ -166,6 +166,17 @@ impl Reconciler {
             .into_iter()
             .chain(self.on_disk.as_ref().map(|text| &text.stamp))
             .collect()
+    }
+
+    /// Takes a text that a worker may start with from now on, whether it could be saved or not; forgets those that none can
+    /// run any more.
+    fn know(&mut self, text: &Text) {
+        self.texts.insert(&text.stamp, Arc::clone(&text.text));
+        let seen = self.last_worker.as_ref();
+        let mut stamps: Vec<Stamp> = self.stamps_in_use().into_iter().cloned().collect();
+        stamps.extend(seen.and_then(|worker| worker.stamp.clone()));
+        stamps.push(text.stamp.clone());
+        self.texts.keep(&stamps.iter().collect::<Vec<_>>());
     }
 
     /// Takes the end of a job.

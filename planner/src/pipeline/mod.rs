@@ -4,6 +4,8 @@ mod desired;
 mod loaded;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub use desired::{Desired, Text, Wanted};
 pub use loaded::LoadedConfig;
+pub use texts::KnownTexts;
