@@ -22,7 +22,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const MAX_WEIGHT: u16 = 10;
 /// With these, GETs fail on none of several servers that die at once (`e2e_deaths`).
 const RETRIES: u8 = 8;
-const ERROR_LIMIT: u16 = 3;
+const ERROR_LIMIT: u16 = 5;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Reads everything; what is wrong or missing has its default, or is left out.
