@@ -10,7 +10,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use planner::config::Config;
 use planner::guard::Guard;
-use planner::model::{AddedOptions, BackendName, Model, RunningServers, Version, WantedAdmins};
+use planner::model::{
+    AddedOptions, BackendName, Model, RunningServers, ServerName, Version, WantedAdmins,
+};
 use planner::pending::{PendingPlan, Unread};
 use planner::pipeline::{Desired, LoadedConfig, Wanted};
 use planner::plan::{Input, Plan, plan};
@@ -246,6 +248,12 @@ impl View {
             desired.set_on_disk(&text.as_str().into());
         }
         desired.select(now);
+        for name in given
+            .iter()
+            .filter_map(|member| ServerName::new(member.name()))
+        {
+            desired.assume_answering(&name);
+        }
         let edited = seen.is_some_and(|text| Stamp::genuine(text).is_none());
         let running = running.map(|running| Running::new(running, scope, &state, edited));
         if let Ok(running) = &running {

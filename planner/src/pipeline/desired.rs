@@ -133,6 +133,20 @@ impl Desired {
         self.guard.probed(key, addr, probed)
     }
 
+    /// Takes the servers of a member as ones that answer, which nobody has asked.
+    pub fn assume_answering(&mut self, name: &ServerName) {
+        for (backend, servers) in &self.model.backends {
+            let attributes = servers.get(name).map(|candidate| &candidate.attributes);
+            if let Some(Ok(attributes)) = attributes {
+                let key = Key {
+                    backend: backend.clone(),
+                    server: name.clone(),
+                };
+                self.guard.probed(&key, attributes.place.addr, Probed::Good);
+            }
+        }
+    }
+
     /// Decides about every server.
     pub fn decide(&mut self, now: Instant) {
         self.decisions = self.guard.decide(now);
