@@ -27,7 +27,7 @@ fn extent() -> (usize, Duration) {
             .and_then(|value| value.parse().ok())
     };
     let dead = number("RACK").unwrap_or(150);
-    let seconds = number("RACK_SECONDS").unwrap_or(15);
+    let seconds = number("RACK_SECONDS").unwrap_or(6);
     (dead, Duration::from_secs(seconds as u64))
 }
 
@@ -99,9 +99,9 @@ async fn dead_rack(lab: &TestEnv, lines: &str) -> Result<()> {
         "{asked:.1} connections a second tried; allocated {} → {} kB",
         memory.allocated_kb, after.allocated_kb
     );
-    // Each that is not answered is sent again once.
+    // Fifty a second after a burst of those that are watched; each that is not answered is sent again once.
     ensure!(
-        asked <= 2.0 * 50.0 + 200.0 / time.as_secs_f64(),
+        asked <= 2.0 * (50.0 + 2000.0 / time.as_secs_f64()),
         "{asked} a second"
     );
     ensure!(
