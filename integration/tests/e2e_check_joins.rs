@@ -111,7 +111,7 @@ const CASES: &[Case] = &[
         config: "",
         before: Some(""),
         words: "track named/old",
-        after: "server old 127.0.0.9:9 check backup",
+        after: "server old 127.0.0.9:9 check inter 1h backup",
     },
     Case {
         name: "tracking",
