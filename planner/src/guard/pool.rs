@@ -1,11 +1,9 @@
 //! The servers of one backend: what is decided about each with regard to the others. Pure.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::admission::Admits;
 use crate::model::{
     Admin, Candidate, Gossip, Place, RunningServer, ServerName, WantedAdmin, Weight,
 };
@@ -13,18 +11,16 @@ use crate::model::{
 use super::budget::{Budget, Ledger, Removal};
 use super::damping::{Damper, Times};
 use super::decision::{BudgetView, Held, Origin};
-use super::slot::{Around, Barred, Dismissal, Phase, Slot};
+use super::slot::{Around, Dismissal, Phase, Slot};
 use super::{Rules, Word};
 
+mod admit;
 mod claim;
 mod handover;
 mod leave;
 
 use claim::Owners;
-use handover::Holder;
 
-/// Servers of a backend that HAProxy has for its check alone to let in.
-const MOST_UNPROVEN: usize = 100;
 /// What is decided settles after two or three passes; more would be a fault, and no reason to hang.
 const MOST_PASSES: usize = 8;
 
@@ -438,111 +434,6 @@ impl Pool {
                 self.split = None;
             }
             (true, Some(_)) | (false, None) => {}
-        }
-    }
-
-    /// Lets in who answers and is wanted, those first who have been there longest, up to `max_servers`. Who comes and goes
-    /// has to wait, but never so that `min_servers` or the budget would be broken.
-    fn let_in(&mut self, now: Instant) {
-        let mut taken = self.addresses();
-        let mut room = self.places();
-        let mut damped = BTreeSet::new();
-        for name in self.waiting(&taken) {
-            let Some(slot) = self.slots.get(&name) else {
-                continue;
-            };
-            let there = taken.get(&slot.place.addr);
-            let barred = there.and_then(|there| there.bars(slot, &self.claim(&name, slot)));
-            let inherits = there.is_some_and(|there| there.bequeaths);
-            let comes = barred.is_none() && slot.may_come_in(&self.rules, inherits);
-            let Some(slot) = self.slots.get_mut(&name) else {
-                continue;
-            };
-            slot.barred = barred;
-            if !comes {
-                continue;
-            }
-            match self.damper.until(&name) {
-                _ if room == 0 => slot.barred = Some(Barred::Full),
-                Some((until, penalty)) if now < until => {
-                    slot.barred = Some(Barred::Damped { until, penalty });
-                    damped.insert((until, name));
-                }
-                _ => {
-                    slot.let_in(now);
-                    room -= 1;
-                    if let Some(slot) = self.slots.get(&name) {
-                        taken.insert(slot.place.addr, self.holder(&name, slot));
-                    }
-                }
-            }
-        }
-        self.let_in_damped(damped, room, now);
-        self.queue_for_checks();
-    }
-
-    /// Lets in who should be steady for longer, where the backend would be too small without them.
-    fn let_in_damped(
-        &mut self,
-        mut damped: BTreeSet<(Instant, ServerName)>,
-        mut room: usize,
-        now: Instant,
-    ) {
-        while room > 0
-            && let Some((_, name)) = damped.pop_first()
-        {
-            let waiting = damped.len() + 1;
-            let base = self.in_rotation().count() + waiting;
-            let budget = Budget::new(base, self.ledger.used(), &self.rules.guard);
-            if self.answering() >= self.floor() && waiting <= budget.spare() {
-                break;
-            }
-            if let Some(slot) = self.slots.get_mut(&name) {
-                slot.let_in(now);
-                room -= 1;
-            }
-        }
-    }
-
-    /// Who is out and may come in, or has the address of another, in the order of their claims. Nothing bars all others.
-    fn waiting(&mut self, taken: &BTreeMap<SocketAddr, Holder>) -> Vec<ServerName> {
-        let rules = &self.rules;
-        let mut waiting = Vec::new();
-        for (name, slot) in &mut self.slots {
-            if !matches!(slot.phase, Phase::Out { .. } | Phase::Draining { .. }) {
-                continue;
-            }
-            slot.barred = None;
-            if taken.contains_key(&slot.place.addr) || slot.may_come_in(rules, false) {
-                waiting.push((slot.claims_since, name.clone()));
-            }
-        }
-        waiting.sort_unstable();
-        waiting.into_iter().map(|(_, name)| name).collect()
-    }
-
-    /// How many more may be in rotation.
-    fn places(&self) -> usize {
-        let most = self.rules.guard.max_servers;
-        most.saturating_sub(self.in_rotation().count())
-    }
-
-    /// Of those whom HAProxy's check is to let in and who never had traffic, HAProxy has a few at a time: who gave a sign
-    /// of life last goes first.
-    fn queue_for_checks(&mut self) {
-        if self.rules.admits == Admits::Probe {
-            return;
-        }
-        let waits = |slot: &Slot| {
-            let out = matches!(slot.phase, Phase::Out { .. });
-            out && slot.is_wanted() && !slot.served && slot.barred.is_none()
-        };
-        let slots = self.slots.iter_mut().map(|(_, slot)| slot);
-        let mut waiting: Vec<&mut Slot> = slots.filter(|slot| waits(slot)).collect();
-        // Stable, so that of those of one moment the first by name goes first.
-        waiting.sort_by_key(|slot| Reverse(slot.claims_since));
-        for slot in waiting.into_iter().skip(MOST_UNPROVEN) {
-            slot.barred = Some(Barred::Queued);
         }
     }
 
