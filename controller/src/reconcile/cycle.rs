@@ -1,19 +1,18 @@
 //! One cycle: what HAProxy runs is read, everything is decided anew, and the difference is applied.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bstr::BStr;
-use planner::guard::Decisions;
-use planner::model::{Key, Place, ServerName, Servers};
+use planner::model::{ServerName, Servers};
+use planner::pipeline::{Wanted, in_force};
 use planner::plan::Plan;
 use planner::select::select;
 use serf_rpc::{Entry, Presence, Snapshot};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
-use super::{Reconciler, Retry, Text, UNREACHABLE_RETRY, Wanted, advice, chain};
+use super::{Reconciler, Retry, UNREACHABLE_RETRY, advice, chain};
 use crate::here;
 use crate::probe::Found;
 
@@ -148,7 +147,7 @@ impl Reconciler {
         let decisions = self.guard.decide(now);
         self.take_decisions(decisions, now);
         self.run_probes().await;
-        let in_force = self.in_force(now);
+        let in_force = in_force(&self.decisions, &mut self.additions, now);
         let in_force = self.without_culprits(in_force);
         self.render(in_force.lines());
         self.plan = Plan::default();
@@ -174,30 +173,6 @@ impl Reconciler {
         self.prober.want(targets, self.design.probes()).await
     }
 
-    /// The decisions that may be in force now: additions gather, everything else is immediate.
-    fn in_force(&mut self, now: Instant) -> Decisions {
-        let wanted: BTreeMap<Key, Place> = self
-            .decisions
-            .servers
-            .iter()
-            .filter(|(_, decision)| decision.line.is_some())
-            .map(|(key, decision)| (key.clone(), decision.place))
-            .collect();
-        let places = self.additions.update(&wanted, now);
-        let mut in_force = self.decisions.clone();
-        in_force.servers.retain(|key, decision| {
-            if decision.line.is_none() {
-                return true;
-            }
-            let Some(place) = places.get(key) else {
-                return false;
-            };
-            decision.place = *place;
-            true
-        });
-        in_force
-    }
-
     fn render(&mut self, servers: Servers) {
         if self
             .wanted
@@ -206,19 +181,10 @@ impl Reconciler {
         {
             return;
         }
-        match self.design.renderer.render(&self.design.config, &servers) {
-            Ok(rendered) => {
+        match Wanted::render(&self.design, &self.scope, servers) {
+            Ok(wanted) => {
                 self.problems.clear("template");
-                let text = Text {
-                    stamp: rendered.stamp.clone(),
-                    text: rendered.text.as_str().into(),
-                    parsed: Arc::new(self.scope.read(&rendered.text)),
-                };
-                self.wanted = Some(Wanted {
-                    servers,
-                    text,
-                    rendered,
-                });
+                self.wanted = Some(wanted);
             }
             Err(error) => {
                 let problem = chain(&error);

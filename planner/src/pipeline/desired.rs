@@ -1,6 +1,6 @@
 //! What HAProxy is to run: members, evidence and the time in, decisions and a text out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +45,30 @@ pub struct Wanted {
     pub text: Text,
     /// For the way back from a line of the text to one of the template.
     pub rendered: Rendered,
+}
+
+impl Wanted {
+    /// Renders the text that lists these servers.
+    ///
+    /// # Errors
+    /// Those of the template.
+    pub fn render(
+        loaded: &LoadedConfig,
+        scope: &Scope,
+        servers: Servers,
+    ) -> Result<Self, RenderError> {
+        let rendered = loaded.renderer.render(&loaded.config, &servers)?;
+        let text = Text {
+            stamp: rendered.stamp.clone(),
+            text: rendered.text.as_str().into(),
+            parsed: Arc::new(scope.read(&rendered.text)),
+        };
+        Ok(Self {
+            servers,
+            text,
+            rendered,
+        })
+    }
 }
 
 /// Everything that decides what HAProxy is to run.
@@ -169,26 +193,7 @@ impl Desired {
 
     /// The decisions that may be in force now: additions gather, everything else is immediate.
     pub fn in_force(&mut self, now: Instant) -> Decisions {
-        let wanted: BTreeMap<Key, Place> = self
-            .decisions
-            .servers
-            .iter()
-            .filter(|(_, decision)| decision.line.is_some())
-            .map(|(key, decision)| (key.clone(), decision.place))
-            .collect();
-        let places = self.additions.update(&wanted, now);
-        let mut in_force = self.decisions.clone();
-        in_force.servers.retain(|key, decision| {
-            if decision.line.is_none() {
-                return true;
-            }
-            let Some(place) = places.get(key) else {
-                return false;
-            };
-            decision.place = *place;
-            true
-        });
-        in_force
+        in_force(&self.decisions, &mut self.additions, now)
     }
 
     /// Renders the text that lists these servers, unless the one there is does.
@@ -198,7 +203,7 @@ impl Desired {
     pub fn render(&mut self, servers: Servers) -> Result<&Wanted, RenderError> {
         let wanted = match self.wanted.take() {
             Some(wanted) if wanted.servers == servers => wanted,
-            before => match self.rendered(servers) {
+            before => match Wanted::render(&self.loaded, &self.scope, servers) {
                 Ok(wanted) => wanted,
                 Err(error) => {
                     self.wanted = before;
@@ -208,18 +213,28 @@ impl Desired {
         };
         Ok(self.wanted.insert(wanted))
     }
+}
 
-    fn rendered(&self, servers: Servers) -> Result<Wanted, RenderError> {
-        let rendered = self.loaded.renderer.render(&self.loaded.config, &servers)?;
-        let text = Text {
-            stamp: rendered.stamp.clone(),
-            text: rendered.text.as_str().into(),
-            parsed: Arc::new(self.scope.read(&rendered.text)),
+/// The decisions that may be in force now: additions gather, everything else is immediate.
+pub fn in_force(
+    decisions: &Decisions,
+    additions: &mut Pace<Key, Place>,
+    now: Instant,
+) -> Decisions {
+    let listed = decisions.servers.iter();
+    let listed = listed.filter(|(_, decision)| decision.line.is_some());
+    let wanted = listed.map(|(key, decision)| (key.clone(), decision.place));
+    let places = additions.update(&wanted.collect(), now);
+    let mut in_force = decisions.clone();
+    in_force.servers.retain(|key, decision| {
+        if decision.line.is_none() {
+            return true;
+        }
+        let Some(place) = places.get(key) else {
+            return false;
         };
-        Ok(Wanted {
-            servers,
-            text,
-            rendered,
-        })
-    }
+        decision.place = *place;
+        true
+    });
+    in_force
 }

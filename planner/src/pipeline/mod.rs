@@ -6,6 +6,6 @@ mod loaded;
 mod tests;
 mod texts;
 
-pub use desired::{Desired, Text, Wanted};
+pub use desired::{Desired, Text, Wanted, in_force};
 pub use loaded::LoadedConfig;
 pub use texts::KnownTexts;
