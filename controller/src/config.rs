@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use planner::config::{Complaint, Config, Control, Place};
+use planner::config::{Config, Control, Diagnostic, Location};
 use planner::render::FIRST_LINE;
 
 use crate::haproxy::taken_over;
@@ -22,12 +22,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file or the environment has errors; all that were found, ordered by place, one a line.
-    #[error("{}", list(path, complaints))]
+    #[error("{}", list(path, diagnostics))]
     Invalid {
         /// The config file.
         path: PathBuf,
         /// What is wrong, at least one.
-        complaints: Vec<Complaint>,
+        diagnostics: Vec<Diagnostic>,
     },
 }
 
@@ -46,9 +46,9 @@ pub fn load(
         source,
     })?;
     let config = Config::read(bytes, env);
-    let mut config = config.map_err(|complaints| ConfigError::Invalid {
+    let mut config = config.map_err(|diagnostics| ConfigError::Invalid {
         path: path.to_owned(),
-        complaints,
+        diagnostics,
     })?;
     config.haproxy.taken_over = taken_over::read(&config.haproxy.config, FIRST_LINE);
     Ok(config)
@@ -64,22 +64,22 @@ pub fn control_socket(path: &Path) -> (PathBuf, Option<ConfigError>) {
             (default, Some(ConfigError::Read { path, source }))
         }
         Ok(bytes) => {
-            let (socket, complaint) = Config::control_socket(&String::from_utf8_lossy(&bytes));
-            let error = complaint.map(|complaint| ConfigError::Invalid {
+            let (socket, diagnostic) = Config::control_socket(&String::from_utf8_lossy(&bytes));
+            let error = diagnostic.map(|diagnostic| ConfigError::Invalid {
                 path: path.to_owned(),
-                complaints: vec![complaint],
+                diagnostics: vec![diagnostic],
             });
             (socket.unwrap_or(default), error)
         }
     }
 }
 
-fn list(path: &Path, complaints: &[Complaint]) -> String {
-    let lines: Vec<String> = complaints
+fn list(path: &Path, diagnostics: &[Diagnostic]) -> String {
+    let lines: Vec<String> = diagnostics
         .iter()
         .map(
-            |Complaint {
-                 place,
+            |Diagnostic {
+                 location,
                  key,
                  message,
              }| {
@@ -88,11 +88,11 @@ fn list(path: &Path, complaints: &[Complaint]) -> String {
                 } else {
                     format!("{key}: ")
                 };
-                match place {
-                    Place::File { line, column } => {
+                match location {
+                    Location::File { line, column } => {
                         format!("{}:{line}:{column}: {key}{message}", path.display())
                     }
-                    Place::Variable(name) => format!("{name}: {key}{message}"),
+                    Location::Variable(name) => format!("{name}: {key}{message}"),
                 }
             },
         )
@@ -115,7 +115,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"[serf]\n# f\xfcr alle\n").unwrap();
         let error = load(file.path(), []).unwrap_err().to_string();
-        let place = format!("{}:2:4: the file is not UTF-8", file.path().display());
-        assert!(error.starts_with(&place), "{error}");
+        let location = format!("{}:2:4: the file is not UTF-8", file.path().display());
+        assert!(error.starts_with(&location), "{error}");
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use crate::account;
 use crate::freshness::{Readings, date_members};
 use crate::history::Entry;
-use crate::preview::{Evidence, of_now};
+use crate::preview::{InForce, of_now};
 use crate::status::Status;
 
 /// How long a client may take, and how long one waits.
@@ -78,7 +78,7 @@ pub enum Asking {
     /// Let servers go.
     Approve(Approving),
     /// Say what it goes by.
-    Evidence(oneshot::Sender<Evidence>),
+    InForce(oneshot::Sender<InForce>),
 }
 
 /// An approval on its way to the loop.
@@ -354,7 +354,7 @@ async fn plan(
         return stopping();
     };
     let (answer, answered) = oneshot::channel();
-    if askings.send(Asking::Evidence(answer)).await.is_err() {
+    if askings.send(Asking::InForce(answer)).await.is_err() {
         return stopping();
     }
     let Ok(evidence) = answered.await else {

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serf_rpc::Snapshot;
 
-use crate::epoch::Epoch;
+use crate::clock_anchor::ClockAnchor;
 use crate::status::Status;
 
 /// When each thing was last read; none where it never was.
 #[derive(Clone, Copy, Debug)]
 pub struct Readings {
     /// Ties the times to the calendar.
-    pub epoch: Epoch,
+    pub anchor: ClockAnchor,
     /// HAProxy's worker and its servers.
     pub haproxy: Option<Instant>,
     /// What HAProxy's checks say.
@@ -24,9 +24,9 @@ pub struct Readings {
 
 impl Readings {
     /// Nothing was read yet.
-    pub fn new(epoch: Epoch) -> Self {
+    pub fn new(anchor: ClockAnchor) -> Self {
         Self {
-            epoch,
+            anchor,
             haproxy: None,
             checks: None,
             old_workers: None,
@@ -37,7 +37,7 @@ impl Readings {
     /// Makes a status that was published earlier one of now: with the age of everything in it.
     pub fn date(&self, status: &mut Status, now: Instant) {
         let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at).as_secs());
-        status.time = self.epoch.unix_secs(now);
+        status.time = self.anchor.unix_secs(now);
         status.haproxy.age_seconds = age(self.haproxy);
         status.haproxy.checks_age_seconds = age(self.checks);
         status.haproxy.old_workers_age_seconds = age(self.old_workers);
@@ -70,7 +70,7 @@ mod tests {
         let readings = Readings {
             haproxy: Some(start),
             file: Some(start + Duration::from_secs(2)),
-            ..Readings::new(Epoch::new(start, at))
+            ..Readings::new(ClockAnchor::new(start, at))
         };
         let mut status = Status::default();
         readings.date(&mut status, start + Duration::from_secs(7));

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use bstr::ByteSlice;
-use planner::config::{Backend, Config};
+use planner::config::{BackendConfig, Config};
 use planner::model::Model;
 use planner::select::shown;
 use serf_rpc::{Continuity, Member, MemberStatus, Presence, Snapshot};
@@ -120,7 +120,7 @@ pub fn left_out(given: &[Member], model: &Model, config: &Config) -> Vec<String>
 
 /// What the backends pick, in the words of the option.
 fn wanted(config: &Config) -> String {
-    let of_backend = |backend: &Backend| {
+    let of_backend = |backend: &BackendConfig| {
         let tags = backend.tags.iter();
         let tags = tags.map(|(key, values)| format!(",{key}={}", values.join("|")));
         let tags: String = tags.collect();

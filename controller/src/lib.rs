@@ -6,9 +6,9 @@
 mod account;
 pub mod bucket;
 pub mod check;
+pub mod clock_anchor;
 pub mod config;
 pub mod control;
-pub mod epoch;
 mod exposure;
 pub mod freshness;
 pub mod given;

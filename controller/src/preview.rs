@@ -21,8 +21,8 @@ use planner::stamp::Stamp;
 use planner::syntax::{ConfigText, Scope};
 use serf_rpc::{AgentState, Client, Continuity, Member, Snapshot, WatchError};
 
+use crate::clock_anchor::ClockAnchor;
 use crate::config;
-use crate::epoch::Epoch;
 use crate::given::{beside, left_out};
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::{RuntimeError, State};
@@ -51,20 +51,20 @@ pub enum PreviewError {
 
 /// What a running controller goes by.
 #[derive(Debug)]
-pub struct Evidence {
+pub struct InForce {
     /// Where its config comes from, and the environment that goes before that.
     pub(crate) config_path: PathBuf,
     pub(crate) env: Vec<(String, String)>,
     /// What it was started with.
     pub(crate) started_with: Arc<Config>,
     /// What is in force.
-    pub(crate) design: LoadedConfig,
+    pub(crate) loaded: LoadedConfig,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) guard: Guard,
     pub(crate) accepts_add: BTreeMap<BackendName, bool>,
 }
 
-impl Evidence {
+impl InForce {
     /// Its config file as others find it, too.
     pub(crate) fn config_path(&self) -> PathBuf {
         let path = &self.config_path;
@@ -79,8 +79,8 @@ impl Evidence {
 /// # Errors
 /// [`PreviewError`].
 pub async fn preview(config: &Config, given: &[Member]) -> Result<Preview, PreviewError> {
-    let design = templates::load(config.clone())?;
-    let view = View::take(&design, given, None).await?;
+    let loaded = templates::load(config.clone())?;
+    let view = View::take(&loaded, given, None).await?;
     for (addr, error) in &view.silent_agents {
         tracing::warn!(addr, error = %chain(error), "the agent does not answer");
     }
@@ -94,7 +94,7 @@ pub async fn preview(config: &Config, given: &[Member]) -> Result<Preview, Previ
 
 /// What a running controller would do with config and templates as they are in their files now; the plan `in_force`
 /// where it has read them, or cannot. Blocks while it reads files.
-pub(crate) async fn of_now(evidence: Evidence, in_force: PendingPlan) -> PendingPlan {
+pub(crate) async fn of_now(evidence: InForce, in_force: PendingPlan) -> PendingPlan {
     let wrong = |error: String| PendingPlan {
         unread: Some(Unread {
             error: Some(error),
@@ -103,23 +103,23 @@ pub(crate) async fn of_now(evidence: Evidence, in_force: PendingPlan) -> Pending
         ..in_force.clone()
     };
     let config = match config::load(&evidence.config_path, evidence.env.clone()) {
-        Ok(config) => evidence.design.beside_taken_over(config),
+        Ok(config) => evidence.loaded.beside_taken_over(config),
         Err(error) => return wrong(chain(&error)),
     };
-    let design = match templates::load(config) {
-        Ok(design) => design,
+    let loaded = match templates::load(config) {
+        Ok(loaded) => loaded,
         Err(error) => return wrong(chain(&error)),
     };
-    let files = evidence.design.changed(&design, &evidence.config_path);
+    let files = evidence.loaded.changed(&loaded, &evidence.config_path);
     if files.is_empty() {
         return in_force;
     }
-    let restart = design.config.needs_restart(&evidence.started_with);
+    let restart = loaded.config.needs_restart(&evidence.started_with);
     let restart = restart.into_iter().map(str::to_owned).collect();
-    if let Some(flaw) = design.hides_stamp() {
+    if let Some(flaw) = loaded.hides_stamp() {
         return wrong(flaw.to_string());
     }
-    let view = View::take(&design, &[], Some(evidence)).await;
+    let view = View::take(&loaded, &[], Some(evidence)).await;
     match view.and_then(View::pending) {
         Ok(pending) => PendingPlan {
             unread: Some(Unread {
@@ -178,9 +178,9 @@ struct Known {
 
 impl Known {
     /// As a running controller knows it, under other rules.
-    fn by_controller(evidence: Evidence, design: &LoadedConfig) -> Self {
+    fn by_controller(evidence: InForce, loaded: &LoadedConfig) -> Self {
         let mut guard = evidence.guard;
-        guard.set_rules(design.rules());
+        guard.set_rules(loaded.rules());
         Self {
             snapshot: (*evidence.snapshot).clone(),
             guard,
@@ -191,16 +191,16 @@ impl Known {
 
     /// As the agents say, and what an earlier controller has left.
     async fn by_asking(
-        design: &LoadedConfig,
+        loaded: &LoadedConfig,
         state: &StateDir,
         on_disk: Option<&ConfigText>,
     ) -> Self {
         let memory = state.load_memory();
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
-        let (snapshot, silent_agents) = ask_agents(&design.config, known).await;
+        let (snapshot, silent_agents) = ask_agents(&loaded.config, known).await;
         Self {
             snapshot,
-            guard: guard_before(design, &memory, on_disk, &Epoch::now()),
+            guard: guard_before(loaded, &memory, on_disk, &ClockAnchor::now()),
             accepts_add: BTreeMap::new(),
             silent_agents,
         }
@@ -213,11 +213,11 @@ impl View {
     /// # Errors
     /// [`PreviewError`].
     pub(crate) async fn take(
-        design: &LoadedConfig,
+        loaded: &LoadedConfig,
         given: &[Member],
-        evidence: Option<Evidence>,
+        evidence: Option<InForce>,
     ) -> Result<Self, PreviewError> {
-        let config = &design.config;
+        let config = &loaded.config;
         let state = StateDir::peek(&config.state.dir);
         let on_disk = ConfigFile::new(&config.haproxy.config, FIRST_LINE)
             .read()
@@ -229,12 +229,12 @@ impl View {
             Some(worker) => Others::of(&config.haproxy.files, worker, &state, unix_secs()),
             None => Others::now(&config.haproxy.files),
         };
-        let scope = &design.scope.with_files(others.files);
+        let scope = &loaded.scope.with_files(others.files);
         let known = match evidence {
-            Some(evidence) => Known::by_controller(evidence, design),
+            Some(evidence) => Known::by_controller(evidence, loaded),
             None => {
                 let text = seen.map(|text| scope.read(text));
-                Known::by_asking(design, &state, text.as_ref()).await
+                Known::by_asking(loaded, &state, text.as_ref()).await
             }
         };
         let agent_answers = matches!(known.snapshot.agent(), AgentState::Connected { .. });
@@ -242,7 +242,7 @@ impl View {
         let gossips_on_loopback = local.is_some_and(|addr| addr.is_loopback());
         let snapshot = Arc::new(beside(known.snapshot, given));
         let now = Instant::now();
-        let mut desired = Desired::new(design.clone(), scope.clone(), snapshot, known.guard);
+        let mut desired = Desired::new(loaded.clone(), scope.clone(), snapshot, known.guard);
         desired.set_addresses(here::addresses().map_err(PreviewError::Addresses)?);
         if let Some(text) = seen {
             desired.set_on_disk(&text.as_str().into());

@@ -13,7 +13,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bstr::{ByteSlice, ByteVec};
-use planner::model::{AddedOptions, BackendName, Gossip, Key, Place, ServerName, Weight, Worker};
+use planner::model::{
+    AddedOptions, BackendName, Endpoint, SerfStatus, ServerKey, ServerName, Weight, Worker,
+};
 use planner::stamp::Stamp;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -61,35 +63,35 @@ pub struct StateDir {
 
 /// The members last seen, the servers in rotation, and what counts against others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct PersistedState {
     /// Every member that is not gone.
     pub members: Vec<Member>,
     /// The servers that had traffic.
-    pub in_rotation: BTreeMap<Key, Place>,
+    pub in_rotation: BTreeMap<ServerKey, Endpoint>,
     /// The servers that were taken out without intent.
-    pub removals: BTreeMap<Key, Removed>,
+    pub removals: BTreeMap<ServerKey, PastRemoval>,
     /// What Serf said of servers that it calls `failed` or `leaving`.
-    pub words: BTreeMap<Key, Said>,
+    pub words: BTreeMap<ServerKey, PastReport>,
     /// Those not in rotation who were the first at an address: it is theirs when they come back.
-    pub owners: BTreeSet<(Key, SocketAddr)>,
+    pub owners: BTreeSet<(ServerKey, SocketAddr)>,
 }
 
 /// What Serf said of a server that had traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct PastReport {
     /// Where the server is.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// `failed` or `leaving`.
-    pub gossip: Gossip,
+    pub gossip: SerfStatus,
     /// Since when, in seconds since 1970; time that gossip was split does not count.
     pub since: u64,
 }
 
 /// A server that was taken out without intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Removed {
+pub struct PastRemoval {
     /// Where it was.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// When it went, in seconds since 1970.
     pub at: u64,
     /// A second witness has said that it is dead.
@@ -132,9 +134,9 @@ impl StateDir {
     }
 
     /// What was last saved; empty where nothing readable was.
-    pub fn load_memory(&self) -> Memory {
+    pub fn load_memory(&self) -> PersistedState {
         let saved: SavedMemory = self.load("members.json").unwrap_or_default();
-        Memory {
+        PersistedState {
             members: saved
                 .members
                 .into_iter()
@@ -143,7 +145,7 @@ impl StateDir {
             in_rotation: saved
                 .in_rotation
                 .into_iter()
-                .filter_map(SavedServer::into_place)
+                .filter_map(SavedServer::into_endpoint)
                 .collect(),
             removals: saved
                 .removals
@@ -153,7 +155,7 @@ impl StateDir {
             words: saved
                 .words
                 .into_iter()
-                .filter_map(SavedWord::into_said)
+                .filter_map(SavedReport::into_said)
                 .collect(),
             owners: saved
                 .owners
@@ -167,7 +169,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Write`]; what was saved before is still there.
-    pub fn save_memory(&self, memory: &Memory) -> Result<(), StateError> {
+    pub fn save_memory(&self, memory: &PersistedState) -> Result<(), StateError> {
         let saved = SavedMemory {
             members: memory
                 .members
@@ -177,13 +179,13 @@ impl StateDir {
             in_rotation: memory
                 .in_rotation
                 .iter()
-                .map(|(key, place)| SavedServer::from_place(key, *place))
+                .map(|(key, endpoint)| SavedServer::from_endpoint(key, *endpoint))
                 .collect(),
             removals: memory
                 .removals
                 .iter()
                 .map(|(key, removed)| SavedRemoval {
-                    server: SavedServer::from_place(key, removed.place),
+                    server: SavedServer::from_endpoint(key, removed.endpoint),
                     at: removed.at,
                     agreed: removed.agreed,
                 })
@@ -191,8 +193,8 @@ impl StateDir {
             words: memory
                 .words
                 .iter()
-                .map(|(key, said)| SavedWord {
-                    server: SavedServer::from_place(key, said.place),
+                .map(|(key, said)| SavedReport {
+                    server: SavedServer::from_endpoint(key, said.endpoint),
                     gossip: said.gossip,
                     since: said.since,
                 })
@@ -391,7 +393,7 @@ struct SavedMemory {
     #[serde(default)]
     removals: Vec<SavedRemoval>,
     #[serde(default)]
-    words: Vec<SavedWord>,
+    words: Vec<SavedReport>,
     #[serde(default)]
     owners: Vec<SavedOwner>,
 }
@@ -433,10 +435,10 @@ struct SavedRemoval {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SavedWord {
+struct SavedReport {
     #[serde(flatten)]
     server: SavedServer,
-    gossip: Gossip,
+    gossip: SerfStatus,
     since: u64,
 }
 
@@ -448,10 +450,10 @@ struct SavedOwner {
 }
 
 impl SavedOwner {
-    fn into_owner(self) -> Option<(Key, SocketAddr)> {
+    fn into_owner(self) -> Option<(ServerKey, SocketAddr)> {
         let backend = BackendName::new(self.backend)?;
         let server = ServerName::new(self.server)?;
-        Some((Key { backend, server }, self.addr))
+        Some((ServerKey { backend, server }, self.addr))
     }
 }
 
@@ -554,19 +556,26 @@ impl SavedMember {
 }
 
 impl SavedRemoval {
-    fn into_removed(self) -> Option<(Key, Removed)> {
-        let (key, place) = self.server.into_place()?;
+    fn into_removed(self) -> Option<(ServerKey, PastRemoval)> {
+        let (key, endpoint) = self.server.into_endpoint()?;
         let (at, agreed) = (self.at, self.agreed);
-        Some((key, Removed { place, at, agreed }))
+        Some((
+            key,
+            PastRemoval {
+                endpoint,
+                at,
+                agreed,
+            },
+        ))
     }
 }
 
-impl SavedWord {
-    fn into_said(self) -> Option<(Key, Said)> {
-        let (key, place) = self.server.into_place()?;
+impl SavedReport {
+    fn into_said(self) -> Option<(ServerKey, PastReport)> {
+        let (key, endpoint) = self.server.into_endpoint()?;
         let (gossip, since) = (self.gossip, self.since);
-        let said = Said {
-            place,
+        let said = PastReport {
+            endpoint,
             gossip,
             since,
         };
@@ -575,23 +584,23 @@ impl SavedWord {
 }
 
 impl SavedServer {
-    fn from_place(key: &Key, place: Place) -> Self {
+    fn from_endpoint(key: &ServerKey, endpoint: Endpoint) -> Self {
         Self {
             backend: key.backend.to_string(),
             server: key.server.to_string(),
-            addr: place.addr,
-            weight: place.weight.get(),
+            addr: endpoint.addr,
+            weight: endpoint.weight.get(),
         }
     }
 
-    fn into_place(self) -> Option<(Key, Place)> {
-        let key = Key {
+    fn into_endpoint(self) -> Option<(ServerKey, Endpoint)> {
+        let key = ServerKey {
             backend: BackendName::new(self.backend)?,
             server: ServerName::new(self.server)?,
         };
         Some((
             key,
-            Place {
+            Endpoint {
                 addr: self.addr,
                 weight: Weight::new(self.weight)?,
             },

@@ -10,11 +10,11 @@ const CONFIG: &str = "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes
 /// What takes HAProxy's place where a file has to be judged.
 const CHECK: &str = "check_command = [\"test\", \"-s\", \"{path}\"]\n";
 
-struct Place {
+struct Endpoint {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl Endpoint {
     fn new(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config.toml"), config).unwrap();
@@ -92,7 +92,7 @@ fn call(args: &[&str], env: &[(&str, &str)]) -> Called {
 
 #[test]
 fn check_says_that_all_is_well() {
-    let place = Place::new(&format!("{CONFIG}[haproxy]\n{CHECK}"));
+    let place = Endpoint::new(&format!("{CONFIG}[haproxy]\n{CHECK}"));
     let called = place.call(&["check"]);
     assert_eq!(called.code, 0, "{}", called.stderr);
     for line in [
@@ -108,7 +108,7 @@ fn check_says_that_all_is_well() {
 
 #[test]
 fn check_says_which_promises_a_template_of_ones_own_breaks_and_where() {
-    let place = Place::with_template(
+    let place = Endpoint::with_template(
         "global\n\tdescription\t\"serf-haproxy {{ stamp }}\"\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 10s\n  timeout server 30s\n\
          frontend own\n  bind *:80\n  default_backend nodes\n\
@@ -154,7 +154,7 @@ fn check_says_which_promises_a_template_of_ones_own_breaks_and_where() {
     assert_eq!(promises(&called), 6, "{}", called.stderr);
 
     // Those who include the backends need no more than the front end's own line.
-    let place = Place::with_template(
+    let place = Endpoint::with_template(
         "global\n  description \"serf-haproxy {{ stamp }}\"\n  hard-stop-after {{ hard_stop_after }}\n\
          \x20 stats socket {{ haproxy.stats_socket }} level admin\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 10s\n\
          frontend own\n  bind *:80\n  option idle-close-on-response\n  default_backend nodes\n\
@@ -167,7 +167,7 @@ fn check_says_which_promises_a_template_of_ones_own_breaks_and_where() {
 
 #[test]
 fn plan_without_a_controller_prints_the_file_that_would_be_written_and_exits_2() {
-    let place = Place::new(&format!("{CONFIG}[haproxy]\n{CHECK}"));
+    let place = Endpoint::new(&format!("{CONFIG}[haproxy]\n{CHECK}"));
     let called = place.call(&["plan"]);
     assert_eq!(called.code, 2, "{}", called.stderr);
     assert!(
@@ -196,7 +196,7 @@ fn plan_without_a_controller_prints_the_file_that_would_be_written_and_exits_2()
 
 #[test]
 fn check_names_file_line_and_key_of_every_error() {
-    let place = Place::new(&format!("{CONFIG}prot = 3000\n[guard]\nwindow = \"5\"\n"));
+    let place = Endpoint::new(&format!("{CONFIG}prot = 3000\n[guard]\nwindow = \"5\"\n"));
     let called = place.call(&["check"]);
     let file = place.path("config.toml");
     let lines = [
@@ -217,18 +217,18 @@ fn check_names_file_line_and_key_of_every_error() {
 
 #[test]
 fn check_names_template_and_line_of_an_error() {
-    let place = Place::with_template("global\n{{ backend }}\n");
+    let place = Endpoint::with_template("global\n{{ backend }}\n");
     let called = place.call(&["check"]);
     let start = format!("{}:2: undefined value", place.path("own.j2").display());
     assert_eq!(called.code, 1);
-    let place = Place::with_template("global\n{% frobnicate %}\n");
+    let place = Endpoint::with_template("global\n{% frobnicate %}\n");
     assert_eq!(place.call(&["render"]).code, 78);
     assert!(called.stderr.contains(&start), "{}", called.stderr);
 }
 
 #[test]
 fn check_refuses_a_template_that_forgets_stamp_or_disabled() {
-    let place = Place::with_template(
+    let place = Endpoint::with_template(
         "global\nbackend nodes\n{% for s in backends.0.servers %}\n  server {{ s.name }} {{ s.addr }}\n{% endfor %}\n",
     );
     let called = place.call(&["check"]);
@@ -252,7 +252,7 @@ fn a_file_that_is_not_there_is_named_with_the_reason() {
 
 #[test]
 fn render_prints_the_file_and_nothing_else() {
-    let called = Place::new(CONFIG).call(&["render"]);
+    let called = Endpoint::new(CONFIG).call(&["render"]);
     assert_eq!(called.code, 0, "{}", called.stderr);
     assert!(called.stdout.starts_with("# written by serf-haproxy"));
     assert!(
@@ -268,7 +268,7 @@ fn render_prints_the_file_and_nothing_else() {
 fn a_printed_template_renders_as_the_built_in_one() {
     let printed = call(&["render", "--print-template"], &[]);
     assert_eq!(printed.code, 0);
-    let place = Place::with_template(&printed.stdout);
+    let place = Endpoint::with_template(&printed.stdout);
     let own = place.call(&["render"]);
     std::fs::write(place.path("config.toml"), CONFIG).unwrap();
     assert_eq!(own.stdout, place.call(&["render"]).stdout);
@@ -281,7 +281,7 @@ fn a_printed_template_renders_as_the_built_in_one() {
 
 #[test]
 fn config_file_and_keys_come_from_the_environment_too() {
-    let place = Place::new(CONFIG);
+    let place = Endpoint::new(CONFIG);
     let file = place.path("config.toml");
     let env = [
         ("SERF_HAPROXY_CONFIG", file.to_str().unwrap()),
@@ -329,16 +329,16 @@ fn wrong_usage_exits_64_and_help_0() {
 /// Whether a unit should start it again: not where a person has to do something first.
 #[test]
 fn run_exits_78_for_what_another_try_does_not_mend_and_else_1() {
-    let place = Place::new(&format!("{CONFIG}prot = 3000\n"));
+    let place = Endpoint::new(&format!("{CONFIG}prot = 3000\n"));
     assert_eq!(place.call(&["run"]).code, 78);
-    let place = Place::with_template("global\n{% frobnicate %}\n");
+    let place = Endpoint::with_template("global\n{% frobnicate %}\n");
     assert_eq!(place.call(&["run"]).code, 78);
-    let place = Place::new(CONFIG);
+    let place = Endpoint::new(CONFIG);
     std::fs::write(place.path("haproxy.cfg"), "global\n").unwrap();
     let called = place.call(&["run"]);
     assert_eq!(called.code, 78, "{}", called.stderr);
     assert!(called.stderr.contains("--adopt"), "{}", called.stderr);
-    let place = Place::new(CONFIG);
+    let place = Endpoint::new(CONFIG);
     std::fs::write(place.path("state"), "no directory").unwrap();
     assert_eq!(place.call(&["run"]).code, 1);
 }
@@ -347,7 +347,7 @@ fn run_exits_78_for_what_another_try_does_not_mend_and_else_1() {
 fn journald_gets_priorities_and_no_time() {
     use std::os::unix::fs::MetadataExt as _;
 
-    let place = Place::new(CONFIG);
+    let place = Endpoint::new(CONFIG);
     let logged = |config: &str, stream: &dyn Fn(&std::fs::Metadata) -> String| {
         let log = std::fs::File::create(place.path("log")).unwrap();
         let stream = stream(&log.metadata().unwrap());
@@ -398,7 +398,7 @@ fn completions_and_manual_know_the_commands() {
 
 #[test]
 fn a_broken_config_does_not_keep_anybody_from_asking_the_controller() {
-    let place = Place::new("[serf\naddr = \n[control]\nsocket = \"/run/nobody-here.sock\"\n");
+    let place = Endpoint::new("[serf\naddr = \n[control]\nsocket = \"/run/nobody-here.sock\"\n");
     let config = place.path("config.toml");
     let config = config.to_str().unwrap();
     for (command, code) in [
@@ -442,7 +442,7 @@ fn a_broken_config_does_not_keep_anybody_from_asking_the_controller() {
 
 #[test]
 fn nobody_who_stops_reading_changes_what_is_done() {
-    let place = Place::new(CONFIG);
+    let place = Endpoint::new(CONFIG);
     let closed = || {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -470,14 +470,14 @@ fn nobody_who_stops_reading_changes_what_is_done() {
 }
 
 /// What `run` says of a file, with something in HAProxy's place that takes every text.
-fn run_once(place: &Place, args: &[&str]) -> Called {
+fn run_once(place: &Endpoint, args: &[&str]) -> Called {
     let config = format!("{CONFIG}[haproxy]\n{CHECK}");
     std::fs::write(place.path("config.toml"), config).unwrap();
     place.call(&[&["run"], args].concat())
 }
 
 /// Lets `run` write the file, without anybody to read its log.
-fn run_until_written(place: &Place, args: &[&str]) {
+fn run_until_written(place: &Endpoint, args: &[&str]) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut run = Command::new(env!("CARGO_BIN_EXE_serf-haproxy"))
@@ -504,7 +504,7 @@ fn run_until_written(place: &Place, args: &[&str]) {
 
 #[test]
 fn what_would_be_lost_is_told_before_anything_is_written() {
-    let place = Place::new("");
+    let place = Endpoint::new("");
     let theirs = "global\n  user haproxy\n  group haproxy\n  chroot /var/lib/haproxy\n  log /dev/log local0\n  maxconn 9\n\
                   frontend www\n  bind *:443 ssl crt /site.pem\n  default_backend web\n";
     std::fs::write(place.path("haproxy.cfg"), theirs).unwrap();
@@ -519,7 +519,7 @@ fn what_would_be_lost_is_told_before_anything_is_written() {
         assert!(called.stderr.contains(line), "{line}\n{}", called.stderr);
     }
     assert!(!called.stderr.contains("/dev/log"), "{}", called.stderr);
-    let names = |place: &Place| {
+    let names = |place: &Endpoint| {
         let entries = std::fs::read_dir(place.dir.path()).unwrap();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -575,7 +575,7 @@ fn what_would_be_lost_is_told_before_anything_is_written() {
 
 #[test]
 fn a_right_that_cannot_be_taken_over_is_never_given_up_by_the_built_in_template() {
-    let place = Place::new("");
+    let place = Endpoint::new("");
     let theirs = "global\n.if defined(X)\n  user haproxy\n.endif\n";
     std::fs::write(place.path("haproxy.cfg"), theirs).unwrap();
     let called = run_once(&place, &["--adopt", "--yes"]);

@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use controller::haproxy::complaint::Level;
 use controller::haproxy::file::{ConfigFile, FileError, Owner};
+use controller::haproxy::message::Level;
 use controller::haproxy::reload::{ReloadError, ReloadWay, reload};
 use controller::haproxy::runtime::RuntimeApi;
 use integration::on_each_haproxy;
@@ -68,7 +68,7 @@ async fn unbindable(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         .await
         .err()
         .context("an error")?;
-    let ReloadError::Failed { complaints } = &error else {
+    let ReloadError::Failed { messages } = &error else {
         anyhow::bail!("{error}")
     };
     ensure!(
@@ -77,14 +77,14 @@ async fn unbindable(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         started.elapsed()
     );
     if before.version.major >= 3 {
-        let alert = complaints
+        let alert = messages
             .iter()
             .find(|complaint| complaint.level == Level::Alert)
             .context("an alert")?;
         ensure!(alert.text.contains("cannot bind socket"), "{alert}");
         ensure!(
             alert
-                .place
+                .location
                 .as_ref()
                 .is_some_and(|(path, _)| *path == place.haproxy.config()),
             "{alert:?}"
@@ -196,9 +196,9 @@ async fn bad_text(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         "{checked:?}"
     );
     let lines: Vec<usize> = checked
-        .complaints
+        .messages
         .iter()
-        .filter_map(|complaint| complaint.place.clone())
+        .filter_map(|message| message.location.clone())
         .map(|(path, line)| {
             assert_eq!(path, place.haproxy.config());
             line

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// How long changes gather.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quiet {
+pub struct Debounce {
     /// They gather until nothing new has come for this long,
     pub quiet: Duration,
     /// but never longer than this.
@@ -17,8 +17,8 @@ pub struct Quiet {
 /// Changes gather until `quiet` has passed without another one, never longer than `max_wait` after the first that
 /// waits; a lone one passes at once where that is asked for. What is no longer wanted is out of force immediately.
 #[derive(Clone, Debug)]
-pub struct Pace<K, V> {
-    quiet: Quiet,
+pub struct Debouncer<K, V> {
+    quiet: Debounce,
     lone_passes: bool,
     in_force: BTreeMap<K, V>,
     waiting: BTreeMap<K, V>,
@@ -26,18 +26,18 @@ pub struct Pace<K, V> {
     last_change: Option<Instant>,
 }
 
-impl<K: Ord + Clone, V: PartialEq + Clone> Pace<K, V> {
+impl<K: Ord + Clone, V: PartialEq + Clone> Debouncer<K, V> {
     /// Lets a lone change pass at once.
-    pub fn eager(quiet: Quiet) -> Self {
+    pub fn eager(quiet: Debounce) -> Self {
         Self::new(quiet, true)
     }
 
     /// Lets even a lone change wait for company.
-    pub fn patient(quiet: Quiet) -> Self {
+    pub fn patient(quiet: Debounce) -> Self {
         Self::new(quiet, false)
     }
 
-    fn new(quiet: Quiet, lone_passes: bool) -> Self {
+    fn new(quiet: Debounce, lone_passes: bool) -> Self {
         Self {
             quiet,
             lone_passes,
@@ -49,7 +49,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Pace<K, V> {
     }
 
     /// Takes other times; what waits goes on waiting by them.
-    pub fn set_quiet(&mut self, quiet: Quiet) {
+    pub fn set_quiet(&mut self, quiet: Debounce) {
         self.quiet = quiet;
     }
 
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    const QUIET: Quiet = Quiet {
+    const QUIET: Debounce = Debounce {
         quiet: Duration::from_millis(200),
         max_wait: Duration::from_millis(2000),
     };
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_lone_addition_passes_at_once_and_the_burst_behind_it_gathers() {
-        let mut pace = Pace::eager(QUIET);
+        let mut pace = Debouncer::eager(QUIET);
         let start = Instant::now();
         assert_eq!(pace.update(&wanted(&[1]), start).len(), 1);
         for (i, keys) in [&[1, 2][..], &[1, 2, 3], &[1, 2, 3, 4]].iter().enumerate() {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn even_a_lone_change_waits_where_that_is_asked_for() {
-        let mut pace = Pace::patient(QUIET);
+        let mut pace = Debouncer::patient(QUIET);
         let start = Instant::now();
         assert!(pace.update(&wanted(&[1]), start).is_empty());
         assert_eq!(pace.update(&wanted(&[1]), start + QUIET.quiet).len(), 1);
@@ -136,11 +136,11 @@ mod tests {
 
     #[test]
     fn other_times_hold_from_now_on_for_what_waits_too() {
-        let mut pace = Pace::patient(QUIET);
+        let mut pace = Debouncer::patient(QUIET);
         let start = Instant::now();
         assert!(pace.update(&wanted(&[1]), start).is_empty());
         let quiet = QUIET.quiet / 2;
-        pace.set_quiet(Quiet { quiet, ..QUIET });
+        pace.set_quiet(Debounce { quiet, ..QUIET });
         assert_eq!(pace.update(&wanted(&[1]), start + quiet).len(), 1);
     }
 
@@ -155,7 +155,7 @@ mod tests {
         fn removals_are_never_delayed_additions_never_beyond_max_wait_and_nothing_is_invented(
             history in histories(), eager: bool,
         ) {
-            let mut pace = if eager { Pace::eager(QUIET) } else { Pace::patient(QUIET) };
+            let mut pace = if eager { Debouncer::eager(QUIET) } else { Debouncer::patient(QUIET) };
             let mut now = Instant::now();
             let mut wanted_since: BTreeMap<(u8, u8), Instant> = BTreeMap::new();
             for (pause, wanted) in history {
@@ -176,7 +176,7 @@ mod tests {
 
         #[test]
         fn the_last_state_is_applied_when_quiet_has_passed(history in histories(), eager: bool) {
-            let mut pace = if eager { Pace::eager(QUIET) } else { Pace::patient(QUIET) };
+            let mut pace = if eager { Debouncer::eager(QUIET) } else { Debouncer::patient(QUIET) };
             let mut now = Instant::now();
             let mut last = BTreeMap::new();
             for (pause, wanted) in history {

@@ -9,10 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bstr::{BStr, ByteSlice};
 use serf_rpc::{Entry, Member, MemberStatus, Presence, Snapshot};
 
-use crate::config::Backend;
+use crate::config::BackendConfig;
 use crate::model::here::Here;
 use crate::model::{
-    Attributes, Candidate, Gossip, Key, Model, Place, Quarantine, ServerName, Weight, Wish,
+    Attributes, Candidate, Endpoint, Model, Quarantine, RequestedState, SerfStatus, ServerKey,
+    ServerName, Weight,
 };
 
 /// What holds for every backend that says nothing else.
@@ -23,11 +24,11 @@ pub struct Defaults {
     /// Whether a member may be on a loopback address: only where the agent itself gossips on one.
     pub loopback: bool,
     /// Servers that the template has itself: their names are taken.
-    pub fixed: BTreeSet<Key>,
+    pub fixed: BTreeSet<ServerKey>,
 }
 
 /// Picks the members of every backend.
-pub fn select(snapshot: &Snapshot, backends: &[Backend], defaults: &Defaults) -> Model {
+pub fn select(snapshot: &Snapshot, backends: &[BackendConfig], defaults: &Defaults) -> Model {
     let mut model = Model::default();
     for backend in backends {
         model.backends.insert(backend.name.clone(), BTreeMap::new());
@@ -38,7 +39,7 @@ pub fn select(snapshot: &Snapshot, backends: &[Backend], defaults: &Defaults) ->
         for backend in backends.iter().filter(|backend| picks(backend, member)) {
             match &name {
                 Some(name) => {
-                    let key = Key {
+                    let key = ServerKey {
                         backend: backend.name.clone(),
                         server: name.clone(),
                     };
@@ -69,7 +70,7 @@ pub fn select(snapshot: &Snapshot, backends: &[Backend], defaults: &Defaults) ->
     model
 }
 
-fn picks(backend: &Backend, member: &Member) -> bool {
+fn picks(backend: &BackendConfig, member: &Member) -> bool {
     let tags_match = backend.tags.iter().all(|(key, values)| {
         member
             .tag(key)
@@ -83,19 +84,19 @@ fn picks(backend: &Backend, member: &Member) -> bool {
 }
 
 /// What gossip says, or said last: that a member is not listed any more takes back no bad word of it.
-fn gossip(entry: &Entry) -> Gossip {
+fn gossip(entry: &Entry) -> SerfStatus {
     match (entry.presence, entry.member.status()) {
-        (_, MemberStatus::Left) => Gossip::Left,
-        (_, MemberStatus::Leaving) => Gossip::Leaving,
-        (_, MemberStatus::Failed) => Gossip::Failed,
-        (Presence::Listed, MemberStatus::Alive) => Gossip::Alive,
-        _ => Gossip::Absent,
+        (_, MemberStatus::Left) => SerfStatus::Left,
+        (_, MemberStatus::Leaving) => SerfStatus::Leaving,
+        (_, MemberStatus::Failed) => SerfStatus::Failed,
+        (Presence::Listed, MemberStatus::Alive) => SerfStatus::Alive,
+        _ => SerfStatus::Absent,
     }
 }
 
 fn attributes(
     member: &Member,
-    backend: &Backend,
+    backend: &BackendConfig,
     defaults: &Defaults,
 ) -> Result<Attributes, Quarantine> {
     let ip = member.addr().ok_or(Quarantine::NoAddress)?.to_canonical();
@@ -115,13 +116,13 @@ fn attributes(
         let what = listener.what.clone();
         return Err(Quarantine::Here { addr, what });
     }
-    let place = Place {
+    let endpoint = Endpoint {
         addr,
         weight: weight(member, backend)?,
     };
     Ok(Attributes {
-        place,
-        wish: wish(member)?,
+        endpoint,
+        requested: requested(member)?,
     })
 }
 
@@ -170,7 +171,7 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
-fn port(member: &Member, backend: &Backend) -> Result<u16, Quarantine> {
+fn port(member: &Member, backend: &BackendConfig) -> Result<u16, Quarantine> {
     match member.tag("port") {
         Some(value) => number(value)
             .filter(|&port| port != 0)
@@ -179,7 +180,7 @@ fn port(member: &Member, backend: &Backend) -> Result<u16, Quarantine> {
     }
 }
 
-fn weight(member: &Member, backend: &Backend) -> Result<Weight, Quarantine> {
+fn weight(member: &Member, backend: &BackendConfig) -> Result<Weight, Quarantine> {
     let Some(value) = member.tag("weight") else {
         return Ok(Weight::DEFAULT.min(backend.max_weight));
     };
@@ -188,14 +189,14 @@ fn weight(member: &Member, backend: &Backend) -> Result<Weight, Quarantine> {
     Ok(weight.min(backend.max_weight))
 }
 
-fn wish(member: &Member) -> Result<Wish, Quarantine> {
+fn requested(member: &Member) -> Result<RequestedState, Quarantine> {
     let Some(value) = member.tag("state") else {
-        return Ok(Wish::Ready);
+        return Ok(RequestedState::Ready);
     };
     match value.as_bytes() {
-        b"ready" => Ok(Wish::Ready),
-        b"drain" => Ok(Wish::Drain),
-        b"maint" => Ok(Wish::Maint),
+        b"ready" => Ok(RequestedState::Ready),
+        b"drain" => Ok(RequestedState::Drain),
+        b"maint" => Ok(RequestedState::Maint),
         _ => Err(bad_tag("state", value, "ready, drain or maint")),
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use planner::config::{Config, ReloadWay};
+use planner::config::{Config, ReloadMethod};
 use planner::model::{Version, Worker};
 use planner::pipeline::LoadedConfig;
 use planner::render::FIRST_LINE;
@@ -52,8 +52,8 @@ pub(super) async fn file(config: &Config, adopt: bool) -> Option<Finding> {
 }
 
 /// What `run --adopt` would say of a file of somebody else's.
-pub(super) async fn adoption(design: &LoadedConfig) -> Option<Finding> {
-    let path = &design.config.haproxy.config;
+pub(super) async fn adoption(loaded: &LoadedConfig) -> Option<Finding> {
+    let path = &loaded.config.haproxy.config;
     let file = ConfigFile::new(path, FIRST_LINE);
     if !matches!(file.owner().await, Ok(Owner::Foreign)) {
         return None;
@@ -61,7 +61,7 @@ pub(super) async fn adoption(design: &LoadedConfig) -> Option<Finding> {
     let theirs = file.read().await.ok().flatten()?;
     let shown = path.display();
     Some(
-        match may_adopt(&theirs, path.clone(), design, Adopt::Lossless) {
+        match may_adopt(&theirs, path.clone(), loaded, Adopt::Lossless) {
             Ok(()) => Finding::warning(format!(
                 "{shown}:1: not written by serf-haproxy; `run --adopt` takes it over, loses nothing of it and keeps a copy"
             )),
@@ -136,7 +136,7 @@ pub(super) async fn haproxy(config: &Config, master: Option<&Path>) -> Seen {
         Err(error) => found.extend(no_stats(config, error, master_answers)),
     }
     if let Some((socket, Err(error), api)) = &masters
-        && config.haproxy.reload != ReloadWay::Spawn
+        && config.haproxy.reload != ReloadMethod::Spawn
     {
         let is_stats = api.worker().await.is_ok();
         let worker = worker.as_ref().ok().filter(|_| !is_masters);
@@ -186,7 +186,7 @@ fn no_stats(config: &Config, error: &RuntimeError, master_answers: bool) -> Opti
         return None;
     }
     Some(match &config.haproxy.reload {
-        ReloadWay::Spawn => return None,
+        ReloadMethod::Spawn => return None,
         _ if master_answers => Finding::warning(format!(
             "{key}: {said}, though HAProxy runs: its `stats socket` is elsewhere, or deleted; correct the key, or restart \
              HAProxy once its file names this one"
@@ -243,7 +243,7 @@ fn is_denied(error: &RuntimeError) -> bool {
 }
 
 fn reload_command(config: &Config) -> Option<Finding> {
-    let ReloadWay::Command(command) = &config.haproxy.reload else {
+    let ReloadMethod::Command(command) = &config.haproxy.reload else {
         return None;
     };
     let program = command.first()?;

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use planner::admission::Admission;
-use planner::config::{Config, ReloadWay};
+use planner::config::{Config, ReloadMethod};
 use planner::model::{BackendName, Model, Quarantine, Version};
 use serf_rpc::Member;
 
@@ -92,17 +92,17 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
     let master = master_socket(config, &state);
     let seen = around::haproxy(config, master.as_deref()).await;
     found.extend(seen.found);
-    let design = match templates::load(config.clone()) {
-        Ok(design) => design,
+    let loaded = match templates::load(config.clone()) {
+        Ok(loaded) => loaded,
         Err(error) => {
             found.push(Finding::error(chain(&error)));
             return report;
         }
     };
     if asked.adopt {
-        found.extend(around::adoption(&design).await);
+        found.extend(around::adoption(&loaded).await);
     }
-    let view = match View::take(&design, &asked.members, None).await {
+    let view = match View::take(&loaded, &asked.members, None).await {
         Ok(view) => view,
         Err(error) => {
             found.push(Finding::error(chain(&error)));
@@ -121,8 +121,8 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
     let others = Others::now(&config.haproxy.files);
     found.extend(others.problem().map(Finding::warning));
     let text = text::Text {
-        scope: design.scope.with_files(others.files),
-        design: &design,
+        scope: loaded.scope.with_files(others.files),
+        loaded: &loaded,
         now: &view.wanted.rendered,
         servers: &view.wanted.servers,
         version: seen.version.unwrap_or(OLDEST),
@@ -142,7 +142,7 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
 /// the service manager's, `/`; a child has ours.
 fn directory(config: &Config, running: Option<PathBuf>) -> Option<PathBuf> {
     match config.haproxy.reload {
-        ReloadWay::Spawn => running,
+        ReloadMethod::Spawn => running,
         _ => Some(running.unwrap_or_else(|| Path::new("/").to_owned())),
     }
 }
@@ -151,7 +151,7 @@ fn directory(config: &Config, running: Option<PathBuf>) -> Option<PathBuf> {
 fn addresses(model: &Model) -> BTreeSet<IpAddr> {
     let candidates = model.candidates();
     let attributes = candidates.filter_map(|(_, candidate)| candidate.attributes.as_ref().ok());
-    attributes.map(|it| it.place.addr.ip()).collect()
+    attributes.map(|it| it.endpoint.addr.ip()).collect()
 }
 
 /// The members that claim to be this balancer itself.

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use planner::config::{Config, ReloadWay};
+use planner::config::{Config, ReloadMethod};
 use rustix::fs::Access;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -131,7 +131,7 @@ fn needs(config: &Config, config_path: &Path) -> Vec<Need> {
     if haproxy.stats_socket.exists() {
         needs.push(connect(&haproxy.stats_socket, STATS_SOCKET));
     }
-    if let ReloadWay::MasterSocket(socket) = &haproxy.reload
+    if let ReloadMethod::MasterSocket(socket) = &haproxy.reload
         && socket.exists()
     {
         needs.push(connect(socket, "[haproxy] master_socket"));

@@ -16,8 +16,8 @@ use super::TextReport;
 use super::finding::{Finding, Severity, origin, place};
 use super::scratch::Scratch;
 use super::stats_socket;
-use crate::haproxy::complaint::{Complaint, Level};
 use crate::haproxy::file::{Checked, judge};
+use crate::haproxy::message::{HaproxyMessage, Level};
 use crate::reconcile::chain;
 
 /// How HAProxy ends a list of complaints.
@@ -34,7 +34,7 @@ const CANNOT_OPEN: [&str; 2] = [
 
 /// A text and what it is looked at with.
 pub(super) struct Text<'a> {
-    pub(super) design: &'a LoadedConfig,
+    pub(super) loaded: &'a LoadedConfig,
     /// Which lines are the members', beside the other files as they are now.
     pub(super) scope: Scope,
     /// The text with the members that are there.
@@ -52,7 +52,7 @@ impl Text<'_> {
     /// When the template fails with one more member.
     pub(super) async fn look(&self) -> Result<(Vec<Finding>, TextReport), RenderError> {
         let config = self.config();
-        let flaws = self.design.renderer.audit(config)?;
+        let flaws = self.loaded.renderer.audit(config)?;
         let template_is_good = flaws.is_empty();
         let mut found: Vec<Finding> = flaws
             .iter()
@@ -79,7 +79,7 @@ impl Text<'_> {
             template_is_good,
             file_is_good,
             version: self.version,
-            admissions: self.design.admissions.clone(),
+            admissions: self.loaded.admissions.clone(),
             backends: self.joins()?,
             fixed: fixed.collect(),
             others: text.others().map(str::to_owned).collect(),
@@ -88,7 +88,7 @@ impl Text<'_> {
     }
 
     fn config(&self) -> &Config {
-        &self.design.config
+        &self.loaded.config
     }
 
     fn template(&self) -> String {
@@ -100,7 +100,7 @@ impl Text<'_> {
     }
 
     fn render(&self, servers: Servers) -> Result<Rendered, RenderError> {
-        self.design.renderer.render(self.config(), &servers)
+        self.loaded.renderer.render(self.config(), &servers)
     }
 
     /// What keeps a member from joining each backend without a reload, and servers of now from leaving.
@@ -142,7 +142,7 @@ impl Text<'_> {
             frontend: None,
             ..config.clone()
         };
-        let bare = self.design.renderer.render(&without, self.servers).ok()?;
+        let bare = self.loaded.renderer.render(&without, self.servers).ok()?;
         (bare.blank == self.now.blank).then(|| {
             let template = self.template();
             Finding::warning(format!(
@@ -219,13 +219,13 @@ impl Text<'_> {
     async fn judge(&self, now: &Rendered, more: &Rendered) -> Vec<Finding> {
         let path = &self.config().haproxy.config;
         let mut found = match self.verdict(now).await {
-            Ok(checked) => complaints(&checked, now, path, ""),
+            Ok(checked) => messages(&checked, now, path, ""),
             Err(finding) => return vec![finding],
         };
         if let Ok(checked) = self.verdict(more).await {
             let with = "with one more member: ";
             let known: Vec<String> = found.iter().map(|finding| essence(&finding.text)).collect();
-            let more = complaints(&checked, more, path, with);
+            let more = messages(&checked, more, path, with);
             found.extend(more.into_iter().filter(|finding| {
                 let text = finding.text.replacen(with, "", 1);
                 !known.contains(&essence(&text))
@@ -265,15 +265,15 @@ impl Text<'_> {
 
 /// What a check command complains of, each with its place; a text that it does not take has one error at least. `path` is
 /// that of the text.
-fn complaints(checked: &Checked, rendered: &Rendered, path: &Path, with: &str) -> Vec<Finding> {
-    let shown = |complaint: &Complaint| {
-        let Complaint { place, text, .. } = complaint;
+fn messages(checked: &Checked, rendered: &Rendered, path: &Path, with: &str) -> Vec<Finding> {
+    let shown = |message: &HaproxyMessage| {
+        let HaproxyMessage { location, text, .. } = message;
         let elsewhere = if CANNOT_OPEN.iter().any(|said| text.contains(said)) {
             way_to_see()
         } else {
             String::new()
         };
-        match place {
+        match location {
             Some((file, line)) if file == path => {
                 let (origin, hint) = (origin(rendered.origin(*line)), variable(rendered, *line));
                 format!("{}:{line}: {with}{text}{hint}{origin}", file.display())
@@ -282,15 +282,15 @@ fn complaints(checked: &Checked, rendered: &Rendered, path: &Path, with: &str) -
             None => format!("{with}{text}{elsewhere}"),
         }
     };
-    let is_summary = |complaint: &&Complaint| {
+    let is_summary = |message: &&HaproxyMessage| {
         let mut summaries = SUMMARIES.iter();
-        complaint.place.is_none() && summaries.any(|begin| complaint.text.starts_with(begin))
+        message.location.is_none() && summaries.any(|begin| message.text.starts_with(begin))
     };
     let mut found = Vec::new();
-    for complaint in checked.complaints.iter().filter(|c| !is_summary(c)) {
-        match complaint.level {
-            Level::Alert if !checked.valid => found.push(Finding::error(shown(complaint))),
-            Level::Alert | Level::Warning => found.push(Finding::warning(shown(complaint))),
+    for message in checked.messages.iter().filter(|c| !is_summary(c)) {
+        match message.level {
+            Level::Alert if !checked.valid => found.push(Finding::error(shown(message))),
+            Level::Alert | Level::Warning => found.push(Finding::warning(shown(message))),
             Level::Notice => {}
         }
     }
@@ -347,7 +347,7 @@ mod tests {
     use planner::render::Renderer;
 
     use super::*;
-    use crate::haproxy::complaint;
+    use crate::haproxy::message;
 
     /// What is made of the words of a check command about a text of two lines.
     fn said(output: &str, valid: bool) -> Vec<String> {
@@ -359,10 +359,10 @@ mod tests {
         let checked = Checked {
             valid,
             status: "exit code 1".to_owned(),
-            complaints: complaint::complaints(output),
+            messages: message::messages(output),
             output: output.to_owned(),
         };
-        let found = complaints(&checked, &rendered, Path::new("/a.cfg"), "");
+        let found = messages(&checked, &rendered, Path::new("/a.cfg"), "");
         found.iter().map(ToString::to_string).collect()
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use super::complaint::{Complaint, complaints};
+use super::message::{HaproxyMessage, messages};
 use super::process::{self, ProcessError};
 use crate::{account, owner};
 use copies::Series;
@@ -322,7 +322,7 @@ impl ConfigFile {
             .write_all(text)
             .map_err(|source| FileError::new("write", &target, source))?;
         match metadata {
-            Some(old) => dress(temporary.as_file(), &old, &self.path)?,
+            Some(old) => copy_metadata(temporary.as_file(), &old, &self.path)?,
             None => {
                 owner::of_directory(directory_of(&target), temporary.as_file())
                     .map_err(|source| FileError::new("set the owner of", &target, source))?;
@@ -354,7 +354,7 @@ pub struct Checked {
     pub status: String,
     /// What it complained of, warnings too; the staged file stands there under the name of the file it is to become, the
     /// lines are those of the staged text.
-    pub complaints: Vec<Complaint>,
+    pub messages: Vec<HaproxyMessage>,
     /// The end of all it printed.
     pub output: String,
 }
@@ -455,7 +455,7 @@ pub async fn judge(
     Ok(Checked {
         valid: finished.status.success(),
         status: process::describe(finished.status),
-        complaints: complaints(&output),
+        messages: messages(&output),
         output,
     })
 }
@@ -555,7 +555,7 @@ fn sibling(target: &Path, before: &str, after: &str) -> PathBuf {
 }
 
 /// Gives the new file the owner, group and mode of the old one.
-fn dress(new: &File, old: &Metadata, path: &Path) -> Result<(), FileError> {
+fn copy_metadata(new: &File, old: &Metadata, path: &Path) -> Result<(), FileError> {
     let failed = |source| FileError::new("set the mode of", path, source);
     let (uid, gid) = (old.uid(), old.gid());
     let now = new.metadata().map_err(failed)?;

@@ -1,8 +1,8 @@
 //! Speaks with HAProxy: its sockets, its files, its processes and what they print.
 
-pub mod complaint;
 pub mod file;
 pub mod listen;
+pub mod message;
 pub mod process;
 pub(crate) mod reach;
 pub mod reload;

@@ -10,7 +10,7 @@ use planner::runtime::reply::{self, Master};
 use planner::stamp::Stamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::complaint::{Complaint, complaints};
+use super::message::{HaproxyMessage, messages};
 use super::process::{self, ProcessError};
 use super::runtime::{RuntimeApi, RuntimeError};
 use super::session::ask_once;
@@ -44,10 +44,10 @@ pub enum ReloadError {
     #[error("cannot ask haproxy's master to reload")]
     Master(#[source] RuntimeError),
     /// The master says that loading failed.
-    #[error("haproxy could not load the new configuration{}", because(complaints))]
+    #[error("haproxy could not load the new configuration{}", because(messages))]
     Failed {
         /// Its reasons; HAProxy 2.6 gives none here, they are in its log.
-        complaints: Vec<Complaint>,
+        messages: Vec<HaproxyMessage>,
     },
     /// The command did not come to an end.
     #[error("the reload command failed")]
@@ -86,12 +86,12 @@ pub enum ReloadError {
     },
 }
 
-fn because(complaints: &[Complaint]) -> String {
-    use super::complaint::Level;
-    complaints
+fn because(messages: &[HaproxyMessage]) -> String {
+    use super::message::Level;
+    messages
         .iter()
-        .filter(|complaint| complaint.level == Level::Alert)
-        .map(|complaint| format!("; {complaint}"))
+        .filter(|message| message.level == Level::Alert)
+        .map(|message| format!("; {message}"))
         .collect()
 }
 
@@ -192,7 +192,7 @@ pub async fn old_workers(
 async fn trigger(master: &RuntimeApi) -> Result<(), ReloadError> {
     match ask_once(master.door(), "reload\n").await {
         Ok(reply) if reply.starts_with("Success=0") => Err(ReloadError::Failed {
-            complaints: complaints(&reply),
+            messages: messages(&reply),
         }),
         Ok(_) | Err(RuntimeError::Io { .. }) => Ok(()),
         Err(error) => Err(ReloadError::Master(error)),
@@ -232,7 +232,7 @@ impl Watch<'_> {
                     .is_ok_and(|now| now.failed > failed)
             {
                 return Err(ReloadError::Failed {
-                    complaints: Vec::new(),
+                    messages: Vec::new(),
                 });
             }
             if timeout_at(ends, sleep(pause)).await.is_err() {

@@ -410,7 +410,7 @@ fn same(before: &Worker, now: &Worker) -> Result<(), RuntimeError> {
 }
 
 /// A server.
-type Key<'a> = (&'a BackendName, &'a ServerName);
+type ServerKey<'a> = (&'a BackendName, &'a ServerName);
 
 /// The steps on their way.
 struct Execution<'a> {
@@ -418,9 +418,9 @@ struct Execution<'a> {
     /// Not sent yet.
     commands: VecDeque<(&'a Step, Vec<Command>)>,
     /// The servers that were given a new address that has not been seen in force.
-    unsettled: BTreeMap<Key<'a>, (&'a Step, SocketAddr)>,
+    unsettled: BTreeMap<ServerKey<'a>, (&'a Step, SocketAddr)>,
     /// The servers that were given a new address and do not have it.
-    stuck: BTreeSet<Key<'a>>,
+    stuck: BTreeSet<ServerKey<'a>>,
     refused: Vec<(Step, Refusal)>,
 }
 

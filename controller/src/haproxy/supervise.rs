@@ -72,7 +72,7 @@ impl Supervisor {
 /// The master, ours or an earlier controller's.
 enum Master {
     Child(Child),
-    Found(Pid),
+    ProbeResult(Pid),
 }
 
 impl Supervised {
@@ -116,7 +116,7 @@ impl Supervised {
                 pid = pid.as_raw_nonzero(),
                 "taking over the HAProxy of an earlier controller"
             );
-            return Ok(Master::Found(pid));
+            return Ok(Master::ProbeResult(pid));
         }
         while !self.config.exists() {
             sleep(LOOK).await;
@@ -188,7 +188,7 @@ impl Master {
     fn pid(&self) -> Option<Pid> {
         match self {
             Self::Child(child) => child.id().and_then(to_pid),
-            Self::Found(pid) => Some(*pid),
+            Self::ProbeResult(pid) => Some(*pid),
         }
     }
 
@@ -199,7 +199,7 @@ impl Master {
                 Ok(status) => describe(status),
                 Err(error) => error.to_string(),
             },
-            Self::Found(pid) => {
+            Self::ProbeResult(pid) => {
                 while is_running(*pid) {
                     sleep(LOOK).await;
                 }

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
-use planner::config::{Check, ProxyVersion, Request, StatusCodes};
+use planner::config::{CheckConfig, ProxyVersion, Request, StatusCodes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -29,7 +29,7 @@ const LOCAL: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
 ///
 /// # Errors
 /// When the connection leads back to itself (`ConnectionRefused`), or fails, or the handshake does.
-pub(super) async fn ask(mut stream: TcpStream, check: &Check) -> io::Result<bool> {
+pub(super) async fn ask(mut stream: TcpStream, check: &CheckConfig) -> io::Result<bool> {
     // On loopback a connection to a free port of the ephemeral range can meet itself.
     let (from, to) = (stream.local_addr()?, stream.peer_addr()?);
     if from == to {

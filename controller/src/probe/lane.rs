@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use planner::guard::Urgency;
-use planner::model::Key;
+use planner::model::ServerKey;
 
 use crate::bucket::{Bucket, Rate};
 
@@ -29,7 +29,7 @@ pub(super) struct Lanes {
 /// Those who wait for a probe of one urgency.
 #[derive(Debug)]
 pub(super) struct Lane {
-    waiting: BTreeSet<(Rank, Key)>,
+    waiting: BTreeSet<(Rank, ServerKey)>,
     under_way: usize,
     bucket: Bucket,
     limits: Limits,
@@ -95,16 +95,16 @@ impl Lanes {
 }
 
 impl Lane {
-    pub(super) fn put(&mut self, rank: Rank, key: Key) {
+    pub(super) fn put(&mut self, rank: Rank, key: ServerKey) {
         self.waiting.insert((rank, key));
     }
 
-    pub(super) fn take_back(&mut self, rank: Rank, key: &Key) {
+    pub(super) fn take_back(&mut self, rank: Rank, key: &ServerKey) {
         self.waiting.remove(&(rank, key.clone()));
     }
 
     /// Whose turn it is, if somebody may be asked now. Whoever is asked then is [`Lane::begun`].
-    pub(super) fn pop(&mut self, now: Instant) -> Option<(Rank, Key)> {
+    pub(super) fn pop(&mut self, now: Instant) -> Option<(Rank, ServerKey)> {
         let may = self.opens_at(now).is_some_and(|at| at <= now);
         may.then(|| self.waiting.pop_first())?
     }

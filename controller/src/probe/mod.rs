@@ -16,9 +16,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use planner::config::Check;
+use planner::config::CheckConfig;
 use planner::guard::{Probed, Target, Urgency};
-use planner::model::{BackendName, Key};
+use planner::model::{BackendName, ServerKey};
 use schedule::{Schedule, Turn};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -34,9 +34,9 @@ const RESULTS: usize = 256;
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct ProbeResult {
     /// Of which server.
-    pub key: Key,
+    pub key: ServerKey,
     /// At which address.
     pub addr: SocketAddr,
     /// What.
@@ -46,8 +46,8 @@ pub struct Found {
 /// What is to be asked from now on.
 #[derive(Debug)]
 struct Wanted {
-    targets: BTreeMap<Key, Target>,
-    checks: BTreeMap<BackendName, Arc<Check>>,
+    targets: BTreeMap<ServerKey, Target>,
+    checks: BTreeMap<BackendName, Arc<CheckConfig>>,
     begun: oneshot::Sender<usize>,
 }
 
@@ -59,7 +59,7 @@ pub struct Prober {
 
 impl Prober {
     /// Runs nothing yet; what its probes find comes out of the receiver. Ends when it is dropped.
-    pub fn new() -> (Self, mpsc::Receiver<Found>) {
+    pub fn new() -> (Self, mpsc::Receiver<ProbeResult>) {
         let (found, results) = mpsc::channel(RESULTS);
         let (wanted, wants) = mpsc::channel(1);
         tokio::spawn(Probes::new(found).run(wants));
@@ -67,10 +67,10 @@ impl Prober {
     }
 
     /// Says what is to be asked from now on, and hears how many servers have been asked for the first time.
-    pub async fn want(
+    pub async fn reconcile(
         &self,
-        targets: BTreeMap<Key, Target>,
-        checks: BTreeMap<BackendName, Arc<Check>>,
+        targets: BTreeMap<ServerKey, Target>,
+        checks: BTreeMap<BackendName, Arc<CheckConfig>>,
     ) -> usize {
         let (begun, answer) = oneshot::channel();
         let wanted = Wanted {
@@ -89,15 +89,15 @@ impl Prober {
 /// The probes under way, and those to come.
 struct Probes {
     schedule: Schedule,
-    checks: BTreeMap<BackendName, Arc<Check>>,
+    checks: BTreeMap<BackendName, Arc<CheckConfig>>,
     tasks: JoinSet<Probed>,
-    begun: HashMap<Id, (Key, Urgency)>,
-    under_way: BTreeMap<Key, AbortHandle>,
-    found: mpsc::Sender<Found>,
+    begun: HashMap<Id, (ServerKey, Urgency)>,
+    under_way: BTreeMap<ServerKey, AbortHandle>,
+    found: mpsc::Sender<ProbeResult>,
 }
 
 impl Probes {
-    fn new(found: mpsc::Sender<Found>) -> Self {
+    fn new(found: mpsc::Sender<ProbeResult>) -> Self {
         Self {
             schedule: Schedule::new(Instant::now()),
             checks: BTreeMap::new(),
@@ -132,7 +132,11 @@ impl Probes {
     }
 
     /// Takes the targets of now in the place of those before.
-    fn take(&mut self, targets: BTreeMap<Key, Target>, checks: BTreeMap<BackendName, Arc<Check>>) {
+    fn take(
+        &mut self,
+        targets: BTreeMap<ServerKey, Target>,
+        checks: BTreeMap<BackendName, Arc<CheckConfig>>,
+    ) {
         let now = Instant::now();
         let before = std::mem::replace(&mut self.checks, checks);
         let after = &self.checks;
@@ -143,7 +147,7 @@ impl Probes {
             .schedule
             .keys()
             .filter(|key| !targets.contains_key(key));
-        let gone: Vec<Key> = gone.cloned().collect();
+        let gone: Vec<ServerKey> = gone.cloned().collect();
         for key in gone {
             self.drop_target(&key);
         }
@@ -161,7 +165,7 @@ impl Probes {
         }
     }
 
-    fn drop_target(&mut self, key: &Key) {
+    fn drop_target(&mut self, key: &ServerKey) {
         self.schedule.remove(key);
         if let Some(task) = self.under_way.remove(key) {
             task.abort();
@@ -209,15 +213,20 @@ impl Probes {
 }
 
 /// Asks once, and tells what was found.
-async fn once(key: Key, target: Target, check: Arc<Check>, found: mpsc::Sender<Found>) -> Probed {
+async fn once(
+    key: ServerKey,
+    target: Target,
+    check: Arc<CheckConfig>,
+    found: mpsc::Sender<ProbeResult>,
+) -> Probed {
     let addr = target.addr;
     let probed = probe(addr, &check, target.urgency).await;
     // Where nobody listens any more, the controller is about to end.
-    let _ = found.send(Found { key, addr, probed }).await;
+    let _ = found.send(ProbeResult { key, addr, probed }).await;
     probed
 }
 
-async fn probe(addr: SocketAddr, check: &Check, urgency: Urgency) -> Probed {
+async fn probe(addr: SocketAddr, check: &CheckConfig, urgency: Urgency) -> Probed {
     let patience = check.timeout.unwrap_or(check.interval).min(DEADLINE);
     let (to_connect, in_all) = match urgency {
         Urgency::Admission | Urgency::Watch => (patience, patience),

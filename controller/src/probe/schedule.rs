@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use planner::guard::{Probed, Target, Urgency};
-use planner::model::Key;
+use planner::model::ServerKey;
 
 use super::lane::{Lanes, Rank, pause};
 use crate::bucket::{Bucket, Rate};
@@ -55,7 +55,7 @@ struct Entry {
 /// Somebody who is to be asked now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
-    pub(super) key: Key,
+    pub(super) key: ServerKey,
     pub(super) target: Target,
     /// For the first time.
     pub(super) is_first: bool,
@@ -64,11 +64,11 @@ pub(super) struct Turn {
 /// All targets, and when each of them is asked.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    entries: BTreeMap<Key, Entry>,
-    sleeping: BTreeSet<(Instant, Key)>,
+    entries: BTreeMap<ServerKey, Entry>,
+    sleeping: BTreeSet<(Instant, ServerKey)>,
     lanes: Lanes,
     /// Those of each address that has had its share, perhaps nobody any more, and when it has one again.
-    blocked: BTreeMap<IpAddr, BTreeSet<(Rank, Key)>>,
+    blocked: BTreeMap<IpAddr, BTreeSet<(Rank, ServerKey)>>,
     opening: BTreeSet<(Instant, IpAddr)>,
     addresses: HashMap<IpAddr, Bucket>,
     arrivals: u64,
@@ -88,17 +88,17 @@ impl Schedule {
     }
 
     /// The target that a server has now, if any.
-    pub(super) fn target(&self, key: &Key) -> Option<Target> {
+    pub(super) fn target(&self, key: &ServerKey) -> Option<Target> {
         self.entries.get(key).map(|entry| entry.target)
     }
 
     /// All servers that have one.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &ServerKey> {
         self.entries.keys()
     }
 
     /// Takes a target that is new or another than before; the probe under way, if there is one, is none any more.
-    pub(super) fn add(&mut self, key: &Key, target: Target, now: Instant) {
+    pub(super) fn add(&mut self, key: &ServerKey, target: Target, now: Instant) {
         self.remove(key);
         self.arrivals += 1;
         let turn = Rank::New(Reverse(self.arrivals));
@@ -115,7 +115,7 @@ impl Schedule {
     }
 
     /// Takes a sign of life: who has been silent for long is asked often again.
-    pub(super) fn revive(&mut self, key: &Key, sign: Instant, now: Instant) {
+    pub(super) fn revive(&mut self, key: &ServerKey, sign: Instant, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
@@ -133,7 +133,7 @@ impl Schedule {
     }
 
     /// Forgets a target.
-    pub(super) fn remove(&mut self, key: &Key) {
+    pub(super) fn remove(&mut self, key: &ServerKey) {
         let Some(entry) = self.entries.remove(key) else {
             return;
         };
@@ -167,7 +167,7 @@ impl Schedule {
     }
 
     /// Takes what the probe under way has found.
-    pub(super) fn found(&mut self, key: &Key, probed: Probed, now: Instant) {
+    pub(super) fn found(&mut self, key: &ServerKey, probed: Probed, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
@@ -221,7 +221,7 @@ impl Schedule {
     }
 
     /// Puts somebody into his lane; who is new stays so for a few turns.
-    fn wait(&mut self, key: &Key, turn: Rank) {
+    fn wait(&mut self, key: &ServerKey, turn: Rank) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };

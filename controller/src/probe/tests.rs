@@ -8,26 +8,26 @@ use super::*;
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-fn request(host: Option<&str>, status: &str) -> Check {
+fn request(host: Option<&str>, status: &str) -> CheckConfig {
     let request = Request {
         method: "HEAD".to_owned(),
         path: "/up".to_owned(),
         host: host.map(str::to_owned),
         status: StatusCodes::parse(status).unwrap(),
     };
-    Check {
+    CheckConfig {
         request: Some(request),
-        ..Check::default()
+        ..CheckConfig::default()
     }
 }
 
-async fn ask(addr: SocketAddr, check: &Check) -> io::Result<bool> {
+async fn ask(addr: SocketAddr, check: &CheckConfig) -> io::Result<bool> {
     let addr = SocketAddr::new(addr.ip(), check.port.unwrap_or(addr.port()));
     ask::ask(TcpStream::connect(addr).await?, check).await
 }
 
 /// What a server hears of a probe, with the probe's own port as `PORT`, and what the probe makes of its answer.
-async fn asked(check: Check, answer: &str) -> (String, bool) {
+async fn asked(check: CheckConfig, answer: &str) -> (String, bool) {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let wants_answer = check.request.is_some();
@@ -57,14 +57,14 @@ async fn it_sends_what_haproxys_check_sends() {
     let host = asked(request(Some("www.example:81"), "204"), ok).await;
     let head = "HEAD /up HTTP/1.1\r\nhost: www.example:81\r\nconnection: close\r\n\r\n";
     assert_eq!(host, (head.to_owned(), true));
-    let proxy = |send_proxy, check| Check {
+    let proxy = |send_proxy, check| CheckConfig {
         send_proxy,
         ..check
     };
     let line = asked(proxy(Some(ProxyVersion::V1), request(None, "204")), ok).await;
     let head = "PROXY TCP4 127.0.0.1 127.0.0.1 OWN PORT\r\nHEAD /up HTTP/1.0\r\n\r\n";
     assert_eq!(line, (head.to_owned(), true));
-    let header = asked(proxy(Some(ProxyVersion::V2), Check::default()), "").await;
+    let header = asked(proxy(Some(ProxyVersion::V2), CheckConfig::default()), "").await;
     let local = "\r\n\r\n\0\r\nQUIT\n \0\0\0";
     assert_eq!(header, (local.to_owned(), true));
 }
@@ -91,16 +91,16 @@ async fn only_the_codes_that_are_expected_are_good() {
 async fn another_port_is_asked_where_the_check_has_one() {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let elsewhere = Check {
+    let elsewhere = CheckConfig {
         port: Some(addr.port()),
-        ..Check::default()
+        ..CheckConfig::default()
     };
     assert!(
         ask(SocketAddr::new(addr.ip(), 1), &elsewhere)
             .await
             .unwrap()
     );
-    let refused = ask(SocketAddr::new(addr.ip(), 1), &Check::default()).await;
+    let refused = ask(SocketAddr::new(addr.ip(), 1), &CheckConfig::default()).await;
     assert_eq!(
         refused.unwrap_err().kind(),
         io::ErrorKind::ConnectionRefused
@@ -111,9 +111,9 @@ async fn another_port_is_asked_where_the_check_has_one() {
 async fn a_server_that_speaks_no_tls_is_no_good_answer() {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let check = Check {
+    let check = CheckConfig {
         tls: true,
-        ..Check::default()
+        ..CheckConfig::default()
     };
     let serve = async {
         let (mut socket, _) = listener.accept().await.unwrap();

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use planner::config::ReloadWay;
+use planner::config::ReloadMethod;
 
 use super::job::JobError;
 use crate::haproxy::file::FileError;
@@ -16,7 +16,7 @@ use crate::state::StateError;
 pub(super) const TEMPLATE: &str = "mend the template and reload serf-haproxy; `serf-haproxy check` shows where it fails. \
                                    The file stays as it is until then";
 /// Of a config or template that was read again and is not taken.
-pub(super) const DESIGN: &str = "mend it and reload serf-haproxy; `serf-haproxy check` says whether it is right. The config \
+pub(super) const CONFIG: &str = "mend it and reload serf-haproxy; `serf-haproxy check` says whether it is right. The config \
                                  and template of before are in force until then";
 /// Of a template whose reloads nobody could see.
 pub(super) const STAMP: &str = "mend the template and reload serf-haproxy; `serf-haproxy check` says whether it is right. \
@@ -131,7 +131,7 @@ pub(super) fn of_job(error: &JobError) -> String {
 }
 
 /// Of a HAProxy that does not answer.
-pub(super) fn of_haproxy(error: &RuntimeError, way: &ReloadWay) -> String {
+pub(super) fn of_haproxy(error: &RuntimeError, way: &ReloadMethod) -> String {
     match error {
         RuntimeError::NoWay { stats, .. } => of_haproxy(stats, way),
         RuntimeError::Connect { source, .. } | RuntimeError::Io { source, .. }
@@ -142,7 +142,7 @@ pub(super) fn of_haproxy(error: &RuntimeError, way: &ReloadWay) -> String {
         RuntimeError::Denied { .. } => {
             "add `level admin` to that `stats socket` and restart HAProxy".to_owned()
         }
-        RuntimeError::Connect { .. } if *way == ReloadWay::Spawn => {
+        RuntimeError::Connect { .. } if *way == ReloadMethod::Spawn => {
             "serf-haproxy starts it again by itself; its log says why it ended".to_owned()
         }
         RuntimeError::Connect { .. } => {

@@ -141,7 +141,7 @@ impl Reconciler {
             self.problems.clear("rejoin");
             return;
         }
-        let rejoin = self.design.config.serf.rejoin;
+        let rejoin = self.loaded.config.serf.rejoin;
         let advice = remembered.advice(rejoin);
         self.problems.set("cluster", remembered.problem(), advice);
         if !rejoin || !self.joins.is_empty() {
@@ -153,7 +153,7 @@ impl Reconciler {
         let Some(others) = self.alone.turn(&remembered, now) else {
             return;
         };
-        let agents = startup::agents(&self.design.config);
+        let agents = startup::agents(&self.loaded.config);
         let agent = agents.into_iter().find(|agent| agent.addr() == addr);
         if let Some(agent) = agent {
             self.joins.spawn(join(agent, others));

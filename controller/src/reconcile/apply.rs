@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use planner::model::{
-    Action, BackendName, Key, RunningServers, ServerName, Step, WantedAdmins, Worker,
+    Action, BackendName, RunningServers, ServerKey, ServerName, Step, WantedAdmins, Worker,
 };
 use planner::plan::{Input, ReloadReason, draft, first_round};
 use planner::runtime::refusal::Refusal;
@@ -14,7 +14,7 @@ use planner::syntax::listeners::listeners;
 use planner::syntax::{ConfigText, OtherFile};
 
 use super::book::millis;
-use super::drift::{REPAIRS, Verdict};
+use super::drift::{Classification, REPAIRS};
 use super::remember::{ADDED, OTHERS};
 use super::{Reconciler, Text, advice, chain};
 use crate::haproxy::runtime::{Executed, RuntimeError, State};
@@ -63,7 +63,7 @@ impl Reconciler {
                 Some(state)
             }
             Err(error) => {
-                let way = &self.design.config.haproxy.reload;
+                let way = &self.loaded.config.haproxy.reload;
                 self.problems.set(
                     "haproxy",
                     format!("HAProxy does not answer: {}", chain(&error)),
@@ -80,7 +80,7 @@ impl Reconciler {
     async fn notice(&mut self, worker: &Worker) {
         let is_same = |before: &Worker| before.is_same(worker);
         if self.last_worker.as_ref().is_some_and(is_same) {
-            self.loaded.goes_on(Instant::now());
+            self.worker_text.goes_on(Instant::now());
         } else {
             let saved = self.state.load_added(worker, unix_secs());
             self.judge_text(worker, saved.is_some()).await;
@@ -102,8 +102,8 @@ impl Reconciler {
     async fn judge_text(&mut self, worker: &Worker, remembered: bool) {
         let now = Instant::now();
         let genuine = remembered || !self.is_edited().await;
-        self.loaded.appeared(worker, genuine, now);
-        if !self.loaded.is_known(worker) {
+        self.worker_text.appeared(worker, genuine, now);
+        if !self.worker_text.is_known(worker) {
             self.problems.set(
                 "text",
                 format!(
@@ -117,7 +117,7 @@ impl Reconciler {
 
     /// Lets a later controller know the worker too, where its text is known.
     pub(super) fn remember_worker(&mut self, worker: &Worker) {
-        if self.loaded.is_known(worker) {
+        if self.worker_text.is_known(worker) {
             self.problems.clear("text");
             self.save_added(worker);
         }
@@ -134,7 +134,7 @@ impl Reconciler {
 
     /// Takes what this worker has read in the other files.
     pub(super) fn look_at_others(&mut self, worker: &Worker) {
-        let named = &self.design.config.haproxy.files;
+        let named = &self.loaded.config.haproxy.files;
         let now = unix_secs();
         let others = Others::of(named, worker, &self.state, now);
         match others.problem() {
@@ -152,7 +152,7 @@ impl Reconciler {
 
     /// Reads all texts anew where something else counts as theirs, or they inherit from something else.
     pub(super) fn take_scope(&mut self, files: impl Into<Arc<[OtherFile]>>) {
-        let scope = self.design.scope.with_files(files);
+        let scope = self.loaded.scope.with_files(files);
         if scope == self.scope {
             return;
         }
@@ -204,13 +204,13 @@ impl Reconciler {
             (stamp, admins),
             (&running.worker, &running.servers),
             &self.plan.steps,
-            self.design.config.drift.interval,
+            self.loaded.config.drift.interval,
             now,
         );
         let drift = match verdict {
-            Verdict::Ours => Some(Vec::new()),
-            Verdict::Repair(found) => Some(found),
-            Verdict::Wait => None,
+            Classification::Ours => Some(Vec::new()),
+            Classification::Repair(found) => Some(found),
+            Classification::Wait => None,
         };
         if let Some(drift) = drift
             && !self.plan.steps.is_empty()
@@ -228,7 +228,7 @@ impl Reconciler {
         }
         let refused = self.refused.clone().filter(|_| self.refusals >= REPAIRS);
         let undone = self.drift.wants_reload().cloned();
-        if let Some(Key { backend, server }) = refused.or(undone) {
+        if let Some(ServerKey { backend, server }) = refused.or(undone) {
             self.plan
                 .reload
                 .push(ReloadReason::RepairFailed { backend, server });
@@ -251,7 +251,7 @@ impl Reconciler {
             admins,
             accepts_add: &self.accepts_add,
             on_disk: texts.on_disk.as_deref(),
-            retired_max: self.design.config.retired.max,
+            retired_max: self.loaded.config.retired.max,
         }
     }
 
@@ -328,14 +328,14 @@ impl Reconciler {
             let servers = running.servers.get(key.backend.as_str());
             servers.is_some_and(|servers| servers.contains_key(key.server.as_str()))
         });
-        let is_due = |key: &Key| {
+        let is_due = |key: &ServerKey| {
             self.undeleted
                 .get(key)
                 .is_none_or(|retry| retry.is_due(now))
         };
         let deletes = self.plan.steps.iter();
         let deletes = deletes.filter(|step| step.action == Action::Delete);
-        let later: BTreeSet<Key> = deletes.map(key_of).filter(|key| !is_due(key)).collect();
+        let later: BTreeSet<ServerKey> = deletes.map(key_of).filter(|key| !is_due(key)).collect();
         self.plan
             .steps
             .retain(|step| !later.contains(&key_of(step)));
@@ -351,7 +351,7 @@ impl Reconciler {
             .refused
             .iter()
             .find(|(step, _)| step.action != Action::Delete);
-        self.refused = fault.map(|(step, _)| Key {
+        self.refused = fault.map(|(step, _)| ServerKey {
             backend: step.backend.clone(),
             server: step.server.clone(),
         });
@@ -380,7 +380,7 @@ impl Reconciler {
                 _ => {}
             }
         }
-        if changed && self.loaded.is_known(worker) {
+        if changed && self.worker_text.is_known(worker) {
             self.save_added(worker);
         }
     }
@@ -393,7 +393,7 @@ impl Reconciler {
     /// The text that this worker started with, if it is known.
     fn text_of(&mut self, worker: &Worker) -> Option<Arc<ConfigText>> {
         let stamp = worker.stamp.as_ref();
-        let stamp = stamp.filter(|_| self.loaded.is_known(worker))?;
+        let stamp = stamp.filter(|_| self.worker_text.is_known(worker))?;
         if self.texts.text(stamp).is_none() {
             self.texts
                 .insert(stamp, self.state.load_text(stamp)?.into());
@@ -409,28 +409,28 @@ fn take_busy(executed: &mut Executed) -> Vec<Step> {
         step.action == Action::Delete && *refusal == Refusal::Busy
     };
     let busy = executed.refused.iter().filter(is_busy);
-    let busy: BTreeSet<Key> = busy.map(|(step, _)| key_of(step)).collect();
+    let busy: BTreeSet<ServerKey> = busy.map(|(step, _)| key_of(step)).collect();
     let of_busy = |(step, _): &mut (Step, Refusal)| busy.contains(&key_of(step));
     let taken = executed.refused.extract_if(.., of_busy);
     taken.map(|(step, _)| step).collect()
 }
 
-fn key_of(step: &Step) -> Key {
-    Key {
+fn key_of(step: &Step) -> ServerKey {
+    ServerKey {
         backend: step.backend.clone(),
         server: step.server.clone(),
     }
 }
 
 /// What went wrong with the last check of each server.
-fn bad_checks(servers: &RunningServers) -> BTreeMap<Key, String> {
+fn bad_checks(servers: &RunningServers) -> BTreeMap<ServerKey, String> {
     let mut checks = BTreeMap::new();
     for (backend, servers) in servers {
         for (name, server) in servers {
             let said = server.stat.as_ref().and_then(|stat| stat.said.as_ref());
             let key = BackendName::new(backend).zip(ServerName::new(name));
             if let (Some(said), Some((backend, server))) = (said, key) {
-                checks.insert(Key { backend, server }, said.clone());
+                checks.insert(ServerKey { backend, server }, said.clone());
             }
         }
     }

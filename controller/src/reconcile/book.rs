@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use planner::guard::{Approval, Decisions, Standing};
-use planner::model::{BackendName, Key, ServerName, Step, Worker};
+use planner::guard::{Approval, Decisions, ServerStatus};
+use planner::model::{BackendName, ServerKey, ServerName, Step, Worker};
 
 use super::job::{Job, JobError};
 use super::{Reconciler, chain};
@@ -13,7 +13,7 @@ use crate::control::{Approve, Approving, Asking};
 use crate::haproxy::file::Replaced;
 use crate::haproxy::runtime::{Executed, RuntimeError};
 use crate::history::Entry;
-use crate::preview::Evidence;
+use crate::preview::InForce;
 
 impl Reconciler {
     /// Puts new decisions in the place of the old ones, and counts and logs what has changed.
@@ -26,7 +26,7 @@ impl Reconciler {
         self.departed
             .take(&before, &self.decisions, &self.running, now);
         let (news, changed) = self.told.news(&self.decisions, heard, now);
-        for (Key { backend, server }, Standing { state, why }) in news {
+        for (ServerKey { backend, server }, ServerStatus { state, why }) in news {
             tracing::info!(%backend, %server, "{state}: {why}");
         }
         self.revision += u64::from(changed);
@@ -39,13 +39,13 @@ impl Reconciler {
                 self.approve(approving);
                 true
             }
-            Asking::Evidence(answer) => {
+            Asking::InForce(answer) => {
                 // Whoever asked may have gone away.
-                let _ = answer.send(Evidence {
+                let _ = answer.send(InForce {
                     config_path: self.options.config_path.clone(),
                     env: self.options.env.clone(),
                     started_with: Arc::clone(&self.started_with),
-                    design: self.design.clone(),
+                    loaded: self.loaded.clone(),
                     snapshot: Arc::clone(&self.snapshot),
                     guard: self.guard.clone(),
                     accepts_add: self.accepts_add.clone(),
@@ -82,7 +82,7 @@ impl Reconciler {
                 .map(|target| self.approval(target))
                 .collect::<Result<_, _>>()?
         };
-        let keys: BTreeSet<Key> = approvals
+        let keys: BTreeSet<ServerKey> = approvals
             .iter()
             .flat_map(|approval| self.guard.approve(approval))
             .collect();
@@ -104,7 +104,7 @@ impl Reconciler {
             return Ok(Approval::Backend(backend));
         };
         ServerName::new(server)
-            .map(|server| Key { backend, server })
+            .map(|server| ServerKey { backend, server })
             .filter(|key| self.decisions.servers.contains_key(key))
             .map(Approval::Server)
             .ok_or_else(|| format!("there is no server {}", target.escape_debug()))
@@ -130,19 +130,19 @@ impl Reconciler {
             }
             Err(error) => Some(chain(error)),
         };
-        let servers: BTreeSet<Key> = steps
+        let servers: BTreeSet<ServerKey> = steps
             .iter()
-            .map(|step| Key {
+            .map(|step| ServerKey {
                 backend: step.backend.clone(),
                 server: step.server.clone(),
             })
             .collect();
-        let reason = |key: &Key| {
-            let why = &self.decisions.servers.get(key)?.standing.why;
+        let reason = |key: &ServerKey| {
+            let why = &self.decisions.servers.get(key)?.status.why;
             Some(format!("{key}: {why}"))
         };
         let entry = Entry {
-            at_ms: self.epoch.unix_millis(started),
+            at_ms: self.anchor.unix_millis(started),
             how: "runtime".to_owned(),
             changes: steps.iter().map(ToString::to_string).collect(),
             reasons: if drift.is_empty() {
@@ -171,7 +171,7 @@ impl Reconciler {
         else {
             return;
         };
-        let edited = if self.loaded.is_known(worker) {
+        let edited = if self.worker_text.is_known(worker) {
             ""
         } else {
             ", with another hand's text in the file"
@@ -182,7 +182,7 @@ impl Reconciler {
             "somebody else reloaded or restarted HAProxy{edited}"
         );
         self.record(Entry {
-            at_ms: self.epoch.unix_millis(Instant::now()),
+            at_ms: self.anchor.unix_millis(Instant::now()),
             how: "found".to_owned(),
             changes: vec![format!("{worker} in the place of worker {before}")],
             reasons: vec![format!(
@@ -221,7 +221,7 @@ impl Reconciler {
             "write"
         };
         let entry = Entry {
-            at_ms: self.epoch.unix_millis(started),
+            at_ms: self.anchor.unix_millis(started),
             how: how.to_owned(),
             changes: vec![format!(
                 "{} with stamp {}",

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use planner::guard::{Decision, Decisions, Why};
-use planner::model::{BackendName, DownBackends, Gossip, Key, Weight};
+use planner::model::{BackendName, DownBackends, SerfStatus, ServerKey, Weight};
 
 use super::Reconciler;
 
@@ -40,7 +40,7 @@ impl Unserved {
         &mut self,
         decisions: &Decisions,
         down: &DownBackends,
-        said: &BTreeMap<Key, String>,
+        said: &BTreeMap<ServerKey, String>,
         now: Instant,
     ) -> Vec<Concern> {
         let wanting = |backend: &BackendName| down.contains(backend.as_str());
@@ -68,17 +68,14 @@ impl Unserved {
 
 /// Whether the server is to take requests: it is not out because somebody asked for that, and does not leave.
 fn serves_by_intent(decision: &Decision) -> bool {
-    let there = matches!(
-        decision.standing.state,
-        "ready" | "down" | "waiting" | "out"
-    );
-    there && decision.standing.why != Why::AskedFor
+    let there = matches!(decision.status.state, "ready" | "down" | "waiting" | "out");
+    there && decision.status.why != Why::AskedFor
 }
 
 fn of_backends(
     decisions: &Decisions,
     such: impl Fn(&Decision) -> bool,
-) -> BTreeMap<&BackendName, Vec<(&Key, &Decision)>> {
+) -> BTreeMap<&BackendName, Vec<(&ServerKey, &Decision)>> {
     let mut backends: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (key, decision) in decisions.servers.iter().filter(|(_, it)| such(it)) {
         backends
@@ -91,15 +88,15 @@ fn of_backends(
 
 fn unserved(
     backend: &BackendName,
-    servers: &[(&Key, &Decision)],
-    said: &BTreeMap<Key, String>,
+    servers: &[(&ServerKey, &Decision)],
+    said: &BTreeMap<ServerKey, String>,
 ) -> Concern {
     let count = |state| {
-        let such = servers.iter().filter(|(_, it)| it.standing.state == state);
+        let such = servers.iter().filter(|(_, it)| it.status.state == state);
         such.count()
     };
-    let weightless = |(_, it): &&(&Key, &Decision)| {
-        it.standing.state == "ready" && it.place.weight == Weight::ZERO
+    let weightless = |(_, it): &&(&ServerKey, &Decision)| {
+        it.status.state == "ready" && it.endpoint.weight == Weight::ZERO
     };
     let weightless = servers.iter().filter(weightless).count();
     let states = [
@@ -133,14 +130,14 @@ fn unserved(
 
 /// The servers that the guard holds in rotation.
 pub(super) fn held(decisions: &Decisions) -> Vec<Concern> {
-    let held = of_backends(decisions, |decision| decision.standing.why.is_held());
+    let held = of_backends(decisions, |decision| decision.status.why.is_held());
     let held = held.into_iter();
     held.map(|(backend, servers)| {
         let names: Vec<String> = servers
             .iter()
             .map(|(key, _)| key.server.to_string())
             .collect();
-        let why = servers.first().map(|(_, first)| &first.standing.why);
+        let why = servers.first().map(|(_, first)| &first.status.why);
         Concern {
             what: format!("held {backend}"),
             problem: format!(
@@ -163,13 +160,13 @@ pub(super) fn held(decisions: &Decisions) -> Vec<Concern> {
 /// Members that have waited for long because another serves at their address.
 pub(super) fn doubled(decisions: &Decisions, now: Instant) -> Vec<Concern> {
     let long = |it: &Decision| {
-        let named = matches!(it.standing.why, Why::AddressTaken(_));
-        named && it.witnesses.gossip == Gossip::Alive && now >= it.since + OVERLAP
+        let named = matches!(it.status.why, Why::AddressTaken(_));
+        named && it.evidence.gossip == SerfStatus::Alive && now >= it.since + OVERLAP
     };
     let doubled = of_backends(decisions, long).into_iter();
     doubled
         .map(|(backend, servers)| {
-            let name = |(key, it): &(&Key, &Decision)| match &it.standing.why {
+            let name = |(key, it): &(&ServerKey, &Decision)| match &it.status.why {
                 Why::AddressTaken(by) => format!("{} that of {by}", key.server),
                 _ => key.server.to_string(),
             };
@@ -189,9 +186,9 @@ pub(super) fn doubled(decisions: &Decisions, now: Instant) -> Vec<Concern> {
 
 /// Members that answer and wait, as the backend has as many servers as it may.
 pub(super) fn crowded(decisions: &Decisions) -> Vec<Concern> {
-    let full = of_backends(decisions, |it| matches!(it.standing.why, Why::Full(_))).into_iter();
+    let full = of_backends(decisions, |it| matches!(it.status.why, Why::Full(_))).into_iter();
     full.map(|(backend, servers)| {
-        let most = servers.iter().find_map(|(_, it)| match it.standing.why {
+        let most = servers.iter().find_map(|(_, it)| match it.status.why {
             Why::Full(most) => Some(most),
             _ => None,
         });
@@ -276,7 +273,7 @@ impl Reconciler {
         let doubled = doubled(&self.decisions, now);
         self.problems.set_all("doubled ", doubled);
         self.problems.set_all("crowded ", crowded(&self.decisions));
-        let alive = |gossip| gossip == Gossip::Alive;
+        let alive = |gossip| gossip == SerfStatus::Alive;
         let unusable = unusable(&self.quarantined(alive));
         self.problems.set_all("members", unusable);
     }
@@ -284,13 +281,13 @@ impl Reconciler {
 
 #[cfg(test)]
 mod tests {
-    use planner::guard::{Held, Origin, Standing, Witnesses};
-    use planner::model::{Place, ServerName};
+    use planner::guard::{Evidence, Held, Origin, ServerStatus};
+    use planner::model::{Endpoint, ServerName};
 
     use super::*;
 
-    fn key(server: &str) -> Key {
-        Key {
+    fn key(server: &str) -> ServerKey {
+        ServerKey {
             backend: BackendName::new("nodes").unwrap(),
             server: ServerName::new(server).unwrap(),
         }
@@ -301,15 +298,15 @@ mod tests {
         for (name, state, why) in servers {
             let why = why.clone();
             let decision = Decision {
-                place: Place {
+                endpoint: Endpoint {
                     addr: "10.0.0.1:80".parse().unwrap(),
                     weight: Weight::DEFAULT,
                 },
                 line: None,
                 admin: None,
-                standing: Standing { state, why },
-                witnesses: Witnesses {
-                    gossip: Gossip::Alive,
+                status: ServerStatus { state, why },
+                evidence: Evidence {
+                    gossip: SerfStatus::Alive,
                     check: None,
                     probe: None,
                     suspected: false,
@@ -410,7 +407,7 @@ mod tests {
     fn a_backend_without_any_weight_says_so() {
         let mut servers = decided(&[("s1", "ready", Why::Proven)]);
         for decision in servers.servers.values_mut() {
-            decision.place.weight = Weight::ZERO;
+            decision.endpoint.weight = Weight::ZERO;
         }
         let all: Vec<_> = servers.servers.iter().collect();
         let concern = unserved(&key("s1").backend, &all, &BTreeMap::new());

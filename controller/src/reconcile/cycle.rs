@@ -14,7 +14,7 @@ use tokio::time::timeout_at;
 
 use super::{Reconciler, Retry, UNREACHABLE_RETRY, advice, chain};
 use crate::here;
-use crate::probe::Found;
+use crate::probe::ProbeResult;
 
 /// How long a cycle waits for the first answers of new probes: a server that listens answers within this, and is
 /// added and admitted in one go.
@@ -35,7 +35,7 @@ impl Reconciler {
 
     /// The members, or those of before where these are more than may be: whoever can make so many may make any.
     fn bounded(&mut self, snapshot: &Arc<Snapshot>) -> Arc<Snapshot> {
-        let most = self.design.config.serf.max_members;
+        let most = self.loaded.config.serf.max_members;
         let is_listed = |entry: &&Entry| entry.presence == Presence::Listed;
         let listed = snapshot.entries().iter().filter(is_listed).count();
         if listed <= most {
@@ -67,8 +67,8 @@ impl Reconciler {
             self.listeners.read(&text.text);
         }
         let own = [self.listeners.of_text(), &self.elsewhere].concat();
-        let defaults = self.design.defaults(&self.snapshot, &self.addresses, &own);
-        self.model = select(&self.snapshot, &self.design.config.backends, &defaults);
+        let defaults = self.loaded.defaults(&self.snapshot, &self.addresses, &own);
+        self.model = select(&self.snapshot, &self.loaded.config.backends, &defaults);
         self.guard.hear(&self.model, Instant::now());
     }
 
@@ -78,7 +78,7 @@ impl Reconciler {
     }
 
     /// Hears a probe; says whether anything may follow from it.
-    pub(super) fn hear_probe(&mut self, found: &Found) -> bool {
+    pub(super) fn hear_probe(&mut self, found: &ProbeResult) -> bool {
         self.guard.probed(&found.key, found.addr, found.probed)
     }
 
@@ -127,9 +127,9 @@ impl Reconciler {
         .fold(self.next_drift, Instant::min)
     }
 
-    pub(super) async fn cycle(&mut self, found: &mut mpsc::Receiver<Found>) {
+    pub(super) async fn cycle(&mut self, found: &mut mpsc::Receiver<ProbeResult>) {
         if Instant::now() >= self.next_drift {
-            self.next_drift = Instant::now() + self.design.config.drift.interval;
+            self.next_drift = Instant::now() + self.loaded.config.drift.interval;
             self.select();
             self.look_at_file().await;
             self.count_old_workers().await;
@@ -148,7 +148,7 @@ impl Reconciler {
         self.take_decisions(decisions, now);
         self.run_probes().await;
         let in_force = in_force(&self.decisions, &mut self.additions, now);
-        let in_force = self.without_culprits(in_force);
+        let in_force = self.without_offenders(in_force);
         self.render(in_force.lines());
         self.plan = Plan::default();
         self.unfinished = false;
@@ -170,7 +170,7 @@ impl Reconciler {
 
     async fn run_probes(&self) -> usize {
         let targets = self.guard.targets(Instant::now());
-        self.prober.want(targets, self.design.probes()).await
+        self.prober.reconcile(targets, self.loaded.probes()).await
     }
 
     fn render(&mut self, servers: Servers) {
@@ -181,7 +181,7 @@ impl Reconciler {
         {
             return;
         }
-        match Wanted::render(&self.design, &self.scope, servers) {
+        match Wanted::render(&self.loaded, &self.scope, servers) {
             Ok(wanted) => {
                 self.problems.clear("template");
                 self.wanted = Some(wanted);
@@ -189,7 +189,7 @@ impl Reconciler {
             Err(error) => {
                 let problem = chain(&error);
                 if self.fallback.is_some() {
-                    self.give_up_design(&problem);
+                    self.revert_config(&problem);
                 } else {
                     self.problems.set("template", problem, advice::TEMPLATE);
                 }
@@ -199,7 +199,10 @@ impl Reconciler {
 }
 
 /// Waits a moment for so many new probes, and takes what else has been found.
-async fn first_answers(mut awaited: usize, found: &mut mpsc::Receiver<Found>) -> Vec<Found> {
+async fn first_answers(
+    mut awaited: usize,
+    found: &mut mpsc::Receiver<ProbeResult>,
+) -> Vec<ProbeResult> {
     let deadline = tokio::time::Instant::now() + FIRST_ANSWERS;
     let mut answers = Vec::new();
     while awaited > 0 {

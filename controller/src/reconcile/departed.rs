@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use planner::guard::{Decision, Decisions};
-use planner::model::{BackendName, Key, RunningServers};
+use planner::model::{BackendName, RunningServers, ServerKey};
 
 /// So long they are shown after they have gone.
 const SHOWN: Duration = Duration::from_secs(600);
@@ -17,7 +17,7 @@ const MOST: usize = 100;
 /// Those that have gone lately.
 #[derive(Debug, Default)]
 pub(super) struct Departed {
-    gone: BTreeMap<Key, Gone>,
+    gone: BTreeMap<ServerKey, Gone>,
 }
 
 /// A server that has gone.
@@ -40,7 +40,7 @@ impl Departed {
         now: Instant,
     ) {
         let went = before.servers.iter().filter(|(key, decision)| {
-            let goes = matches!(decision.standing.state, "drain" | "leaving" | "out");
+            let goes = matches!(decision.status.state, "drain" | "leaving" | "out");
             goes && !now_decided.servers.contains_key(key)
         });
         for (key, last) in went {
@@ -69,20 +69,20 @@ impl Departed {
     }
 
     /// Who has gone lately.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Gone)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ServerKey, &Gone)> {
         self.gone.iter()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use planner::guard::{BudgetView, Origin, Standing, Why, Witnesses};
-    use planner::model::{Gossip, Place, ServerName, Weight};
+    use planner::guard::{BudgetView, Evidence, Origin, ServerStatus, Why};
+    use planner::model::{Endpoint, SerfStatus, ServerName, Weight};
 
     use super::*;
 
-    fn key(server: &str) -> Key {
-        Key {
+    fn key(server: &str) -> ServerKey {
+        ServerKey {
             backend: BackendName::new("nodes").unwrap(),
             server: ServerName::new(server).unwrap(),
         }
@@ -94,20 +94,20 @@ mod tests {
         let backend = key("s1").backend;
         decisions.budgets.insert(backend, BudgetView::default());
         for (name, state, why) in servers {
-            let place = Place {
+            let endpoint = Endpoint {
                 addr: "10.0.0.1:80".parse().unwrap(),
                 weight: Weight::DEFAULT,
             };
             let decision = Decision {
-                place,
+                endpoint,
                 line: None,
                 admin: None,
-                standing: Standing {
+                status: ServerStatus {
                     state,
                     why: why.clone(),
                 },
-                witnesses: Witnesses {
-                    gossip: Gossip::Left,
+                evidence: Evidence {
+                    gossip: SerfStatus::Left,
                     check: None,
                     probe: None,
                     suspected: false,
@@ -123,7 +123,7 @@ mod tests {
     fn shown(departed: &Departed) -> Vec<(String, String)> {
         let shown = departed.iter();
         shown
-            .map(|(key, gone)| (key.server.to_string(), gone.last.standing.why.to_string()))
+            .map(|(key, gone)| (key.server.to_string(), gone.last.status.why.to_string()))
             .collect()
     }
 

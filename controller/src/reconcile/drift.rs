@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use planner::model::{Action, Admin, Key, RunningServers, Step, WantedAdmins, Worker};
+use planner::model::{Action, Admin, RunningServers, ServerKey, Step, WantedAdmins, Worker};
 use planner::stamp::Stamp;
 
 use super::Retry;
@@ -37,7 +37,7 @@ struct Settled {
 
 #[derive(Debug)]
 struct Repair {
-    server: Key,
+    server: ServerKey,
     at: Instant,
     /// So many in a row.
     count: u32,
@@ -48,7 +48,7 @@ struct Repair {
 
 /// What to do with a plan.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Classification {
     /// Its steps are ours.
     Ours,
     /// It repairs this, a line for each difference.
@@ -66,7 +66,7 @@ impl Drift {
         steps: &[Step],
         interval: Duration,
         now: Instant,
-    ) -> Verdict {
+    ) -> Classification {
         let (stamp, admins) = wanted;
         let (worker, servers) = read;
         let settled = self.settled.as_ref().filter(|settled| {
@@ -77,10 +77,10 @@ impl Drift {
                 self.settle(wanted, read);
             }
             self.held(interval, now);
-            return Verdict::Ours;
+            return Classification::Ours;
         }
         let Some(settled) = settled else {
-            return Verdict::Ours;
+            return Classification::Ours;
         };
         // Whoever leaves is drained, watched and deleted in steps of ours, long after the plan was empty.
         let is_ours = |step: &Step| {
@@ -89,20 +89,20 @@ impl Drift {
             leaves && settled.servers.contains(&key)
         };
         let Some(first) = steps.iter().find(|step| !is_ours(step)) else {
-            return Verdict::Ours;
+            return Classification::Ours;
         };
         if !self.retry.is_due(now) {
-            return Verdict::Wait;
+            return Classification::Wait;
         }
         let repairs = steps.iter().filter(|step| !is_ours(step));
         let repairs: Vec<Step> = repairs.cloned().collect();
         let found = differences(&repairs, servers, &settled.servers);
-        let server = Key {
+        let server = ServerKey {
             backend: first.backend.clone(),
             server: first.server.clone(),
         };
         self.count(server, repairs, now);
-        Verdict::Repair(found)
+        Classification::Repair(found)
     }
 
     /// Everything is as it should be now: a plan was empty, or was carried out whole.
@@ -121,7 +121,7 @@ impl Drift {
         });
     }
 
-    fn count(&mut self, server: Key, steps: Vec<Step>, now: Instant) {
+    fn count(&mut self, server: ServerKey, steps: Vec<Step>, now: Instant) {
         let before = self.repair.take().filter(|repair| repair.server == server);
         let mut repair = before.unwrap_or(Repair {
             server,
@@ -145,7 +145,7 @@ impl Drift {
     }
 
     /// The server whose repairs do not hold, until a reload has swept what is wrong.
-    pub(super) fn wants_reload(&self) -> Option<&Key> {
+    pub(super) fn wants_reload(&self) -> Option<&ServerKey> {
         let repair = self.repair.as_ref();
         let fails = |repair: &&Repair| repair.count > REPAIRS && !repair.reloaded;
         repair.filter(fails).map(|repair| &repair.server)
@@ -279,7 +279,7 @@ mod tests {
             }
         }
 
-        fn judge(&mut self, steps: &[Step]) -> Verdict {
+        fn judge(&mut self, steps: &[Step]) -> Classification {
             self.now += Duration::from_secs(1);
             let stamp = Stamp("0".into());
             self.drift.judge(
@@ -304,10 +304,10 @@ mod tests {
     #[test]
     fn what_follows_from_news_is_ours() {
         let mut world = World::new();
-        assert_eq!(world.judge(&[weight()]), Verdict::Ours);
-        assert_eq!(world.judge(&[]), Verdict::Ours);
+        assert_eq!(world.judge(&[weight()]), Classification::Ours);
+        assert_eq!(world.judge(&[]), Classification::Ours);
         world.admins.insert(key(), WantedAdmin::Maint);
-        assert_eq!(world.judge(&[weight()]), Verdict::Ours);
+        assert_eq!(world.judge(&[weight()]), Classification::Ours);
     }
 
     #[test]
@@ -319,12 +319,18 @@ mod tests {
             action: Action::Delete,
             ..weight()
         };
-        assert_eq!(world.judge(std::slice::from_ref(&delete)), Verdict::Ours);
+        assert_eq!(
+            world.judge(std::slice::from_ref(&delete)),
+            Classification::Ours
+        );
         let stranger = Step {
             server: ServerName::new("s9").unwrap(),
             ..delete
         };
-        assert!(matches!(world.judge(&[stranger]), Verdict::Repair(_)));
+        assert!(matches!(
+            world.judge(&[stranger]),
+            Classification::Repair(_)
+        ));
     }
 
     #[test]
@@ -335,9 +341,11 @@ mod tests {
         for round in 0..40 {
             world.judge(&[]);
             match world.judge(&[weight()]) {
-                Verdict::Repair(found) => assert_eq!(found, ["nodes/s1 got weight 7 instead of 1"]),
-                Verdict::Wait => waits += 1,
-                Verdict::Ours => panic!("nobody wanted this"),
+                Classification::Repair(found) => {
+                    assert_eq!(found, ["nodes/s1 got weight 7 instead of 1"])
+                }
+                Classification::Wait => waits += 1,
+                Classification::Ours => panic!("nobody wanted this"),
             }
             if world.drift.wants_reload().is_some() {
                 assert!(round >= REPAIRS);
@@ -350,7 +358,10 @@ mod tests {
         world.now += INTERVAL * (HELD + 1);
         world.judge(&[]);
         assert!(world.drift.repair.is_none());
-        assert!(matches!(world.judge(&[weight()]), Verdict::Repair(_)));
+        assert!(matches!(
+            world.judge(&[weight()]),
+            Classification::Repair(_)
+        ));
     }
 
     #[test]

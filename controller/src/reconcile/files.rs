@@ -100,9 +100,9 @@ impl Files {
     }
 
     /// Takes the files of a design. What is on the disk counts as known to its reader.
-    pub(super) async fn take(&mut self, design: &LoadedConfig, state: &StateDir) {
+    pub(super) async fn take(&mut self, loaded: &LoadedConfig, state: &StateDir) {
         let mut outputs = Vec::new();
-        for (settings, renderer) in &design.files {
+        for (settings, renderer) in &loaded.files {
             let before = self
                 .outputs
                 .iter_mut()
@@ -174,7 +174,7 @@ impl Reconciler {
             return;
         };
         let now = Instant::now();
-        let config = Arc::clone(&self.design.config);
+        let config = Arc::clone(&self.loaded.config);
         let timeout = config.reload.timeout;
         for output in &mut self.files.outputs {
             if output.under_way || !output.retry.is_due(now) {
@@ -255,7 +255,7 @@ impl Reconciler {
             }
         }
         self.record(Entry {
-            at_ms: self.epoch.unix_millis(done.started),
+            at_ms: self.anchor.unix_millis(done.started),
             how: "file".to_owned(),
             changes: vec![path],
             reasons: Vec::new(),

@@ -91,7 +91,7 @@ impl Reconciler {
     pub(super) fn look_at_agent(&mut self) {
         let unreached = self.watcher.unreached();
         let unreached = unreached.borrow().clone();
-        let serf = &self.design.config.serf;
+        let serf = &self.loaded.config.serf;
         let key_file = serf.auth_key_file.as_ref();
         let key_file = key_file.map(|path| path.display().to_string());
         match problem(self.snapshot.agent(), &unreached, key_file.as_deref()) {

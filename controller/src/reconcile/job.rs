@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use planner::config;
-use planner::model::{Key, Worker};
+use planner::model::{ServerKey, Worker};
 use planner::plan::ReloadReason;
 use planner::stamp::Stamp;
 
 use super::Text;
-use super::culprit::{Culprit, Search};
-use crate::haproxy::complaint::{Complaint, Level};
+use super::offender::{OffendingServer, Search};
 use crate::haproxy::file::{Checked, ConfigFile, FileError, Replaced};
 use crate::haproxy::listen::{self, Taken};
+use crate::haproxy::message::{HaproxyMessage, Level};
 use crate::haproxy::process::ProcessError;
 use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
 use crate::haproxy::runtime::RuntimeApi;
@@ -37,7 +37,7 @@ pub(super) struct Job {
 #[derive(Clone, Debug)]
 pub(super) struct ReloadJob {
     pub(super) reasons: Vec<ReloadReason>,
-    pub(super) way: config::ReloadWay,
+    pub(super) way: config::ReloadMethod,
     /// Where the master of a HAProxy of ours listens.
     pub(super) own_master: PathBuf,
     pub(super) runtime: RuntimeApi,
@@ -60,7 +60,7 @@ pub(super) struct Done {
     /// The worker that a reload has brought.
     pub(super) result: Result<Option<Worker>, JobError>,
     /// Who makes the text invalid.
-    pub(super) culprits: Vec<(Key, Culprit)>,
+    pub(super) offenders: Vec<(ServerKey, OffendingServer)>,
 }
 
 /// Why a text did not come into force.
@@ -72,11 +72,11 @@ pub(super) enum JobError {
     Check(#[from] ProcessError),
     #[error(
         "the check command refuses the file ({status}): {}",
-        first_alert(complaints, output)
+        first_alert(messages, output)
     )]
     Invalid {
         status: String,
-        complaints: Vec<Complaint>,
+        messages: Vec<HaproxyMessage>,
         output: String,
     },
     #[error(transparent)]
@@ -101,25 +101,25 @@ impl JobError {
 
     /// The line of the text that is wrong, where one is known.
     pub(super) fn line(&self) -> Option<usize> {
-        let complaints = match self {
-            Self::Invalid { complaints, .. } => complaints,
+        let messages = match self {
+            Self::Invalid { messages, .. } => messages,
             Self::Listen(taken) => return Some(taken.line),
             _ => return None,
         };
-        let alerts = complaints
+        let alerts = messages
             .iter()
-            .filter(|complaint| complaint.level == Level::Alert);
+            .filter(|message| message.level == Level::Alert);
         alerts
-            .filter_map(|complaint| complaint.place.as_ref())
+            .filter_map(|message| message.location.as_ref())
             .map(|(_, line)| *line)
             .next()
     }
 }
 
-pub(super) fn first_alert(complaints: &[Complaint], output: &str) -> String {
-    let alert = complaints
+pub(super) fn first_alert(messages: &[HaproxyMessage], output: &str) -> String {
+    let alert = messages
         .iter()
-        .find(|complaint| complaint.level == Level::Alert);
+        .find(|message| message.level == Level::Alert);
     alert.map_or_else(|| output.trim().to_owned(), ToString::to_string)
 }
 
@@ -134,7 +134,7 @@ pub(super) async fn run(
     let replaced = match install(&job, &file, &check_command, timeout).await {
         Ok(replaced) => replaced,
         Err(error) => {
-            let culprits = match &error {
+            let offenders = match &error {
                 JobError::Invalid { .. } => job.search.run(&file, timeout).await,
                 _ => Vec::new(),
             };
@@ -144,7 +144,7 @@ pub(super) async fn run(
                 written: false,
                 replaced: Replaced::Known,
                 result: Err(error),
-                culprits,
+                offenders,
             };
         }
     };
@@ -158,7 +158,7 @@ pub(super) async fn run(
         written: true,
         replaced,
         result,
-        culprits: Vec::new(),
+        offenders: Vec::new(),
     }
 }
 
@@ -174,13 +174,13 @@ async fn install(
     if !checked.valid {
         let Checked {
             status,
-            complaints,
+            messages,
             output,
             ..
         } = checked;
         return Err(JobError::Invalid {
             status,
-            complaints,
+            messages,
             output,
         });
     }
@@ -196,9 +196,9 @@ async fn install(
 impl ReloadJob {
     async fn run(&self, text: &Text) -> Result<Worker, JobError> {
         let way = match &self.way {
-            config::ReloadWay::MasterSocket(socket) => ReloadWay::MasterSocket(socket.into()),
-            config::ReloadWay::Command(command) => ReloadWay::Command(command),
-            config::ReloadWay::Spawn => ReloadWay::MasterSocket((&self.own_master).into()),
+            config::ReloadMethod::MasterSocket(socket) => ReloadWay::MasterSocket(socket.into()),
+            config::ReloadMethod::Command(command) => ReloadWay::Command(command),
+            config::ReloadMethod::Spawn => ReloadWay::MasterSocket((&self.own_master).into()),
         };
         let worker = reload(
             way,

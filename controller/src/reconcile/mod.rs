@@ -10,21 +10,21 @@ mod alone;
 mod apply;
 mod book;
 mod concerns;
-mod culprit;
 mod cycle;
 mod departed;
 mod drift;
 mod files;
 mod heard;
 mod job;
-mod loaded;
 mod look;
+mod offender;
 mod problems;
 mod publish;
 mod remember;
 mod rescue;
 mod startup;
 mod told;
+mod worker_text;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,20 +35,19 @@ use std::time::{Duration, Instant};
 
 use alone::Alone;
 use concerns::Unserved;
-use culprit::Culprit;
 use departed::Departed;
 use drift::Drift;
 use files::Files;
 use futures_util::StreamExt;
 use job::Done;
-use loaded::Loaded;
 use look::Look;
+use offender::OffendingServer;
 use planner::config::Config;
-use planner::debounce::Pace;
+use planner::debounce::Debouncer;
 use planner::guard::{Decisions, Guard};
 use planner::model::{
-    AddedOptions, BackendName, DownBackends, Key, Model, OldWorker, Place, RunningServers, Servers,
-    Worker,
+    AddedOptions, BackendName, DownBackends, Endpoint, Model, OldWorker, RunningServers, ServerKey,
+    Servers, Worker,
 };
 use planner::pipeline::{KnownTexts, LoadedConfig, Text, Wanted};
 use planner::plan::Plan;
@@ -63,18 +62,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use told::Told;
+use worker_text::WorkerText;
 
+use crate::clock_anchor::ClockAnchor;
 use crate::config::ConfigError;
 use crate::control::{Asking, Published};
-use crate::epoch::Epoch;
 use crate::freshness::Readings;
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::Supervisor;
 use crate::history::History;
 use crate::notify::Notifier;
-use crate::probe::{Found, Prober};
-use crate::state::{Memory, StateDir, StateError};
+use crate::probe::{ProbeResult, Prober};
+use crate::state::{PersistedState, StateDir, StateError};
 use crate::status::Counters;
 use crate::templates::TemplateError;
 
@@ -210,12 +210,12 @@ pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
         reconciler.cycle(&mut inputs.found).await;
         reconciler.tell_supervisor();
         tokio::select! {
-            heard = reconciler.hear_news(&mut inputs) => if let Heard::End = heard {
+            heard = reconciler.hear_news(&mut inputs) => if let Wakeup::End = heard {
                 break;
             },
             _ = signals.hangup.recv() => {
                 reconciler.options.notifier.reloading(Instant::now());
-                if let Some(gossip) = reconciler.reload_design().await {
+                if let Some(gossip) = reconciler.reload_config().await {
                     inputs.gossip = gossip;
                 }
             }
@@ -254,7 +254,7 @@ pub async fn once(config: Config, options: RunOptions) -> Result<(), RunError> {
             break Err(reconciler.not_done());
         }
         let heard = tokio::time::timeout(ONCE.0 / 4, reconciler.listen(&mut inputs));
-        if let Ok(Heard::End) = heard.await {
+        if let Ok(Wakeup::End) = heard.await {
             break Err(reconciler.not_done());
         }
     };
@@ -263,7 +263,7 @@ pub async fn once(config: Config, options: RunOptions) -> Result<(), RunError> {
 }
 
 /// What came of listening.
-enum Heard {
+enum Wakeup {
     /// Something that a cycle has to look at.
     News,
     /// Nothing: it is time to look at HAProxy.
@@ -279,17 +279,17 @@ impl Reconciler {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
-    async fn hear_news(&mut self, inputs: &mut Inputs) -> Heard {
+    async fn hear_news(&mut self, inputs: &mut Inputs) -> Wakeup {
         loop {
             let heard = self.listen(inputs).await;
             let owes = self.options.notifier.deadline();
             let nothing = match heard {
-                Heard::NothingNew => true,
-                Heard::Clock => !self.look().await,
+                Wakeup::NothingNew => true,
+                Wakeup::Clock => !self.look().await,
                 heard => return heard,
             };
             if !nothing || owes.is_some_and(|at| Instant::now() >= at) {
-                return Heard::News;
+                return Wakeup::News;
             }
         }
     }
@@ -298,7 +298,7 @@ impl Reconciler {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
-    async fn listen(&mut self, inputs: &mut Inputs) -> Heard {
+    async fn listen(&mut self, inputs: &mut Inputs) -> Wakeup {
         let wake = self.next_wake();
         // A HAProxy that does not answer is tried more often than it is looked at.
         let look = self.look.next.min(wake);
@@ -310,7 +310,7 @@ impl Reconciler {
             biased;
             changed = gossip.snapshots.changed() => {
                 if changed.is_err() {
-                    return Heard::End;
+                    return Wakeup::End;
                 }
                 let snapshot = gossip.snapshots.borrow_and_update().clone();
                 self.hear(&snapshot);
@@ -334,22 +334,22 @@ impl Reconciler {
             }
             () = tokio::time::sleep_until(wake) => {
                 if looks {
-                    return Heard::Clock;
+                    return Wakeup::Clock;
                 }
                 true
             }
         };
         if matters {
-            Heard::News
+            Wakeup::News
         } else {
-            Heard::NothingNew
+            Wakeup::NothingNew
         }
     }
 
     /// Whether everything is in place; where servers that wait for a probe do not count any more, without them.
     fn is_done(&self, waited: bool) -> bool {
         let mut standings = self.decisions.servers.values();
-        let waiting = standings.any(|decision| decision.standing.state == "waiting");
+        let waiting = standings.any(|decision| decision.status.state == "waiting");
         let gathering = self.additions.deadline().is_some() || self.writes.deadline().is_some();
         let quiet = self.decisions.poll.is_none() && !gathering && self.jobs.is_empty();
         let in_place = self.is_connected() && self.is_current() && self.files.are_idle();
@@ -382,7 +382,7 @@ impl Reconciler {
         self.watcher.stop().await;
         if let Some(supervisor) = self.supervisor {
             supervisor
-                .stop(self.design.config.haproxy.hard_stop_after)
+                .stop(self.loaded.config.haproxy.hard_stop_after)
                 .await;
         }
     }
@@ -406,19 +406,19 @@ impl Signals {
 
 /// What the loop waits for.
 struct Inputs {
-    gossip: Gossip,
-    found: mpsc::Receiver<Found>,
+    gossip: MembershipFeed,
+    found: mpsc::Receiver<ProbeResult>,
     askings: mpsc::Receiver<Asking>,
 }
 
 /// What comes from the agents.
-struct Gossip {
+struct MembershipFeed {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     suspicions: SuspicionStream,
     unreached: watch::Receiver<Arc<[Unreached]>>,
 }
 
-impl Gossip {
+impl MembershipFeed {
     fn of(watcher: &Watcher) -> Self {
         Self {
             snapshots: watcher.snapshots(),
@@ -432,7 +432,7 @@ impl Gossip {
 struct Reconciler {
     options: RunOptions,
     /// The config and template in force.
-    design: LoadedConfig,
+    loaded: LoadedConfig,
     /// The config of the start, whose fixed keys hold.
     started_with: Arc<Config>,
     /// The design's, beside what HAProxy has read of other files.
@@ -455,16 +455,16 @@ struct Reconciler {
     guard: Guard,
     decisions: Decisions,
     prober: Prober,
-    additions: Pace<Key, Place>,
-    writes: Pace<(), Stamp>,
+    additions: Debouncer<ServerKey, Endpoint>,
+    writes: Debouncer<(), Stamp>,
     runtime: RuntimeApi,
     file: ConfigFile,
     state: StateDir,
-    saved: Memory,
+    saved: PersistedState,
     history: History,
     /// Counts up whenever a server stands otherwise than before.
     revision: u64,
-    epoch: Epoch,
+    anchor: ClockAnchor,
     /// The text as it is to be, with what it was rendered from.
     wanted: Option<Wanted>,
     /// The text on the disk, if it is ours.
@@ -474,7 +474,7 @@ struct Reconciler {
     /// The servers of the last file that was valid.
     valid: Servers,
     /// Servers that a file is invalid with.
-    culprits: BTreeMap<Key, Culprit>,
+    offenders: BTreeMap<ServerKey, OffendingServer>,
     /// Texts that a worker may have started with.
     texts: KnownTexts,
     worker: Option<Worker>,
@@ -482,7 +482,7 @@ struct Reconciler {
     running: RunningServers,
     /// The backends that serve nobody, and what went wrong with checks, when these were last read.
     down: DownBackends,
-    checks: BTreeMap<Key, String>,
+    checks: BTreeMap<ServerKey, String>,
     unserved: Unserved,
     look: Look,
     /// When each thing was last read.
@@ -491,13 +491,13 @@ struct Reconciler {
     departed: Departed,
     told: Told,
     /// Servers that HAProxy does not delete yet, for connections to them are still open.
-    undeleted: BTreeMap<Key, Retry>,
+    undeleted: BTreeMap<ServerKey, Retry>,
     /// The last way to a worker that does not answer.
     rescue: Rescue,
     /// The one that was there last, whether it still answers or not.
     last_worker: Option<Worker>,
     /// Whether the text that it started with is known.
-    loaded: Loaded,
+    worker_text: WorkerText,
     added: AddedOptions,
     accepts_add: BTreeMap<BackendName, bool>,
     agents: agents::Agents,
@@ -515,7 +515,7 @@ struct Reconciler {
     state_retry: Retry,
     /// Refusals in a row, and the server of the last one.
     refusals: u32,
-    refused: Option<Key>,
+    refused: Option<ServerKey>,
     drift: Drift,
     /// Those that earlier reloads have left behind; unknown without a master socket.
     old_workers: Option<Vec<OldWorker>>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::epoch::Epoch;
+use crate::clock_anchor::ClockAnchor;
 use crate::printable::printable;
 use crate::status::Problem;
 
@@ -12,15 +12,15 @@ use super::concerns::Concern;
 /// What needs a person, by what it concerns.
 #[derive(Clone, Debug)]
 pub(super) struct Problems {
-    epoch: Epoch,
+    anchor: ClockAnchor,
     by_what: BTreeMap<String, Problem>,
 }
 
 impl Problems {
     /// None yet.
-    pub(super) fn new(epoch: Epoch) -> Self {
+    pub(super) fn new(anchor: ClockAnchor) -> Self {
         Self {
-            epoch,
+            anchor,
             by_what: BTreeMap::new(),
         }
     }
@@ -42,7 +42,7 @@ impl Problems {
             tracing::warn!(what, advice, "{problem}");
         }
         let since = before.map(|before| before.since);
-        let since = since.unwrap_or_else(|| self.epoch.unix_secs(Instant::now()));
+        let since = since.unwrap_or_else(|| self.anchor.unix_secs(Instant::now()));
         self.by_what.insert(
             what.to_owned(),
             Problem {
@@ -118,7 +118,7 @@ mod tests {
     fn problems(seconds_ago: u64) -> Problems {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let at = UNIX_EPOCH + now - Duration::from_secs(seconds_ago);
-        Problems::new(Epoch::new(Instant::now(), at))
+        Problems::new(ClockAnchor::new(Instant::now(), at))
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
         let mut problems = problems(100);
         problems.set("file", "the disk is full", "make room");
         let since = problems.list()[0].since;
-        problems.epoch = Epoch::now();
+        problems.anchor = ClockAnchor::now();
         problems.set("file", "the disk is gone", "bring it back");
         let list = problems.list();
         assert_eq!((list.len(), list[0].since), (1, since));
@@ -141,7 +141,7 @@ mod tests {
     fn the_oldest_problem_stands_first() {
         let mut problems = problems(100);
         problems.set("haproxy", "nobody answers", "start it");
-        problems.epoch = Epoch::now();
+        problems.anchor = ClockAnchor::now();
         problems.set("file", "the disk is full", "make room");
         assert_eq!(problems.sentences(), ["nobody answers", "the disk is full"]);
     }

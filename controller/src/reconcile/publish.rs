@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use planner::config;
-use planner::guard::{Decision, Probed, Witnesses};
-use planner::model::{Admin, Check, Gossip, Key, Version, WantedAdmin};
+use planner::guard::{Decision, Evidence, Probed};
+use planner::model::{Admin, Check, SerfStatus, ServerKey, Version, WantedAdmin};
 use planner::pending::PendingPlan;
 use serf_rpc::{AgentState, Presence};
 
@@ -47,11 +47,11 @@ impl Reconciler {
 
     /// Tells the supervisor that the loop has turned, and how everything stands.
     pub(super) fn tell_supervisor(&mut self) {
-        let standing = notify::standing(&self.published.borrow().status);
+        let status = notify::standing(&self.published.borrow().status);
         let is_proven = self.fallback.is_none() || self.is_current();
         let decided = is_proven && self.jobs.is_empty();
         let notifier = &mut self.options.notifier;
-        notifier.turned(Instant::now(), &standing, decided);
+        notifier.turned(Instant::now(), &status, decided);
     }
 
     /// Whether HAProxy was read, nothing is left to do, and the file is what it should be.
@@ -68,7 +68,7 @@ impl Reconciler {
 
     fn status(&self) -> Status {
         Status {
-            time: self.epoch.unix_secs(Instant::now()),
+            time: self.anchor.unix_secs(Instant::now()),
             revision: self.revision,
             problems: self.problems.list(),
             agent: self.agent_status(),
@@ -137,10 +137,10 @@ impl Reconciler {
 
     fn backend_statuses(&self) -> BTreeMap<String, Backend> {
         let read = self.worker.is_some();
-        let configured = self.design.config.backends.iter();
+        let configured = self.loaded.config.backends.iter();
         let mut backends: BTreeMap<_, _> = configured
             .map(|backend| {
-                let admission = self.design.admissions.get(&backend.name);
+                let admission = self.loaded.admissions.get(&backend.name);
                 let status = Backend {
                     checked: admission.is_some_and(|admission| admission.checked),
                     picks: picks(backend),
@@ -194,14 +194,14 @@ impl Reconciler {
         server.check = "not read".to_owned();
         server.agent = "none".to_owned();
         if let Some(read) = self.readings.haproxy {
-            server.since = self.epoch.unix_secs(read);
+            server.since = self.anchor.unix_secs(read);
         }
     }
 
     /// How a server is shown that has gone from its backend.
-    fn gone_status(&self, key: &Key, gone: &Gone) -> Server {
+    fn gone_status(&self, key: &ServerKey, gone: &Gone) -> Server {
         let mut server = self.server_status(key, &gone.last);
-        server.since = self.epoch.unix_secs(gone.at);
+        server.since = self.anchor.unix_secs(gone.at);
         server.state = "gone".to_owned();
         server.check = "none".to_owned();
         server.held = false;
@@ -226,30 +226,31 @@ impl Reconciler {
     }
 
     /// Whether HAProxy was last read to have the server as it is to be, in so far as that decides about its traffic.
-    fn is_told(&self, key: &Key, decision: &Decision) -> bool {
+    fn is_told(&self, key: &ServerKey, decision: &Decision) -> bool {
         let servers = self.running.get(key.backend.as_str());
         let server = servers.and_then(|servers| servers.get(key.server.as_str()));
-        let place = decision.place.addr;
-        let place = SocketAddr::new(place.ip(), place.port());
+        let endpoint = decision.endpoint.addr;
+        let endpoint = SocketAddr::new(endpoint.ip(), endpoint.port());
         match decision.admin {
-            Some(WantedAdmin::Ready) => server
-                .is_some_and(|server| server.admin == Admin::Ready && server.addr == Some(place)),
+            Some(WantedAdmin::Ready) => server.is_some_and(|server| {
+                server.admin == Admin::Ready && server.addr == Some(endpoint)
+            }),
             _ => server.is_none_or(|server| server.admin != Admin::Ready),
         }
     }
 
-    fn server_status(&self, key: &Key, decision: &Decision) -> Server {
-        let Witnesses {
+    fn server_status(&self, key: &ServerKey, decision: &Decision) -> Server {
+        let Evidence {
             gossip,
             check,
             probe,
             suspected,
-        } = decision.witnesses;
+        } = decision.evidence;
         Server {
-            state: decision.standing.state.to_owned(),
-            why: decision.standing.why.to_string(),
-            address: decision.place.addr,
-            weight: decision.place.weight.get(),
+            state: decision.status.state.to_owned(),
+            why: decision.status.why.to_string(),
+            address: decision.endpoint.addr,
+            weight: decision.endpoint.weight.get(),
             gossip: gossip_word(gossip).to_owned(),
             check: check.map_or("not read", check_word).to_owned(),
             probe: probe_word(probe).to_owned(),
@@ -258,14 +259,17 @@ impl Reconciler {
                 .says(key.backend.as_str(), key.server.as_str())
                 .to_owned(),
             suspected,
-            held: decision.standing.why.is_held(),
+            held: decision.status.why.is_held(),
             origin: decision.origin.as_str().to_owned(),
-            since: self.epoch.unix_secs(decision.since),
+            since: self.anchor.unix_secs(decision.since),
         }
     }
 
     /// Who cannot be used, of those of whom gossip says such a thing.
-    pub(super) fn quarantined(&self, such: impl Fn(Gossip) -> bool) -> BTreeMap<String, String> {
+    pub(super) fn quarantined(
+        &self,
+        such: impl Fn(SerfStatus) -> bool,
+    ) -> BTreeMap<String, String> {
         let candidates = self.model.candidates();
         let candidates = candidates.filter(|(_, candidate)| such(candidate.gossip));
         let unusable = candidates.filter_map(|(key, candidate)| {
@@ -279,16 +283,16 @@ impl Reconciler {
             .unnameable
             .iter()
             .map(|(name, reason)| (name.clone(), reason.to_string()));
-        let culprits = self.culprits.iter().map(|(key, culprit)| {
-            let reason = format!("the file is invalid with it: {}", culprit.reason);
+        let offenders = self.offenders.iter().map(|(key, offender)| {
+            let reason = format!("the file is invalid with it: {}", offender.reason);
             (key.to_string(), reason)
         });
-        unusable.chain(unnameable).chain(culprits).collect()
+        unusable.chain(unnameable).chain(offenders).collect()
     }
 }
 
 /// Whom the rule of a backend picks.
-fn picks(backend: &config::Backend) -> String {
+fn picks(backend: &config::BackendConfig) -> String {
     let tags = backend.tags.iter();
     let tags = tags.map(|(tag, values)| format!("{tag}={}", values.join("|")));
     let name = |pattern: &str| {
@@ -300,13 +304,13 @@ fn picks(backend: &config::Backend) -> String {
     tags.chain(node).collect::<Vec<_>>().join(", ")
 }
 
-fn gossip_word(gossip: Gossip) -> &'static str {
+fn gossip_word(gossip: SerfStatus) -> &'static str {
     match gossip {
-        Gossip::Alive => "alive",
-        Gossip::Leaving => "leaving",
-        Gossip::Left => "left",
-        Gossip::Failed => "failed",
-        Gossip::Absent => "absent",
+        SerfStatus::Alive => "alive",
+        SerfStatus::Leaving => "leaving",
+        SerfStatus::Left => "left",
+        SerfStatus::Failed => "failed",
+        SerfStatus::Absent => "absent",
     }
 }
 

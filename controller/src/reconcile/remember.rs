@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use planner::model::{Key, Place};
+use planner::model::{Endpoint, ServerKey};
 use serf_rpc::Entry;
 
 use super::{Reconciler, advice, chain};
-use crate::state::{Memory, Removed, Said, StateError, is_remembered};
+use crate::state::{PastRemoval, PastReport, PersistedState, StateError, is_remembered};
 
 /// The longest pause before what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ impl Reconciler {
         if self.problems.is(OTHERS) {
             self.look_at_others(&worker);
         }
-        if self.problems.is(ADDED) && self.loaded.is_known(&worker) {
+        if self.problems.is(ADDED) && self.worker_text.is_known(&worker) {
             self.save_added(&worker);
         }
     }
@@ -87,14 +87,14 @@ impl Reconciler {
         self.saved_state(TEXTS, outcome);
     }
 
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> PersistedState {
         let now = Instant::now();
-        let in_rotation: BTreeMap<Key, Place> = self.guard.in_rotation().collect();
+        let in_rotation: BTreeMap<ServerKey, Endpoint> = self.guard.in_rotation().collect();
         let owners: BTreeSet<_> = self.guard.absent_owners().collect();
         let in_use = in_rotation.keys().chain(owners.iter().map(|(key, _)| key));
         let in_use: BTreeSet<&[u8]> = in_use.map(|key| key.server.as_str().as_bytes()).collect();
         let is_in_use = |entry: &Entry| in_use.contains(&**entry.member.name());
-        Memory {
+        PersistedState {
             members: self
                 .snapshot
                 .entries()
@@ -106,10 +106,10 @@ impl Reconciler {
                 .guard
                 .words(now)
                 .map(|(key, word)| {
-                    let said = Said {
-                        place: word.place,
+                    let said = PastReport {
+                        endpoint: word.endpoint,
                         gossip: word.gossip,
-                        since: self.epoch.unix_secs(word.since),
+                        since: self.anchor.unix_secs(word.since),
                     };
                     (key, said)
                 })
@@ -119,9 +119,9 @@ impl Reconciler {
                 .guard
                 .removals()
                 .map(|(key, removal)| {
-                    let removed = Removed {
-                        place: removal.place,
-                        at: self.epoch.unix_secs(removal.at),
+                    let removed = PastRemoval {
+                        endpoint: removal.endpoint,
+                        at: self.anchor.unix_secs(removal.at),
                         agreed: removal.agreed,
                     };
                     (key, removed)

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use planner::config::{Config, ReloadWay};
-use planner::debounce::Pace;
-use planner::guard::{Guard, Removal, Word};
-use planner::model::{DownBackends, Key, Model, Place, RunningServers};
+use planner::config::{Config, ReloadMethod};
+use planner::debounce::Debouncer;
+use planner::guard::{Guard, Removal, SerfReport};
+use planner::model::{DownBackends, Endpoint, Model, RunningServers, ServerKey};
 use planner::pipeline::KnownTexts;
 use planner::plan::Plan;
 use planner::render::FIRST_LINE;
@@ -20,11 +20,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{
-    Adopt, Alone, Departed, Drift, Files, Gossip, Inputs, Loaded, LoadedConfig, Look, Problems,
-    Reconciler, Rescue, Retry, RunError, RunOptions, Text, Told, Unserved, advice, chain,
+    Adopt, Alone, Departed, Drift, Files, Inputs, LoadedConfig, Look, MembershipFeed, Problems,
+    Reconciler, Rescue, Retry, RunError, RunOptions, Text, Told, Unserved, WorkerText, advice,
+    chain,
 };
+use crate::clock_anchor::ClockAnchor;
 use crate::control::{Asking, Control, Published};
-use crate::epoch::Epoch;
 use crate::exposure;
 use crate::freshness::Readings;
 use crate::haproxy::file::{ConfigFile, Owner};
@@ -34,7 +35,7 @@ use crate::history::History;
 use crate::others::Others;
 use crate::owner;
 use crate::probe::Prober;
-use crate::state::{Memory, StateDir};
+use crate::state::{PersistedState, StateDir};
 use crate::status::Counters;
 use crate::templates::{self, TemplateError};
 
@@ -51,23 +52,23 @@ pub(super) async fn start(
     config: Config,
     options: RunOptions,
 ) -> Result<(Reconciler, Inputs), RunError> {
-    let design = templates::load(config)?;
-    templates::warn(&design);
-    let config = Arc::clone(&design.config);
+    let loaded = templates::load(config)?;
+    templates::warn(&loaded);
+    let config = Arc::clone(&loaded.config);
     refuse_exposed(&config, &options.config_path)?;
     let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);
-    may_own(&file, &design, options.adopt).await?;
+    may_own(&file, &loaded, options.adopt).await?;
     let state = StateDir::open(&config.state.dir)?;
     let others = Others::now(&config.haproxy.files);
-    let scope = design.scope.with_files(others.files);
+    let scope = loaded.scope.with_files(others.files);
     let on_disk = own_file(&mut file, options.adopt, &scope).await?;
     let saved = state.load_memory();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
     let watcher = watch(&config, snapshot.clone());
     let now = Instant::now();
-    let epoch = Epoch::now();
+    let anchor = ClockAnchor::now();
     let parsed = on_disk.as_ref().map(|text| &*text.parsed);
-    let guard = guard_before(&design, &saved, parsed, &epoch);
+    let guard = guard_before(&loaded, &saved, parsed, &anchor);
     let mut texts = KnownTexts::default();
     if let Some(text) = on_disk.as_ref().filter(|text| text.is_ours()) {
         texts.insert(&text.stamp, Arc::clone(&text.text));
@@ -77,20 +78,20 @@ pub(super) async fn start(
     let (asking, askings) = mpsc::channel(ASKINGS);
     let (tasks, control_problem) = serve_control(&config, seen, asking);
     let inputs = Inputs {
-        gossip: Gossip::of(&watcher),
+        gossip: MembershipFeed::of(&watcher),
         found,
         askings,
     };
     let mut reconciler = Reconciler {
         guard,
         prober,
-        additions: Pace::eager(design.quiet()),
-        writes: Pace::patient(design.quiet()),
+        additions: Debouncer::eager(loaded.quiet()),
+        writes: Debouncer::patient(loaded.quiet()),
         runtime: runtime_api(&config, &state),
         next_drift: now + config.drift.interval,
         options,
         started_with: Arc::clone(&config),
-        design,
+        loaded,
         elsewhere: scope.other_texts().flat_map(listeners).collect(),
         scope,
         fallback: None,
@@ -107,12 +108,12 @@ pub(super) async fn start(
         state,
         saved,
         revision: 0,
-        epoch,
+        anchor,
         wanted: None,
         on_disk,
         is_foreign: false,
         valid: BTreeMap::new(),
-        culprits: BTreeMap::new(),
+        offenders: BTreeMap::new(),
         texts,
         worker: None,
         running: RunningServers::new(),
@@ -120,7 +121,7 @@ pub(super) async fn start(
         checks: BTreeMap::new(),
         unserved: Unserved::default(),
         look: Look::new(now),
-        readings: Readings::new(epoch),
+        readings: Readings::new(anchor),
         departed: Departed::default(),
         told: Told::new(now),
         undeleted: BTreeMap::new(),
@@ -142,9 +143,9 @@ pub(super) async fn start(
         supervisor: None,
         reloading: false,
         last_worker: None,
-        loaded: Loaded::default(),
+        worker_text: WorkerText::default(),
         last_reload: None,
-        problems: Problems::new(epoch),
+        problems: Problems::new(anchor),
         counters: Counters::default(),
         published,
         tasks,
@@ -154,7 +155,7 @@ pub(super) async fn start(
     }
     reconciler
         .files
-        .take(&reconciler.design, &reconciler.state)
+        .take(&reconciler.loaded, &reconciler.state)
         .await;
     reconciler.select();
     Ok((reconciler, inputs))
@@ -162,26 +163,26 @@ pub(super) async fn start(
 
 /// A guard that knows what an earlier process knew.
 pub(crate) fn guard_before(
-    design: &LoadedConfig,
-    saved: &Memory,
+    loaded: &LoadedConfig,
+    saved: &PersistedState,
     on_disk: Option<&ConfigText>,
-    epoch: &Epoch,
+    anchor: &ClockAnchor,
 ) -> Guard {
     let now = Instant::now();
-    let mut guard = Guard::new(design.rules());
-    for (key, place) in servers_before(&saved.in_rotation, on_disk) {
-        guard.adopt(key, place, now);
+    let mut guard = Guard::new(loaded.rules());
+    for (key, endpoint) in servers_before(&saved.in_rotation, on_disk) {
+        guard.adopt(key, endpoint, now);
     }
-    restore(&mut guard, saved, epoch);
-    guard.forget(design.scope.fixed_servers());
+    restore(&mut guard, saved, anchor);
+    guard.forget(loaded.scope.fixed_servers());
     guard
 }
 
 impl Reconciler {
     /// Starts HAProxy, where it is to be a child.
     pub(super) fn supervise(&mut self) {
-        let settings = &self.design.config.haproxy;
-        if settings.reload != ReloadWay::Spawn {
+        let settings = &self.loaded.config.haproxy;
+        if settings.reload != ReloadMethod::Spawn {
             return;
         }
         let check = settings.check_command.first().map(PathBuf::from);
@@ -198,21 +199,21 @@ impl Reconciler {
 
 /// Takes the removals that an earlier process made: they count, and the servers may come back. What Serf said then holds
 /// since then.
-fn restore(guard: &mut Guard, saved: &Memory, epoch: &Epoch) {
+fn restore(guard: &mut Guard, saved: &PersistedState, anchor: &ClockAnchor) {
     let now = Instant::now();
     for (key, removed) in &saved.removals {
         let removal = Removal {
-            place: removed.place,
-            at: epoch.instant(removed.at),
+            endpoint: removed.endpoint,
+            at: anchor.instant(removed.at),
             agreed: removed.agreed,
         };
         guard.restore(key.clone(), removal, now);
     }
     for (key, said) in &saved.words {
-        let word = Word {
-            place: said.place,
+        let word = SerfReport {
+            endpoint: said.endpoint,
             gossip: said.gossip,
-            since: epoch.instant(said.since),
+            since: anchor.instant(said.since),
         };
         guard.remember(key.clone(), word, now);
     }
@@ -259,9 +260,9 @@ pub(crate) fn runtime_api(config: &Config, state: &StateDir) -> RuntimeApi {
 /// The socket of HAProxy's master, where there is one that we know of.
 pub(crate) fn master_socket(config: &Config, state: &StateDir) -> Option<PathBuf> {
     match &config.haproxy.reload {
-        ReloadWay::MasterSocket(socket) => Some(socket.clone()),
-        ReloadWay::Spawn => Some(state.master_socket()),
-        ReloadWay::Command(_) => None,
+        ReloadMethod::MasterSocket(socket) => Some(socket.clone()),
+        ReloadMethod::Spawn => Some(state.master_socket()),
+        ReloadMethod::Command(_) => None,
     }
 }
 
@@ -292,7 +293,7 @@ pub(super) fn refuse_exposed(config: &Config, config_path: &Path) -> Result<(), 
 }
 
 /// Whether the file is ours, or may be taken over; nothing is written.
-async fn may_own(file: &ConfigFile, design: &LoadedConfig, adopt: Adopt) -> Result<(), RunError> {
+async fn may_own(file: &ConfigFile, loaded: &LoadedConfig, adopt: Adopt) -> Result<(), RunError> {
     if file.owner().await? != Owner::Foreign {
         return Ok(());
     }
@@ -301,18 +302,18 @@ async fn may_own(file: &ConfigFile, design: &LoadedConfig, adopt: Adopt) -> Resu
         return Err(RunError::Foreign { path });
     }
     let theirs = file.read().await?.unwrap_or_default();
-    may_adopt(&theirs, path, design, adopt)
+    may_adopt(&theirs, path, loaded, adopt)
 }
 
 /// Whether a file of somebody else's may be taken over.
 pub(crate) fn may_adopt(
     theirs: &str,
     path: PathBuf,
-    design: &LoadedConfig,
+    loaded: &LoadedConfig,
     adopt: Adopt,
 ) -> Result<(), RunError> {
-    let loss = design.loss(theirs).map_err(TemplateError::from)?;
-    if design.config.haproxy.template.is_none() && !loss.rights.is_empty() {
+    let loss = loaded.loss(theirs).map_err(TemplateError::from)?;
+    if loaded.config.haproxy.template.is_none() && !loss.rights.is_empty() {
         let rights = loss.rights;
         return Err(RunError::MoreRights { path, rights });
     }
@@ -353,9 +354,9 @@ async fn own_file(
 
 /// The servers that had traffic when the controller was last there: by its own book, or else by its own file.
 fn servers_before(
-    book: &BTreeMap<Key, Place>,
+    book: &BTreeMap<ServerKey, Endpoint>,
     on_disk: Option<&ConfigText>,
-) -> BTreeMap<Key, Place> {
+) -> BTreeMap<ServerKey, Endpoint> {
     if !book.is_empty() {
         return book.clone();
     }
@@ -365,13 +366,13 @@ fn servers_before(
     let mut servers = BTreeMap::new();
     for backend in text.backends() {
         for line in text.servers(backend).filter(|line| !line.disabled) {
-            let key = Key {
+            let key = ServerKey {
                 backend: backend.clone(),
                 server: line.name.clone(),
             };
             servers.insert(
                 key,
-                Place {
+                Endpoint {
                     addr: line.addr,
                     weight: line.weight,
                 },

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use planner::guard::{Decisions, Standing};
-use planner::model::Key;
+use planner::guard::{Decisions, ServerStatus};
+use planner::model::ServerKey;
 
 /// So long an agent has for its first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
@@ -15,7 +15,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(3);
 /// What was told.
 #[derive(Debug)]
 pub(super) struct Told {
-    servers: BTreeMap<Key, Standing>,
+    servers: BTreeMap<ServerKey, ServerStatus>,
     /// While no agent has answered, nothing is told until then.
     quiet_until: Option<Instant>,
 }
@@ -40,7 +40,7 @@ impl Told {
         decisions: &Decisions,
         heard: bool,
         now: Instant,
-    ) -> (Vec<(Key, Standing)>, bool) {
+    ) -> (Vec<(ServerKey, ServerStatus)>, bool) {
         if self.quiet_until.is_some_and(|until| !heard && now < until) {
             return (Vec::new(), false);
         }
@@ -51,10 +51,10 @@ impl Told {
         let went = self.servers.len() < before;
         let mut news = Vec::new();
         for (key, decision) in &decisions.servers {
-            let standing = &decision.standing;
-            if self.servers.get(key) != Some(standing) {
-                self.servers.insert(key.clone(), standing.clone());
-                news.push((key.clone(), standing.clone()));
+            let status = &decision.status;
+            if self.servers.get(key) != Some(status) {
+                self.servers.insert(key.clone(), status.clone());
+                news.push((key.clone(), status.clone()));
             }
         }
         let changed = went || !news.is_empty();
@@ -64,25 +64,25 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use planner::guard::{Decision, Origin, Why, Witnesses};
-    use planner::model::{BackendName, Gossip, Place, ServerName, Weight};
+    use planner::guard::{Decision, Evidence, Origin, Why};
+    use planner::model::{BackendName, Endpoint, SerfStatus, ServerName, Weight};
 
     use super::*;
 
     fn decided(why: Option<Why>) -> Decisions {
         let decision = |why| Decision {
-            place: Place {
+            endpoint: Endpoint {
                 addr: "10.0.0.1:80".parse().unwrap(),
                 weight: Weight::DEFAULT,
             },
             line: None,
             admin: None,
-            standing: Standing {
+            status: ServerStatus {
                 state: "ready",
                 why,
             },
-            witnesses: Witnesses {
-                gossip: Gossip::Absent,
+            evidence: Evidence {
+                gossip: SerfStatus::Absent,
                 check: None,
                 probe: None,
                 suspected: false,
@@ -90,7 +90,7 @@ mod tests {
             origin: Origin::Before,
             since: Instant::now(),
         };
-        let key = Key {
+        let key = ServerKey {
             backend: BackendName::new("nodes").unwrap(),
             server: ServerName::new("s1").unwrap(),
         };

@@ -9,10 +9,10 @@ use planner::review::taken_over;
 use planner::stamp::Stamp;
 use tokio::task::JoinError;
 
-use super::culprit::Search;
 use super::job::{self, Done, Job, JobError, ReloadJob};
+use super::offender::Search;
 use super::remember::TEXTS;
-use super::{Gossip, Reconciler, Text, advice, chain, startup};
+use super::{MembershipFeed, Reconciler, Text, advice, chain, startup};
 use crate::config;
 use crate::haproxy::file::{FileError, Replaced};
 use crate::haproxy::runtime::RuntimeApi;
@@ -65,7 +65,7 @@ impl Reconciler {
         if reload.is_some() && self.worker.is_none() {
             self.rescue.tried(&wanted.stamp, now);
         }
-        let config = &self.design.config;
+        let config = &self.loaded.config;
         let servers = self.wanted.as_ref().map(|wanted| wanted.servers.clone());
         let job = Job {
             text: wanted,
@@ -77,7 +77,7 @@ impl Reconciler {
             reload,
             search: Search {
                 config: Arc::clone(config),
-                renderer: Arc::clone(&self.design.renderer),
+                renderer: Arc::clone(&self.loaded.renderer),
                 valid: self.valid.clone(),
                 wanted: servers.unwrap_or_default(),
             },
@@ -91,7 +91,7 @@ impl Reconciler {
     /// away, or a key that is gone. Nobody is given rights without a word; the text waits.
     fn gives_rights(&mut self, wanted: &Text) -> bool {
         let worker = self.worker.as_ref().map(|worker| worker.pid);
-        let gives = self.design.config.haproxy.template.is_none()
+        let gives = self.loaded.config.haproxy.template.is_none()
             && worker.is_some_and(process::has_less_rights_than_its_master)
             && !taken_over::names_user(&wanted.text);
         if gives {
@@ -109,7 +109,7 @@ impl Reconciler {
 
     /// A reload whose outcome cannot be seen is not begun; without one the template is a problem.
     fn say_hidden_stamp(&mut self) {
-        match self.design.hides_stamp() {
+        match self.loaded.hides_stamp() {
             Some(flaw) => {
                 let problem =
                     format!("HAProxy is not reloaded, as nobody could tell whether it was: {flaw}");
@@ -121,15 +121,15 @@ impl Reconciler {
 
     fn reload_job(&self, now: Instant) -> Option<ReloadJob> {
         let allowed = self.reload_allowed_at().is_none_or(|at| now >= at);
-        let in_vain = self.design.hides_stamp().is_some();
+        let in_vain = self.loaded.hides_stamp().is_some();
         if self.plan.reload.is_empty() || !allowed || in_vain {
             return None;
         }
-        let config = &self.design.config;
+        let config = &self.loaded.config;
         let before = self.last_worker.clone();
         let known = before
             .as_ref()
-            .filter(|before| self.loaded.is_known(before));
+            .filter(|before| self.worker_text.is_known(before));
         let running = known
             .and_then(|before| before.stamp.as_ref())
             .and_then(|stamp| self.texts.text(stamp))
@@ -154,7 +154,7 @@ impl Reconciler {
     /// When the next reload may come; none if there was none yet.
     pub(super) fn reload_allowed_at(&self) -> Option<Instant> {
         self.last_reload
-            .map(|at| at + self.design.config.reload.min_interval)
+            .map(|at| at + self.loaded.config.reload.min_interval)
     }
 
     pub(super) fn stamps_in_use(&self) -> Vec<&Stamp> {
@@ -187,7 +187,7 @@ impl Reconciler {
             written,
             replaced,
             result,
-            culprits,
+            offenders,
         }) = done
         else {
             self.problems.set(
@@ -216,7 +216,7 @@ impl Reconciler {
             );
         }
         if replaced != Replaced::Known {
-            self.loaded
+            self.worker_text
                 .replaced_edit(self.worker.as_ref(), started, Instant::now());
         }
         self.record_job(&job, started, &replaced, result.as_ref().err());
@@ -228,7 +228,7 @@ impl Reconciler {
             Ok(worker) => {
                 self.problems.clear("file");
                 if let Some(worker) = worker {
-                    self.loaded.reloaded(worker.clone());
+                    self.worker_text.reloaded(worker.clone());
                     if self
                         .worker
                         .as_ref()
@@ -255,16 +255,16 @@ impl Reconciler {
                 } else {
                     "the file is behind"
                 };
-                let place = self.template_line(&job, &error);
-                let problem = format!("{what}: {}{place}", chain(&error));
+                let origin = self.template_line(&job, &error);
+                let problem = format!("{what}: {}{origin}", chain(&error));
                 self.write_retry.failed(Instant::now());
                 self.is_foreign = error.is_of_another_file();
                 if self.is_foreign {
                     self.say_foreign();
-                } else if self.fallback.is_none() && self.quarantine(culprits) {
+                } else if self.fallback.is_none() && self.quarantine(offenders) {
                     self.write_retry.succeeded();
                 } else if error.is_of_the_text() && self.fallback.is_some() {
-                    self.give_up_design(&problem);
+                    self.revert_config(&problem);
                 } else {
                     self.problems.set("file", problem, advice::of_job(&error));
                 }
@@ -305,7 +305,7 @@ impl Reconciler {
 
     /// The socket of HAProxy's master, where there is one that we know of.
     fn master(&self) -> Option<RuntimeApi> {
-        startup::master_socket(&self.design.config, &self.state).map(RuntimeApi::new)
+        startup::master_socket(&self.loaded.config, &self.state).map(RuntimeApi::new)
     }
 
     /// Asks for a reload where that is the last way to a worker that has not answered for a while, and there is
@@ -349,7 +349,7 @@ impl Reconciler {
         if (self.is_foreign || self.on_disk.is_some()) && !self.file.may_replace().await {
             self.is_foreign = true;
             self.on_disk = None;
-            self.loaded.found_edit(Instant::now());
+            self.worker_text.found_edit(Instant::now());
             self.say_foreign();
             return;
         }
@@ -365,7 +365,7 @@ impl Reconciler {
             Ok(text) => {
                 tracing::warn!(path = %self.file.path().display(), "somebody else changed the file; writing it again");
                 if text.is_some_and(|text| Stamp::genuine(&text).is_none()) {
-                    self.loaded.found_edit(Instant::now());
+                    self.worker_text.found_edit(Instant::now());
                 }
                 self.on_disk = None;
             }
@@ -387,57 +387,57 @@ impl Reconciler {
     /// Reads config and template again. What does not load leaves everything as it is.
     ///
     /// Gives the new source of gossip where the agent is another.
-    pub(super) async fn reload_design(&mut self) -> Option<Gossip> {
+    pub(super) async fn reload_config(&mut self) -> Option<MembershipFeed> {
         tracing::info!(path = %self.options.config_path.display(), "reading config and template again");
         let config = match config::load(&self.options.config_path, self.options.env.clone()) {
-            Ok(config) => self.design.beside_taken_over(config),
-            Err(error) => return self.refuse_design(&error),
+            Ok(config) => self.loaded.beside_taken_over(config),
+            Err(error) => return self.refuse_config(&error),
         };
         if let Err(error) = startup::refuse_exposed(&config, &self.options.config_path) {
-            return self.refuse_design(&error);
+            return self.refuse_config(&error);
         }
-        let design = match templates::load(config) {
-            Ok(design) => design,
-            Err(error) => return self.refuse_design(&error),
+        let loaded = match templates::load(config) {
+            Ok(loaded) => loaded,
+            Err(error) => return self.refuse_config(&error),
         };
-        if let Some(flaw) = design.hides_stamp() {
+        if let Some(flaw) = loaded.hides_stamp() {
             self.problems.set(
                 "template",
                 format!("the template before stays in force: {flaw}"),
-                advice::DESIGN,
+                advice::CONFIG,
             );
             return None;
         }
-        templates::warn(&design);
+        templates::warn(&loaded);
         self.problems.clear("config");
         self.problems.clear("design");
-        let fallback = std::mem::replace(&mut self.design, design);
+        let fallback = std::mem::replace(&mut self.loaded, loaded);
         let agent = |config: &Config| {
             let serf = &config.serf;
             (serf.addr.clone(), serf.auth_key_file.clone(), serf.resync)
         };
-        let other_agent = agent(&fallback.config) != agent(&self.design.config);
+        let other_agent = agent(&fallback.config) != agent(&self.loaded.config);
         self.look_at_fixed_keys();
         self.fallback.get_or_insert(fallback);
-        self.take_design();
-        self.files.take(&self.design, &self.state).await;
+        self.apply_config();
+        self.files.take(&self.loaded, &self.state).await;
         if !other_agent {
             return None;
         }
-        self.watcher = startup::watch(&self.design.config, (*self.snapshot).clone());
-        Some(Gossip::of(&self.watcher))
+        self.watcher = startup::watch(&self.loaded.config, (*self.snapshot).clone());
+        Some(MembershipFeed::of(&self.watcher))
     }
 
     /// Goes on with what is in force, and says why until something else can be read.
-    fn refuse_design(&mut self, error: &dyn std::error::Error) -> Option<Gossip> {
+    fn refuse_config(&mut self, error: &dyn std::error::Error) -> Option<MembershipFeed> {
         let problem = format!("config or template cannot be used: {}", chain(error));
-        self.problems.set("config", problem, advice::DESIGN);
+        self.problems.set("config", problem, advice::CONFIG);
         None
     }
 
     /// Says which keys wait for the next start.
     fn look_at_fixed_keys(&mut self) {
-        let keys = self.design.config.needs_restart(&self.started_with);
+        let keys = self.loaded.config.needs_restart(&self.started_with);
         if keys.is_empty() {
             self.problems.clear("restart");
         } else {
@@ -447,28 +447,28 @@ impl Reconciler {
     }
 
     /// Goes back to the design before, if the one in force has not proven itself yet.
-    pub(super) fn give_up_design(&mut self, why: &str) {
+    pub(super) fn revert_config(&mut self, why: &str) {
         if let Some(fallback) = self.fallback.take() {
             let problem = format!("the config and template before are in force: {why}");
-            self.problems.set("design", problem, advice::DESIGN);
-            self.design = fallback;
-            self.take_design();
+            self.problems.set("design", problem, advice::CONFIG);
+            self.loaded = fallback;
+            self.apply_config();
         }
     }
 
-    fn take_design(&mut self) {
-        let config = Arc::clone(&self.design.config);
-        self.guard.set_rules(self.design.rules());
-        self.guard.forget(self.design.scope.fixed_servers());
-        self.additions.set_quiet(self.design.quiet());
-        self.writes.set_quiet(self.design.quiet());
+    fn apply_config(&mut self) {
+        let config = Arc::clone(&self.loaded.config);
+        self.guard.set_rules(self.loaded.rules());
+        self.guard.forget(self.loaded.scope.fixed_servers());
+        self.additions.set_quiet(self.loaded.quiet());
+        self.writes.set_quiet(self.loaded.quiet());
         self.runtime = startup::runtime_api(&config, &self.state);
         self.wanted = None;
         match self.worker.clone() {
             Some(worker) => self.look_at_others(&worker),
             None => self.take_scope(Others::now(&config.haproxy.files).files),
         }
-        self.culprits.clear();
+        self.offenders.clear();
         self.write_retry.succeeded();
         self.select();
     }

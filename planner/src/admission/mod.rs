@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Backend, Check, ProbeMode};
+use crate::config::{BackendConfig, CheckConfig, ProbeMode};
 use crate::syntax::ConfigText;
 
 use spoken::Spoken;
@@ -26,7 +26,7 @@ pub struct Admission {
     /// Who lets a new server in.
     pub by: Admits,
     /// What the controller's own probe asks.
-    pub asks: Arc<Check>,
+    pub asks: Arc<CheckConfig>,
     /// How often HAProxy checks (`inter`).
     pub interval: Duration,
     /// Why it is not the one that `probe` asks for.
@@ -56,7 +56,7 @@ pub enum Instead {
 impl Admission {
     /// Reads what HAProxy's check asks from the first member's line of the backend in `text`; where there is none that
     /// can be read, it is taken to ask what the config says.
-    pub fn of(backend: &Backend, text: &ConfigText) -> Self {
+    pub fn of(backend: &BackendConfig, text: &ConfigText) -> Self {
         let own = backend.check.clone().unwrap_or_default();
         let readable = text.opaque(&backend.name).is_none();
         let line = text.servers(&backend.name).next().filter(|_| readable);
@@ -90,7 +90,7 @@ impl Admission {
     }
 
     /// As the config says, before anything was rendered.
-    pub fn meant(backend: &Backend) -> Self {
+    pub fn meant(backend: &BackendConfig) -> Self {
         let own = backend.check.clone().unwrap_or_default();
         let interval = own.interval;
         let (by, asks) = match backend.probe {
@@ -108,10 +108,10 @@ impl Admission {
     }
 }
 
-fn connection(port: Option<u16>) -> Check {
-    Check {
+fn connection(port: Option<u16>) -> CheckConfig {
+    CheckConfig {
         port,
-        ..Check::default()
+        ..CheckConfig::default()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Check, ProxyVersion, Request, StatusCodes};
+use crate::config::{CheckConfig, ProxyVersion, Request, StatusCodes};
 use crate::syntax::Options;
 use crate::syntax::time::millis;
 
@@ -248,7 +248,7 @@ impl Spoken {
     }
 
     /// The first part of it that is not what the config says.
-    pub(super) fn difference(&self, config: &Check) -> Option<String> {
+    pub(super) fn difference(&self, config: &CheckConfig) -> Option<String> {
         if self.request != config.request || self.http_1_1 != is_http_1_1(config) {
             return Some(match &self.request {
                 Some(request) => self.words_of(request),
@@ -300,7 +300,7 @@ impl Spoken {
     }
 }
 
-fn is_http_1_1(config: &Check) -> bool {
+fn is_http_1_1(config: &CheckConfig) -> bool {
     let request = config.request.as_ref();
     request.is_some_and(|request| request.host.is_some())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::source::Section;
-use super::{Backend, Check, Config, Mode, Observe, ProbeMode, ProxyVersion};
+use super::{BackendConfig, CheckConfig, Config, Mode, Observe, ProbeMode, ProxyVersion};
 
 /// Complains about everything that does not fit together.
 pub(super) fn check(config: &Config, root: &Section<'_>) {
@@ -74,7 +74,7 @@ fn backends(config: &Config, root: &Section<'_>) {
 }
 
 /// What the built-in template can print of a check depends on the other words of the server lines.
-fn checks(backend: &Backend, check: &Check, section: &Section<'_>) {
+fn checks(backend: &BackendConfig, check: &CheckConfig, section: &Section<'_>) {
     let has = |word: &str| backend.server_options.iter().any(|option| option == word);
     if check.tls && !has("verify") && !has("ca-file") {
         let hint =

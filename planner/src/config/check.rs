@@ -14,7 +14,7 @@ use super::value;
 
 /// What the check of a server asks, whoever asks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub struct CheckConfig {
     /// The request; none is a connection and no more.
     pub request: Option<Request>,
     /// The port to ask, 1 to 65535; none is the server's own.
@@ -61,7 +61,7 @@ pub enum ProxyVersion {
     V2,
 }
 
-impl Default for Check {
+impl Default for CheckConfig {
     fn default() -> Self {
         Self {
             request: None,
@@ -121,7 +121,7 @@ impl fmt::Display for StatusCodes {
 }
 
 /// What it asks, in a few words: `HEAD /health over TLS on port 8443`.
-impl fmt::Display for Check {
+impl fmt::Display for CheckConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.request {
             Some(request) => write!(f, "{} {}", request.method, request.path)?,
@@ -143,18 +143,18 @@ impl fmt::Display for Check {
 }
 
 /// The key `check` of a backend: none where it is `off`. `options` are the words of `server_options`.
-pub(super) fn check(backend: &Section<'_>, options: &[String]) -> Option<Check> {
+pub(super) fn check(backend: &Section<'_>, options: &[String]) -> Option<CheckConfig> {
     if backend.is_table("check") {
         return Some(table(backend.section("check"), options));
     }
     let short = backend.get("check", short_form);
-    short.unwrap_or_else(|| Some(Check::default()))
+    short.unwrap_or_else(|| Some(CheckConfig::default()))
 }
 
-fn table(section: Section<'_>, options: &[String]) -> Check {
-    let default = Check::default();
+fn table(section: Section<'_>, options: &[String]) -> CheckConfig {
+    let default = CheckConfig::default();
     let tenth = Duration::from_millis(100)..=Duration::from_secs(3600);
-    let check = Check {
+    let check = CheckConfig {
         request: request(&section),
         port: section.get("port", value::number(1..=65535)),
         tls: section
@@ -212,21 +212,21 @@ fn request(section: &Section<'_>) -> Option<Request> {
 }
 
 /// `tcp`, `off` or `METHOD /path`.
-fn short_form(value: &Value<'_>) -> Result<Option<Check>, Fault> {
+fn short_form(value: &Value<'_>) -> Result<Option<CheckConfig>, Fault> {
     let what = "\"tcp\", \"off\", \"METHOD /path\" or a table";
     let words = value::words(value, what)?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["tcp"] => Ok(Some(Check::default())),
+        ["tcp"] => Ok(Some(CheckConfig::default())),
         ["off"] => Ok(None),
-        [method, path] if is_method(method) && path.starts_with('/') => Ok(Some(Check {
+        [method, path] if is_method(method) && path.starts_with('/') => Ok(Some(CheckConfig {
             request: Some(Request {
                 method: (*method).to_owned(),
                 path: (*path).to_owned(),
                 host: None,
                 status: StatusCodes::default(),
             }),
-            ..Check::default()
+            ..CheckConfig::default()
         })),
         _ => Err(value.fault(format!("expected {what}, for example \"HEAD /health\""))),
     }

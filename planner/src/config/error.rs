@@ -2,9 +2,9 @@
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Complaint {
+pub struct Diagnostic {
     /// Where.
-    pub place: Place,
+    pub location: Location,
     /// The key, `section.key`; empty for a syntax error.
     pub key: String,
     /// What is wrong; what to do.
@@ -13,7 +13,7 @@ pub struct Complaint {
 
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Location {
     /// In the config file.
     File {
         /// Counted from 1.

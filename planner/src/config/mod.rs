@@ -17,12 +17,12 @@ mod value;
 
 use std::path::PathBuf;
 
-pub use check::{Check, ProxyVersion, Request, StatusCodes};
-pub use error::{Complaint, Place};
+pub use check::{CheckConfig, ProxyVersion, Request, StatusCodes};
+pub use error::{Diagnostic, Location};
 pub use settings::{
-    Backend, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy, Http,
-    Mode, Observe, OutputFile, ProbeMode, Reload, ReloadWay, Retired, Serf, SocketMode, State,
-    Suspicion, Timeouts,
+    BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, Frontend, GuardConfig,
+    Haproxy, Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf,
+    SocketMode, StateConfig, Suspicion, Timeouts,
 };
 pub use value::NodePattern;
 
@@ -32,7 +32,7 @@ impl Config {
     /// The keys that differ from `started_with` and that a running controller cannot take: they wait for its next start.
     pub fn needs_restart(&self, started_with: &Self) -> Vec<&'static str> {
         let (new, old) = (self, started_with);
-        let spawns = |config: &Self| config.haproxy.reload == ReloadWay::Spawn;
+        let spawns = |config: &Self| config.haproxy.reload == ReloadMethod::Spawn;
         let is_child = spawns(new) && spawns(old);
         let program = |config: &Self| config.haproxy.check_command.first().cloned();
         let keys = [
@@ -62,14 +62,14 @@ impl Config {
     pub fn read(
         bytes: Vec<u8>,
         env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Vec<Complaint>> {
+    ) -> Result<Self, Vec<Diagnostic>> {
         let text = decode(bytes).map_err(|error| vec![read::encoding(&error)]);
         text.and_then(|text| Self::parse(&text, env))
     }
 
     /// The control socket that the text of a file names, for those who only want to talk to it: the rest may be wrong. With
     /// the first thing that is in the way.
-    pub fn control_socket(text: &str) -> (Option<PathBuf>, Option<Complaint>) {
+    pub fn control_socket(text: &str) -> (Option<PathBuf>, Option<Diagnostic>) {
         let (table, errors) = toml::de::DeTable::parse_recoverable(text);
         let source = source::Source::new(text, table.get_ref(), []);
         let socket = source.root().section("control").get("socket", value::path);
@@ -87,7 +87,7 @@ impl Config {
     pub fn parse(
         text: &str,
         env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Vec<Complaint>> {
+    ) -> Result<Self, Vec<Diagnostic>> {
         let (table, errors) = toml::de::DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             return Err(errors
@@ -100,11 +100,11 @@ impl Config {
         if source.is_clean() {
             between::check(&config, &source.root());
         }
-        let complaints = source.finish();
-        if complaints.is_empty() {
+        let diagnostics = source.finish();
+        if diagnostics.is_empty() {
             Ok(config)
         } else {
-            Err(complaints)
+            Err(diagnostics)
         }
     }
 }

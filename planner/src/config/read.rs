@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::check;
-use super::error::{Complaint, Fault, Place};
+use super::error::{Diagnostic, Fault, Location};
 use super::loaded;
 use super::source::{self, Section, Source};
 use super::value;
 use super::{
-    Backend, Config, Control, Damping, Debounce, Drain, Drift, Frontend, Guard, Haproxy, Http,
-    Observe, OutputFile, Reload, ReloadWay, Retired, Serf, SocketMode, State, Suspicion, Timeouts,
+    BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, Frontend, GuardConfig,
+    Haproxy, Http, Observe, OutputFile, Reload, ReloadMethod, Retired, Serf, SocketMode,
+    StateConfig, Suspicion, Timeouts,
 };
 use crate::encoding::NotUtf8;
 use crate::model::{BackendName, Weight};
@@ -28,7 +29,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Reads everything; what is wrong or missing has its default, or is left out.
 pub(super) fn config<'a>(source: &'a Source<'a>) -> Config {
     let root = source.root();
-    let guard = guard(root.section("guard"), &Guard::default());
+    let guard = guard(root.section("guard"), &GuardConfig::default());
     let drain = drain(root.section("drain"), &Drain::default());
     let backends = backends(&root, &guard, &drain);
     let frontend = root.section("frontend");
@@ -62,23 +63,23 @@ pub(super) fn config<'a>(source: &'a Source<'a>) -> Config {
 }
 
 /// What the parser of the file's syntax says.
-pub(super) fn syntax(text: &str, error: &toml::de::Error) -> Complaint {
-    let place = error
+pub(super) fn syntax(text: &str, error: &toml::de::Error) -> Diagnostic {
+    let location = error
         .span()
-        .map_or(Place::File { line: 1, column: 1 }, |span| {
-            source::place(text, span.start)
+        .map_or(Location::File { line: 1, column: 1 }, |span| {
+            source::location(text, span.start)
         });
-    Complaint {
-        place,
+    Diagnostic {
+        location,
         key: String::new(),
         message: format!("{}; this is no TOML", error.message()),
     }
 }
 
 /// What is said of a file that is no text.
-pub(super) fn encoding(error: &NotUtf8) -> Complaint {
-    Complaint {
-        place: Place::File {
+pub(super) fn encoding(error: &NotUtf8) -> Diagnostic {
+    Diagnostic {
+        location: Location::File {
             line: error.line,
             column: error.column,
         },
@@ -160,17 +161,17 @@ fn timeouts(section: Section<'_>) -> Timeouts {
     timeouts
 }
 
-fn reload_way(section: &Section<'_>) -> ReloadWay {
+fn reload_way(section: &Section<'_>) -> ReloadMethod {
     let socket = section
         .get("master_socket", value::path)
-        .map(ReloadWay::MasterSocket);
+        .map(ReloadMethod::MasterSocket);
     let command = section
         .get("reload_command", value::command)
-        .map(ReloadWay::Command);
+        .map(ReloadMethod::Command);
     let spawn = section
         .get("spawn", |value| value.boolean())
         .filter(|spawn| *spawn)
-        .map(|_| ReloadWay::Spawn);
+        .map(|_| ReloadMethod::Spawn);
     let given = [
         ("master_socket", socket),
         ("reload_command", command),
@@ -178,7 +179,7 @@ fn reload_way(section: &Section<'_>) -> ReloadWay {
     ];
     let mut given = given.into_iter().filter_map(|(key, way)| Some((key, way?)));
     let Some((first, way)) = given.next() else {
-        return ReloadWay::default();
+        return ReloadMethod::default();
     };
     for (key, _) in given {
         section.complain(
@@ -189,7 +190,7 @@ fn reload_way(section: &Section<'_>) -> ReloadWay {
     way
 }
 
-fn frontend(section: Section<'_>, backends: &[Backend]) -> Option<Frontend> {
+fn frontend(section: Section<'_>, backends: &[BackendConfig]) -> Option<Frontend> {
     let bind = section.require(
         "bind",
         "give the addresses to listen on, bind = [\"*:80\"]",
@@ -207,7 +208,7 @@ fn frontend(section: Section<'_>, backends: &[Backend]) -> Option<Frontend> {
     Some(frontend)
 }
 
-fn backends(root: &Section<'_>, guard: &Guard, drain: &Drain) -> Vec<Backend> {
+fn backends(root: &Section<'_>, guard: &GuardConfig, drain: &Drain) -> Vec<BackendConfig> {
     let sections = root.sections("backend", "name");
     sections
         .into_iter()
@@ -215,7 +216,7 @@ fn backends(root: &Section<'_>, guard: &Guard, drain: &Drain) -> Vec<Backend> {
         .collect()
 }
 
-fn backend(section: Section<'_>, guard: &Guard, drain: &Drain) -> Option<Backend> {
+fn backend(section: Section<'_>, guard: &GuardConfig, drain: &Drain) -> Option<BackendConfig> {
     let name = section.require(
         "name",
         "give the backend a name, name = \"nodes\"",
@@ -226,7 +227,7 @@ fn backend(section: Section<'_>, guard: &Guard, drain: &Drain) -> Option<Backend
         .unwrap_or_default();
     let port = section.get("port", value::number(1..=65535));
     let ports = section.get("ports", value::ports);
-    let backend = Backend {
+    let backend = BackendConfig {
         name: name.clone().or_else(|| BackendName::new("unnamed"))?,
         tags: section
             .get("tags", value::tags)
@@ -270,9 +271,9 @@ fn observe(server_options: &[String]) -> Option<Observe> {
     (!own).then_some(Observe::Layer4)
 }
 
-fn guard(section: Section<'_>, base: &Guard) -> Guard {
+fn guard(section: Section<'_>, base: &GuardConfig) -> GuardConfig {
     let hold = section.get("hold", value::duration(Duration::ZERO..=7 * DAY));
-    let guard = Guard {
+    let guard = GuardConfig {
         min_servers: section
             .get("min_servers", value::number(0..=100_000))
             .unwrap_or(base.min_servers),
@@ -327,13 +328,13 @@ fn reload(section: Section<'_>) -> Reload {
     reload
 }
 
-fn drift(section: Section<'_>) -> Drift {
+fn drift(section: Section<'_>) -> DriftConfig {
     only(section, "interval", value::duration(SECOND..=HOUR))
-        .map_or_else(Drift::default, |interval| Drift { interval })
+        .map_or_else(DriftConfig::default, |interval| DriftConfig { interval })
 }
 
-fn state(section: Section<'_>) -> State {
-    only(section, "dir", value::path).map_or_else(State::default, |dir| State { dir })
+fn state(section: Section<'_>) -> StateConfig {
+    only(section, "dir", value::path).map_or_else(StateConfig::default, |dir| StateConfig { dir })
 }
 
 fn http(section: Section<'_>) -> Http {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::check::Check;
+use super::check::CheckConfig;
 use super::value::NodePattern;
 use crate::model::{BackendName, Weight};
 use crate::review::taken_over::TakenOver;
@@ -24,15 +24,15 @@ pub struct Config {
     /// What the built-in template listens on; none only beside a template of one's own.
     pub frontend: Option<Frontend>,
     /// The backends, at least one, in the order of the file, names unique.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendConfig>,
     /// How additions gather.
     pub debounce: Debounce,
     /// Limits of reloads.
     pub reload: Reload,
     /// How often HAProxy is read back.
-    pub drift: Drift,
+    pub drift: DriftConfig,
     /// What survives a restart.
-    pub state: State,
+    pub state: StateConfig,
     /// The HTTP listener; none where the section is left out.
     pub http: Option<Http>,
     /// The control socket.
@@ -80,7 +80,7 @@ pub struct Haproxy {
     /// Its group there, likewise.
     pub stats_socket_group: Option<String>,
     /// How a reload is asked for.
-    pub reload: ReloadWay,
+    pub reload: ReloadMethod,
     /// Files and directories that HAProxy reads before ours, in that order: somebody else's, never written.
     pub files: Vec<PathBuf>,
     /// The command that judges a file, `{path}` standing for it.
@@ -148,7 +148,7 @@ pub struct Timeouts {
 
 /// How a reload is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReloadWay {
+pub enum ReloadMethod {
     /// `reload` on the master's socket.
     MasterSocket(PathBuf),
     /// A program and its arguments.
@@ -172,7 +172,7 @@ pub struct Frontend {
 
 /// A `[[backend]]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Backend {
+pub struct BackendConfig {
     /// Its name, unique.
     pub name: BackendName,
     /// Tags that must all match, each with one of the values.
@@ -186,7 +186,7 @@ pub struct Backend {
     /// HAProxy's `mode`.
     pub mode: Mode,
     /// What HAProxy's check and the controller's own probe ask; none is no check, and a probe that only connects.
-    pub check: Option<Check>,
+    pub check: Option<CheckConfig>,
     /// Who lets a new server in.
     pub probe: ProbeMode,
     /// HAProxy's `retries`: how often a request tries another server, 1 to 100.
@@ -207,12 +207,12 @@ pub struct Backend {
     /// A greater weight in a tag counts as this one.
     pub max_weight: Weight,
     /// How servers are held in rotation.
-    pub guard: Guard,
+    pub guard: GuardConfig,
     /// How servers are taken out.
     pub drain: Drain,
 }
 
-impl Backend {
+impl BackendConfig {
     /// Whether a server may have this port.
     pub fn may_have(&self, port: u16) -> bool {
         self.ports.iter().any(|range| range.contains(&port))
@@ -252,7 +252,7 @@ pub enum ProbeMode {
 
 /// `[guard]`: how much may go on the word of one witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guard {
+pub struct GuardConfig {
     /// Answering servers that stay whatever a single witness says.
     pub min_servers: usize,
     /// Servers that are in rotation at most, 1 to 100,000: whoever answers beyond them waits.
@@ -294,14 +294,14 @@ pub struct Reload {
 
 /// `[drift]`: how often HAProxy is read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drift {
+pub struct DriftConfig {
     /// Between two reads.
     pub interval: Duration,
 }
 
 /// `[state]`: what survives a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct StateConfig {
     /// A directory of this controller's own.
     pub dir: PathBuf,
 }
@@ -379,7 +379,7 @@ impl Default for Haproxy {
             stats_socket_mode: SocketMode::OWNER,
             stats_socket_user: None,
             stats_socket_group: None,
-            reload: ReloadWay::default(),
+            reload: ReloadMethod::default(),
             files: Vec::new(),
             check_command: super::loaded::check_command(&[]),
             user: None,
@@ -405,13 +405,13 @@ impl Default for Timeouts {
     }
 }
 
-impl Default for ReloadWay {
+impl Default for ReloadMethod {
     fn default() -> Self {
         Self::MasterSocket("/run/haproxy-master.sock".into())
     }
 }
 
-impl Default for Guard {
+impl Default for GuardConfig {
     fn default() -> Self {
         Self {
             min_servers: 1,
@@ -450,7 +450,7 @@ impl Default for Reload {
     }
 }
 
-impl Default for Drift {
+impl Default for DriftConfig {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(10),
@@ -458,7 +458,7 @@ impl Default for Drift {
     }
 }
 
-impl Default for State {
+impl Default for StateConfig {
     fn default() -> Self {
         Self {
             dir: "/var/lib/serf-haproxy".into(),

@@ -7,7 +7,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Complaint, Fault, Place};
+use super::error::{Diagnostic, Fault, Location};
 
 /// What every variable that sets a key starts with.
 pub(super) const PREFIX: &str = "SERF_HAPROXY_";
@@ -21,7 +21,7 @@ pub(super) struct Source<'a> {
     table: &'a DeTable<'a>,
     variables: BTreeMap<String, String>,
     asked: RefCell<BTreeSet<String>>,
-    complaints: RefCell<Vec<Complaint>>,
+    diagnostics: RefCell<Vec<Diagnostic>>,
 }
 
 impl<'a> Source<'a> {
@@ -41,7 +41,7 @@ impl<'a> Source<'a> {
             table,
             variables,
             asked: RefCell::default(),
-            complaints: RefCell::default(),
+            diagnostics: RefCell::default(),
         }
     }
 
@@ -59,13 +59,13 @@ impl<'a> Source<'a> {
 
     /// Whether nothing is wrong so far.
     pub(super) fn is_clean(&self) -> bool {
-        self.complaints.borrow().is_empty()
+        self.diagnostics.borrow().is_empty()
     }
 
     /// Complains about the variables that nobody asked for, and hands over all complaints, ordered by place.
-    pub(super) fn finish(&self) -> Vec<Complaint> {
+    pub(super) fn finish(&self) -> Vec<Diagnostic> {
         let asked = self.asked.borrow();
-        let mut complaints = self.complaints.borrow().clone();
+        let mut diagnostics = self.diagnostics.borrow().clone();
         for name in self.variables.keys().filter(|name| !asked.contains(*name)) {
             let meant = suggest(name, asked.iter().map(String::as_str))
                 .map_or_else(String::new, |meant| {
@@ -74,27 +74,27 @@ impl<'a> Source<'a> {
             let message = format!(
                 "this variable sets no key, lists and tables are set in the file only{meant}"
             );
-            complaints.push(Complaint {
-                place: Place::Variable(format!("{PREFIX}{name}")),
+            diagnostics.push(Diagnostic {
+                location: Location::Variable(format!("{PREFIX}{name}")),
                 key: String::new(),
                 message,
             });
         }
-        complaints.sort();
-        complaints.dedup();
-        complaints
+        diagnostics.sort();
+        diagnostics.dedup();
+        diagnostics
     }
 
-    fn place(&self, span: &Range<usize>) -> Place {
-        place(self.text, span.start)
+    fn location(&self, span: &Range<usize>) -> Location {
+        location(self.text, span.start)
     }
 }
 
 /// Line and column of a byte of the text.
-pub(super) fn place(text: &str, offset: usize) -> Place {
+pub(super) fn location(text: &str, offset: usize) -> Location {
     let before = text.get(..offset).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Place::File {
+    Location::File {
         line: before.matches('\n').count() + 1,
         column: before.get(start..).unwrap_or_default().chars().count() + 1,
     }
@@ -122,11 +122,11 @@ impl<'a> Section<'a> {
         match parse(&value) {
             Ok(parsed) => Some(parsed),
             Err(fault) => {
-                let place = match (fault.span, &value) {
-                    (Some(span), Value::File(_)) => self.source.place(&span),
-                    _ => self.place(key),
+                let location = match (fault.span, &value) {
+                    (Some(span), Value::File(_)) => self.source.location(&span),
+                    _ => self.location(key),
                 };
-                self.push(place, key, fault.message);
+                self.push(location, key, fault.message);
                 None
             }
         }
@@ -241,7 +241,7 @@ impl<'a> Section<'a> {
 
     /// Says what is wrong at a key of this section; at the section if the key is not there.
     pub(super) fn complain(&self, key: &str, message: impl Into<String>) {
-        self.push(self.place(key), key, message.into());
+        self.push(self.location(key), key, message.into());
     }
 
     /// Complains about the keys of the file that nobody asked for.
@@ -256,14 +256,14 @@ impl<'a> Section<'a> {
                 Some(meant) => format!("unknown key; did you mean `{meant}`?"),
                 None => format!("unknown key; known here: {}", asked.join(", ")),
             };
-            self.push(self.source.place(&key.span()), name, message);
+            self.push(self.source.location(&key.span()), name, message);
         }
     }
 
-    fn push(&self, place: Place, key: &str, message: String) {
+    fn push(&self, location: Location, key: &str, message: String) {
         let key = self.path(key);
-        self.source.complaints.borrow_mut().push(Complaint {
-            place,
+        self.source.diagnostics.borrow_mut().push(Diagnostic {
+            location,
             key,
             message,
         });
@@ -277,14 +277,14 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn place(&self, key: &str) -> Place {
+    fn location(&self, key: &str) -> Location {
         if let Some((name, _)) = self.variable(key) {
-            return Place::Variable(format!("{PREFIX}{name}"));
+            return Location::Variable(format!("{PREFIX}{name}"));
         }
         let span = self
             .entry(key)
             .map_or_else(|| self.span.clone(), Spanned::span);
-        self.source.place(&span)
+        self.source.location(&span)
     }
 
     fn ask(&self, key: &'static str) {

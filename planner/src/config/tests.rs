@@ -1,32 +1,32 @@
 use std::time::Duration;
 
 use super::{
-    Check, Complaint, Config, Mode, Observe, Place, ProbeMode, ProxyVersion, ReloadWay, Request,
-    StatusCodes,
+    CheckConfig, Config, Diagnostic, Location, Mode, Observe, ProbeMode, ProxyVersion,
+    ReloadMethod, Request, StatusCodes,
 };
 
 const SMALL: &str = "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n";
 const SAMPLE: &str = include_str!("../../../controller/config.sample.toml");
 
-fn load(text: &str) -> Result<Config, Vec<Complaint>> {
+fn load(text: &str) -> Result<Config, Vec<Diagnostic>> {
     Config::parse(text, [])
 }
 
-fn complaints(text: &str) -> Vec<String> {
+fn diagnostics(text: &str) -> Vec<String> {
     spoken(load(text))
 }
 
-fn spoken(config: Result<Config, Vec<Complaint>>) -> Vec<String> {
-    let speak = |Complaint {
-                     place,
+fn spoken(config: Result<Config, Vec<Diagnostic>>) -> Vec<String> {
+    let speak = |Diagnostic {
+                     location,
                      key,
                      message,
-                 }: Complaint| match place {
-        Place::File { line, column } => format!("{line}:{column}: {key}: {message}"),
-        Place::Variable(name) => format!("{name}: {key}: {message}"),
+                 }: Diagnostic| match location {
+        Location::File { line, column } => format!("{line}:{column}: {key}: {message}"),
+        Location::Variable(name) => format!("{name}: {key}: {message}"),
     };
     config.map_or_else(
-        |complaints| complaints.into_iter().map(speak).collect(),
+        |diagnostics| diagnostics.into_iter().map(speak).collect(),
         |_| Vec::new(),
     )
 }
@@ -66,7 +66,7 @@ fn the_sample_has_every_key() {
     let config = load(&full_sample()).unwrap();
     assert_eq!(
         config.haproxy.reload,
-        ReloadWay::Command(["systemctl", "reload", "haproxy"].map(str::to_owned).into())
+        ReloadMethod::Command(["systemctl", "reload", "haproxy"].map(str::to_owned).into())
     );
     let shown = format!("{config:#?}");
     assert!(
@@ -107,9 +107,9 @@ fn values_have_their_short_forms() {
         host: None,
         status: StatusCodes::default(),
     };
-    let check = Check {
+    let check = CheckConfig {
         request: Some(request),
-        ..Check::default()
+        ..CheckConfig::default()
     };
     assert_eq!(backend.check, Some(check));
     assert_eq!(backend.ports, [3000..=3000, 8000..=8999]);
@@ -159,7 +159,7 @@ fn a_check_may_be_a_table_of_keys_that_may_all_be_left_out() {
             .remove(0);
         backend.check.unwrap()
     };
-    assert_eq!(check("check = {}"), Check::default());
+    assert_eq!(check("check = {}"), CheckConfig::default());
     let told = check("check = { path = \"/up\", host = \"a.example:81\", status = 204 }");
     assert_eq!(told.to_string(), "GET /up");
     let request = told.request.unwrap();
@@ -183,12 +183,12 @@ fn what_is_wrong_with_a_check_is_told_with_its_place() {
         "{SMALL}[backend.check]\nmethod = \"get\"\npath = \"up\"\nhost = \"a b\"\nstatus = \"2xx\"\nport = 0\nsni = \"1.2.3.4.\"\n\
          send_proxy = \"v3\"\ninterval = \"10ms\"\ntimeout = \"2m\"\nrise = 0\nfall = 101\nfast = 1\n"
     );
-    insta::assert_snapshot!(complaints(&text).join("\n"));
+    insta::assert_snapshot!(diagnostics(&text).join("\n"));
 }
 
 #[test]
 fn what_a_check_wants_of_other_keys_is_told() {
-    let told = |lines: &str| complaints(&format!("{SMALL}{lines}\n")).join("\n");
+    let told = |lines: &str| diagnostics(&format!("{SMALL}{lines}\n")).join("\n");
     insta::assert_snapshot!(
         [
             told("check = { host = \"www\", status = 200 }"),
@@ -223,7 +223,7 @@ fn a_pattern_with_alternatives_still_matches_whole_names_only() {
     let config = load(&format!("{SMALL}node = \"a|b\"\n")).unwrap();
     let node = config.backends[0].node.as_ref().unwrap();
     assert!(node.is_match("b") && !node.is_match("ax") && !node.is_match("xb"));
-    assert_eq!(complaints(&format!("{SMALL}node = \"a)|(b\"\n")).len(), 1);
+    assert_eq!(diagnostics(&format!("{SMALL}node = \"a)|(b\"\n")).len(), 1);
 }
 
 #[test]
@@ -246,7 +246,7 @@ tags = { role = 7 }
 port = 0
 server_options = \"a#b\"
 ";
-    insta::assert_snapshot!(complaints(text).join("\n"));
+    insta::assert_snapshot!(diagnostics(text).join("\n"));
 }
 
 #[test]
@@ -274,14 +274,14 @@ timeout = \"1m\"
 template = \"/t.j2\"
 path = \"/etc/haproxy/haproxy.cfg\"
 ";
-    insta::assert_snapshot!(complaints(text).join("\n"));
+    insta::assert_snapshot!(diagnostics(text).join("\n"));
 }
 
 #[test]
 fn a_drain_may_be_as_long_as_an_old_worker_lives() {
     let drain = |haproxy: &str| {
         let table = format!("[haproxy]\n{haproxy}[drain]\ntimeout = \"5m\"\n");
-        complaints(&format!("{table}{SMALL}"))
+        diagnostics(&format!("{table}{SMALL}"))
     };
     assert_eq!(drain("hard_stop_after = \"5m\"\n"), [""; 0]);
     let short = drain("hard_stop_after = \"4m\"\n");
@@ -308,7 +308,7 @@ fn timeouts_and_hard_stop_have_their_ranges() {
         ("timeouts", "http_keep_alive", ["999us", "2h"]),
     ] {
         for bad in bad {
-            let found = complaints(&format!("[{table}]\n{key} = \"{bad}\"\n{SMALL}"));
+            let found = diagnostics(&format!("[{table}]\n{key} = \"{bad}\"\n{SMALL}"));
             assert_eq!(found.len(), 1, "{key} {bad}");
             assert!(found[0].contains("out of range"), "{found:?}");
         }
@@ -321,7 +321,7 @@ fn timeouts_and_hard_stop_have_their_ranges() {
 #[test]
 fn an_error_of_syntax_is_told_with_its_place() {
     let error = Config::parse("[serf]\naddr = \n", []).unwrap_err();
-    assert_eq!(error[0].place, Place::File { line: 2, column: 8 });
+    assert_eq!(error[0].location, Location::File { line: 2, column: 8 });
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn the_files_before_ours_are_named_by_a_key_or_by_the_check_command() {
 
 #[test]
 fn a_file_before_ours_is_not_ours() {
-    let said = |lines: &str| complaints(&format!("[haproxy]\n{lines}\n{SMALL}"));
+    let said = |lines: &str| diagnostics(&format!("[haproxy]\n{lines}\n{SMALL}"));
     assert_eq!(
         said("files = \"/etc/haproxy/haproxy.cfg\""),
         ["2:9: haproxy.files: /etc/haproxy/haproxy.cfg is the file that is written; leave it out"]
@@ -363,16 +363,16 @@ fn a_file_before_ours_is_not_ours() {
 fn one_way_to_reload_is_enough() {
     let text = format!("[haproxy]\nmaster_socket = \"/m\"\nreload_command = [\"r\"]\n{SMALL}");
     assert_eq!(
-        complaints(&text),
+        diagnostics(&text),
         ["3:18: haproxy.reload_command: there is master_socket already; keep one way to reload"]
     );
     let text = format!("[haproxy]\nmaster_socket = \"/m\"\nspawn = true\n{SMALL}");
     assert_eq!(
-        complaints(&text),
+        diagnostics(&text),
         ["3:9: haproxy.spawn: there is master_socket already; keep one way to reload"]
     );
     let child = load(&format!("[haproxy]\nspawn = true\n{SMALL}")).unwrap();
-    assert_eq!(child.haproxy.reload, ReloadWay::Spawn);
+    assert_eq!(child.haproxy.reload, ReloadMethod::Spawn);
     assert_eq!(
         load(&format!("[haproxy]\nspawn = false\n{SMALL}")),
         load(SMALL)
@@ -383,9 +383,9 @@ fn one_way_to_reload_is_enough() {
 fn a_template_of_ones_own_needs_no_frontend_and_bounds_no_drain() {
     let backend = SMALL.split_once("[[").unwrap().1;
     let text = format!("[haproxy]\ntemplate = \"/t.j2\"\n[drain]\ntimeout = \"5m\"\n[[{backend}");
-    assert_eq!(complaints(&text), [""; 0]);
+    assert_eq!(diagnostics(&text), [""; 0]);
     let text = format!("[[{backend}");
-    assert!(complaints(&text)[0].starts_with("1:1: frontend: the section is missing"));
+    assert!(diagnostics(&text)[0].starts_with("1:1: frontend: the section is missing"));
 }
 
 #[test]
@@ -407,7 +407,7 @@ fn nothing_that_is_live_in_haproxys_configuration_gets_through() {
             "\\u007f",
         ] {
             let text = text.replace('§', live);
-            assert_eq!(complaints(&text).len(), 1, "{text}");
+            assert_eq!(diagnostics(&text).len(), 1, "{text}");
         }
     }
 }
@@ -456,7 +456,7 @@ fn a_file_may_begin_with_a_byte_order_mark_and_is_utf_8() {
     assert_eq!(read(&with_mark).unwrap().backends, backends);
     let latin = [SMALL.as_bytes(), b"# f\xfcr alle\n"].concat();
     let errors = read(&latin).unwrap_err();
-    assert_eq!(errors[0].place, Place::File { line: 7, column: 4 });
+    assert_eq!(errors[0].location, Location::File { line: 7, column: 4 });
     let message = "the file is not UTF-8: byte 0xfc";
     assert!(errors[0].message.starts_with(message), "{errors:?}");
 }
@@ -486,7 +486,7 @@ fn the_sample_marks_every_key_that_waits_for_a_restart() {
     }
     marked.sort();
     let mut changed = load(SMALL).unwrap();
-    let spawn = |config: &mut Config| config.haproxy.reload = ReloadWay::Spawn;
+    let spawn = |config: &mut Config| config.haproxy.reload = ReloadMethod::Spawn;
     let mut started = changed.clone();
     spawn(&mut started);
     changed.haproxy.config = "/other".into();
@@ -531,17 +531,17 @@ fn a_group_opens_a_socket_to_it_and_nothing_opens_one_to_all() {
     );
     for wrong in ["\"666\"", "\"0660\"", "\"68\"", "\"6a0\"", "432", "\"+60\""] {
         let text = format!("{SMALL}[control]\nmode = {wrong}\n");
-        assert_eq!(complaints(&text).len(), 1, "{wrong}");
+        assert_eq!(diagnostics(&text).len(), 1, "{wrong}");
     }
 }
 
 #[test]
 fn the_control_socket_is_found_in_a_file_that_is_wrong_otherwise() {
     let socket = |text: &str| {
-        let (socket, complaint) = Config::control_socket(text);
+        let (socket, diagnostic) = Config::control_socket(text);
         (
             socket.map_or_else(String::new, |socket| socket.display().to_string()),
-            complaint.map_or_else(String::new, |complaint| complaint.message),
+            diagnostic.map_or_else(String::new, |diagnostic| diagnostic.message),
         )
     };
     let found = ("/run/a.sock".to_owned(), String::new());
@@ -559,13 +559,13 @@ fn the_control_socket_is_found_in_a_file_that_is_wrong_otherwise() {
         format!("{control}[frontend\nbind = 5\n"),
         format!("{control}[[backend]]\nname = \"nodes\nport = 3000\n"),
     ] {
-        let (socket, complaint) = socket(&text);
+        let (socket, diagnostic) = socket(&text);
         assert_eq!(socket, "/run/a.sock", "{text}");
-        assert!(complaint.ends_with("; this is no TOML"), "{complaint}");
+        assert!(diagnostic.ends_with("; this is no TOML"), "{diagnostic}");
     }
-    let (none, complaint) = socket("[control]\nsocket = \"run/a.sock\"\n");
+    let (none, diagnostic) = socket("[control]\nsocket = \"run/a.sock\"\n");
     assert_eq!(none, "");
-    assert!(complaint.contains("absolute path"), "{complaint}");
+    assert!(diagnostic.contains("absolute path"), "{diagnostic}");
 }
 
 proptest::proptest! {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config;
-use crate::model::{Place, ServerName};
+use crate::model::{Endpoint, ServerName};
 
 /// A server that was taken out without intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Removal {
     /// Where it was.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// When it went.
     pub at: Instant,
     /// A second witness has said that it is dead: now only time keeps it in the book.
@@ -63,7 +63,7 @@ pub(super) struct Budget {
 impl Budget {
     /// The base are the servers in rotation and those that went without intent; of them the share that may go is
     /// taken, rounded down, but at least one.
-    pub(super) fn new(in_rotation: usize, used: usize, guard: &config::Guard) -> Self {
+    pub(super) fn new(in_rotation: usize, used: usize, guard: &config::GuardConfig) -> Self {
         let base = in_rotation + used;
         Self {
             used,
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn the_budget_is_the_rounded_share_of_those_that_are_and_those_that_went() {
-        let guard = |max_removal_percent| config::Guard {
+        let guard = |max_removal_percent| config::GuardConfig {
             max_removal_percent,
-            ..config::Guard::default()
+            ..config::GuardConfig::default()
         };
         for (in_rotation, used, percent, limit, spare) in [
             (4, 0, 50, 2, 2),

@@ -6,22 +6,23 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::model::{
-    Check, Gossip, Key, Place, Quarantine, Server, ServerName, Servers, WantedAdmin, WantedAdmins,
+    Check, Endpoint, Quarantine, SerfStatus, Server, ServerKey, ServerName, Servers, WantedAdmin,
+    WantedAdmins,
 };
 
 /// What is to be done about one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Where it listens, and its weight.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// Whether the file lists it, and if so, whether as ready for traffic.
     pub line: Option<Line>,
     /// The admin state it is to have.
     pub admin: Option<WantedAdmin>,
     /// How it stands and why.
-    pub standing: Standing,
+    pub status: ServerStatus,
     /// What each witness says of it.
-    pub witnesses: Witnesses,
+    pub evidence: Evidence,
     /// How the controller came to know it.
     pub origin: Origin,
     /// Since when it has stood so.
@@ -39,9 +40,9 @@ pub enum Line {
 
 /// What each witness says of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Witnesses {
+pub struct Evidence {
     /// Serf.
-    pub gossip: Gossip,
+    pub gossip: SerfStatus,
     /// HAProxy's check; none where it was not read.
     pub check: Option<Check>,
     /// The controller's own probe; none where none was wanted lately.
@@ -74,7 +75,7 @@ impl Origin {
 
 /// How a server stands, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct ServerStatus {
     /// In a word: `ready`, `down`, `waiting`, `drain`, `maint`, `leaving` or `out`.
     pub state: &'static str,
     /// The reason.
@@ -307,7 +308,7 @@ pub struct BudgetView {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decisions {
     /// Every server known.
-    pub servers: BTreeMap<Key, Decision>,
+    pub servers: BTreeMap<ServerKey, Decision>,
     /// Every backend's budget.
     pub budgets: BTreeMap<crate::model::BackendName, BudgetView>,
     /// When time alone will change a decision.
@@ -320,9 +321,9 @@ impl Decisions {
     /// Takes that gossip has said nothing at all yet: whom it does not name is not given up.
     pub fn before_gossip(&mut self) {
         for decision in self.servers.values_mut() {
-            let kept = matches!(decision.standing.state, "ready" | "down");
-            if kept && decision.witnesses.gossip == Gossip::Absent {
-                decision.standing.why = Why::Unheard;
+            let kept = matches!(decision.status.state, "ready" | "down");
+            if kept && decision.evidence.gossip == SerfStatus::Absent {
+                decision.status.why = Why::Unheard;
             }
         }
     }
@@ -337,8 +338,8 @@ impl Decisions {
                 .or_default()
                 .push(Server {
                     name: key.server.clone(),
-                    addr: decision.place.addr,
-                    weight: decision.place.weight,
+                    addr: decision.endpoint.addr,
+                    weight: decision.endpoint.weight,
                     ready: line == Line::Ready,
                 });
         }
@@ -347,7 +348,7 @@ impl Decisions {
 
     /// The admin states that the file cannot say.
     pub fn admins(&self) -> WantedAdmins {
-        let admin = |(key, decision): (&Key, &Decision)| {
+        let admin = |(key, decision): (&ServerKey, &Decision)| {
             Some(((key.backend.clone(), key.server.clone()), decision.admin?))
         };
         self.servers.iter().filter_map(admin).collect()

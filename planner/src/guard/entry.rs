@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use crate::admission::Admits;
-use crate::model::{Admin, Check, RunningServer, Wish};
+use crate::model::{Admin, Check, RequestedState, RunningServer};
 
 use super::Rules;
-use super::slot::{Barred, CLEARED_BY, Phase, Slot};
+use super::server::{AdmissionBlock, CLEARED_BY, Phase, ServerState};
 
 /// How old a result of HAProxy's check may be, of a server that waits for one: leaving maint it still shows the last one
 /// from before.
@@ -21,7 +21,7 @@ pub(super) enum CheckResult {
     Since(Instant),
 }
 
-impl Slot {
+impl ServerState {
     /// It is out, answers, and somebody wants it in: the member itself, or what it was before its agent went. Who
     /// `inherits` has the address of a server in rotation that answers, hence is that web server.
     pub(super) fn may_come_in(&self, rules: &Rules, inherits: bool) -> bool {
@@ -39,19 +39,19 @@ impl Slot {
         // Who still drains has not left HAProxy, whose check goes on where it was.
         let drains = matches!(self.phase, Phase::Draining { .. });
         let proven = inherits || drains || self.is_proven(rules);
-        out && welcome && self.wish == Wish::Ready && proven
+        out && welcome && self.requested == RequestedState::Ready && proven
     }
 
     /// Gossip has given it up, and it may have traffic again as soon as it answers.
     fn may_return(&self) -> bool {
-        self.is_given_up() && self.served && self.dismissed.is_none()
+        self.is_given_up() && self.served && self.removal_cause.is_none()
     }
 
     /// Gossip has given it up and the controller's own probe reaches it, and it is HAProxy's check that lets in.
     pub(super) fn is_returning(&self, rules: &Rules) -> bool {
         let reached = rules.admits != Admits::Probe && self.proof.good > 0;
-        let doubled = matches!(self.barred, Some(Barred::Taken(_)));
-        reached && self.wish == Wish::Ready && self.may_return() && !doubled
+        let doubled = matches!(self.blocked, Some(AdmissionBlock::Taken(_)));
+        reached && self.requested == RequestedState::Ready && self.may_return() && !doubled
     }
 
     fn is_proven(&self, rules: &Rules) -> bool {
@@ -70,7 +70,7 @@ impl Slot {
     }
 
     /// Takes what HAProxy's check was just read to say.
-    pub(super) fn hear_check(&mut self, running: Option<&RunningServer>, now: Instant) {
+    pub(super) fn observe_check(&mut self, running: Option<&RunningServer>, now: Instant) {
         let waits = matches!(self.phase, Phase::Out { .. })
             && running.is_some_and(|running| running.admin == Admin::Drain);
         self.result = match (self.check, self.result) {
@@ -83,7 +83,7 @@ impl Slot {
     }
 
     /// Takes that a check of another worker has no result yet, or has one: a new worker takes every server as up.
-    pub(super) fn hear_recheck(&mut self, check: Check) {
+    pub(super) fn observe_recheck(&mut self, check: Check) {
         self.rechecked = match check {
             Check::Pending => self.rechecked || self.check == Check::Down,
             Check::None => self.rechecked,

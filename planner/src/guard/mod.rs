@@ -7,15 +7,15 @@
 //! and kept while it answers; a new one gets traffic when it has answered a probe. What one witness may do alone is bounded
 //! by a budget.
 
+mod backend;
 mod budget;
 mod damping;
 mod decision;
 mod entry;
-mod pool;
-mod slot;
+mod explain;
+mod server;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,12 +23,16 @@ use std::time::{Duration, Instant};
 
 use crate::admission::Admits;
 use crate::config;
-use crate::model::{BackendName, Gossip, Key, Model, Place, RunningServers, ServerName};
+use crate::model::{
+    BackendName, Endpoint, Model, RunningServers, SerfStatus, ServerKey, ServerName,
+};
 
+use backend::BackendState;
 pub use budget::Removal;
-pub use decision::{BudgetView, Decision, Decisions, Held, Line, Origin, Standing, Why, Witnesses};
-use pool::Pool;
-use slot::Phase;
+pub use decision::{
+    BudgetView, Decision, Decisions, Evidence, Held, Line, Origin, ServerStatus, Why,
+};
+use server::Phase;
 
 /// What the guard needs to know of a backend.
 #[derive(Clone, Debug)]
@@ -42,7 +46,7 @@ pub struct Rules {
     /// A suspected server without a check is probed, and taken out when it is dead.
     pub suspicion: bool,
     /// The backend's `[guard]`.
-    pub guard: config::Guard,
+    pub guard: config::GuardConfig,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// The longest that a member that comes and goes is kept out.
@@ -99,11 +103,11 @@ pub enum Urgency {
 
 /// What gossip says of a server that had traffic, where it matters how long it has said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word {
+pub struct SerfReport {
     /// Where the server is.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// `failed` or `leaving`.
-    pub gossip: Gossip,
+    pub gossip: SerfStatus,
     /// Since when, without the time that gossip was split.
     pub since: Instant,
 }
@@ -116,13 +120,13 @@ pub enum Approval {
     /// Of those held in one backend.
     Backend(BackendName),
     /// Of one server.
-    Server(Key),
+    Server(ServerKey),
 }
 
 /// The history of every server, and the decisions that follow from it.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
-    pools: BTreeMap<BackendName, Pool>,
+    pools: BTreeMap<BackendName, BackendState>,
     adopted: bool,
 }
 
@@ -141,28 +145,28 @@ impl Guard {
             match self.pools.get_mut(&backend) {
                 Some(pool) => pool.rules = rules,
                 None => {
-                    self.pools.insert(backend, Pool::new(rules));
+                    self.pools.insert(backend, BackendState::new(rules));
                 }
             }
         }
     }
 
     /// Takes a server as proven and in rotation: it was before this process started.
-    pub fn adopt(&mut self, key: Key, place: Place, now: Instant) {
+    pub fn adopt(&mut self, key: ServerKey, endpoint: Endpoint, now: Instant) {
         if let Some(pool) = self.pools.get_mut(&key.backend) {
-            pool.adopt(key.server, place, now);
+            pool.adopt(key.server, endpoint, now);
         }
     }
 
     /// Takes a removal that an earlier process made: it counts, and the server may come back.
-    pub fn restore(&mut self, key: Key, removal: Removal, now: Instant) {
+    pub fn restore(&mut self, key: ServerKey, removal: Removal, now: Instant) {
         if let Some(pool) = self.pools.get_mut(&key.backend) {
             pool.restore(key.server, removal, now);
         }
     }
 
     /// Forgets servers that are nobody's to decide about any more: the template has them itself.
-    pub fn forget(&mut self, keys: impl IntoIterator<Item = Key>) {
+    pub fn forget(&mut self, keys: impl IntoIterator<Item = ServerKey>) {
         for key in keys {
             if let Some(pool) = self.pools.get_mut(&key.backend) {
                 pool.slots.remove(&key.server);
@@ -173,14 +177,14 @@ impl Guard {
 
     /// Takes what gossip said of a server when an earlier process was last there, and since when: `hold` goes on.
     /// It had traffic then, and may come back.
-    pub fn remember(&mut self, key: Key, word: Word, now: Instant) {
+    pub fn remember(&mut self, key: ServerKey, word: SerfReport, now: Instant) {
         if let Some(pool) = self.pools.get_mut(&key.backend) {
             pool.remember(key.server, word, now);
         }
     }
 
     /// Since when gossip has said that servers failed or leave, for the next process.
-    pub fn words(&self, now: Instant) -> impl Iterator<Item = (Key, Word)> {
+    pub fn words(&self, now: Instant) -> impl Iterator<Item = (ServerKey, SerfReport)> {
         self.pools.iter().flat_map(move |(backend, pool)| {
             let words = pool.words(now);
             words.map(|(server, word)| (key(backend, server), word))
@@ -188,14 +192,14 @@ impl Guard {
     }
 
     /// Takes that a server was the first at its address when an earlier process was last there.
-    pub fn own(&mut self, key: Key, addr: SocketAddr) {
+    pub fn own(&mut self, key: ServerKey, addr: SocketAddr) {
         if let Some(pool) = self.pools.get_mut(&key.backend) {
             pool.own(key.server, addr);
         }
     }
 
     /// Those who were the first at their address and are not in rotation, for the next process.
-    pub fn absent_owners(&self) -> impl Iterator<Item = (Key, SocketAddr)> {
+    pub fn absent_owners(&self) -> impl Iterator<Item = (ServerKey, SocketAddr)> {
         self.pools.iter().flat_map(|(backend, pool)| {
             let owners = pool.absent_owners();
             owners.map(|(server, addr)| (key(backend, server), addr))
@@ -203,17 +207,17 @@ impl Guard {
     }
 
     /// The servers in rotation, for the next process.
-    pub fn in_rotation(&self) -> impl Iterator<Item = (Key, Place)> {
+    pub fn in_rotation(&self) -> impl Iterator<Item = (ServerKey, Endpoint)> {
         self.pools.iter().flat_map(|(backend, pool)| {
             let slots = pool.slots.iter();
             slots
                 .filter(|(_, slot)| slot.phase == Phase::In)
-                .map(|(server, slot)| (key(backend, server), slot.place))
+                .map(|(server, slot)| (key(backend, server), slot.endpoint))
         })
     }
 
     /// The removals that count, for the next process.
-    pub fn removals(&self) -> impl Iterator<Item = (Key, Removal)> {
+    pub fn removals(&self) -> impl Iterator<Item = (ServerKey, Removal)> {
         self.pools.iter().flat_map(|(backend, pool)| {
             let removals = pool.ledger.iter();
             removals.map(|(server, removal)| (key(backend, server), removal))
@@ -257,7 +261,7 @@ impl Guard {
     }
 
     /// Hears what a probe found at an address; says whether anything may follow from it.
-    pub fn probed(&mut self, key: &Key, addr: SocketAddr, found: Probed) -> bool {
+    pub fn probed(&mut self, key: &ServerKey, addr: SocketAddr, found: Probed) -> bool {
         self.pools.get_mut(&key.backend).is_some_and(|pool| {
             let slot = pool.slots.get_mut(&key.server);
             slot.is_some_and(|slot| slot.probed(&pool.rules, addr, found))
@@ -265,7 +269,7 @@ impl Guard {
     }
 
     /// Takes that somebody approves removals which the guard holds back; says whose.
-    pub fn approve(&mut self, approval: &Approval) -> Vec<Key> {
+    pub fn approve(&mut self, approval: &Approval) -> Vec<ServerKey> {
         let mut approved = Vec::new();
         for (backend, pool) in &mut self.pools {
             let names = match approval {
@@ -292,7 +296,7 @@ impl Guard {
     }
 
     /// The probes that are to run.
-    pub fn targets(&self, now: Instant) -> BTreeMap<Key, Target> {
+    pub fn targets(&self, now: Instant) -> BTreeMap<ServerKey, Target> {
         let mut targets = BTreeMap::new();
         for (backend, pool) in &self.pools {
             for (server, slot) in &pool.slots {
@@ -325,8 +329,8 @@ impl Guard {
     }
 }
 
-fn key(backend: &BackendName, server: &ServerName) -> Key {
-    Key {
+fn key(backend: &BackendName, server: &ServerName) -> ServerKey {
+    ServerKey {
         backend: backend.clone(),
         server: server.clone(),
     }

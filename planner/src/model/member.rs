@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::here::What;
-use super::{BackendName, Key, ServerName, Weight};
+use super::{BackendName, ServerKey, ServerName, Weight};
 
 /// What the rules make of a Snapshot: every backend's members, and who was left out and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,18 +12,18 @@ pub struct Model {
     /// The members that the rules pick, by backend and name; every configured backend is here.
     pub backends: BTreeMap<BackendName, BTreeMap<ServerName, Candidate>>,
     /// Every member of the Snapshot that could be a server by its name, picked or not, and what gossip says of it.
-    pub known: BTreeMap<ServerName, Gossip>,
+    pub known: BTreeMap<ServerName, SerfStatus>,
     /// Picked members whose name can be no server's, escaped, with the reason.
     pub unnameable: BTreeMap<String, Quarantine>,
 }
 
 impl Model {
     /// Everything picked, with its key.
-    pub fn candidates(&self) -> impl Iterator<Item = (Key, &Candidate)> {
+    pub fn candidates(&self) -> impl Iterator<Item = (ServerKey, &Candidate)> {
         self.backends.iter().flat_map(|(backend, servers)| {
             servers.iter().map(|(server, candidate)| {
                 (
-                    Key {
+                    ServerKey {
                         backend: backend.clone(),
                         server: server.clone(),
                     },
@@ -40,21 +40,21 @@ pub struct Candidate {
     /// What it says of itself, or why that may not be believed.
     pub attributes: Result<Attributes, Quarantine>,
     /// What gossip says of it.
-    pub gossip: Gossip,
+    pub gossip: SerfStatus,
 }
 
 /// What a member says of itself, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
     /// Where it listens.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// The tag `state`.
-    pub wish: Wish,
+    pub requested: RequestedState,
 }
 
 /// Where a server is and how much of the traffic it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Endpoint {
     /// Where it listens.
     pub addr: SocketAddr,
     /// Its weight.
@@ -66,7 +66,7 @@ pub struct Place {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum Gossip {
+pub enum SerfStatus {
     /// `alive`.
     Alive,
     /// `leaving`: it announced its leave.
@@ -82,7 +82,7 @@ pub enum Gossip {
 /// What a member's tag `state` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Wish {
+pub enum RequestedState {
     /// Traffic.
     #[default]
     Ready,

@@ -7,8 +7,8 @@ mod running;
 mod server;
 mod step;
 
-pub use member::{Attributes, Candidate, Gossip, Model, Place, Quarantine, Wish};
-pub use names::{BackendName, Key, ServerName, Weight};
+pub use member::{Attributes, Candidate, Endpoint, Model, Quarantine, RequestedState, SerfStatus};
+pub use names::{BackendName, ServerKey, ServerName, Weight};
 pub use running::{
     AddedOptions, Admin, AgentCheck, Check, DownBackends, OldWorker, RunningServer, RunningServers,
     ServerStat, State, Version, Worker,

@@ -73,14 +73,14 @@ impl Weight {
 
 /// A server of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct Key {
+pub struct ServerKey {
     /// The backend.
     pub backend: BackendName,
     /// The server in it.
     pub server: ServerName,
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.backend, self.server)
     }

@@ -8,10 +8,10 @@ use std::time::Instant;
 use serf_rpc::Snapshot;
 
 use super::LoadedConfig;
-use crate::debounce::Pace;
+use crate::debounce::Debouncer;
 use crate::guard::{Decisions, Guard, Probed};
 use crate::model::here::Listener;
-use crate::model::{Key, Model, Place, RunningServers, ServerName, Servers};
+use crate::model::{Endpoint, Model, RunningServers, ServerKey, ServerName, Servers};
 use crate::render::{RenderError, Rendered};
 use crate::select::select;
 use crate::stamp::Stamp;
@@ -87,7 +87,7 @@ pub struct Desired {
     model: Model,
     guard: Guard,
     decisions: Decisions,
-    additions: Pace<Key, Place>,
+    additions: Debouncer<ServerKey, Endpoint>,
     wanted: Option<Wanted>,
 }
 
@@ -95,7 +95,7 @@ impl Desired {
     /// Begins with what is known of the members and their servers; nothing is picked before [`Desired::select`].
     pub fn new(loaded: LoadedConfig, scope: Scope, snapshot: Arc<Snapshot>, guard: Guard) -> Self {
         let mut desired = Self {
-            additions: Pace::eager(loaded.quiet()),
+            additions: Debouncer::eager(loaded.quiet()),
             scope: Scope::default(),
             loaded,
             snapshot,
@@ -153,7 +153,7 @@ impl Desired {
     }
 
     /// Takes what a probe found; says whether anything may follow from it.
-    pub fn observe_probe(&mut self, key: &Key, addr: SocketAddr, probed: Probed) -> bool {
+    pub fn observe_probe(&mut self, key: &ServerKey, addr: SocketAddr, probed: Probed) -> bool {
         self.guard.probed(key, addr, probed)
     }
 
@@ -162,11 +162,12 @@ impl Desired {
         for (backend, servers) in &self.model.backends {
             let attributes = servers.get(name).map(|candidate| &candidate.attributes);
             if let Some(Ok(attributes)) = attributes {
-                let key = Key {
+                let key = ServerKey {
                     backend: backend.clone(),
                     server: name.clone(),
                 };
-                self.guard.probed(&key, attributes.place.addr, Probed::Good);
+                self.guard
+                    .probed(&key, attributes.endpoint.addr, Probed::Good);
             }
         }
     }
@@ -218,22 +219,22 @@ impl Desired {
 /// The decisions that may be in force now: additions gather, everything else is immediate.
 pub fn in_force(
     decisions: &Decisions,
-    additions: &mut Pace<Key, Place>,
+    additions: &mut Debouncer<ServerKey, Endpoint>,
     now: Instant,
 ) -> Decisions {
     let listed = decisions.servers.iter();
     let listed = listed.filter(|(_, decision)| decision.line.is_some());
-    let wanted = listed.map(|(key, decision)| (key.clone(), decision.place));
-    let places = additions.update(&wanted.collect(), now);
+    let wanted = listed.map(|(key, decision)| (key.clone(), decision.endpoint));
+    let endpoints = additions.update(&wanted.collect(), now);
     let mut in_force = decisions.clone();
     in_force.servers.retain(|key, decision| {
         if decision.line.is_none() {
             return true;
         }
-        let Some(place) = places.get(key) else {
+        let Some(endpoint) = endpoints.get(key) else {
             return false;
         };
-        decision.place = *place;
+        decision.endpoint = *endpoint;
         true
     });
     in_force

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serf_rpc::{Member, Snapshot};
 
 use crate::admission::Admission;
-use crate::config::{Backend, Check, Config, OutputFile};
-use crate::debounce::Quiet;
+use crate::config::{BackendConfig, CheckConfig, Config, OutputFile};
+use crate::debounce::Debounce;
 use crate::guard::Rules;
 use crate::model::here::{Here, Listener, On, What};
 use crate::model::{BackendName, Servers};
@@ -110,7 +110,7 @@ impl LoadedConfig {
 
     /// The guard's rules of each backend.
     pub fn rules(&self) -> BTreeMap<BackendName, Rules> {
-        let rules = |backend: &Backend| {
+        let rules = |backend: &BackendConfig| {
             let admission = self.admissions.get(&backend.name)?;
             let rules = Rules {
                 checked: admission.checked,
@@ -127,7 +127,7 @@ impl LoadedConfig {
     }
 
     /// What the controller's own probes ask.
-    pub fn probes(&self) -> BTreeMap<BackendName, Arc<Check>> {
+    pub fn probes(&self) -> BTreeMap<BackendName, Arc<CheckConfig>> {
         let probe = |(name, admission): (&BackendName, &Admission)| {
             (name.clone(), Arc::clone(&admission.asks))
         };
@@ -135,8 +135,8 @@ impl LoadedConfig {
     }
 
     /// How long additions gather.
-    pub fn quiet(&self) -> Quiet {
-        Quiet {
+    pub fn quiet(&self) -> Debounce {
+        Debounce {
             quiet: self.config.debounce.quiet,
             max_wait: self.config.debounce.max_wait,
         }
@@ -193,15 +193,15 @@ fn agent_listeners(rpc: &[String], local: Option<&Member>) -> Vec<Listener> {
         });
         ports.extend(port.parse::<u16>());
     }
-    let place = |ip: IpAddr, port: u16| Listener {
+    let endpoint = |ip: IpAddr, port: u16| Listener {
         what: What::Agent,
         on: On::One(ip),
         ports: port..=port,
     };
-    let places = ips
+    let endpoints = ips
         .iter()
-        .flat_map(|ip| ports.iter().map(|port| place(*ip, *port)));
-    places.collect()
+        .flat_map(|ip| ports.iter().map(|port| endpoint(*ip, *port)));
+    endpoints.collect()
 }
 
 /// Who lets in, by the lines that the template prints; as the config says where it cannot be rendered.
@@ -212,10 +212,10 @@ fn admissions(
 ) -> BTreeMap<BackendName, Admission> {
     let rendered = renderer.specimen(config).ok();
     let text = rendered.map(|rendered| scope.read(&rendered.text));
-    let admission = |backend: &Backend| match &text {
+    let admission = |backend: &BackendConfig| match &text {
         Some(text) => Admission::of(backend, text),
         None => Admission::meant(backend),
     };
-    let named = |backend: &Backend| (backend.name.clone(), admission(backend));
+    let named = |backend: &BackendConfig| (backend.name.clone(), admission(backend));
     config.backends.iter().map(named).collect()
 }

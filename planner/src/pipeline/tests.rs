@@ -7,7 +7,7 @@ use super::*;
 use crate::config::Config;
 use crate::guard::{Guard, Probed};
 use crate::model::{
-    Admin, BackendName, Check, Key, RunningServer, RunningServers, ServerName, ServerStat,
+    Admin, BackendName, Check, RunningServer, RunningServers, ServerKey, ServerName, ServerStat,
 };
 use crate::render::Renderer;
 
@@ -46,8 +46,8 @@ fn members(before: &Snapshot, members: &[(&str, MemberStatus)]) -> Arc<Snapshot>
     )
 }
 
-fn key(server: &str) -> Key {
-    Key {
+fn key(server: &str) -> ServerKey {
+    ServerKey {
         backend: BackendName::new("web").unwrap(),
         server: ServerName::new(server).unwrap(),
     }
@@ -100,9 +100,12 @@ fn a_member_is_listed_ready_once_its_server_has_answered_and_not_at_all_once_it_
     }
     let listed = lines(&mut desired, now);
     assert!(!listed.iter().any(is_disabled), "{listed:?}");
-    let places = listed.iter().map(|line| line.split(" check").next());
-    let places: Vec<_> = places.flatten().collect();
-    assert_eq!(places, ["server a 10.0.0.1:3000", "server b 10.0.0.2:3000"]);
+    let endpoints = listed.iter().map(|line| line.split(" check").next());
+    let endpoints: Vec<_> = endpoints.flatten().collect();
+    assert_eq!(
+        endpoints,
+        ["server a 10.0.0.1:3000", "server b 10.0.0.2:3000"]
+    );
     desired.observe_running(&running(&[("a", 1), ("b", 2)]), now);
     let one_left = [("a", MemberStatus::Left), ("b", MemberStatus::Alive)];
     desired.set_members(&members(&joined, &one_left));

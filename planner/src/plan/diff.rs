@@ -95,7 +95,7 @@ fn tracked_by_added(input: &Input<'_>) -> BTreeSet<ServerKey> {
 
 /// Where a step stands in the order of a backend.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Lane {
+enum StepGroup {
     Enter,
     Change,
     Leave,
@@ -109,7 +109,7 @@ struct Backend<'a> {
     accepts_add: Option<bool>,
     /// Whether its section, or one it inherits from, differs from the running one.
     reshaped: bool,
-    lanes: BTreeMap<Lane, Vec<Step>>,
+    lanes: BTreeMap<StepGroup, Vec<Step>>,
     reasons: Vec<ReloadReason>,
     retired: usize,
     wants_stat: bool,
@@ -167,7 +167,7 @@ impl<'a> Backend<'a> {
         }
         let mut actions = vec![self.add_action(line)];
         actions.extend(self.entry(line));
-        self.push(Lane::Enter, &line.name, actions);
+        self.push(StepGroup::Enter, &line.name, actions);
     }
 
     fn add_action(&self, line: &ServerLine) -> Action {
@@ -343,7 +343,7 @@ impl<'a> Backend<'a> {
         let mut actions: Vec<Action> = silence.into_iter().collect();
         actions.extend([Action::Delete, self.add_action(line)]);
         actions.extend(self.entry(line));
-        self.push(Lane::Enter, &line.name, actions);
+        self.push(StepGroup::Enter, &line.name, actions);
     }
 
     /// Takes a running server to the text's values and its wanted state; `check` is whether it has a check now.
@@ -380,25 +380,31 @@ impl<'a> Backend<'a> {
         };
         let (lane, before, after) = match (admin, wanted) {
             (Admin::Ready, WantedAdmin::Ready) if moved && server.admin == Admin::Ready => {
-                (Lane::Change, Some(Action::Maint), Some(ready))
+                (StepGroup::Change, Some(Action::Maint), Some(ready))
             }
             (Admin::Ready, WantedAdmin::Ready)
                 if check && is_unchecked(server) && server.admin == Admin::Ready =>
             {
-                (Lane::Change, None, Some(ready))
+                (StepGroup::Change, None, Some(ready))
             }
-            (Admin::Ready, WantedAdmin::Ready) => (Lane::Change, None, None),
-            (_, WantedAdmin::Ready) => (Lane::Enter, None, Some(ready)),
-            (Admin::Ready, WantedAdmin::Waiting) => (Lane::Leave, Some(drain(true)), None),
-            (Admin::Ready, WantedAdmin::Drain) => (Lane::Leave, Some(drain(false)), None),
-            (Admin::Maint, WantedAdmin::Waiting) => (Lane::Enter, None, Some(drain(true))),
-            (Admin::Maint, WantedAdmin::Drain) => (Lane::Enter, None, Some(drain(false))),
+            (Admin::Ready, WantedAdmin::Ready) => (StepGroup::Change, None, None),
+            (_, WantedAdmin::Ready) => (StepGroup::Enter, None, Some(ready)),
+            (Admin::Ready, WantedAdmin::Waiting) => (StepGroup::Leave, Some(drain(true)), None),
+            (Admin::Ready, WantedAdmin::Drain) => (StepGroup::Leave, Some(drain(false)), None),
+            (Admin::Maint, WantedAdmin::Waiting) => (StepGroup::Enter, None, Some(drain(true))),
+            (Admin::Maint, WantedAdmin::Drain) => (StepGroup::Enter, None, Some(drain(false))),
             (Admin::Drain, WantedAdmin::Waiting) if check && is_unchecked(server) => {
-                (Lane::Change, None, Some(drain(true)))
+                (StepGroup::Change, None, Some(drain(true)))
             }
-            (Admin::Drain, WantedAdmin::Waiting | WantedAdmin::Drain) => (Lane::Change, None, None),
-            (Admin::Maint, WantedAdmin::Maint | WantedAdmin::Cut) => (Lane::Change, None, None),
-            (_, WantedAdmin::Maint | WantedAdmin::Cut) => (Lane::Leave, Some(Action::Maint), None),
+            (Admin::Drain, WantedAdmin::Waiting | WantedAdmin::Drain) => {
+                (StepGroup::Change, None, None)
+            }
+            (Admin::Maint, WantedAdmin::Maint | WantedAdmin::Cut) => {
+                (StepGroup::Change, None, None)
+            }
+            (_, WantedAdmin::Maint | WantedAdmin::Cut) => {
+                (StepGroup::Leave, Some(Action::Maint), None)
+            }
         };
         let shut = (wanted == WantedAdmin::Cut && needs_shut(server)).then_some(Action::Shut);
         let asked = wanted == WantedAdmin::Ready;
@@ -434,14 +440,14 @@ impl<'a> Backend<'a> {
             .get(&(self.name.clone(), name.clone()))
             .copied();
         let silence = server.is_asked().then_some(Action::Agent { asked: false });
-        self.push(Lane::Leave, name, silence);
+        self.push(StepGroup::Leave, name, silence);
         if wanted == Some(WantedAdmin::Drain) {
             if server.admin == Admin::Ready || server.is_asked() {
                 let check = self
                     .known_options(name)
                     .is_none_or(|(options, _)| options.check());
                 self.push(
-                    Lane::Leave,
+                    StepGroup::Leave,
                     name,
                     [Action::Drain {
                         check,
@@ -454,7 +460,7 @@ impl<'a> Backend<'a> {
         let shut = wanted == Some(WantedAdmin::Cut) && needs_shut(server);
         let maint = (server.admin != Admin::Maint).then_some(Action::Maint);
         self.push(
-            Lane::Leave,
+            StepGroup::Leave,
             name,
             maint.into_iter().chain(shut.then_some(Action::Shut)),
         );
@@ -470,8 +476,8 @@ impl<'a> Backend<'a> {
             .is_none_or(|text| text.server(self.name, name).is_none())
         {
             match in_flight(server) {
-                Some(0) => self.push(Lane::Delete, name, [Action::Delete]),
-                _ if shut => self.push(Lane::Delete, name, [Action::Delete]),
+                Some(0) => self.push(StepGroup::Delete, name, [Action::Delete]),
+                _ if shut => self.push(StepGroup::Delete, name, [Action::Delete]),
                 None => self.wants_stat = true,
                 Some(_) => {}
             }
@@ -510,7 +516,12 @@ impl<'a> Backend<'a> {
             .unwrap_or(by_line)
     }
 
-    fn push(&mut self, lane: Lane, server: &ServerName, actions: impl IntoIterator<Item = Action>) {
+    fn push(
+        &mut self,
+        lane: StepGroup,
+        server: &ServerName,
+        actions: impl IntoIterator<Item = Action>,
+    ) {
         let step = |action| Step {
             backend: self.name.clone(),
             server: server.clone(),

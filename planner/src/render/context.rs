@@ -7,7 +7,8 @@ use super::{Server, Servers, ids::ids};
 use std::time::Duration;
 
 use crate::config::{
-    Backend, Check, Config, Frontend, Mode, Observe, ProxyVersion, StatusCodes, Timeouts,
+    BackendConfig, CheckConfig, Config, Frontend, Mode, Observe, ProxyVersion, StatusCodes,
+    Timeouts,
 };
 use crate::syntax::time::span;
 
@@ -201,7 +202,7 @@ fn frontend<'a>(config: &'a Config, frontend: &'a Frontend) -> FrontendView<'a> 
     }
 }
 
-fn backend<'a>(backend: &'a Backend, servers: &'a [Server]) -> BackendView<'a> {
+fn backend<'a>(backend: &'a BackendConfig, servers: &'a [Server]) -> BackendView<'a> {
     let algorithm = backend.balance.split([' ', '(']).next().unwrap_or_default();
     let hash = matches!(
         algorithm,
@@ -239,7 +240,7 @@ fn backend<'a>(backend: &'a Backend, servers: &'a [Server]) -> BackendView<'a> {
     }
 }
 
-fn check(check: &Check) -> CheckView<'_> {
+fn check(check: &CheckConfig) -> CheckView<'_> {
     let words = CheckWords {
         port: check.port,
         tls: check.tls,

@@ -29,7 +29,7 @@ tags = { role = "plain" }
 port = 3000
 "#;
 
-fn backends() -> Vec<Backend> {
+fn backends() -> Vec<BackendConfig> {
     Config::parse(RULES, []).unwrap().backends
 }
 
@@ -66,8 +66,8 @@ fn pick(members: impl IntoIterator<Item = Member>) -> Model {
     select(&listed(members), &backends(), &defaults)
 }
 
-fn key(backend: &str, server: &str) -> Key {
-    Key {
+fn key(backend: &str, server: &str) -> ServerKey {
+    ServerKey {
         backend: BackendName::new(backend).unwrap(),
         server: ServerName::new(server).unwrap(),
     }
@@ -110,7 +110,7 @@ fn all_tags_must_match_one_of_their_values_and_the_pattern_the_whole_name() {
 fn a_tag_for_the_port_goes_before_the_backends() {
     let model = pick([web("w-1").tag("port", "8080").build()]);
     let attributes = candidate(&model, "web", "w-1").unwrap().attributes.unwrap();
-    assert_eq!(attributes.place.addr.to_string(), "10.0.0.1:8080");
+    assert_eq!(attributes.endpoint.addr.to_string(), "10.0.0.1:8080");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn without_ports_a_server_has_the_port_of_its_backend() {
         candidate(&model, "plain", "p-1").unwrap().attributes
     };
     assert_eq!(plain("2375").unwrap_err(), Quarantine::Port(2375));
-    assert_eq!(plain("3000").unwrap().place.addr.port(), 3000);
+    assert_eq!(plain("3000").unwrap().endpoint.addr.port(), 3000);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_backends_own_networks_and_ports_go_before_the_defaults() {
 fn a_greater_weight_than_the_backend_allows_counts_as_the_greatest() {
     let model = pick([web("w-1").tag("weight", "256").build()]);
     let attributes = candidate(&model, "web", "w-1").unwrap().attributes.unwrap();
-    assert_eq!(attributes.place.weight.get(), 100);
+    assert_eq!(attributes.endpoint.weight.get(), 100);
 }
 
 #[test]
@@ -273,11 +273,11 @@ fn gossip_is_believed_of_listed_members_and_no_bad_word_is_taken_back_by_silence
             .gossip
         })
     };
-    assert_eq!(said(Alive), [Gossip::Alive, Gossip::Absent]);
-    assert_eq!(said(Failed), [Gossip::Failed, Gossip::Failed]);
-    assert_eq!(said(Leaving), [Gossip::Leaving, Gossip::Leaving]);
-    assert_eq!(said(Left), [Gossip::Left, Gossip::Left]);
-    assert_eq!(said(None), [Gossip::Absent, Gossip::Absent]);
+    assert_eq!(said(Alive), [SerfStatus::Alive, SerfStatus::Absent]);
+    assert_eq!(said(Failed), [SerfStatus::Failed, SerfStatus::Failed]);
+    assert_eq!(said(Leaving), [SerfStatus::Leaving, SerfStatus::Leaving]);
+    assert_eq!(said(Left), [SerfStatus::Left, SerfStatus::Left]);
+    assert_eq!(said(None), [SerfStatus::Absent, SerfStatus::Absent]);
 }
 
 proptest! {

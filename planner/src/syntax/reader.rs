@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
             self.fixed.extend(names);
         }
         if line.is_veiled() && !fixed || line.is_veiled() && section_kind == "defaults" {
-            self.blur(OpaqueCause::Character);
+            self.mark_opaque(OpaqueCause::Character);
         } else if kind == LineKind::Member {
             self.server(line);
         } else if first == "default-server" && takes_defaults {
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Marks the section being read as opaque; the first mark stays.
-    fn blur(&mut self, cause: OpaqueCause) {
+    fn mark_opaque(&mut self, cause: OpaqueCause) {
         let line = self.number;
         if let Some(section) = self.sections.last_mut() {
             section.opaque.get_or_insert(Opaque { line, cause });
@@ -183,14 +183,14 @@ impl<'a> Reader<'a> {
             section.owner = Owner::Config;
         }
         if self.depth > 0 {
-            self.blur(OpaqueCause::Conditional);
+            self.mark_opaque(OpaqueCause::Conditional);
         }
         let is_defaults = kind == "defaults";
         if !is_defaults && !matches!(kind, "backend" | "listen" | "frontend") {
             return;
         }
         if !line.is_safe() {
-            self.blur(OpaqueCause::Character);
+            self.mark_opaque(OpaqueCause::Character);
         }
         self.inherit(line, is_defaults);
         if is_defaults {
@@ -218,10 +218,10 @@ impl<'a> Reader<'a> {
             None => self.last_defaults,
         };
         if explicit.is_some() && parent.is_none() {
-            self.blur(OpaqueCause::Defaults);
+            self.mark_opaque(OpaqueCause::Defaults);
         }
         if explicit.is_none() && !is_defaults && self.unseen {
-            self.blur(OpaqueCause::Unseen);
+            self.mark_opaque(OpaqueCause::Unseen);
         }
         let keywords = parent
             .and_then(|index| self.sections.get(index))
@@ -247,7 +247,7 @@ impl<'a> Reader<'a> {
 
     fn name(&mut self, line: &Lexed<'_>, index: usize) {
         let Some(name) = line.word(1).and_then(BackendName::new) else {
-            return self.blur(OpaqueCause::Name);
+            return self.mark_opaque(OpaqueCause::Name);
         };
         let number = self.number;
         if let Some(section) = self
@@ -259,7 +259,7 @@ impl<'a> Reader<'a> {
                 line: number,
                 cause: OpaqueCause::Twice,
             });
-            self.blur(OpaqueCause::Twice);
+            self.mark_opaque(OpaqueCause::Twice);
         } else {
             self.backends.insert(name, index);
         }
@@ -267,10 +267,10 @@ impl<'a> Reader<'a> {
 
     fn default_server(&mut self, line: &Lexed<'_>) {
         if self.depth > 0 {
-            self.blur(OpaqueCause::Conditional);
+            self.mark_opaque(OpaqueCause::Conditional);
         }
         if !line.is_safe() {
-            self.blur(OpaqueCause::Character);
+            self.mark_opaque(OpaqueCause::Character);
         }
         if let Some(section) = self.sections.last_mut() {
             section.keywords.apply(line.words.iter().skip(1).copied());
@@ -279,7 +279,7 @@ impl<'a> Reader<'a> {
 
     fn server(&mut self, line: &Lexed<'_>) {
         if self.depth > 0 {
-            self.blur(OpaqueCause::Conditional);
+            self.mark_opaque(OpaqueCause::Conditional);
         }
         let Some(section) = self.sections.last() else {
             return;
@@ -290,10 +290,10 @@ impl<'a> Reader<'a> {
                 let twice = servers
                     .is_some_and(|servers| servers.insert(server.name.clone(), server).is_some());
                 if twice {
-                    self.blur(OpaqueCause::Twice);
+                    self.mark_opaque(OpaqueCause::Twice);
                 }
             }
-            Err(cause) => self.blur(cause),
+            Err(cause) => self.mark_opaque(cause),
         }
     }
 

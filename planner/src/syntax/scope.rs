@@ -13,7 +13,7 @@ use super::lexed::Lexed;
 use super::reader::Reader;
 use super::text::ConfigText;
 use super::text::SECTIONS;
-use crate::model::{AddedOptions, BackendName, Key, RunningServers, ServerName};
+use crate::model::{AddedOptions, BackendName, RunningServers, ServerKey, ServerName};
 
 /// Another file of the same configuration, which HAProxy reads before ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,11 +123,11 @@ impl Scope {
     }
 
     /// The fixed servers that could be members by their names.
-    pub fn fixed_servers(&self) -> impl Iterator<Item = Key> {
+    pub fn fixed_servers(&self) -> impl Iterator<Item = ServerKey> {
         let backends = self.backends.iter().flatten();
         backends.flat_map(|(backend, fixed)| {
             let names = fixed.names.iter().filter_map(ServerName::new);
-            names.map(|server| Key {
+            names.map(|server| ServerKey {
                 backend: backend.clone(),
                 server,
             })

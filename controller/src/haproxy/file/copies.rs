@@ -6,7 +6,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{FileError, directory_of, dress, resolve, sibling, sync_directory, temporary};
+use super::{FileError, copy_metadata, directory_of, resolve, sibling, sync_directory, temporary};
 
 /// Copies of files that were taken over. One that cannot be kept is not taken over.
 const MOST_BEFORE: usize = 100;
@@ -59,7 +59,7 @@ pub(super) fn keep(
     let mut kept = temporary(target)?;
     let failed = |source| FileError::new("keep a copy of", target, source);
     kept.write_all(text).map_err(failed)?;
-    dress(kept.as_file(), metadata, target)?;
+    copy_metadata(kept.as_file(), metadata, target)?;
     kept.as_file().sync_all().map_err(failed)?;
     loop {
         number += 1;

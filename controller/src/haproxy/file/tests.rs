@@ -369,8 +369,8 @@ async fn a_check_names_the_file_it_is_to_become() {
     assert!(!checked.valid);
     assert_eq!(checked.status, "exit code 1");
     assert_eq!(
-        checked.complaints[0].place,
+        checked.messages[0].location,
         Some((file.path().to_owned(), 2))
     );
-    assert_eq!(checked.complaints[0].text, "unknown keyword 'x'");
+    assert_eq!(checked.messages[0].text, "unknown keyword 'x'");
 }

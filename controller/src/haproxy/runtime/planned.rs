@@ -12,7 +12,7 @@ use super::*;
 const ROUNDS: usize = 6;
 
 /// The servers of both backends, by number: where they are, what their lines say.
-type Wish = [BTreeMap<u8, (u8, &'static str)>; 2];
+type RequestedState = [BTreeMap<u8, (u8, &'static str)>; 2];
 
 /// What comes between while a wish is carried out.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ const OPTIONS: &[&str] = &[
     "agent-check agent-port 9",
 ];
 
-fn wish(options: &'static [&'static str]) -> impl Strategy<Value = Wish> {
+fn wish(options: &'static [&'static str]) -> impl Strategy<Value = RequestedState> {
     let options = prop::sample::select(options);
     let servers = move || prop::collection::btree_map(0u8..5, (1u8..4, options.clone()), 0..5);
     [servers(), servers()]
@@ -61,7 +61,7 @@ fn between() -> impl Strategy<Value = Between> {
     ])
 }
 
-fn text(wish: &Wish, balance: &str) -> String {
+fn text(wish: &RequestedState, balance: &str) -> String {
     let mut text = String::from(
         "global\ndescription \"serf-haproxy 0123456789abcdef\"\ndefaults base\ndefault-server check inter 1s\n",
     );
@@ -185,14 +185,18 @@ fn seen(fake: &FakeHaproxy) -> Vec<String> {
     lines
 }
 
-fn live_through(version: Version, balance: &str, wishes: &[(Wish, Between, u64)]) -> usize {
+fn live_through(
+    version: Version,
+    balance: &str,
+    wishes: &[(RequestedState, Between, u64)],
+) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut hand = Hand::start(version, &text(&Wish::default(), balance));
+        let mut hand = Hand::start(version, &text(&RequestedState::default(), balance));
         let mut reloads = 0;
         for (wish, between, in_flight) in wishes {
             let text = text(wish, balance);

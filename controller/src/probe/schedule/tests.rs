@@ -17,10 +17,10 @@ struct Scene {
     start: Instant,
     now: Instant,
     /// How each server answers; those that are not here are silent.
-    answers: BTreeMap<Key, Probed>,
-    under_way: BTreeSet<(Instant, Key)>,
+    answers: BTreeMap<ServerKey, Probed>,
+    under_way: BTreeSet<(Instant, ServerKey)>,
     /// When each was asked, since the start.
-    asked: BTreeMap<Key, Vec<Duration>>,
+    asked: BTreeMap<ServerKey, Vec<Duration>>,
     most: usize,
 }
 
@@ -38,7 +38,7 @@ impl Scene {
         }
     }
 
-    fn add(&mut self, key: &Key, addr: SocketAddr, urgency: Urgency) {
+    fn add(&mut self, key: &ServerKey, addr: SocketAddr, urgency: Urgency) {
         let target = Target {
             addr,
             urgency,
@@ -84,7 +84,7 @@ impl Scene {
         }
     }
 
-    fn asked(&self, key: &Key) -> &[Duration] {
+    fn asked(&self, key: &ServerKey) -> &[Duration] {
         self.asked.get(key).map_or(&[], Vec::as_slice)
     }
 
@@ -95,8 +95,8 @@ impl Scene {
     }
 }
 
-fn key(number: u32) -> Key {
-    Key {
+fn key(number: u32) -> ServerKey {
+    ServerKey {
         backend: BackendName::new("nodes").unwrap(),
         server: ServerName::new(format!("s{number}")).unwrap(),
     }
@@ -284,7 +284,7 @@ proptest! {
             }
             scene.pass(Duration::from_millis(pause * pause * 100));
         }
-        let there: Vec<Key> = scene.schedule.keys().cloned().collect();
+        let there: Vec<ServerKey> = scene.schedule.keys().cloned().collect();
         let before = scene.now - scene.start;
         scene.pass(20 * SECOND);
         for key in there {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Other places than a sum of bytes has.
-fn place(number: u16) -> SocketAddr {
+fn endpoint(number: u16) -> SocketAddr {
     let [high, low] = number.to_be_bytes();
     SocketAddr::from(([198, 18, high, low], 3000))
 }
@@ -11,13 +11,18 @@ fn place(number: u16) -> SocketAddr {
 fn join(scene: &mut Scene, numbers: std::ops::Range<u16>) {
     for number in numbers {
         let name = format!("m{number:05}");
-        scene.gossip_at(&name, Gossip::Alive, place(number), Wish::Ready);
+        scene.gossip_at(
+            &name,
+            SerfStatus::Alive,
+            endpoint(number),
+            RequestedState::Ready,
+        );
     }
 }
 
 fn answer(scene: &mut Scene, number: u16) {
     let key = key(&format!("m{number:05}"));
-    scene.guard.probed(&key, place(number), Probed::Good);
+    scene.guard.probed(&key, endpoint(number), Probed::Good);
 }
 
 fn listed(scene: &mut Scene) -> Vec<String> {
@@ -59,13 +64,18 @@ fn no_more_than_max_servers_are_in_rotation_and_who_was_there_first_goes_before(
     }
     assert_eq!(listed(&mut scene), ["m00003", "m00004", "m00005"]);
     let waiting = scene.decision("m00001").unwrap();
-    assert_eq!((waiting.line, waiting.standing.why), (None, Why::Full(3)));
+    assert_eq!((waiting.line, waiting.status.why), (None, Why::Full(3)));
     for number in 3..=5 {
         let name = format!("m{number:05}");
-        scene.runs_at(&name, Admin::Ready, place(number));
+        scene.runs_at(&name, Admin::Ready, endpoint(number));
     }
     scene.decide();
-    scene.gossip_at("m00004", Gossip::Left, place(4), Wish::Ready);
+    scene.gossip_at(
+        "m00004",
+        SerfStatus::Left,
+        endpoint(4),
+        RequestedState::Ready,
+    );
     assert_eq!(listed(&mut scene), ["m00002", "m00003", "m00005"]);
 }
 
@@ -80,7 +90,7 @@ fn of_those_that_haproxys_check_lets_in_it_has_the_latest_few() {
         let listed = listed(&mut scene);
         assert_eq!(listed.len(), 100);
         assert!(listed.contains(&"m06000".to_owned()));
-        let queued = scene.decision("m04999").unwrap().standing;
+        let queued = scene.decision("m04999").unwrap().status;
         assert_eq!((queued.state, queued.why), ("waiting", Why::Queued));
     }
 }
@@ -94,25 +104,35 @@ fn ever_new_names_leave_nothing_behind() {
     for batch in 0..50 {
         let name = |number: u16| format!("b{batch}-{number}");
         for number in 0..BATCH {
-            scene.gossip_at(&name(number), Gossip::Alive, place(number), Wish::Ready);
+            scene.gossip_at(
+                &name(number),
+                SerfStatus::Alive,
+                endpoint(number),
+                RequestedState::Ready,
+            );
         }
         scene.decide();
         for number in 0..SERVE {
             let key = key(&name(number));
-            scene.guard.probed(&key, place(number), Probed::Good);
-            scene.runs_at(&name(number), Admin::Ready, place(number));
+            scene.guard.probed(&key, endpoint(number), Probed::Good);
+            scene.runs_at(&name(number), Admin::Ready, endpoint(number));
         }
         scene.decide();
         for number in SERVE..BATCH {
             scene.forget(&name(number));
         }
         for number in 0..SERVE {
-            scene.gossip_at(&name(number), Gossip::Left, place(number), Wish::Ready);
+            scene.gossip_at(
+                &name(number),
+                SerfStatus::Left,
+                endpoint(number),
+                RequestedState::Ready,
+            );
         }
         scene.pass(DRAIN * 2);
         scene.decide();
         for number in 0..SERVE {
-            scene.runs_at(&name(number), Admin::Maint, place(number));
+            scene.runs_at(&name(number), Admin::Maint, endpoint(number));
         }
         scene.decide();
         for number in 0..SERVE {

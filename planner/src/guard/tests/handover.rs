@@ -20,7 +20,7 @@ fn line(scene: &mut Scene, name: &str) -> Option<Line> {
 fn servers_under_other_names_are_taken_over_without_a_gap_and_drain() {
     let mut scene = running(&["web1", "web2"]);
     for (member, web) in [("d1", "web1"), ("d2", "web2")] {
-        scene.gossip_at(member, Gossip::Alive, addr(web), Wish::Ready);
+        scene.gossip_at(member, SerfStatus::Alive, addr(web), RequestedState::Ready);
     }
     for name in ["d1", "d2", "web1", "web2"] {
         assert_eq!(line(&mut scene, name), Some(Line::Ready), "{name}");
@@ -29,7 +29,7 @@ fn servers_under_other_names_are_taken_over_without_a_gap_and_drain() {
         by: ServerName::new("d1").unwrap(),
         cookie: None,
     };
-    assert_eq!(scene.decision("web1").unwrap().standing.why, heir);
+    assert_eq!(scene.decision("web1").unwrap().status.why, heir);
     scene.runs_at("d1", Admin::Ready, addr("web1"));
     assert_eq!(scene.admin("web1"), Some(WantedAdmin::Drain));
     assert_eq!(scene.state("web2"), "ready", "HAProxy does not run d2 yet");
@@ -48,7 +48,7 @@ fn servers_under_other_names_are_taken_over_without_a_gap_and_drain() {
 #[test]
 fn a_reload_that_lacks_the_new_name_brings_the_old_one_back() {
     let mut scene = running(&["web1"]);
-    scene.gossip_at("d1", Gossip::Alive, addr("web1"), Wish::Ready);
+    scene.gossip_at("d1", SerfStatus::Alive, addr("web1"), RequestedState::Ready);
     scene.decide();
     scene.runs_at("d1", Admin::Ready, addr("web1"));
     assert_eq!(scene.state("web1"), "drain");
@@ -63,7 +63,7 @@ fn a_reload_that_lacks_the_new_name_brings_the_old_one_back() {
 fn a_dead_server_proves_nothing_for_the_member_at_its_address() {
     let mut scene = running(&["web1", "web2"]);
     scene.runs("web1", Admin::Ready, Check::Down, 0);
-    scene.gossip_at("d1", Gossip::Alive, addr("web1"), Wish::Ready);
+    scene.gossip_at("d1", SerfStatus::Alive, addr("web1"), RequestedState::Ready);
     scene.decide();
     assert_eq!(scene.state("d1"), "waiting");
     scene.probe("d1", Probed::Good);
@@ -73,7 +73,7 @@ fn a_dead_server_proves_nothing_for_the_member_at_its_address() {
 #[test]
 fn a_member_that_asks_for_maint_asks_for_its_web_server_under_the_old_name_too() {
     let mut scene = running(&["web1", "web2"]);
-    scene.gossip_at("d1", Gossip::Alive, addr("web1"), Wish::Maint);
+    scene.gossip_at("d1", SerfStatus::Alive, addr("web1"), RequestedState::Maint);
     assert_eq!(scene.state("web1"), "drain");
     assert_eq!(scene.state("d1"), "maint");
 }
@@ -82,9 +82,9 @@ fn a_member_that_asks_for_maint_asks_for_its_web_server_under_the_old_name_too()
 #[test]
 fn the_only_server_may_be_renamed() {
     let mut scene = Scene::in_rotation(true, &["s1"]);
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     assert_eq!(scene.state("s1"), "ready");
-    scene.gossip_at("s9", Gossip::Alive, addr("s1"), Wish::Ready);
+    scene.gossip_at("s9", SerfStatus::Alive, addr("s1"), RequestedState::Ready);
     assert_eq!(scene.state("s9"), "ready");
     assert_eq!(scene.state("s1"), "ready");
     scene.runs_at("s9", Admin::Ready, addr("s1"));
@@ -96,12 +96,17 @@ fn the_only_server_may_be_renamed() {
 fn of_two_members_at_one_address_one_takes_over() {
     let mut scene = running(&["web1"]);
     for member in ["d1", "d2"] {
-        scene.gossip_at(member, Gossip::Alive, addr("web1"), Wish::Ready);
+        scene.gossip_at(
+            member,
+            SerfStatus::Alive,
+            addr("web1"),
+            RequestedState::Ready,
+        );
     }
     assert_eq!(scene.state("d1"), "ready");
     let decision = scene.decision("d2").unwrap();
     let taken = Why::AddressTaken(ServerName::new("d1").unwrap());
-    assert_eq!((decision.line, decision.standing.why), (None, taken));
+    assert_eq!((decision.line, decision.status.why), (None, taken));
 }
 
 #[test]
@@ -113,18 +118,18 @@ fn a_cookie_that_ends_with_the_old_name_is_said() {
         stat.cookie = Some(value.to_owned());
     };
     cookie(&mut scene, "web1", "w1");
-    scene.gossip_at("d1", Gossip::Alive, addr("web1"), Wish::Ready);
+    scene.gossip_at("d1", SerfStatus::Alive, addr("web1"), RequestedState::Ready);
     scene.decide();
     scene.runs_at("d1", Admin::Ready, addr("web1"));
     cookie(&mut scene, "d1", "d1");
-    let why = scene.decision("web1").unwrap().standing.why.to_string();
+    let why = scene.decision("web1").unwrap().status.why.to_string();
     assert!(why.contains("its cookie `w1` ends"), "{why}");
 }
 
 /// Members a1 and a2 name the addresses of s1 and s2, with this weight.
 fn squatted(scene: &mut Scene, weight: u16) {
     for (squatter, victim) in [("a1", "s1"), ("a2", "s2")] {
-        scene.gossip_weight(squatter, Gossip::Alive, addr(victim), weight);
+        scene.gossip_weight(squatter, SerfStatus::Alive, addr(victim), weight);
     }
 }
 
@@ -134,8 +139,8 @@ fn comes_in(scene: &mut Scene, name: &str) {
         scene.probe(name, Probed::Good);
     }
     assert_eq!(scene.state(name), "ready", "{name}");
-    let place = scene.decision(name).unwrap().place.addr;
-    scene.runs_at(name, Admin::Ready, place);
+    let endpoint = scene.decision(name).unwrap().endpoint.addr;
+    scene.runs_at(name, Admin::Ready, endpoint);
     scene.decide();
 }
 
@@ -146,7 +151,7 @@ fn who_names_the_address_of_a_server_waits_while_that_is_there() {
         squatted(&mut scene, weight);
         let decision = scene.decision("a1").unwrap();
         let taken = Why::AddressTaken(ServerName::new("s1").unwrap());
-        assert_eq!((decision.line, decision.standing.why), (None, taken));
+        assert_eq!((decision.line, decision.status.why), (None, taken));
         assert_eq!(scene.state("s1"), "ready");
     }
 }
@@ -157,18 +162,18 @@ fn a_server_that_comes_back_has_its_address_back() {
     for weight in [0, 1] {
         let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
         squatted(&mut scene, weight);
-        scene.gossip("s1", Gossip::Left);
+        scene.gossip("s1", SerfStatus::Left);
         scene.decide();
         scene.gone_from_haproxy("s1");
         scene.decide();
         comes_in(&mut scene, "a1");
         scene.gone_from_haproxy("s1");
         scene.decide();
-        scene.gossip("s1", Gossip::Alive);
+        scene.gossip("s1", SerfStatus::Alive);
         scene.decide();
         comes_in(&mut scene, "s1");
         assert_eq!(scene.state("s1"), "ready");
-        let why = scene.decision("a1").unwrap().standing.why;
+        let why = scene.decision("a1").unwrap().status.why;
         assert_eq!(why, Why::AddressTaken(ServerName::new("s1").unwrap()));
     }
 }
@@ -179,7 +184,7 @@ fn of_two_unknown_ones_the_one_that_takes_requests_is_first() {
     let mut scene = Scene::new(true);
     squatted(&mut scene, 0);
     for name in ["s1", "s2"] {
-        scene.gossip(name, Gossip::Alive);
+        scene.gossip(name, SerfStatus::Alive);
     }
     scene.decide();
     for name in ["a1", "s1", "a2", "s2"] {
@@ -202,12 +207,12 @@ fn of_two_unknown_ones_the_one_that_takes_requests_is_first() {
 #[test]
 fn servers_without_weight_do_not_count_for_the_floor() {
     let mut scene = Scene::in_rotation(true, &["s1"]);
-    scene.gossip_weight("s2", Gossip::Alive, addr("s2"), 0);
+    scene.gossip_weight("s2", SerfStatus::Alive, addr("s2"), 0);
     scene.decide();
     scene.probe("s2", Probed::Good);
     assert_eq!(scene.state("s2"), "ready");
     scene.runs("s2", Admin::Ready, Check::Up, 0);
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     assert_eq!(
         scene.state("s1"),
         "ready",

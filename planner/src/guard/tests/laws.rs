@@ -6,7 +6,7 @@ use proptest::test_runner::Config;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::guard::slot::Slot;
+use crate::guard::server::ServerState;
 
 /// The members that are there at first, each at a place of its own, and two other names that may come at their places.
 const NAMES: [&str; 7] = ["s1", "s2", "s3", "s4", "s5", "d1", "d2"];
@@ -15,13 +15,13 @@ const PLACES: usize = 5;
 /// Something that happens.
 #[derive(Clone, Debug)]
 enum Step {
-    Gossip(usize, Gossip),
+    SerfStatus(usize, SerfStatus),
     /// Its tags match no rule any more, or match again.
     Select(usize, bool),
     /// The agent does not list it any more.
     Reap(usize),
     /// Its tag `state`.
-    Wish(usize, Wish),
+    RequestedState(usize, RequestedState),
     /// Its tag `weight`.
     Weight(usize, u16),
     /// A web server begins or ceases to answer; whether a dead one refuses or is silent.
@@ -51,36 +51,36 @@ enum Web {
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..NAMES.len();
     let gossip = prop_oneof![
-        4 => Just(Gossip::Alive),
-        4 => Just(Gossip::Failed),
-        2 => Just(Gossip::Absent),
-        1 => Just(Gossip::Leaving),
-        1 => Just(Gossip::Left),
+        4 => Just(SerfStatus::Alive),
+        4 => Just(SerfStatus::Failed),
+        2 => Just(SerfStatus::Absent),
+        1 => Just(SerfStatus::Leaving),
+        1 => Just(SerfStatus::Left),
     ];
     let web = prop_oneof![
         3 => Just(Web::Up),
         2 => Just(Web::Refuses),
         1 => Just(Web::Silent)
     ];
-    let wish = prop_oneof![
-        3 => Just(Wish::Ready),
-        1 => Just(Wish::Drain),
-        1 => Just(Wish::Maint)
+    let requested = prop_oneof![
+        3 => Just(RequestedState::Ready),
+        1 => Just(RequestedState::Drain),
+        1 => Just(RequestedState::Maint)
     ];
-    let place = 0..PLACES;
+    let endpoint = 0..PLACES;
     prop_oneof![
-        6 => (who.clone(), gossip).prop_map(|(who, gossip)| Step::Gossip(who, gossip)),
+        6 => (who.clone(), gossip).prop_map(|(who, gossip)| Step::SerfStatus(who, gossip)),
         3 => (who.clone(), any::<bool>()).prop_map(|(who, picked)| Step::Select(who, picked)),
         1 => who.clone().prop_map(Step::Reap),
-        1 => (who.clone(), wish).prop_map(|(who, wish)| Step::Wish(who, wish)),
+        1 => (who.clone(), requested).prop_map(|(who, requested)| Step::RequestedState(who, requested)),
         1 => (who.clone(), 0..3_u16).prop_map(|(who, weight)| Step::Weight(who, weight)),
-        4 => (place.clone(), web).prop_map(|(who, web)| Step::Web(who, web)),
+        4 => (endpoint.clone(), web).prop_map(|(who, web)| Step::Web(who, web)),
         6 => who.clone().prop_map(Step::Check),
         12 => who.clone().prop_map(Step::Probe),
         1 => any::<bool>().prop_map(Step::OwnProbes),
         3 => who.clone().prop_map(Step::Suspect),
         1 => who.clone().prop_map(Step::Approve),
-        2 => (who.clone(), place).prop_map(|(who, place)| Step::Move(who, place)),
+        2 => (who.clone(), endpoint).prop_map(|(who, endpoint)| Step::Move(who, endpoint)),
         1 => (who, any::<bool>()).prop_map(|(who, runs)| Step::Request(who, runs)),
         5 => prop_oneof![1..2_000_u64, 2_000..700_000_u64].prop_map(Step::Pass),
     ]
@@ -90,9 +90,9 @@ fn step() -> impl Strategy<Value = Step> {
 struct World {
     scene: Scene,
     web: Vec<Web>,
-    gossip: Vec<Gossip>,
-    place: Vec<usize>,
-    wish: Vec<Wish>,
+    gossip: Vec<SerfStatus>,
+    endpoint: Vec<usize>,
+    requested: Vec<RequestedState>,
     weight: Vec<u16>,
     selected: Vec<bool>,
     own_probes_work: bool,
@@ -109,7 +109,7 @@ impl World {
         let backend = BackendName::new("b").unwrap();
         scene.guard.set_rules([(backend, rules)].into());
         for name in &NAMES[..PLACES] {
-            scene.gossip(name, Gossip::Alive);
+            scene.gossip(name, SerfStatus::Alive);
             scene.runs(name, Admin::Ready, Check::Up, 0);
         }
         scene.decide();
@@ -117,9 +117,9 @@ impl World {
         Self {
             scene,
             web: vec![Web::Up; PLACES],
-            gossip: vec![Gossip::Alive; count],
-            place: (0..count).map(|who| who % PLACES).collect(),
-            wish: vec![Wish::Ready; count],
+            gossip: vec![SerfStatus::Alive; count],
+            endpoint: (0..count).map(|who| who % PLACES).collect(),
+            requested: vec![RequestedState::Ready; count],
             weight: vec![1; count],
             selected: vec![true; count],
             own_probes_work: true,
@@ -129,11 +129,11 @@ impl World {
     }
 
     fn gossips(&mut self, who: usize) {
-        let addr = addr(NAMES[self.place[who]]);
+        let addr = addr(NAMES[self.endpoint[who]]);
         let weight = Weight::new(self.weight[who]).unwrap();
-        let place = Place { addr, weight };
+        let endpoint = Endpoint { addr, weight };
         self.scene
-            .says(NAMES[who], self.gossip[who], place, self.wish[who]);
+            .says(NAMES[who], self.gossip[who], endpoint, self.requested[who]);
         if !self.selected[who] {
             self.scene.deselect(NAMES[who]);
         }
@@ -141,7 +141,7 @@ impl World {
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Gossip(who, gossip) => {
+            Step::SerfStatus(who, gossip) => {
                 self.gossip[who] = gossip;
                 self.gossips(who);
             }
@@ -151,12 +151,12 @@ impl World {
             }
             Step::Reap(who) => {
                 self.scene.forget(NAMES[who]);
-                if self.gossip[who] == Gossip::Alive {
-                    self.gossip[who] = Gossip::Absent;
+                if self.gossip[who] == SerfStatus::Alive {
+                    self.gossip[who] = SerfStatus::Absent;
                 }
             }
-            Step::Wish(who, wish) => {
-                self.wish[who] = wish;
+            Step::RequestedState(who, requested) => {
+                self.requested[who] = requested;
                 self.gossips(who);
             }
             Step::Weight(who, weight) => {
@@ -175,8 +175,8 @@ impl World {
                 let approved = self.scene.approve(NAMES[who]) > 0;
                 self.intended[who] |= approved;
             }
-            Step::Move(who, place) => {
-                self.place[who] = place;
+            Step::Move(who, endpoint) => {
+                self.endpoint[who] = endpoint;
                 self.gossips(who);
             }
             Step::Request(who, runs) => self.in_flight[who] = u64::from(runs),
@@ -247,15 +247,15 @@ impl World {
                 Some(check) if admin == Admin::Ready => check,
                 _ => Check::None,
             };
-            self.runs(who, admin, check, decision.place.addr);
+            self.runs(who, admin, check, decision.endpoint.addr);
         }
     }
 
-    fn pool(&self) -> &Pool {
+    fn pool(&self) -> &BackendState {
         &self.scene.guard.pools[&BackendName::new("b").unwrap()]
     }
 
-    fn slot(&self, who: usize) -> Option<&Slot> {
+    fn slot(&self, who: usize) -> Option<&ServerState> {
         let name = ServerName::new(NAMES[who]).unwrap();
         self.pool().slots.get(&name)
     }
@@ -271,7 +271,7 @@ impl World {
             let slot = self.slot(who);
             Seen {
                 phase: slot.map(|slot| slot.phase),
-                addr: slot.map(|slot| slot.place.addr),
+                addr: slot.map(|slot| slot.endpoint.addr),
                 serves: slot.is_some_and(|slot| slot.serves(rules)),
                 dead: slot.is_some_and(|slot| slot.is_dead(rules)),
                 picked: slot.is_none_or(|slot| slot.selected),
@@ -286,20 +286,21 @@ impl World {
 
     /// The member asks for it, or somebody approved it.
     fn is_meant(&self, who: usize) -> bool {
-        let asked = self.gossip[who] == Gossip::Alive && self.wish[who] != Wish::Ready;
+        let asked =
+            self.gossip[who] == SerfStatus::Alive && self.requested[who] != RequestedState::Ready;
         // Whoever asks for it asks for the web server, whatever that is called.
         let asked_there = (0..NAMES.len()).any(|other| {
             let slot = self.slot(other);
-            let here = self.slot(who).map(|slot| slot.place.addr);
-            slot.is_some_and(|slot| slot.is_asked_for() && Some(slot.place.addr) == here)
+            let here = self.slot(who).map(|slot| slot.endpoint.addr);
+            slot.is_some_and(|slot| slot.is_asked_for() && Some(slot.endpoint.addr) == here)
         });
         self.intended[who] || asked || asked_there
     }
 }
 
 fn place_of(wanted: SocketAddr) -> usize {
-    let mut places = NAMES.iter().take(PLACES);
-    places.position(|name| addr(name) == wanted).unwrap()
+    let mut endpoints = NAMES.iter().take(PLACES);
+    endpoints.position(|name| addr(name) == wanted).unwrap()
 }
 
 /// A server as the guard sees it.
@@ -334,7 +335,7 @@ fn decide(world: &mut World) -> Result<(), TestCaseError> {
         let went = before[who].phase == Some(Phase::In) && !world.in_rotation(who);
         if went && !world.is_meant(who) {
             let decision = decisions.servers.get(&key(name));
-            let why = decision.map(|decision| decision.standing.why.clone());
+            let why = decision.map(|decision| decision.status.why.clone());
             alone += usize::from(went_by_right(world, who, before[who], why, serving)?);
         }
         not_shut_unless_dead(world, who, before[who], &decisions)?;
@@ -378,11 +379,14 @@ fn went_by_right(
     let gossip = world.slot(who).map(|slot| slot.gossip);
     match &why {
         Some(Why::Dead) => {
-            prop_assert!(gossip != Some(Gossip::Alive) && before.dead);
+            prop_assert!(gossip != Some(SerfStatus::Alive) && before.dead);
             Ok(false)
         }
         Some(Why::Leaves) => {
-            prop_assert!(matches!(gossip, Some(Gossip::Leaving | Gossip::Left)));
+            prop_assert!(matches!(
+                gossip,
+                Some(SerfStatus::Leaving | SerfStatus::Left)
+            ));
             prop_assert!(before.dead || serving >= world.least(), "the last one left");
             Ok(false)
         }
@@ -394,7 +398,7 @@ fn went_by_right(
         Some(Why::Replaced { by: heir, .. }) => {
             let slot = &world.pool().slots[heir];
             prop_assert!(slot.phase == Phase::In && slot.runs() && slot.is_wanted());
-            prop_assert_eq!(slot.place.addr, world.slot(who).unwrap().place.addr);
+            prop_assert_eq!(slot.endpoint.addr, world.slot(who).unwrap().endpoint.addr);
             Ok(false)
         }
         Some(Why::AddressTaken(other)) => {
@@ -404,14 +408,14 @@ fn went_by_right(
         }
         Some(Why::Suspected) => {
             let mut others = world.pool().slots.values();
-            if others.any(|other| other.runs() && Some(other.place.addr) == before.addr) {
+            if others.any(|other| other.runs() && Some(other.endpoint.addr) == before.addr) {
                 return Ok(false);
             }
             prop_assert!(before.dead, "a suspect that answers went out");
             Ok(true)
         }
         Some(Why::HeldLongEnough) => {
-            prop_assert_eq!(gossip, Some(Gossip::Failed));
+            prop_assert_eq!(gossip, Some(SerfStatus::Failed));
             prop_assert!(serving >= world.least().max(1), "below the floor");
             Ok(true)
         }
@@ -451,7 +455,7 @@ fn dead_by_two_witnesses_are_out(
         return Ok(());
     };
     if before.phase == Some(Phase::In) && before.dead && !slot.is_wanted() {
-        let why = &decisions.servers[&key(NAMES[who])].standing.why;
+        let why = &decisions.servers[&key(NAMES[who])].status.why;
         prop_assert!(*why == Why::Held(Held::Floor) || !slot.is_dead(&world.pool().rules));
     }
     Ok(())
@@ -466,7 +470,7 @@ fn one_member_an_address(world: &World, decisions: &Decisions) -> Result<(), Tes
         let rules = &world.pool().rules;
         let there = decision.line == Some(Line::Ready) && slot.is_wanted() && slot.runs();
         if there && slot.answers(rules) {
-            prop_assert!(addrs.insert(decision.place.addr), "{} runs twice", key);
+            prop_assert!(addrs.insert(decision.endpoint.addr), "{} runs twice", key);
         }
     }
     Ok(())
@@ -496,39 +500,42 @@ fn rest(world: &mut World) -> Result<(), TestCaseError> {
         pass(world, 3)?;
     }
     let decisions = world.scene.decide();
-    let up = |slot: &Slot| world.web[place_of(slot.place.addr)] == Web::Up;
+    let up = |slot: &ServerState| world.web[place_of(slot.endpoint.addr)] == Web::Up;
     let rules = &world.pool().rules;
     // Its web server has traffic under another name, or is to have none.
-    let taken = |slot: &Slot| {
+    let taken = |slot: &ServerState| {
         let mut others = world.pool().slots.values();
         others.any(|other| {
             let there = other.phase == Phase::In || other.is_asked_for();
-            there && other.place.addr == slot.place.addr
+            there && other.endpoint.addr == slot.endpoint.addr
         })
     };
     // As far as anybody knows: of who is alive and has no check nobody else says anything.
     let slots = world.pool().slots.values();
     let answering = slots.filter(|slot| slot.phase == Phase::In && slot.answers(rules));
-    let answering: BTreeSet<_> = answering.map(|slot| slot.place.addr).collect();
+    let answering: BTreeSet<_> = answering.map(|slot| slot.endpoint.addr).collect();
     let answering = answering.len();
     for (name, slot) in &world.pool().slots {
         if !up(slot) {
             continue;
         }
-        let why = &decisions.servers[&key(name.as_str())].standing.why;
+        let why = &decisions.servers[&key(name.as_str())].status.why;
         prop_assert!(
             answering >= world.least() || !slot.is_recallable(rules) || taken(slot),
             "{name} is missed and not taken back: {why}"
         );
-        let over = slot.gossip == Gossip::Failed && slot.phase == Phase::In && slot.selected;
+        let over = slot.gossip == SerfStatus::Failed && slot.phase == Phase::In && slot.selected;
         prop_assert!(
             !over || slot.is_dead(rules) || matches!(why, Why::Held(_) | Why::Replaced { .. }),
             "hold does not end for {name}: {why}"
         );
-        let picked = slot.selected && slot.wish == Wish::Ready;
-        let stuck = slot.gossip == Gossip::Leaving && slot.has_served() && picked;
+        let picked = slot.selected && slot.requested == RequestedState::Ready;
+        let stuck = slot.gossip == SerfStatus::Leaving && slot.has_served() && picked;
         prop_assert!(
-            !stuck || slot.phase == Phase::In || slot.barred.is_some() || slot.dismissed.is_some(),
+            !stuck
+                || slot.phase == Phase::In
+                || slot.blocked.is_some()
+                || slot.removal_cause.is_some(),
             "{name} answers, did not leave, and is out: {why}"
         );
     }
@@ -541,12 +548,12 @@ fn heal(world: &mut World) -> Result<(), TestCaseError> {
     world.web.fill(Web::Up);
     for who in 0..NAMES.len() {
         world.gossip[who] = if who < PLACES {
-            Gossip::Alive
+            SerfStatus::Alive
         } else {
-            Gossip::Left
+            SerfStatus::Left
         };
-        world.place[who] = who % PLACES;
-        world.wish[who] = Wish::Ready;
+        world.endpoint[who] = who % PLACES;
+        world.requested[who] = RequestedState::Ready;
         world.weight[who] = 1;
         world.selected[who] = true;
         world.in_flight[who] = 0;

@@ -4,12 +4,12 @@ mod handover;
 mod laws;
 mod one_witness;
 mod roles;
-mod word;
+mod serf;
 
 use super::*;
 use crate::model::{
-    Admin, Attributes, Candidate, Check, Gossip, Quarantine, RunningServer, ServerStat,
-    WantedAdmin, Weight, Wish,
+    Admin, Attributes, Candidate, Check, Quarantine, RequestedState, RunningServer, SerfStatus,
+    ServerStat, WantedAdmin, Weight,
 };
 
 const HOLD: Duration = Duration::from_secs(600);
@@ -22,7 +22,7 @@ fn rules(checked: bool) -> Rules {
         check_interval: Duration::from_secs(1),
         suspicion: true,
         max_penalty: Duration::from_secs(30),
-        guard: config::Guard {
+        guard: config::GuardConfig {
             min_servers: 1,
             max_servers: 1000,
             max_removal_percent: 50,
@@ -59,7 +59,7 @@ impl Scene {
     fn in_rotation(checked: bool, names: &[&str]) -> Self {
         let mut scene = Self::new(checked);
         for name in names {
-            scene.gossip(name, Gossip::Alive);
+            scene.gossip(name, SerfStatus::Alive);
             scene.runs(name, Admin::Ready, Check::Up, 0);
         }
         scene.decide();
@@ -69,25 +69,45 @@ impl Scene {
         scene
     }
 
-    fn gossip(&mut self, name: &str, gossip: Gossip) {
-        self.gossip_at(name, gossip, addr(name), Wish::Ready);
+    fn gossip(&mut self, name: &str, gossip: SerfStatus) {
+        self.gossip_at(name, gossip, addr(name), RequestedState::Ready);
     }
 
-    fn gossip_at(&mut self, name: &str, gossip: Gossip, addr: SocketAddr, wish: Wish) {
+    fn gossip_at(
+        &mut self,
+        name: &str,
+        gossip: SerfStatus,
+        addr: SocketAddr,
+        requested: RequestedState,
+    ) {
         let weight = Weight::DEFAULT;
-        self.says(name, gossip, Place { addr, weight }, wish);
+        self.says(name, gossip, Endpoint { addr, weight }, requested);
     }
 
-    fn gossip_weight(&mut self, name: &str, gossip: Gossip, addr: SocketAddr, weight: u16) {
+    fn gossip_weight(&mut self, name: &str, gossip: SerfStatus, addr: SocketAddr, weight: u16) {
         let weight = Weight::new(weight).unwrap();
-        self.says(name, gossip, Place { addr, weight }, Wish::Ready);
+        self.says(
+            name,
+            gossip,
+            Endpoint { addr, weight },
+            RequestedState::Ready,
+        );
     }
 
-    fn says(&mut self, name: &str, gossip: Gossip, place: Place, wish: Wish) {
+    fn says(
+        &mut self,
+        name: &str,
+        gossip: SerfStatus,
+        endpoint: Endpoint,
+        requested: RequestedState,
+    ) {
         self.candidate(
             name,
             Candidate {
-                attributes: Ok(Attributes { place, wish }),
+                attributes: Ok(Attributes {
+                    endpoint,
+                    requested,
+                }),
                 gossip,
             },
         );
@@ -174,7 +194,7 @@ impl Scene {
 
     fn state(&mut self, name: &str) -> &'static str {
         self.decision(name)
-            .map_or("unknown", |decision| decision.standing.state)
+            .map_or("unknown", |decision| decision.status.state)
     }
 
     fn admin(&mut self, name: &str) -> Option<WantedAdmin> {
@@ -182,8 +202,8 @@ impl Scene {
     }
 }
 
-fn key(name: &str) -> Key {
-    Key {
+fn key(name: &str) -> ServerKey {
+    ServerKey {
         backend: BackendName::new("b").unwrap(),
         server: ServerName::new(name).unwrap(),
     }
@@ -197,7 +217,7 @@ fn addr(name: &str) -> SocketAddr {
 #[test]
 fn a_new_server_is_not_told_to_haproxy_before_it_answers() {
     let mut scene = Scene::new(true);
-    scene.gossip("s1", Gossip::Alive);
+    scene.gossip("s1", SerfStatus::Alive);
     let decision = scene.decision("s1").unwrap();
     assert_eq!(
         (decision.line, decision.admin),
@@ -220,10 +240,10 @@ fn a_new_server_is_not_told_to_haproxy_before_it_answers() {
 #[test]
 fn what_the_first_worker_has_ready_counts_as_proven_and_later_ones_do_not() {
     let mut scene = Scene::new(true);
-    scene.gossip("s1", Gossip::Alive);
+    scene.gossip("s1", SerfStatus::Alive);
     scene.runs("s1", Admin::Ready, Check::Up, 0);
     assert_eq!(scene.state("s1"), "ready");
-    scene.gossip("s2", Gossip::Alive);
+    scene.gossip("s2", SerfStatus::Alive);
     scene.runs("s2", Admin::Ready, Check::Up, 0);
     assert_eq!(scene.state("s2"), "waiting");
 }
@@ -244,7 +264,7 @@ fn servers_of_the_first_worker_that_gossip_does_not_know_stay() {
 #[test]
 fn a_leaving_server_drains_and_goes_when_it_is_idle() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Leaving);
+    scene.gossip("s1", SerfStatus::Leaving);
     scene.runs("s1", Admin::Ready, Check::Up, 2);
     let decision = scene.decision("s1").unwrap();
     assert_eq!(
@@ -252,7 +272,7 @@ fn a_leaving_server_drains_and_goes_when_it_is_idle() {
         (None, Some(WantedAdmin::Drain))
     );
     scene.runs("s1", Admin::Drain, Check::None, 1);
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     assert_eq!(
         scene.admin("s1"),
         Some(WantedAdmin::Drain),
@@ -267,7 +287,7 @@ fn a_leaving_server_drains_and_goes_when_it_is_idle() {
 #[test]
 fn a_drain_that_takes_too_long_is_cut() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     scene.decide();
     scene.runs("s1", Admin::Drain, Check::None, 1);
     scene.pass(DRAIN);
@@ -291,9 +311,9 @@ fn a_member_that_gossip_forgets_altogether_stays() {
 #[test]
 fn a_failed_server_is_kept_while_its_check_is_up_and_cut_when_it_is_down() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     assert_eq!(
-        scene.decision("s1").unwrap().standing.why,
+        scene.decision("s1").unwrap().status.why,
         Why::KeptWithoutAgent
     );
     scene.runs("s1", Admin::Ready, Check::Down, 0);
@@ -314,8 +334,8 @@ fn a_check_that_says_down_alone_takes_nobody_out() {
 #[test]
 fn without_a_check_the_probes_are_the_second_witness() {
     let mut scene = Scene::in_rotation(false, &["s1", "s2", "s3"]);
-    scene.gossip("s1", Gossip::Failed);
-    scene.gossip("s2", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
+    scene.gossip("s2", SerfStatus::Failed);
     assert_eq!(scene.state("s1"), "ready");
     scene.probe("s1", Probed::Refused);
     assert_eq!(scene.state("s1"), "out", "a refusal is final");
@@ -330,7 +350,7 @@ fn without_a_check_the_probes_are_the_second_witness() {
 #[test]
 fn a_cut_server_comes_back_as_soon_as_it_answers_even_before_gossip_says_alive() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.runs("s1", Admin::Ready, Check::Down, 0);
     assert_eq!(scene.state("s1"), "out");
     scene.running.get_mut("b").unwrap().remove("s1");
@@ -341,7 +361,7 @@ fn a_cut_server_comes_back_as_soon_as_it_answers_even_before_gossip_says_alive()
 #[test]
 fn a_cut_server_is_watched_for_as_long_as_hold() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.runs("s1", Admin::Ready, Check::Down, 0);
     assert_eq!(scene.state("s1"), "out");
     scene.pass(HOLD);
@@ -355,7 +375,7 @@ fn a_cut_server_is_watched_for_as_long_as_hold() {
 fn the_last_line_stays_dead_or_not() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
     for name in ["s1", "s2", "s3"] {
-        scene.gossip(name, Gossip::Failed);
+        scene.gossip(name, SerfStatus::Failed);
         scene.runs(name, Admin::Ready, Check::Down, 0);
     }
     let ready = scene
@@ -370,9 +390,9 @@ fn the_last_line_stays_dead_or_not() {
 #[test]
 fn an_address_that_a_living_member_took_over_is_given_up_once_that_one_serves() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     assert_eq!(scene.state("s1"), "ready");
-    scene.gossip_at("s9", Gossip::Alive, addr("s1"), Wish::Ready);
+    scene.gossip_at("s9", SerfStatus::Alive, addr("s1"), RequestedState::Ready);
     assert_eq!(scene.state("s9"), "ready");
     assert_eq!(scene.state("s1"), "ready");
     scene.runs_at("s9", Admin::Ready, addr("s1"));
@@ -382,7 +402,7 @@ fn an_address_that_a_living_member_took_over_is_given_up_once_that_one_serves() 
 #[test]
 fn a_crashed_agent_is_held_then_drained_within_the_budget() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     let deadline = scene.decide().deadline;
     assert_eq!(deadline, Some(scene.now + HOLD));
     scene.pass(HOLD);
@@ -393,7 +413,7 @@ fn a_crashed_agent_is_held_then_drained_within_the_budget() {
 fn a_split_of_gossip_is_waited_out() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3", "s4"]);
     for name in ["s1", "s2", "s3"] {
-        scene.gossip(name, Gossip::Failed);
+        scene.gossip(name, SerfStatus::Failed);
     }
     scene.decide();
     for _ in 0..10 {
@@ -407,7 +427,7 @@ fn a_split_of_gossip_is_waited_out() {
 #[test]
 fn a_tag_asks_for_drain_and_for_maint_and_takes_it_back() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip_at("s1", Gossip::Alive, addr("s1"), Wish::Maint);
+    scene.gossip_at("s1", SerfStatus::Alive, addr("s1"), RequestedState::Maint);
     let decision = scene.decision("s1").unwrap();
     assert_eq!(
         (decision.line, decision.admin),
@@ -420,7 +440,7 @@ fn a_tag_asks_for_drain_and_for_maint_and_takes_it_back() {
         None,
         "nothing is left to be waited for"
     );
-    scene.gossip("s1", Gossip::Alive);
+    scene.gossip("s1", SerfStatus::Alive);
     assert_eq!(scene.state("s1"), "waiting", "it has to prove itself again");
     scene.probe("s1", Probed::Good);
     assert_eq!(scene.state("s1"), "ready");
@@ -429,7 +449,7 @@ fn a_tag_asks_for_drain_and_for_maint_and_takes_it_back() {
 #[test]
 fn a_drain_for_maint_that_takes_too_long_ends_in_maint() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip_at("s1", Gossip::Alive, addr("s1"), Wish::Maint);
+    scene.gossip_at("s1", SerfStatus::Alive, addr("s1"), RequestedState::Maint);
     scene.decide();
     scene.runs("s1", Admin::Drain, Check::None, 1);
     assert_eq!(scene.admin("s1"), Some(WantedAdmin::Drain));
@@ -441,27 +461,27 @@ fn a_drain_for_maint_that_takes_too_long_ends_in_maint() {
 fn a_server_moves_when_its_new_address_answers_and_not_before() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
     let new = SocketAddr::from(([198, 51, 100, 1], 3000));
-    scene.gossip_at("s1", Gossip::Alive, new, Wish::Ready);
+    scene.gossip_at("s1", SerfStatus::Alive, new, RequestedState::Ready);
     let decision = scene.decision("s1").unwrap();
     assert_eq!(
-        (decision.place.addr, decision.standing.why),
+        (decision.endpoint.addr, decision.status.why),
         (addr("s1"), Why::Moving(new))
     );
     scene.probe("s1", Probed::Refused);
-    assert_eq!(scene.decision("s1").unwrap().place.addr, addr("s1"));
+    assert_eq!(scene.decision("s1").unwrap().endpoint.addr, addr("s1"));
     scene.probe("s1", Probed::Good);
-    assert_eq!(scene.decision("s1").unwrap().place.addr, new);
+    assert_eq!(scene.decision("s1").unwrap().endpoint.addr, new);
 }
 
 #[test]
 fn two_servers_may_change_places_and_none_moves_to_where_one_stays() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    let at = |scene: &mut Scene, name| scene.decision(name).unwrap().place.addr;
-    scene.gossip_at("s1", Gossip::Alive, addr("s2"), Wish::Ready);
+    let at = |scene: &mut Scene, name| scene.decision(name).unwrap().endpoint.addr;
+    scene.gossip_at("s1", SerfStatus::Alive, addr("s2"), RequestedState::Ready);
     scene.decide();
     scene.probe("s1", Probed::Good);
     assert_eq!(at(&mut scene, "s1"), addr("s1"));
-    scene.gossip_at("s2", Gossip::Alive, addr("s1"), Wish::Ready);
+    scene.gossip_at("s2", SerfStatus::Alive, addr("s1"), RequestedState::Ready);
     scene.decide();
     scene.probe("s2", Probed::Good);
     assert_eq!(at(&mut scene, "s1"), addr("s2"));
@@ -475,25 +495,25 @@ fn bad_tags_leave_a_server_in_service_with_its_last_good_ones_and_keep_a_new_one
         attributes: Err(Quarantine::NoPort),
         gossip,
     };
-    scene.candidate("s1", bad(Gossip::Alive));
-    scene.candidate("s3", bad(Gossip::Alive));
+    scene.candidate("s1", bad(SerfStatus::Alive));
+    scene.candidate("s3", bad(SerfStatus::Alive));
     let decision = scene.decision("s1").unwrap();
     assert_eq!(
-        (decision.place.addr, decision.standing.why),
+        (decision.endpoint.addr, decision.status.why),
         (addr("s1"), Why::KeptInQuarantine(Quarantine::NoPort))
     );
     assert_eq!(scene.state("s3"), "unknown");
-    scene.candidate("s1", bad(Gossip::Left));
+    scene.candidate("s1", bad(SerfStatus::Left));
     assert_eq!(scene.state("s1"), "drain", "it may still leave");
 }
 
 #[test]
 fn a_server_that_returns_while_it_drains_proves_itself_without_losing_its_requests() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Leaving);
+    scene.gossip("s1", SerfStatus::Leaving);
     scene.decide();
     scene.runs("s1", Admin::Drain, Check::None, 3);
-    scene.gossip("s1", Gossip::Alive);
+    scene.gossip("s1", SerfStatus::Alive);
     assert_eq!(scene.admin("s1"), Some(WantedAdmin::Drain));
     scene.probe("s1", Probed::Good);
     assert_eq!(scene.state("s1"), "ready");

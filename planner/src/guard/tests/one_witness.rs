@@ -4,7 +4,7 @@ use super::*;
 
 impl Scene {
     fn why(&mut self, name: &str) -> Why {
-        self.decision(name).unwrap().standing.why
+        self.decision(name).unwrap().status.why
     }
 
     fn suspect(&mut self, name: &str) {
@@ -17,7 +17,7 @@ impl Scene {
         let decisions = self.decide();
         let standings = decisions.servers.values();
         standings
-            .filter(|decision| decision.standing.state == state)
+            .filter(|decision| decision.status.state == state)
             .count()
     }
 }
@@ -29,7 +29,7 @@ fn those_whose_agents_are_gone_do_not_erode_away_one_by_one() {
     let mut scene = Scene::in_rotation(true, &NAMES);
     // Each alone is within the budget of three.
     for name in NAMES {
-        scene.gossip(name, Gossip::Failed);
+        scene.gossip(name, SerfStatus::Failed);
         scene.decide();
         scene.pass(HOLD);
         scene.decide();
@@ -55,7 +55,7 @@ fn those_whose_agents_are_gone_do_not_erode_away_one_by_one() {
 #[test]
 fn whoever_was_drained_after_hold_counts_until_a_second_witness_agrees() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.decide();
     scene.pass(HOLD);
     assert_eq!(scene.state("s1"), "drain");
@@ -63,7 +63,7 @@ fn whoever_was_drained_after_hold_counts_until_a_second_witness_agrees() {
     scene.decide();
     scene.gone_from_haproxy("s1");
     assert_eq!(scene.why("s1"), Why::HeldLongEnough);
-    scene.gossip("s2", Gossip::Failed);
+    scene.gossip("s2", SerfStatus::Failed);
     scene.probe("s1", Probed::Good);
     for _ in 0..5 {
         scene.pass(HOLD);
@@ -79,10 +79,10 @@ fn whoever_was_drained_after_hold_counts_until_a_second_witness_agrees() {
 #[test]
 fn the_dead_count_for_as_long_as_the_window() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
-    scene.gossip("s2", Gossip::Failed);
+    scene.gossip("s2", SerfStatus::Failed);
     scene.decide();
     scene.pass(HOLD - Duration::from_secs(1));
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.runs("s1", Admin::Ready, Check::Down, 0);
     assert_eq!(scene.state("s1"), "out");
     scene.pass(Duration::from_secs(1));
@@ -98,7 +98,7 @@ fn the_dead_count_for_as_long_as_the_window() {
 #[test]
 fn who_was_drained_after_hold_comes_back_when_gossip_says_so_and_not_before() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.decide();
     scene.pass(HOLD);
     assert_eq!(scene.state("s1"), "drain");
@@ -110,7 +110,7 @@ fn who_was_drained_after_hold_comes_back_when_gossip_says_so_and_not_before() {
         scene.probe("s1", Probed::Good);
         assert_eq!(scene.state("s1"), "out");
     }
-    scene.gossip("s1", Gossip::Alive);
+    scene.gossip("s1", SerfStatus::Alive);
     scene.decide();
     scene.probe("s1", Probed::Good);
     assert_eq!(scene.state("s1"), "ready");
@@ -120,7 +120,7 @@ fn who_was_drained_after_hold_comes_back_when_gossip_says_so_and_not_before() {
 fn hold_does_not_run_during_a_split_of_gossip() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3", "s4"]);
     for name in ["s1", "s2", "s3"] {
-        scene.gossip(name, Gossip::Failed);
+        scene.gossip(name, SerfStatus::Failed);
     }
     assert_eq!(
         scene.why("s1"),
@@ -131,8 +131,8 @@ fn hold_does_not_run_during_a_split_of_gossip() {
     );
     scene.pass(HOLD * 3);
     scene.decide();
-    scene.gossip("s2", Gossip::Alive);
-    scene.gossip("s3", Gossip::Alive);
+    scene.gossip("s2", SerfStatus::Alive);
+    scene.gossip("s3", SerfStatus::Alive);
     assert_eq!(scene.why("s1"), Why::KeptWithoutAgent);
     scene.pass(HOLD);
     assert_eq!(scene.state("s1"), "drain");
@@ -143,7 +143,7 @@ fn a_held_server_goes_when_somebody_approves_it() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
     assert_eq!(scene.approve("s1"), 0, "nobody would have it out");
     for name in ["s1", "s2"] {
-        scene.gossip(name, Gossip::Failed);
+        scene.gossip(name, SerfStatus::Failed);
     }
     scene.decide();
     assert_eq!(scene.approve("s1"), 1);
@@ -160,7 +160,7 @@ fn a_held_server_goes_when_somebody_approves_it() {
 #[test]
 fn even_the_last_line_goes_when_that_is_approved() {
     let mut scene = Scene::in_rotation(true, &["s1"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.runs("s1", Admin::Ready, Check::Down, 0);
     assert_eq!(scene.why("s1"), Why::Held(Held::Floor));
     assert_eq!(scene.approve("s1"), 1);
@@ -170,10 +170,10 @@ fn even_the_last_line_goes_when_that_is_approved() {
 #[test]
 fn an_approval_is_over_when_gossip_says_something_else() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.decide();
     assert_eq!(scene.approve("s1"), 1);
-    scene.gossip("s1", Gossip::Alive);
+    scene.gossip("s1", SerfStatus::Alive);
     assert_eq!(scene.state("s1"), "ready");
 }
 
@@ -192,7 +192,7 @@ fn a_suspect_that_refuses_goes_out_at_once_and_comes_back_after_two_answers() {
         (decision.line, decision.admin),
         (Some(Line::Disabled), Some(WantedAdmin::Maint))
     );
-    assert_eq!(decision.standing.why, Why::Suspected);
+    assert_eq!(decision.status.why, Why::Suspected);
     scene.probe("s1", Probed::Good);
     assert_eq!(scene.state("s1"), "out");
     scene.probe("s1", Probed::Good);
@@ -215,9 +215,9 @@ fn a_suspect_with_a_check_is_left_to_haproxy() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
     scene.suspect("s1");
     assert!(scene.guard.targets(scene.now).is_empty());
-    assert!(scene.decision("s1").unwrap().witnesses.suspected);
+    assert!(scene.decision("s1").unwrap().evidence.suspected);
     scene.pass(Duration::from_secs(10));
-    assert!(!scene.decision("s1").unwrap().witnesses.suspected);
+    assert!(!scene.decision("s1").unwrap().evidence.suspected);
 }
 
 #[test]
@@ -257,21 +257,21 @@ fn a_suspect_that_fails_in_the_end_is_cut_without_further_probes() {
         scene.decide();
     }
     assert_eq!(scene.state("s1"), "out");
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     let decision = scene.decision("s1").unwrap();
-    assert_eq!((decision.line, decision.standing.why), (None, Why::Dead));
+    assert_eq!((decision.line, decision.status.why), (None, Why::Dead));
 }
 
 #[test]
 fn an_address_is_listed_under_one_name() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip_at("s9", Gossip::Alive, addr("s1"), Wish::Ready);
+    scene.gossip_at("s9", SerfStatus::Alive, addr("s1"), RequestedState::Ready);
     scene.decide();
     scene.probe("s9", Probed::Good);
     let decision = scene.decision("s9").unwrap();
     let taken = Why::AddressTaken(ServerName::new("s1").unwrap());
-    assert_eq!((decision.line, decision.standing.why), (None, taken));
-    scene.gossip("s1", Gossip::Failed);
+    assert_eq!((decision.line, decision.status.why), (None, taken));
+    scene.gossip("s1", SerfStatus::Failed);
     assert_eq!(scene.decision("s9").unwrap().line, Some(Line::Ready));
     scene.runs_at("s9", Admin::Ready, addr("s1"));
     assert_eq!(scene.decision("s1").unwrap().line, None);
@@ -282,12 +282,12 @@ fn a_member_that_comes_and_goes_is_let_in_when_it_has_been_steady() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
     let mut admitted = 0;
     for _ in 0..100 {
-        scene.gossip("s1", Gossip::Left);
+        scene.gossip("s1", SerfStatus::Left);
         scene.decide();
         scene.gone_from_haproxy("s1");
         scene.decide();
         scene.pass(Duration::from_millis(150));
-        scene.gossip("s1", Gossip::Alive);
+        scene.gossip("s1", SerfStatus::Alive);
         scene.decide();
         scene.probe("s1", Probed::Good);
         admitted += usize::from(scene.state("s1") == "ready");
@@ -310,11 +310,11 @@ fn damping_never_leaves_too_few() {
     let backend = BackendName::new("b").unwrap();
     scene.guard.set_rules([(backend, none)].into());
     for _ in 0..20 {
-        scene.gossip("s1", Gossip::Left);
+        scene.gossip("s1", SerfStatus::Left);
         scene.decide();
         scene.gone_from_haproxy("s1");
         scene.decide();
-        scene.gossip("s1", Gossip::Alive);
+        scene.gossip("s1", SerfStatus::Alive);
         scene.decide();
         scene.probe("s1", Probed::Good);
         assert_eq!(scene.state("s1"), "ready", "there is no other");
@@ -324,7 +324,7 @@ fn damping_never_leaves_too_few() {
 #[test]
 fn the_book_of_removals_survives_a_restart_and_so_does_the_way_back() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.runs("s1", Admin::Ready, Check::Down, 0);
     assert_eq!(scene.state("s1"), "out");
     let (rotation, removals): (Vec<_>, Vec<_>) = (
@@ -333,13 +333,13 @@ fn the_book_of_removals_survives_a_restart_and_so_does_the_way_back() {
     );
     assert_eq!((rotation.len(), removals.len()), (2, 1));
     let mut after = Scene::new(true);
-    for (key, place) in rotation {
-        after.guard.adopt(key, place, after.now);
+    for (key, endpoint) in rotation {
+        after.guard.adopt(key, endpoint, after.now);
     }
     for (key, removal) in removals {
         after.guard.restore(key, removal, after.now);
     }
-    after.gossip("s1", Gossip::Failed);
+    after.gossip("s1", SerfStatus::Failed);
     let budget = after.decide().budgets[&BackendName::new("b").unwrap()];
     assert_eq!((budget.used, budget.limit), (1, 1));
     after.probe("s1", Probed::Good);

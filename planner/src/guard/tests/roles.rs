@@ -32,7 +32,7 @@ fn cluster() -> Scene {
 #[test]
 fn a_standby_is_ready_with_its_first_result_and_gets_nothing_before() {
     let mut scene = scene(Admits::AnyCheck);
-    scene.gossip("s1", Gossip::Alive);
+    scene.gossip("s1", SerfStatus::Alive);
     let decision = scene.decision("s1").unwrap();
     let waits = (Some(Line::Disabled), Some(WantedAdmin::Waiting));
     assert_eq!((decision.line, decision.admin), waits);
@@ -47,7 +47,7 @@ fn a_standby_is_ready_with_its_first_result_and_gets_nothing_before() {
 #[test]
 fn where_a_good_result_is_asked_for_a_bad_one_does_not_let_in() {
     let mut scene = scene(Admits::GoodCheck);
-    scene.gossip("s1", Gossip::Alive);
+    scene.gossip("s1", SerfStatus::Alive);
     for check in [Check::Pending, Check::Down, Check::Falling] {
         scene.runs("s1", Admin::Drain, check, 0);
         assert_eq!(scene.state("s1"), "waiting");
@@ -60,7 +60,7 @@ fn where_a_good_result_is_asked_for_a_bad_one_does_not_let_in() {
 fn a_result_of_before_the_wait_lets_nobody_in() {
     for admits in [Admits::GoodCheck, Admits::AnyCheck] {
         let mut scene = scene(admits);
-        scene.gossip("s1", Gossip::Alive);
+        scene.gossip("s1", SerfStatus::Alive);
         scene.runs("s1", Admin::Maint, Check::None, 0);
         assert_eq!(scene.state("s1"), "waiting");
         // HAProxy shows the last result until the next one is there, an interval and an answer later.
@@ -74,7 +74,7 @@ fn a_result_of_before_the_wait_lets_nobody_in() {
 #[test]
 fn a_standby_whose_agent_is_gone_is_cut_only_when_nobody_listens_there() {
     let mut scene = cluster();
-    scene.gossip("s2", Gossip::Failed);
+    scene.gossip("s2", SerfStatus::Failed);
     assert_eq!(scene.state("s2"), "ready");
     for _ in 0..5 {
         scene.probe("s2", Probed::Good);
@@ -89,7 +89,7 @@ fn a_standby_counts_in_rotation_but_answers_no_request() {
     let mut scene = cluster();
     let view = *scene.decide().budgets.values().next().unwrap();
     assert_eq!((view.in_rotation, view.answering), (3, 1));
-    assert_eq!(scene.decision("s2").unwrap().standing.why, Why::Standby);
+    assert_eq!(scene.decision("s2").unwrap().status.why, Why::Standby);
     let decisions = scene.decide();
     assert_eq!(decisions.poll, None, "nothing is in motion");
     assert!(scene.guard.wants_stat(), "whoever decides asks who answers");
@@ -115,7 +115,7 @@ fn a_standby_that_a_new_worker_takes_as_up_gets_nothing_before_its_first_result(
 #[test]
 fn a_server_that_is_back_before_its_agent_waits_for_haproxys_check() {
     let mut scene = cluster();
-    scene.gossip("s2", Gossip::Failed);
+    scene.gossip("s2", SerfStatus::Failed);
     scene.decide();
     scene.probe("s2", Probed::Refused);
     assert_eq!(scene.state("s2"), "out");

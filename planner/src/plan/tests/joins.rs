@@ -21,7 +21,7 @@ struct Template {
     cookie: &'static str,
     default_server: &'static str,
     fixed: &'static str,
-    /// Words of each member's line, `{name}` and `{place}` in it.
+    /// Words of each member's line, `{name}` and `{endpoint}` in it.
     words: &'static str,
     /// A line that is printed for each member before them.
     each: &'static str,

@@ -41,7 +41,7 @@ type Servers = [BTreeMap<u8, Server>; 2];
 
 /// What a text and the Model say together.
 #[derive(Clone, Debug)]
-struct Wish {
+struct RequestedState {
     servers: Servers,
     admins: BTreeMap<(usize, u8), WantedAdmin>,
     in_flight: u64,
@@ -102,7 +102,7 @@ fn server(options: impl Strategy<Value = &'static str>) -> impl Strategy<Value =
         })
 }
 
-fn wish(options: &'static [&'static str]) -> impl Strategy<Value = Wish> {
+fn requested(options: &'static [&'static str]) -> impl Strategy<Value = RequestedState> {
     let servers =
         move || prop::collection::btree_map(0u8..6, server(prop::sample::select(options)), 0..6);
     let admin = prop::sample::select(vec![
@@ -114,7 +114,7 @@ fn wish(options: &'static [&'static str]) -> impl Strategy<Value = Wish> {
     ]);
     let admins = prop::collection::btree_map((0usize..2, 0u8..6), admin, 0..8);
     ([servers(), servers()], admins, 0u64..3, any::<u64>()).prop_map(
-        |(servers, admins, in_flight, noise)| Wish {
+        |(servers, admins, in_flight, noise)| RequestedState {
             servers,
             admins,
             in_flight,
@@ -252,14 +252,15 @@ fn noisy(text: &str, mut noise: u64) -> String {
     out
 }
 
-fn admins(wish: &Wish) -> WantedAdmins {
+fn admins(requested: &RequestedState) -> WantedAdmins {
     let name = |(backend, number): &(usize, u8)| {
         (
             BackendName::new(BACKENDS[*backend]).unwrap(),
             ServerName::new(format!("s{number}")).unwrap(),
         )
     };
-    wish.admins
+    requested
+        .admins
         .iter()
         .map(|(key, admin)| (name(key), *admin))
         .collect()
@@ -308,13 +309,13 @@ fn assert_ordered(plan: &Plan) {
 }
 
 /// Follows one wish after another, with a reload wherever the plan asks for one; says how many it took.
-fn live_through(version: Version, static_two: bool, wishes: &[(Shape, Wish)]) -> usize {
+fn live_through(version: Version, static_two: bool, wishes: &[(Shape, RequestedState)]) -> usize {
     let mut reloads = 0;
     let mut haproxy: Option<(Haproxy, String)> = None;
-    for (shape, wish) in wishes {
-        let text = render(shape, &wish.servers, wish.noise);
+    for (shape, requested) in wishes {
+        let text = render(shape, &requested.servers, requested.noise);
         let scope = scope(shape);
-        let (wanted, admins) = (scope.read(&text), admins(wish));
+        let (wanted, admins) = (scope.read(&text), admins(requested));
         let start = || {
             let mut fresh = Haproxy::start_in(scope.clone(), version, &text);
             fresh
@@ -331,7 +332,7 @@ fn live_through(version: Version, static_two: bool, wishes: &[(Shape, Wish)]) ->
             .flat_map(|s| s.values_mut())
             .filter_map(|s| s.stat.as_mut())
         {
-            stat.in_flight = wish.in_flight;
+            stat.in_flight = requested.in_flight;
         }
         let left = follow(running, &wanted, &admins);
         if !left.reload.is_empty() {
@@ -426,11 +427,11 @@ fn soup() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn nothing_is_to_be_done_where_nothing_differs(
-        shape in shape(), wish in wish(ANY_OPTIONS), noise in any::<u64>(), version in version(),
+        shape in shape(), requested in requested(ANY_OPTIONS), noise in any::<u64>(), version in version(),
     ) {
         let scope = scope(&shape);
-        let same = scope.read(&render(&shape, &wish.servers, noise));
-        let haproxy = Haproxy::start_in(scope, version, &render(&shape, &wish.servers, wish.noise));
+        let same = scope.read(&render(&shape, &requested.servers, noise));
+        let haproxy = Haproxy::start_in(scope, version, &render(&shape, &requested.servers, requested.noise));
         prop_assert_eq!(haproxy.plan(&same, &WantedAdmins::new()), Plan::default());
     }
 
@@ -442,17 +443,17 @@ proptest! {
 
     #[test]
     fn plans_are_legal_and_lead_to_what_is_wanted(
-        wishes in prop::collection::vec((shape(), wish(ANY_OPTIONS)), 2..4),
+        wishes in prop::collection::vec((shape(), requested(ANY_OPTIONS)), 2..4),
         same_shape in any::<bool>(), static_two in any::<bool>(), version in version(),
     ) {
         let first = wishes[0].0.clone();
-        let shaped = |(shape, wish)| (if same_shape { first.clone() } else { shape }, wish);
+        let shaped = |(shape, requested)| (if same_shape { first.clone() } else { shape }, requested);
         live_through(version, static_two, &wishes.into_iter().map(shaped).collect::<Vec<_>>());
     }
 
     #[test]
     fn joins_leaves_moves_and_weights_need_no_reload(
-        wishes in prop::collection::vec(wish(SAME_OPTIONS), 2..6), version in version(),
+        wishes in prop::collection::vec(requested(SAME_OPTIONS), 2..6), version in version(),
         fixed in prop::sample::select(FIXED), first in any::<bool>(), other in prop::sample::select(FIXED),
     ) {
         let fixed = [(fixed, first), (fixed, !first)];
@@ -463,25 +464,25 @@ proptest! {
             fixed,
             other,
         };
-        let wishes: Vec<_> = wishes.into_iter().map(|wish| (shape.clone(), wish)).collect();
+        let wishes: Vec<_> = wishes.into_iter().map(|requested| (shape.clone(), requested)).collect();
         prop_assert_eq!(live_through(version, false, &wishes), 0);
     }
 
     #[test]
-    fn a_changed_skeleton_is_always_noticed(a in shape(), b in shape(), wish in wish(ANY_OPTIONS), version in version()) {
+    fn a_changed_skeleton_is_always_noticed(a in shape(), b in shape(), requested in requested(ANY_OPTIONS), version in version()) {
         let b = Shape { fixed: a.fixed, other: a.other, ..b };
         let scope = scope(&b);
-        let wanted = scope.read(&render(&b, &wish.servers, wish.noise));
-        let haproxy = Haproxy::start_in(scope, version, &render(&a, &wish.servers, wish.noise));
-        let plan = haproxy.plan(&wanted, &admins(&wish));
+        let wanted = scope.read(&render(&b, &requested.servers, requested.noise));
+        let haproxy = Haproxy::start_in(scope, version, &render(&a, &requested.servers, requested.noise));
+        let plan = haproxy.plan(&wanted, &admins(&requested));
         let noticed = plan.reload.iter().any(|reason| matches!(reason, ReloadReason::SkeletonChanged { .. }));
         prop_assert_eq!(noticed, format!("{a:?}") != format!("{b:?}"));
     }
 
     #[test]
-    fn only_backends_that_need_it_are_probed(wish in wish(SAME_OPTIONS), other in wish(SAME_OPTIONS), version in version()) {
+    fn only_backends_that_need_it_are_probed(requested in requested(SAME_OPTIONS), other in requested(SAME_OPTIONS), version in version()) {
         let shape = Shape { defaults: [""; 4], listen: false, mode: "http", fixed: [("", true); 2], other: "" };
-        let (running, admins) = (render(&shape, &wish.servers, 0), admins(&other));
+        let (running, admins) = (render(&shape, &requested.servers, 0), admins(&other));
         let wanted = ConfigText::parse(&render(&shape, &other.servers, 0));
         let plain = Haproxy::start(version, &running);
         prop_assert_eq!(draft(&plain.input(&wanted, &admins)).unprobed.len(), 0, "the text says it");

@@ -1,13 +1,13 @@
 //! From a server's history to what is done about it, with the reason. Pure.
 
 use crate::admission::Admits;
-use crate::model::{Check, ServerName, WantedAdmin, Wish};
+use crate::model::{Check, RequestedState, ServerName, WantedAdmin};
 
-use super::decision::{Decision, Line, Standing, Why, Witnesses};
-use super::slot::{Barred, Dismissal, Phase, Slot};
+use super::decision::{Decision, Evidence, Line, ServerStatus, Why};
+use super::server::{AdmissionBlock, Phase, RemovalCause, ServerState};
 use super::{Probed, Rules};
 
-impl Slot {
+impl ServerState {
     pub(super) fn decision(&self, rules: &Rules) -> Decision {
         let (line, admin, state, why) = match self.phase {
             Phase::In if self.is_rechecked(rules) => {
@@ -30,7 +30,7 @@ impl Slot {
             }
             Phase::Out { admin } => (None, Some(admin), "out", self.why_out()),
             Phase::Draining { idle, .. } if self.is_asked_for() => {
-                let maint = idle && self.wish == Wish::Maint;
+                let maint = idle && self.requested == RequestedState::Maint;
                 let (admin, state) = if maint {
                     (WantedAdmin::Maint, "maint")
                 } else {
@@ -48,17 +48,17 @@ impl Slot {
             Phase::Gone => (None, None, "leaving", self.why_going()),
         };
         Decision {
-            place: self.place,
+            endpoint: self.endpoint,
             line,
             admin,
-            standing: Standing { state, why },
-            witnesses: self.witnesses(),
+            status: ServerStatus { state, why },
+            evidence: self.evidence(),
             origin: self.origin,
             since: self.stands_since(rules),
         }
     }
 
-    fn witnesses(&self) -> Witnesses {
+    fn evidence(&self) -> Evidence {
         let probe = if self.proof.good > 0 {
             Some(Probed::Good)
         } else if self.proof.refused {
@@ -68,7 +68,7 @@ impl Slot {
         } else {
             None
         };
-        Witnesses {
+        Evidence {
             gossip: self.gossip,
             check: self.read_check(),
             probe,
@@ -78,36 +78,41 @@ impl Slot {
 
     /// Alive and not in rotation: unproven, or asked to stay out.
     fn waiting(&self, rules: &Rules, resting: WantedAdmin) -> (WantedAdmin, &'static str, Why) {
-        match self.wish {
-            Wish::Drain => (WantedAdmin::Drain, "drain", Why::AskedFor),
-            Wish::Maint => (WantedAdmin::Maint, "maint", Why::AskedFor),
-            Wish::Ready if self.is_suspected() => (WantedAdmin::Maint, "out", Why::Suspected),
-            Wish::Ready if rules.admits != Admits::Probe => {
+        match self.requested {
+            RequestedState::Drain => (WantedAdmin::Drain, "drain", Why::AskedFor),
+            RequestedState::Maint => (WantedAdmin::Maint, "maint", Why::AskedFor),
+            RequestedState::Ready if self.is_suspected() => {
+                (WantedAdmin::Maint, "out", Why::Suspected)
+            }
+            RequestedState::Ready if rules.admits != Admits::Probe => {
                 (WantedAdmin::Waiting, "waiting", self.why_waiting(rules))
             }
-            Wish::Ready if resting == WantedAdmin::Drain => {
+            RequestedState::Ready if resting == WantedAdmin::Drain => {
                 (WantedAdmin::Drain, "waiting", self.why_waiting(rules))
             }
-            Wish::Ready => (WantedAdmin::Maint, "waiting", self.why_waiting(rules)),
+            RequestedState::Ready => (WantedAdmin::Maint, "waiting", self.why_waiting(rules)),
         }
     }
 
     /// HAProxy has it although it takes no traffic: it had some, or HAProxy's check lets it in. Nobody else is told to
     /// HAProxy before a probe has answered, as anybody may announce any number of servers.
     fn is_kept_at_hand(&self, rules: &Rules) -> bool {
-        let is_asked = rules.admits != Admits::Probe && self.wish == Wish::Ready;
-        let stands_back = matches!(self.barred, Some(Barred::Taken(_) | Barred::Queued));
+        let is_asked = rules.admits != Admits::Probe && self.requested == RequestedState::Ready;
+        let stands_back = matches!(
+            self.blocked,
+            Some(AdmissionBlock::Taken(_) | AdmissionBlock::Queued)
+        );
         (self.served || is_asked) && !stands_back
     }
 
     fn why_waiting(&self, rules: &Rules) -> Why {
-        match &self.barred {
+        match &self.blocked {
             None if rules.admits != Admits::Probe => Why::Unchecked,
             None => Why::NotProven,
-            Some(Barred::Taken(by)) => Why::AddressTaken(by.clone()),
-            Some(Barred::Damped { penalty, .. }) => Why::Damped(*penalty),
-            Some(Barred::Full) => Why::Full(rules.guard.max_servers),
-            Some(Barred::Queued) => Why::Queued,
+            Some(AdmissionBlock::Taken(by)) => Why::AddressTaken(by.clone()),
+            Some(AdmissionBlock::Damped { penalty, .. }) => Why::Damped(*penalty),
+            Some(AdmissionBlock::Full) => Why::Full(rules.guard.max_servers),
+            Some(AdmissionBlock::Queued) => Why::Queued,
         }
     }
 
@@ -143,12 +148,14 @@ impl Slot {
     }
 
     fn why_out(&self) -> Why {
-        match self.dismissed {
-            Some(Dismissal::Hold) => Why::HeldLongEnough,
-            Some(Dismissal::Deselection) => Why::Deselected,
-            Some(Dismissal::Approval) => Why::Approved,
+        match self.removal_cause {
+            Some(RemovalCause::Hold) => Why::HeldLongEnough,
+            Some(RemovalCause::Deselection) => Why::Deselected,
+            Some(RemovalCause::Approval) => Why::Approved,
             None if self.is_leaving() => Why::Leaves,
-            None if self.did_not_leave() && self.wish != Wish::Ready => Why::AskedFor,
+            None if self.did_not_leave() && self.requested != RequestedState::Ready => {
+                Why::AskedFor
+            }
             None => Why::Dead,
         }
     }
@@ -156,7 +163,7 @@ impl Slot {
     fn why_going(&self) -> Why {
         match &self.heir {
             Some(heir) => self.why_replaced(heir),
-            None if self.dismissed == Some(Dismissal::Approval) => Why::Approved,
+            None if self.removal_cause == Some(RemovalCause::Approval) => Why::Approved,
             None if self.is_deselected() => Why::Deselected,
             None => self.why_out(),
         }

@@ -2,28 +2,32 @@
 
 use std::time::Instant;
 
-use super::{Dismissal, Phase, Proof, Slot};
-use crate::model::{Attributes, Candidate, Gossip, Quarantine, WantedAdmin, Wish};
+use super::{Phase, Proof, RemovalCause, ServerState};
+use crate::model::{Attributes, Candidate, Quarantine, RequestedState, SerfStatus, WantedAdmin};
 
-impl Slot {
+impl ServerState {
     /// Takes what gossip says of a member that a rule picks.
     pub(in crate::guard) fn hear(&mut self, candidate: &Candidate, now: Instant) {
         self.set_gossip(candidate.gossip, now);
         if !self.selected {
             self.approved = false;
-            self.dismissed.take_if(|why| *why == Dismissal::Deselection);
+            self.removal_cause
+                .take_if(|why| *why == RemovalCause::Deselection);
         }
         self.selected = true;
         self.listed = true;
         match &candidate.attributes {
-            Ok(Attributes { place, wish }) => {
+            Ok(Attributes {
+                endpoint,
+                requested,
+            }) => {
                 self.quarantine = None;
-                self.wish = *wish;
-                self.set_place(*place, now);
+                self.requested = *requested;
+                self.set_endpoint(*endpoint, now);
             }
             Err(quarantine) => {
                 // HAProxy's own: whatever goes there comes back, or meets no web server.
-                if matches!(quarantine, Quarantine::Here { addr, .. } if *addr == self.place.addr)
+                if matches!(quarantine, Quarantine::Here { addr, .. } if *addr == self.endpoint.addr)
                     && !self.is_resting()
                 {
                     let admin = WantedAdmin::Maint;
@@ -37,20 +41,20 @@ impl Slot {
 
     /// Takes that no rule picks it: because of its tags, or because gossip does not know it at all. Then what gossip said
     /// last stands, unless it was good.
-    pub(in crate::guard) fn miss(&mut self, gossip: Option<Gossip>, now: Instant) {
+    pub(in crate::guard) fn miss(&mut self, gossip: Option<SerfStatus>, now: Instant) {
         let selected = gossip.is_none();
         self.approved &= self.selected == selected;
         self.selected = selected;
         self.listed = gossip.is_some();
         self.moving = None;
         let last = match self.gossip {
-            Gossip::Alive => Gossip::Absent,
+            SerfStatus::Alive => SerfStatus::Absent,
             word => word,
         };
         self.set_gossip(gossip.unwrap_or(last), now);
     }
 
-    fn set_gossip(&mut self, gossip: Gossip, now: Instant) {
+    fn set_gossip(&mut self, gossip: SerfStatus, now: Instant) {
         if self.gossip == gossip {
             return;
         }
@@ -60,10 +64,10 @@ impl Slot {
         self.overdue = false;
         self.approved = false;
         match gossip {
-            Gossip::Failed if self.is_suspected() => self.proof.good = 0,
-            Gossip::Alive => {
+            SerfStatus::Failed if self.is_suspected() => self.proof.good = 0,
+            SerfStatus::Alive => {
                 self.proof = Proof::default();
-                self.dismissed = None;
+                self.removal_cause = None;
                 self.suspected = None;
             }
             _ => {
@@ -74,7 +78,7 @@ impl Slot {
     }
 
     /// It had traffic when an earlier process was last there, and gossip said so of it since then.
-    pub(in crate::guard) fn remember(&mut self, gossip: Gossip, since: Instant) {
+    pub(in crate::guard) fn remember(&mut self, gossip: SerfStatus, since: Instant) {
         self.restore();
         self.gossip = gossip;
         self.hold_from = since;
@@ -82,18 +86,19 @@ impl Slot {
 
     /// Alive and picked: somebody wants it in the backend.
     pub(in crate::guard) fn is_wanted(&self) -> bool {
-        self.gossip == Gossip::Alive && self.selected
+        self.gossip == SerfStatus::Alive && self.selected
     }
 
     /// Picked, and gossip says that its agent is gone, or nothing, or a leave that does not end.
     pub(in crate::guard) fn is_given_up(&self) -> bool {
         self.selected
-            && (matches!(self.gossip, Gossip::Failed | Gossip::Absent) || self.did_not_leave())
+            && (matches!(self.gossip, SerfStatus::Failed | SerfStatus::Absent)
+                || self.did_not_leave())
     }
 
     /// Gossip says that it leaves, or has left.
     pub(in crate::guard) fn is_leaving(&self) -> bool {
-        matches!(self.gossip, Gossip::Leaving | Gossip::Left) && !self.overdue
+        matches!(self.gossip, SerfStatus::Leaving | SerfStatus::Left) && !self.overdue
     }
 
     /// Gossip has said `leaving` for longer than a leave lasts: an agent that goes on living was forced to.
@@ -109,6 +114,6 @@ impl Slot {
     /// Its tag asks for drain or maint.
     pub(in crate::guard) fn is_asked_for(&self) -> bool {
         let lives = self.is_wanted() || (self.selected && self.did_not_leave());
-        lives && self.wish != Wish::Ready
+        lives && self.requested != RequestedState::Ready
     }
 }

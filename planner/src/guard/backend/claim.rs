@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::guard::slot::{Phase, Slot};
-use crate::model::{Gossip, ServerName};
+use crate::guard::server::{Phase, ServerState};
+use crate::model::{SerfStatus, ServerName};
 
-use super::Pool;
+use super::BackendState;
 
 /// How good a claim is: the greatest of an address wins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,20 +39,20 @@ impl Owners {
     }
 
     /// Forgets whom gossip does not know any more.
-    pub(super) fn hear(&mut self, known: &BTreeMap<ServerName, Gossip>) {
+    pub(super) fn hear(&mut self, known: &BTreeMap<ServerName, SerfStatus>) {
         self.0.retain(|_, name| known.contains_key(name));
     }
 
     /// Forgets who says that it is elsewhere now, and takes who serves where nobody did; says whether that changed anything.
     pub(super) fn revise(
         &mut self,
-        slots: &BTreeMap<ServerName, Slot>,
-        serves: impl Fn(&Slot) -> bool,
+        slots: &BTreeMap<ServerName, ServerState>,
+        serves: impl Fn(&ServerState) -> bool,
     ) -> bool {
         let before = self.0.len();
         self.0.retain(|addr, name| {
             let slot = slots.get(name).filter(|slot| slot.is_wanted());
-            slot.is_none_or(|slot| slot.place.addr == *addr)
+            slot.is_none_or(|slot| slot.endpoint.addr == *addr)
         });
         let kept = self.0.len();
         let serving = slots
@@ -60,18 +60,18 @@ impl Owners {
             .filter(|(_, slot)| slot.is_wanted() && serves(slot));
         for (name, slot) in serving {
             self.0
-                .entry(slot.place.addr)
+                .entry(slot.endpoint.addr)
                 .or_insert_with(|| name.clone());
         }
         (before, kept) != (kept, self.0.len())
     }
 }
 
-impl Pool {
-    pub(super) fn claim(&self, name: &ServerName, slot: &Slot) -> Claim {
+impl BackendState {
+    pub(super) fn claim(&self, name: &ServerName, slot: &ServerState) -> Claim {
         Claim {
             weighs: slot.weighs(),
-            owns: self.owners.0.get(&slot.place.addr) == Some(name),
+            owns: self.owners.0.get(&slot.endpoint.addr) == Some(name),
             since: Reverse(slot.claims_since),
             name: Reverse(name.clone()),
         }
@@ -87,14 +87,14 @@ impl Pool {
             .filter(|(_, slot)| slot.is_wanted() && slot.runs());
         for (name, slot) in runs {
             let claim = self.claim(name, slot);
-            let addr = slot.place.addr;
+            let addr = slot.endpoint.addr;
             if firsts.get(&addr).is_none_or(|(best, _)| claim > *best) {
                 firsts.insert(addr, (claim, slot.serves(&self.rules)));
             }
         }
         let doubles = self.slots.iter().filter(|(name, slot)| {
             let there = slot.phase == Phase::In && slot.is_wanted();
-            let first = firsts.get(&slot.place.addr).filter(|_| there);
+            let first = firsts.get(&slot.endpoint.addr).filter(|_| there);
             first.is_some_and(|(best, serves)| {
                 best.name.0 != **name
                     && self.claim(name, slot) < *best

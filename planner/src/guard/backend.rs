@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::model::{
-    Admin, Candidate, Gossip, Place, RunningServer, ServerName, WantedAdmin, Weight,
+    Admin, Candidate, Endpoint, RunningServer, SerfStatus, ServerName, WantedAdmin, Weight,
 };
 
 use super::budget::{Budget, Ledger, Removal};
 use super::damping::{Damper, Times};
 use super::decision::{BudgetView, Held, Origin};
-use super::slot::{Around, Dismissal, Phase, Slot};
-use super::{Rules, Word};
+use super::server::{Around, Phase, RemovalCause, ServerState};
+use super::{Rules, SerfReport};
 
 mod admit;
 mod claim;
@@ -26,9 +26,9 @@ const MOST_PASSES: usize = 8;
 
 /// A backend as the guard knows it.
 #[derive(Clone, Debug)]
-pub(super) struct Pool {
+pub(super) struct BackendState {
     pub(super) rules: Rules,
-    pub(super) slots: BTreeMap<ServerName, Slot>,
+    pub(super) slots: BTreeMap<ServerName, ServerState>,
     pub(super) ledger: Ledger,
     damper: Damper,
     owners: Owners,
@@ -36,7 +36,7 @@ pub(super) struct Pool {
     split: Option<Instant>,
 }
 
-impl Pool {
+impl BackendState {
     pub(super) fn new(rules: Rules) -> Self {
         Self {
             rules,
@@ -48,19 +48,25 @@ impl Pool {
         }
     }
 
-    fn slot(&mut self, name: ServerName, place: Place, origin: Origin, now: Instant) -> &mut Slot {
+    fn slot(
+        &mut self,
+        name: ServerName,
+        endpoint: Endpoint,
+        origin: Origin,
+        now: Instant,
+    ) -> &mut ServerState {
         self.slots
             .entry(name)
-            .or_insert_with(|| Slot::new(place, origin, now))
+            .or_insert_with(|| ServerState::new(endpoint, origin, now))
     }
 
-    pub(super) fn adopt(&mut self, name: ServerName, place: Place, now: Instant) {
-        let slot = self.slot(name, place, Origin::Before, now);
+    pub(super) fn adopt(&mut self, name: ServerName, endpoint: Endpoint, now: Instant) {
+        let slot = self.slot(name, endpoint, Origin::Before, now);
         slot.enter(Phase::In, now);
     }
 
     pub(super) fn restore(&mut self, name: ServerName, removal: Removal, now: Instant) {
-        self.slot(name.clone(), removal.place, Origin::Before, now)
+        self.slot(name.clone(), removal.endpoint, Origin::Before, now)
             .restore();
         self.ledger.insert(name, removal);
     }
@@ -74,34 +80,34 @@ impl Pool {
     pub(super) fn absent_owners(&self) -> impl Iterator<Item = (&ServerName, SocketAddr)> {
         let is_in = |name: &ServerName, addr| {
             let slot = self.slots.get(name);
-            slot.is_some_and(|slot| slot.phase == Phase::In && slot.place.addr == addr)
+            slot.is_some_and(|slot| slot.phase == Phase::In && slot.endpoint.addr == addr)
         };
         let owners = self.owners.iter().map(|(addr, name)| (name, addr));
         owners.filter(move |(name, addr)| !is_in(name, *addr))
     }
 
-    pub(super) fn remember(&mut self, name: ServerName, word: Word, now: Instant) {
-        self.slot(name, word.place, Origin::Before, now)
+    pub(super) fn remember(&mut self, name: ServerName, word: SerfReport, now: Instant) {
+        self.slot(name, word.endpoint, Origin::Before, now)
             .remember(word.gossip, word.since);
     }
 
     /// Of whom gossip has said that they failed or leave, and since when.
-    pub(super) fn words(&self, now: Instant) -> impl Iterator<Item = (&ServerName, Word)> {
+    pub(super) fn words(&self, now: Instant) -> impl Iterator<Item = (&ServerName, SerfReport)> {
         let split = self.split.unwrap_or(now);
         let served = self.slots.iter().filter(|(_, slot)| slot.has_served());
         served.filter_map(move |(name, slot)| {
             let since = match slot.gossip {
                 // In whole minutes, as it is written down whenever it changes.
-                Gossip::Failed => {
+                SerfStatus::Failed => {
                     let minutes = now.saturating_duration_since(split).as_secs() / 60;
                     slot.hold_from.min(split) + Duration::from_secs(minutes * 60)
                 }
-                Gossip::Leaving => slot.hold_from,
-                Gossip::Alive | Gossip::Left | Gossip::Absent => return None,
+                SerfStatus::Leaving => slot.hold_from,
+                SerfStatus::Alive | SerfStatus::Left | SerfStatus::Absent => return None,
             };
-            let (place, gossip) = (slot.place, slot.gossip);
-            let word = Word {
-                place,
+            let (endpoint, gossip) = (slot.endpoint, slot.gossip);
+            let word = SerfReport {
+                endpoint,
                 gossip,
                 since,
             };
@@ -121,17 +127,17 @@ impl Pool {
         let (Some(addr), Some(weight)) = (running.addr, Weight::new(weight)) else {
             return;
         };
-        let place = Place { addr, weight };
+        let endpoint = Endpoint { addr, weight };
         match running.admin {
             // an agent that is asked has said so, and is asked of a server in rotation only
             Admin::Drain if running.is_asked() => self
-                .slot(name, place, Origin::Worker, now)
-                .adopt(place, now),
+                .slot(name, endpoint, Origin::Worker, now)
+                .adopt(endpoint, now),
             Admin::Ready => self
-                .slot(name, place, Origin::Worker, now)
-                .adopt(place, now),
+                .slot(name, endpoint, Origin::Worker, now)
+                .adopt(endpoint, now),
             Admin::Drain => self
-                .slot(name, place, Origin::Worker, now)
+                .slot(name, endpoint, Origin::Worker, now)
                 .adopt_draining(now),
             Admin::Maint => {}
         }
@@ -140,7 +146,7 @@ impl Pool {
     pub(super) fn hear(
         &mut self,
         candidates: &BTreeMap<ServerName, Candidate>,
-        known: &BTreeMap<ServerName, Gossip>,
+        known: &BTreeMap<ServerName, SerfStatus>,
         now: Instant,
     ) {
         for (name, slot) in &mut self.slots {
@@ -153,8 +159,8 @@ impl Pool {
             let Ok(attributes) = &candidate.attributes else {
                 continue;
             };
-            if candidate.gossip == Gossip::Alive && !self.slots.contains_key(name) {
-                self.slot(name.clone(), attributes.place, Origin::Member, now)
+            if candidate.gossip == SerfStatus::Alive && !self.slots.contains_key(name) {
+                self.slot(name.clone(), attributes.endpoint, Origin::Member, now)
                     .hear(candidate, now);
             }
         }
@@ -209,8 +215,8 @@ impl Pool {
         self.part_doubles(now);
         self.hand_over(now);
         self.let_the_leaving_go(now);
-        self.take_out_suspects(now);
-        self.take_out_the_deselected(now);
+        self.remove_suspects(now);
+        self.remove_deselected(now);
         self.end_holds(now);
         self.let_in(now);
         self.recall(now);
@@ -243,10 +249,10 @@ impl Pool {
         let (slots, rules) = (&self.slots, &self.rules);
         self.ledger.revise(|name, removal| {
             let slot = slots.get(name);
-            let dead = |slot: &Slot| !slot.is_wanted() && slot.is_dead(rules);
+            let dead = |slot: &ServerState| !slot.is_wanted() && slot.is_dead(rules);
             removal.agreed |= slot.is_none_or(dead);
             let back = slot.is_some_and(|slot| slot.phase == Phase::In);
-            let left = slot.is_some_and(|slot| slot.gossip == Gossip::Left);
+            let left = slot.is_some_and(|slot| slot.gossip == SerfStatus::Left);
             let old = removal.agreed && now >= removal.at + rules.guard.window;
             !(back || left || old)
         });
@@ -255,42 +261,44 @@ impl Pool {
     /// Moves the servers whose new place has answered, but for those whose new place is that of one that stays. Two
     /// may change places.
     fn move_the_proven(&mut self, now: Instant) {
-        let mut movers: BTreeMap<SocketAddr, (ServerName, Place)> = BTreeMap::new();
+        let mut movers: BTreeMap<SocketAddr, (ServerName, Endpoint)> = BTreeMap::new();
         for (name, slot) in &self.slots {
-            if let Some(place) = slot.proven_move() {
-                movers.entry(place.addr).or_insert((name.clone(), place));
+            if let Some(endpoint) = slot.proven_move() {
+                movers
+                    .entry(endpoint.addr)
+                    .or_insert((name.clone(), endpoint));
             }
         }
         while !movers.is_empty() {
             let moves = |name: &ServerName| movers.values().any(|(mover, _)| mover == name);
-            let stays = |(name, slot): &(&ServerName, &Slot)| {
+            let stays = |(name, slot): &(&ServerName, &ServerState)| {
                 slot.phase == Phase::In && slot.is_wanted() && !moves(name)
             };
             let staying = self.slots.iter().filter(stays);
-            let stay: BTreeSet<SocketAddr> = staying.map(|(_, slot)| slot.place.addr).collect();
+            let stay: BTreeSet<SocketAddr> = staying.map(|(_, slot)| slot.endpoint.addr).collect();
             let before = movers.len();
             movers.retain(|addr, _| !stay.contains(addr));
             if movers.len() == before {
                 break;
             }
         }
-        for (name, place) in movers.into_values() {
+        for (name, endpoint) in movers.into_values() {
             if let Some(slot) = self.slots.get_mut(&name) {
-                slot.move_to(place, now);
+                slot.move_to(endpoint, now);
             }
         }
     }
 
     fn step_each(&mut self, now: Instant) {
         let left = self.slots.values().filter(|slot| !slot.is_wanted());
-        let left: BTreeSet<SocketAddr> = left.map(|slot| slot.place.addr).collect();
-        let there = |slot: &&Slot| slot.is_wanted() && left.contains(&slot.place.addr);
+        let left: BTreeSet<SocketAddr> = left.map(|slot| slot.endpoint.addr).collect();
+        let there = |slot: &&ServerState| slot.is_wanted() && left.contains(&slot.endpoint.addr);
         let living = self.slots.values().filter(there);
-        let living: BTreeSet<SocketAddr> = living.map(|slot| slot.place.addr).collect();
+        let living: BTreeSet<SocketAddr> = living.map(|slot| slot.endpoint.addr).collect();
         for (name, slot) in &mut self.slots {
             slot.held = None;
             let around = Around {
-                taken_over: living.contains(&slot.place.addr),
+                taken_over: living.contains(&slot.endpoint.addr),
                 counts: self.ledger.contains(name),
             };
             slot.step(&self.rules, around, now);
@@ -307,13 +315,13 @@ impl Pool {
             // Nobody takes over from it and nothing takes it back.
             slot.heir = None;
             if !slot.is_wanted() && !dead {
-                slot.dismissed = Some(Dismissal::Approval);
+                slot.removal_cause = Some(RemovalCause::Approval);
                 slot.drain(now);
             } else if slot.is_given_up() {
                 let admin = WantedAdmin::Cut;
                 slot.enter(Phase::Out { admin }, now);
             } else if !slot.is_wanted() {
-                slot.dismissed = Some(Dismissal::Approval);
+                slot.removal_cause = Some(RemovalCause::Approval);
                 slot.enter(Phase::Leaving { shut: true }, now);
             } else if slot.is_suspected() && dead {
                 let admin = WantedAdmin::Maint;
@@ -338,9 +346,15 @@ impl Pool {
             }
             lines -= 1;
             slot.heir = None;
-            let (place, at, agreed) = (slot.place, now, true);
-            self.ledger
-                .insert(name.clone(), Removal { place, at, agreed });
+            let (endpoint, at, agreed) = (slot.endpoint, now, true);
+            self.ledger.insert(
+                name.clone(),
+                Removal {
+                    endpoint,
+                    at,
+                    agreed,
+                },
+            );
             let admin = WantedAdmin::Cut;
             slot.enter(Phase::Out { admin }, now);
         }
@@ -348,17 +362,18 @@ impl Pool {
 
     /// Takes out who is suspected and fails the controller's probes, while gossip still says alive: one witness and a
     /// half, so within the budget. If too many fail at once, the fault is likely the controller's own.
-    fn take_out_suspects(&mut self, now: Instant) {
+    fn remove_suspects(&mut self, now: Instant) {
         let rules = &self.rules;
-        let is_suspect =
-            |slot: &Slot| slot.is_wanted() && slot.is_suspected() && slot.is_judged_by_probe(rules);
+        let is_suspect = |slot: &ServerState| {
+            slot.is_wanted() && slot.is_suspected() && slot.is_judged_by_probe(rules)
+        };
         let is_dead_suspect =
-            |slot: &Slot| slot.phase == Phase::In && is_suspect(slot) && slot.is_dead(rules);
+            |slot: &ServerState| slot.phase == Phase::In && is_suspect(slot) && slot.is_dead(rules);
         if !self.slots.values().any(is_dead_suspect) {
             return;
         }
         // Those that are out already count too, and so do those whose probes have not come back yet.
-        let silent = |slot: &&Slot| is_suspect(slot) && slot.proof.good == 0;
+        let silent = |slot: &&ServerState| is_suspect(slot) && slot.proof.good == 0;
         let silent = self.slots.values().filter(silent).count();
         let (budget, floor, answering) = (self.budget(), self.floor(), self.answering());
         let mut spare = budget.spare();
@@ -378,9 +393,15 @@ impl Pool {
             };
             if slot.held.is_none() {
                 spare -= 1;
-                let (place, at, agreed) = (slot.place, now, false);
-                self.ledger
-                    .insert(name.clone(), Removal { place, at, agreed });
+                let (endpoint, at, agreed) = (slot.endpoint, now, false);
+                self.ledger.insert(
+                    name.clone(),
+                    Removal {
+                        endpoint,
+                        at,
+                        agreed,
+                    },
+                );
                 let admin = WantedAdmin::Maint;
                 slot.enter(Phase::Out { admin }, now);
             }
@@ -409,14 +430,14 @@ impl Pool {
             match room.take(slot) {
                 Err(Full::Budget) => slot.held = Some(Held::Budget { used, limit }),
                 Err(Full::Floor) => slot.held = Some(Held::Floor),
-                Ok(()) => self.ledger.dismiss(name, slot, Dismissal::Hold, now),
+                Ok(()) => self.ledger.dismiss(name, slot, RemovalCause::Hold, now),
             }
         }
     }
 
     /// Those whose agents are gone and who answer, in rotation or drained after `hold`.
     fn given_up(&self) -> usize {
-        let there = |slot: &Slot| slot.phase == Phase::In || slot.dismissed.is_some();
+        let there = |slot: &ServerState| slot.phase == Phase::In || slot.removal_cause.is_some();
         let given_up = self.slots.values().filter(|slot| there(slot));
         given_up.filter(|slot| is_silent(slot, &self.rules)).count()
     }
@@ -428,7 +449,10 @@ impl Pool {
             (false, Some(since)) => {
                 let lasted = now.saturating_duration_since(since);
                 let mut slots = self.slots.values_mut();
-                for slot in slots.by_ref().filter(|slot| slot.gossip == Gossip::Failed) {
+                for slot in slots
+                    .by_ref()
+                    .filter(|slot| slot.gossip == SerfStatus::Failed)
+                {
                     slot.hold_from = slot.hold_from.min(since) + lasted;
                 }
                 self.split = None;
@@ -437,7 +461,7 @@ impl Pool {
         }
     }
 
-    fn in_rotation(&self) -> impl Iterator<Item = &Slot> {
+    fn in_rotation(&self) -> impl Iterator<Item = &ServerState> {
         self.slots.values().filter(|slot| slot.phase == Phase::In)
     }
 
@@ -452,7 +476,7 @@ impl Pool {
     /// Where a web server takes requests now, under whatever names.
     fn serving(&self) -> BTreeSet<SocketAddr> {
         let serving = self.slots.values().filter(|slot| slot.serves(&self.rules));
-        serving.map(|slot| slot.place.addr).collect()
+        serving.map(|slot| slot.endpoint.addr).collect()
     }
 
     fn floor(&self) -> usize {
@@ -504,7 +528,7 @@ enum Full {
 
 impl Room {
     /// Takes the place of one that goes, if there is one.
-    fn take(&mut self, slot: &Slot) -> Result<(), Full> {
+    fn take(&mut self, slot: &ServerState) -> Result<(), Full> {
         if self.spare == 0 {
             return Err(Full::Budget);
         }
@@ -512,27 +536,40 @@ impl Room {
             return Err(Full::Floor);
         }
         self.spare -= 1;
-        self.serving.remove(&slot.place.addr);
+        self.serving.remove(&slot.endpoint.addr);
         Ok(())
     }
 }
 
 impl Ledger {
     /// Drains a server that answers, and counts it.
-    fn dismiss(&mut self, name: &ServerName, slot: &mut Slot, why: Dismissal, now: Instant) {
-        let (place, at, agreed) = (slot.place, now, false);
-        self.insert(name.clone(), Removal { place, at, agreed });
-        slot.dismissed = Some(why);
+    fn dismiss(
+        &mut self,
+        name: &ServerName,
+        slot: &mut ServerState,
+        why: RemovalCause,
+        now: Instant,
+    ) {
+        let (endpoint, at, agreed) = (slot.endpoint, now, false);
+        self.insert(
+            name.clone(),
+            Removal {
+                endpoint,
+                at,
+                agreed,
+            },
+        );
+        slot.removal_cause = Some(why);
         slot.drain(now);
     }
 }
 
 /// How many web servers take requests beside this one.
-fn others(serving: &BTreeSet<SocketAddr>, slot: &Slot) -> usize {
-    serving.len() - usize::from(serving.contains(&slot.place.addr))
+fn others(serving: &BTreeSet<SocketAddr>, slot: &ServerState) -> usize {
+    serving.len() - usize::from(serving.contains(&slot.endpoint.addr))
 }
 
 /// Its agent is gone, or gossip says nothing of it, and nobody calls it dead.
-fn is_silent(slot: &Slot, rules: &Rules) -> bool {
+fn is_silent(slot: &ServerState, rules: &Rules) -> bool {
     slot.is_given_up() && !slot.did_not_leave() && !slot.is_dead(rules)
 }

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Dismissal, Phase, Proof, SUSPICION, Slot};
+use super::{Phase, Proof, RemovalCause, SUSPICION, ServerState};
 use crate::admission::Admits;
-use crate::guard::slot::CLEARED_BY;
+use crate::guard::server::CLEARED_BY;
 use crate::guard::{Probed, Rules, Target, Urgency};
-use crate::model::Wish;
+use crate::model::RequestedState;
 
-impl Slot {
+impl ServerState {
     /// Takes what a probe found; says whether that is news. More in a row than anything is decided by are none.
     pub(in crate::guard) fn probed(
         &mut self,
@@ -17,7 +17,7 @@ impl Slot {
         addr: SocketAddr,
         found: Probed,
     ) -> bool {
-        if addr != self.moving.unwrap_or(self.place).addr {
+        if addr != self.moving.unwrap_or(self.endpoint).addr {
             return false;
         }
         let before = self.proof;
@@ -80,10 +80,10 @@ impl Slot {
                 sign,
             })
         };
-        let here = self.place.addr;
+        let here = self.endpoint.addr;
         match self.phase {
             Phase::Out { .. } if self.is_wanted() => {
-                let asked = self.wish == Wish::Ready
+                let asked = self.requested == RequestedState::Ready
                     && (rules.admits == Admits::Probe || self.is_suspected());
                 asked.then(|| at(here, Urgency::Admission))?
             }
@@ -115,11 +115,11 @@ impl Slot {
     /// Out, and it may come back although gossip has given it up, or its death is still to be witnessed.
     pub(super) fn is_watched(&self, rules: &Rules, now: Instant) -> bool {
         let over = self.hold_is_over(rules, now);
-        let waited_for = !over || self.dismissed.is_some();
+        let waited_for = !over || self.removal_cause.is_some();
         let counts = self.is_deselected()
             && matches!(
-                self.dismissed,
-                Some(Dismissal::Deselection | Dismissal::Hold)
+                self.removal_cause,
+                Some(RemovalCause::Deselection | RemovalCause::Hold)
             );
         (self.is_given_up() && waited_for) || counts
     }

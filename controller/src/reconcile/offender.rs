@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use planner::config::Config;
 use planner::guard::Decisions;
-use planner::model::{Key, Place, Server, Servers};
+use planner::model::{Endpoint, Server, ServerKey, Servers};
 use planner::render::Renderer;
 
 use super::Reconciler;
@@ -31,10 +31,10 @@ pub(super) struct Search {
 
 /// A server without which the file is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Culprit {
-    pub(super) place: Place,
+pub(super) struct OffendingServer {
+    pub(super) endpoint: Endpoint,
     /// As it stood in the last valid file, if it did.
-    pub(super) before: Option<Place>,
+    pub(super) before: Option<Endpoint>,
     /// What the check command says.
     pub(super) reason: String,
 }
@@ -42,9 +42,13 @@ pub(super) struct Culprit {
 impl Search {
     /// Halves the servers that are new or changed until those are found that are refused alone; nobody where the file
     /// is refused without them too.
-    pub(super) async fn run(&self, file: &ConfigFile, timeout: Duration) -> Vec<(Key, Culprit)> {
+    pub(super) async fn run(
+        &self,
+        file: &ConfigFile,
+        timeout: Duration,
+    ) -> Vec<(ServerKey, OffendingServer)> {
         let mut found = Vec::new();
-        if self.complaint(&[], file, timeout).await.is_some() {
+        if self.message(&[], file, timeout).await.is_some() {
             return found;
         }
         let mut groups = vec![self.suspects()];
@@ -53,17 +57,17 @@ impl Search {
             if group.is_empty() {
                 continue;
             }
-            let Some(reason) = self.complaint(&group, file, timeout).await else {
+            let Some(reason) = self.message(&group, file, timeout).await else {
                 continue;
             };
             match group.as_slice() {
                 [(key, server)] => {
-                    let culprit = Culprit {
-                        place: place(server),
-                        before: find(&self.valid, key).map(place),
+                    let offender = OffendingServer {
+                        endpoint: endpoint(server),
+                        before: find(&self.valid, key).map(endpoint),
                         reason,
                     };
-                    found.push((key.clone(), culprit));
+                    found.push((key.clone(), offender));
                 }
                 _ => {
                     let (left, right) = group.split_at(group.len() / 2);
@@ -74,14 +78,14 @@ impl Search {
         found
     }
 
-    fn suspects(&self) -> Vec<(Key, Server)> {
-        let same = |key: &Key, server: &Server| {
-            find(&self.valid, key).is_some_and(|valid| place(valid) == place(server))
+    fn suspects(&self) -> Vec<(ServerKey, Server)> {
+        let same = |key: &ServerKey, server: &Server| {
+            find(&self.valid, key).is_some_and(|valid| endpoint(valid) == endpoint(server))
         };
         let mut suspects = Vec::new();
         for (backend, servers) in &self.wanted {
             for server in servers {
-                let key = Key {
+                let key = ServerKey {
                     backend: backend.clone(),
                     server: server.name.clone(),
                 };
@@ -94,9 +98,9 @@ impl Search {
     }
 
     /// What is wrong with the last valid file when these are added to it.
-    async fn complaint(
+    async fn message(
         &self,
-        group: &[(Key, Server)],
+        group: &[(ServerKey, Server)],
         file: &ConfigFile,
         timeout: Duration,
     ) -> Option<String> {
@@ -115,17 +119,17 @@ impl Search {
         let staged = file.stage(&rendered.text).await.ok()?;
         let command = &self.config.haproxy.check_command;
         let checked = staged.check(command, timeout).await.ok()?;
-        (!checked.valid).then(|| first_alert(&checked.complaints, &checked.output))
+        (!checked.valid).then(|| first_alert(&checked.messages, &checked.output))
     }
 }
 
-fn find<'a>(servers: &'a Servers, key: &Key) -> Option<&'a Server> {
+fn find<'a>(servers: &'a Servers, key: &ServerKey) -> Option<&'a Server> {
     let mut servers = servers.get(&key.backend)?.iter();
     servers.find(|server| server.name == key.server)
 }
 
-fn place(server: &Server) -> Place {
-    Place {
+fn endpoint(server: &Server) -> Endpoint {
+    Endpoint {
         addr: server.addr,
         weight: server.weight,
     }
@@ -133,24 +137,24 @@ fn place(server: &Server) -> Place {
 
 impl Reconciler {
     /// Takes who was found; says whether there was anybody.
-    pub(super) fn quarantine(&mut self, found: Vec<(Key, Culprit)>) -> bool {
+    pub(super) fn quarantine(&mut self, found: Vec<(ServerKey, OffendingServer)>) -> bool {
         let any = !found.is_empty();
-        for (key, culprit) in found {
-            tracing::warn!(backend = %key.backend, server = %key.server, "the file is invalid with it, and goes on without: {}", culprit.reason);
-            self.culprits.insert(key, culprit);
+        for (key, offender) in found {
+            tracing::warn!(backend = %key.backend, server = %key.server, "the file is invalid with it, and goes on without: {}", offender.reason);
+            self.offenders.insert(key, offender);
         }
         any
     }
 
     /// Leaves culprits out, or as they were; who has changed since gets another chance.
-    pub(super) fn without_culprits(&mut self, mut decisions: Decisions) -> Decisions {
-        self.culprits.retain(|key, culprit| {
+    pub(super) fn without_offenders(&mut self, mut decisions: Decisions) -> Decisions {
+        self.offenders.retain(|key, offender| {
             let decision = self.decisions.servers.get(key);
-            decision.is_some_and(|decision| decision.place == culprit.place)
+            decision.is_some_and(|decision| decision.endpoint == offender.endpoint)
         });
-        for (key, culprit) in &self.culprits {
-            match (decisions.servers.get_mut(key), culprit.before) {
-                (Some(decision), Some(before)) => decision.place = before,
+        for (key, offender) in &self.offenders {
+            match (decisions.servers.get_mut(key), offender.before) {
+                (Some(decision), Some(before)) => decision.endpoint = before,
                 _ => drop(decisions.servers.remove(key)),
             }
         }

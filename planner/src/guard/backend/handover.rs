@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::Pool;
+use super::BackendState;
 use super::claim::Claim;
-use crate::guard::slot::{Barred, Phase, Slot};
+use crate::guard::server::{AdmissionBlock, Phase, ServerState};
 use crate::model::ServerName;
 
 /// Who has an address in rotation.
@@ -28,13 +28,13 @@ pub(super) struct Holder {
 impl Holder {
     /// Why that server is not let in beside this one: only a wanted one takes over, from one that is not, or that has the
     /// weaker claim.
-    pub(super) fn bars(&self, slot: &Slot, claim: &Claim) -> Option<Barred> {
+    pub(super) fn bars(&self, slot: &ServerState, claim: &Claim) -> Option<AdmissionBlock> {
         let better = match &self.wanted {
             Some(own) => claim > own,
             None => claim.weighs || !self.weighs,
         };
         let takes_over = slot.is_wanted() && better;
-        (!takes_over).then(|| Barred::Taken(self.name.clone()))
+        (!takes_over).then(|| AdmissionBlock::Taken(self.name.clone()))
     }
 
     fn rank(&self) -> (&Option<Claim>, bool) {
@@ -42,7 +42,7 @@ impl Holder {
     }
 }
 
-impl Pool {
+impl BackendState {
     /// The addresses in rotation, and whose they are; and those of members that ask for drain or maint, where nobody comes in
     /// for whom no member speaks.
     pub(super) fn addresses(&self) -> BTreeMap<SocketAddr, Holder> {
@@ -55,7 +55,7 @@ impl Pool {
                     weighs: true,
                     bequeaths: false,
                 };
-                (slot.place.addr, holder)
+                (slot.endpoint.addr, holder)
             })
             .collect();
         for (name, slot) in self
@@ -64,7 +64,7 @@ impl Pool {
             .filter(|(_, slot)| slot.phase == Phase::In)
         {
             let holder = self.holder(name, slot);
-            let kept: &mut Holder = holders.entry(slot.place.addr).or_insert(holder.clone());
+            let kept: &mut Holder = holders.entry(slot.endpoint.addr).or_insert(holder.clone());
             if holder.rank() > kept.rank() {
                 *kept = holder;
             }
@@ -72,7 +72,7 @@ impl Pool {
         holders
     }
 
-    pub(super) fn holder(&self, name: &ServerName, slot: &Slot) -> Holder {
+    pub(super) fn holder(&self, name: &ServerName, slot: &ServerState) -> Holder {
         let wanted = slot.is_wanted();
         Holder {
             name: name.clone(),
@@ -88,10 +88,10 @@ impl Pool {
     pub(super) fn hand_over(&mut self, now: Instant) {
         let (heirs, asked) = self.heirs();
         for slot in self.slots.values_mut().filter(|slot| !slot.is_wanted()) {
-            let heir = heirs.get(&slot.place.addr);
+            let heir = heirs.get(&slot.endpoint.addr);
             let answers = slot.answers(&self.rules);
             let goes_on = heir.is_some_and(|heir| heir.goes_on || (heir.runs && !answers));
-            let asked = asked.contains(&slot.place.addr);
+            let asked = asked.contains(&slot.endpoint.addr);
             let waits = heir.is_some_and(|heir| heir.there && !heir.runs) && !asked;
             match slot.phase {
                 Phase::In => {
@@ -116,9 +116,9 @@ impl Pool {
     fn heirs(&self) -> (BTreeMap<SocketAddr, Heir>, BTreeSet<SocketAddr>) {
         let (mut heirs, mut asked) = (BTreeMap::<SocketAddr, Heir>::new(), BTreeSet::new());
         let left = self.slots.values().filter(|slot| !slot.is_wanted());
-        let left: BTreeSet<SocketAddr> = left.map(|slot| slot.place.addr).collect();
+        let left: BTreeSet<SocketAddr> = left.map(|slot| slot.endpoint.addr).collect();
         for (name, slot) in &self.slots {
-            let addr = slot.place.addr;
+            let addr = slot.endpoint.addr;
             if !left.contains(&addr) {
                 continue;
             }

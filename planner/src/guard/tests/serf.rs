@@ -5,7 +5,7 @@ use super::*;
 const LEAVE: Duration = Duration::from_secs(10);
 
 fn why(scene: &mut Scene, name: &str) -> Why {
-    scene.decision(name).unwrap().standing.why
+    scene.decision(name).unwrap().status.why
 }
 
 fn ready(scene: &mut Scene) -> usize {
@@ -13,7 +13,7 @@ fn ready(scene: &mut Scene) -> usize {
     let mut standings = decisions.servers.values();
     standings
         .by_ref()
-        .filter(|decision| decision.standing.state == "ready")
+        .filter(|decision| decision.status.state == "ready")
         .count()
 }
 
@@ -29,13 +29,13 @@ fn drained(scene: &mut Scene, name: &str) {
 #[test]
 fn the_last_server_that_answers_stays_though_it_has_left_and_goes_when_another_serves() {
     let mut scene = Scene::in_rotation(true, &["s1"]);
-    scene.gossip("s1", Gossip::Leaving);
+    scene.gossip("s1", SerfStatus::Leaving);
     assert_eq!(why(&mut scene, "s1"), Why::Held(Held::LastToLeave));
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     scene.pass(HOLD * 2);
     assert_eq!(why(&mut scene, "s1"), Why::Held(Held::LastToLeave));
     assert!(scene.guard.wants_stat(), "its check is the witness");
-    scene.gossip("s2", Gossip::Alive);
+    scene.gossip("s2", SerfStatus::Alive);
     scene.decide();
     scene.probe("s2", Probed::Good);
     assert_eq!(scene.state("s2"), "ready");
@@ -47,7 +47,7 @@ fn the_last_server_that_answers_stays_though_it_has_left_and_goes_when_another_s
 #[test]
 fn a_last_server_that_has_left_and_stops_answering_goes_when_its_requests_are_done() {
     let mut scene = Scene::in_rotation(true, &["s1"]);
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     scene.runs("s1", Admin::Ready, Check::Down, 1);
     assert_eq!(scene.admin("s1"), Some(WantedAdmin::Drain));
     scene.runs("s1", Admin::Drain, Check::None, 1);
@@ -60,7 +60,7 @@ fn a_last_server_that_has_left_and_stops_answering_goes_when_its_requests_are_do
 #[test]
 fn without_a_check_the_last_that_leaves_is_watched_by_probes() {
     let mut scene = Scene::in_rotation(false, &["s1"]);
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     assert_eq!(why(&mut scene, "s1"), Why::Held(Held::LastToLeave));
     assert_eq!(
         scene.guard.targets(scene.now)[&key("s1")].urgency,
@@ -80,11 +80,11 @@ fn all_that_leave_at_once_leave_min_servers_behind() {
     let backend = BackendName::new("b").unwrap();
     scene.guard.set_rules([(backend, two)].into());
     for name in ["s1", "s2", "s3", "s4"] {
-        scene.gossip(name, Gossip::Leaving);
+        scene.gossip(name, SerfStatus::Leaving);
     }
     assert_eq!(ready(&mut scene), 2);
     for name in ["s1", "s2", "s3", "s4"] {
-        scene.gossip(name, Gossip::Left);
+        scene.gossip(name, SerfStatus::Left);
     }
     assert_eq!(ready(&mut scene), 2);
 }
@@ -96,7 +96,7 @@ fn where_min_servers_is_none_even_the_last_may_leave() {
     none.guard.min_servers = 0;
     let backend = BackendName::new("b").unwrap();
     scene.guard.set_rules([(backend, none)].into());
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     assert_eq!(scene.state("s1"), "drain");
 }
 
@@ -104,17 +104,17 @@ fn where_min_servers_is_none_even_the_last_may_leave() {
 fn a_server_that_is_down_is_nobody_that_takes_over() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
     scene.runs("s2", Admin::Ready, Check::Down, 0);
-    scene.gossip("s1", Gossip::Leaving);
+    scene.gossip("s1", SerfStatus::Leaving);
     assert_eq!(why(&mut scene, "s1"), Why::Held(Held::LastToLeave));
 }
 
 #[test]
 fn a_tag_and_an_approval_go_below_the_floor() {
     let mut scene = Scene::in_rotation(true, &["s1"]);
-    scene.gossip_at("s1", Gossip::Alive, addr("s1"), Wish::Drain);
+    scene.gossip_at("s1", SerfStatus::Alive, addr("s1"), RequestedState::Drain);
     assert_eq!(scene.state("s1"), "drain");
     let mut scene = Scene::in_rotation(true, &["s1"]);
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     scene.decide();
     assert_eq!(scene.approve("s1"), 1);
     assert_eq!(scene.state("s1"), "drain");
@@ -126,7 +126,7 @@ fn a_tag_and_an_approval_go_below_the_floor() {
 #[test]
 fn who_drains_because_others_answered_is_taken_back_when_they_do_not() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     scene.runs("s1", Admin::Drain, Check::None, 1);
     assert_eq!(scene.state("s1"), "drain");
     assert!(scene.guard.targets(scene.now).is_empty());
@@ -139,7 +139,7 @@ fn who_drains_because_others_answered_is_taken_back_when_they_do_not() {
 #[test]
 fn a_leave_that_does_not_end_is_none() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Leaving);
+    scene.gossip("s1", SerfStatus::Leaving);
     drained(&mut scene, "s1");
     assert_eq!(why(&mut scene, "s1"), Why::Leaves);
     assert!(
@@ -152,7 +152,7 @@ fn a_leave_that_does_not_end_is_none() {
     scene.probe("s1", Probed::Good);
     let decision = scene.decision("s1").unwrap();
     assert_eq!(
-        (decision.line, decision.standing.why),
+        (decision.line, decision.status.why),
         (Some(Line::Ready), Why::DidNotLeave)
     );
     scene.runs("s1", Admin::Ready, Check::Up, 0);
@@ -165,7 +165,7 @@ fn a_leave_that_does_not_end_is_none() {
 #[test]
 fn a_leave_that_does_not_end_while_a_request_runs_is_taken_back_without_losing_it() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Leaving);
+    scene.gossip("s1", SerfStatus::Leaving);
     scene.runs("s1", Admin::Drain, Check::None, 1);
     assert_eq!(scene.state("s1"), "drain");
     scene.pass(LEAVE);
@@ -177,7 +177,7 @@ fn a_leave_that_does_not_end_while_a_request_runs_is_taken_back_without_losing_i
 #[test]
 fn the_only_server_that_is_forced_to_leave_never_loses_its_traffic() {
     let mut scene = Scene::in_rotation(true, &["s1"]);
-    scene.gossip("s1", Gossip::Leaving);
+    scene.gossip("s1", SerfStatus::Leaving);
     assert_eq!(why(&mut scene, "s1"), Why::Held(Held::LastToLeave));
     scene.pass(LEAVE);
     assert_eq!(why(&mut scene, "s1"), Why::DidNotLeave);
@@ -186,14 +186,14 @@ fn the_only_server_that_is_forced_to_leave_never_loses_its_traffic() {
 #[test]
 fn a_leave_that_ends_late_is_a_leave() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Leaving);
+    scene.gossip("s1", SerfStatus::Leaving);
     drained(&mut scene, "s1");
     scene.pass(LEAVE);
     scene.decide();
     scene.probe("s1", Probed::Good);
     scene.runs("s1", Admin::Ready, Check::Up, 0);
     assert_eq!(scene.state("s1"), "ready");
-    scene.gossip("s1", Gossip::Left);
+    scene.gossip("s1", SerfStatus::Left);
     assert_eq!(scene.state("s1"), "drain");
 }
 
@@ -221,7 +221,7 @@ fn a_tag_that_no_longer_matches_counts_in_the_budget() {
     assert_eq!(scene.state("s3"), "unknown");
     assert_eq!(ready(&mut scene), 1);
     for name in names {
-        scene.gossip(name, Gossip::Alive);
+        scene.gossip(name, SerfStatus::Alive);
     }
     scene.decide();
     scene.probe("s3", Probed::Good);
@@ -259,14 +259,14 @@ fn whoever_was_deselected_counts_until_its_web_server_is_gone_or_it_has_left() {
     scene.deselect("s2");
     drained(&mut scene, "s2");
     assert_eq!(used(&mut scene), 1);
-    scene.gossip("s2", Gossip::Left);
+    scene.gossip("s2", SerfStatus::Left);
     assert_eq!(used(&mut scene), 0);
 }
 
 #[test]
 fn whoever_went_after_hold_and_is_deselected_then_is_still_watched_and_recalled() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.decide();
     scene.pass(HOLD);
     drained(&mut scene, "s1");
@@ -288,7 +288,7 @@ fn a_deselected_server_that_leaves_has_left() {
         why(&mut scene, "s2"),
         Why::Held(Held::Deselected { used: 1, limit: 1 })
     );
-    scene.gossip("s2", Gossip::Left);
+    scene.gossip("s2", SerfStatus::Left);
     scene.deselect("s2");
     assert_eq!(scene.state("s2"), "drain");
 }
@@ -296,13 +296,13 @@ fn a_deselected_server_that_leaves_has_left() {
 #[test]
 fn hold_goes_on_when_a_failed_member_is_not_listed_any_more() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.decide();
     scene.pass(HOLD / 2);
     scene.forget("s1");
     assert_eq!(
-        scene.decision("s1").unwrap().witnesses.gossip,
-        Gossip::Failed
+        scene.decision("s1").unwrap().evidence.gossip,
+        SerfStatus::Failed
     );
     scene.pass(HOLD / 2);
     assert_eq!(scene.state("s1"), "drain");
@@ -311,16 +311,16 @@ fn hold_goes_on_when_a_failed_member_is_not_listed_any_more() {
 #[test]
 fn hold_does_not_run_while_gossip_is_split_and_goes_on_afterwards() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3"]);
-    scene.gossip("s1", Gossip::Failed);
+    scene.gossip("s1", SerfStatus::Failed);
     scene.decide();
     scene.pass(HOLD / 2);
     for name in ["s2", "s3"] {
-        scene.gossip(name, Gossip::Absent);
+        scene.gossip(name, SerfStatus::Absent);
     }
     scene.decide();
     scene.pass(HOLD * 3);
     for name in ["s2", "s3"] {
-        scene.gossip(name, Gossip::Alive);
+        scene.gossip(name, SerfStatus::Alive);
     }
     assert_eq!(why(&mut scene, "s1"), Why::KeptWithoutAgent);
     scene.pass(HOLD / 2 - Duration::from_secs(1));
@@ -332,8 +332,8 @@ fn hold_does_not_run_while_gossip_is_split_and_goes_on_afterwards() {
 #[test]
 fn hold_and_a_leave_that_does_not_end_go_on_after_a_restart() {
     let mut scene = Scene::in_rotation(true, &["s1", "s2", "s3", "s4"]);
-    scene.gossip("s1", Gossip::Failed);
-    scene.gossip("s2", Gossip::Leaving);
+    scene.gossip("s1", SerfStatus::Failed);
+    scene.gossip("s2", SerfStatus::Leaving);
     drained(&mut scene, "s2");
     scene.pass(HOLD - Duration::from_secs(1));
     scene.decide();
@@ -342,19 +342,19 @@ fn hold_and_a_leave_that_does_not_end_go_on_after_a_restart() {
     assert_eq!(words.len(), 2);
     let mut after = Scene::new(true);
     after.now = scene.now;
-    for (key, place) in rotation {
-        after.guard.adopt(key, place, after.now);
+    for (key, endpoint) in rotation {
+        after.guard.adopt(key, endpoint, after.now);
     }
     for (key, word) in words {
         after.guard.remember(key, word, after.now);
     }
     for name in ["s3", "s4"] {
-        after.gossip(name, Gossip::Alive);
+        after.gossip(name, SerfStatus::Alive);
         after.runs(name, Admin::Ready, Check::Up, 0);
     }
-    after.gossip("s1", Gossip::Failed);
+    after.gossip("s1", SerfStatus::Failed);
     after.runs("s1", Admin::Ready, Check::Up, 0);
-    after.gossip("s2", Gossip::Leaving);
+    after.gossip("s2", SerfStatus::Leaving);
     assert_eq!(after.state("s1"), "ready");
     after.probe("s2", Probed::Good);
     assert_eq!(why(&mut after, "s2"), Why::DidNotLeave);

@@ -5,49 +5,49 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::Pool;
+use super::BackendState;
 use super::handover::Holder;
 use crate::admission::Admits;
 use crate::guard::budget::Budget;
-use crate::guard::slot::{Barred, Phase, Slot};
+use crate::guard::server::{AdmissionBlock, Phase, ServerState};
 use crate::model::ServerName;
 
 /// Servers of a backend that HAProxy has for its check alone to let in.
 const MOST_UNPROVEN: usize = 100;
 
-impl Pool {
+impl BackendState {
     /// Lets in who answers and is wanted, those first who have been there longest, up to `max_servers`. Who comes and goes
     /// has to wait, but never so that `min_servers` or the budget would be broken.
     pub(super) fn let_in(&mut self, now: Instant) {
         let mut taken = self.addresses();
-        let mut room = self.places();
+        let mut room = self.endpoints();
         let mut damped = BTreeSet::new();
         for name in self.waiting(&taken) {
             let Some(slot) = self.slots.get(&name) else {
                 continue;
             };
-            let there = taken.get(&slot.place.addr);
-            let barred = there.and_then(|there| there.bars(slot, &self.claim(&name, slot)));
+            let there = taken.get(&slot.endpoint.addr);
+            let blocked = there.and_then(|there| there.bars(slot, &self.claim(&name, slot)));
             let inherits = there.is_some_and(|there| there.bequeaths);
-            let comes = barred.is_none() && slot.may_come_in(&self.rules, inherits);
+            let comes = blocked.is_none() && slot.may_come_in(&self.rules, inherits);
             let Some(slot) = self.slots.get_mut(&name) else {
                 continue;
             };
-            slot.barred = barred;
+            slot.blocked = blocked;
             if !comes {
                 continue;
             }
             match self.damper.until(&name) {
-                _ if room == 0 => slot.barred = Some(Barred::Full),
+                _ if room == 0 => slot.blocked = Some(AdmissionBlock::Full),
                 Some((until, penalty)) if now < until => {
-                    slot.barred = Some(Barred::Damped { until, penalty });
+                    slot.blocked = Some(AdmissionBlock::Damped { until, penalty });
                     damped.insert((until, name));
                 }
                 _ => {
                     slot.let_in(now);
                     room -= 1;
                     if let Some(slot) = self.slots.get(&name) {
-                        taken.insert(slot.place.addr, self.holder(&name, slot));
+                        taken.insert(slot.endpoint.addr, self.holder(&name, slot));
                     }
                 }
             }
@@ -87,8 +87,8 @@ impl Pool {
             if !matches!(slot.phase, Phase::Out { .. } | Phase::Draining { .. }) {
                 continue;
             }
-            slot.barred = None;
-            if taken.contains_key(&slot.place.addr) || slot.may_come_in(rules, false) {
+            slot.blocked = None;
+            if taken.contains_key(&slot.endpoint.addr) || slot.may_come_in(rules, false) {
                 waiting.push((slot.claims_since, name.clone()));
             }
         }
@@ -97,7 +97,7 @@ impl Pool {
     }
 
     /// How many more may be in rotation.
-    fn places(&self) -> usize {
+    fn endpoints(&self) -> usize {
         let most = self.rules.guard.max_servers;
         most.saturating_sub(self.in_rotation().count())
     }
@@ -108,16 +108,16 @@ impl Pool {
         if self.rules.admits == Admits::Probe {
             return;
         }
-        let waits = |slot: &Slot| {
+        let waits = |slot: &ServerState| {
             let out = matches!(slot.phase, Phase::Out { .. });
-            out && slot.is_wanted() && !slot.served && slot.barred.is_none()
+            out && slot.is_wanted() && !slot.served && slot.blocked.is_none()
         };
         let slots = self.slots.iter_mut().map(|(_, slot)| slot);
-        let mut waiting: Vec<&mut Slot> = slots.filter(|slot| waits(slot)).collect();
+        let mut waiting: Vec<&mut ServerState> = slots.filter(|slot| waits(slot)).collect();
         // Stable, so that of those of one moment the first by name goes first.
         waiting.sort_by_key(|slot| Reverse(slot.claims_since));
         for slot in waiting.into_iter().skip(MOST_UNPROVEN) {
-            slot.barred = Some(Barred::Queued);
+            slot.blocked = Some(AdmissionBlock::Queued);
         }
     }
 }

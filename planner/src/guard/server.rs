@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::admission::Admits;
 use crate::model::{
-    Admin, Check, Gossip, Place, Quarantine, RunningServer, ServerName, WantedAdmin, Weight, Wish,
+    Admin, Check, Endpoint, Quarantine, RequestedState, RunningServer, SerfStatus, ServerName,
+    WantedAdmin, Weight,
 };
 
 use super::Rules;
@@ -13,7 +14,7 @@ use super::entry::CheckResult;
 
 mod check;
 mod probe;
-mod word;
+mod serf;
 
 /// How often a draining server is looked at: it is removed when its last request is done.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
@@ -28,12 +29,12 @@ pub(super) const CLEARED_BY: u32 = 2;
 
 /// One server as the guard knows it.
 #[derive(Clone, Debug)]
-pub(super) struct Slot {
-    pub(super) place: Place,
+pub(super) struct ServerState {
+    pub(super) endpoint: Endpoint,
     pub(super) phase: Phase,
     pub(super) since: Instant,
     pub(super) origin: Origin,
-    pub(super) gossip: Gossip,
+    pub(super) gossip: SerfStatus,
     /// Since when gossip has said so; `hold` runs from here, put off by the time that gossip was split.
     pub(super) hold_from: Instant,
     /// Gossip has said `leaving` for longer than a leave lasts.
@@ -43,8 +44,8 @@ pub(super) struct Slot {
     /// The last sign that somebody lives there: another word of gossip, or a check that came up.
     sign: Instant,
     /// Its new place, not proven yet.
-    pub(super) moving: Option<Place>,
-    pub(super) wish: Wish,
+    pub(super) moving: Option<Endpoint>,
+    pub(super) requested: RequestedState,
     /// The rules pick it.
     pub(super) selected: bool,
     pub(super) quarantine: Option<Quarantine>,
@@ -75,13 +76,13 @@ pub(super) struct Slot {
     /// Too few others answer: it would be taken back while it drains.
     pub(super) missed: bool,
     /// Why it was taken out although it may answer; only an alive member comes back from it.
-    pub(super) dismissed: Option<Dismissal>,
+    pub(super) removal_cause: Option<RemovalCause>,
     /// Somebody has approved its removal.
     pub(super) approved: bool,
     /// Why it was not taken out at the last decision.
     pub(super) held: Option<Held>,
     /// Why it was not let in at the last decision.
-    pub(super) barred: Option<Barred>,
+    pub(super) blocked: Option<AdmissionBlock>,
 }
 
 /// What a server's own step has to know of the others.
@@ -110,7 +111,7 @@ pub(super) enum Phase {
 
 /// Why a server was taken out although it may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dismissal {
+pub(super) enum RemovalCause {
     /// `hold` was over.
     Hold,
     /// No rule picked it any more.
@@ -121,7 +122,7 @@ pub(super) enum Dismissal {
 
 /// Why a server that answers is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Barred {
+pub(super) enum AdmissionBlock {
     /// It comes and goes, and has to be steady for so long, until then.
     Damped { until: Instant, penalty: Duration },
     /// Another server in rotation has its address.
@@ -143,22 +144,22 @@ pub(super) struct Proof {
     pub(super) failures: u32,
 }
 
-impl Slot {
-    pub(super) fn new(place: Place, origin: Origin, now: Instant) -> Self {
+impl ServerState {
+    pub(super) fn new(endpoint: Endpoint, origin: Origin, now: Instant) -> Self {
         Self {
-            place,
+            endpoint,
             phase: Phase::Out {
                 admin: WantedAdmin::Maint,
             },
             since: now,
             origin,
-            gossip: Gossip::Absent,
+            gossip: SerfStatus::Absent,
             hold_from: now,
             overdue: false,
             claims_since: now,
             sign: now,
             moving: None,
-            wish: Wish::Ready,
+            requested: RequestedState::Ready,
             selected: true,
             quarantine: None,
             proof: Proof::default(),
@@ -175,37 +176,40 @@ impl Slot {
             cookie: None,
             lost_cookie: None,
             missed: false,
-            dismissed: None,
+            removal_cause: None,
             approved: false,
             held: None,
-            barred: None,
+            blocked: None,
         }
     }
 
     /// A server in rotation moves only once its new address has answered.
-    fn set_place(&mut self, place: Place, now: Instant) {
-        if place.addr == self.place.addr {
-            self.place = place;
+    fn set_endpoint(&mut self, endpoint: Endpoint, now: Instant) {
+        if endpoint.addr == self.endpoint.addr {
+            self.endpoint = endpoint;
             self.moving = None;
         } else if self.phase == Phase::In {
-            if self.moving.is_none_or(|moving| moving.addr != place.addr) {
+            if self
+                .moving
+                .is_none_or(|moving| moving.addr != endpoint.addr)
+            {
                 self.proof = Proof::default();
             }
-            self.moving = Some(place);
+            self.moving = Some(endpoint);
         } else {
-            self.place = place;
+            self.endpoint = endpoint;
             self.claims_since = now;
             self.proof = Proof::default();
         }
     }
 
     /// It had traffic when this controller was last there, or has it in the worker that was there first.
-    pub(super) fn adopt(&mut self, place: Place, now: Instant) {
+    pub(super) fn adopt(&mut self, endpoint: Endpoint, now: Instant) {
         if self.is_resting() {
             self.enter(Phase::In, now);
-            if place.addr != self.place.addr && self.gossip == Gossip::Alive {
-                self.moving = Some(self.place);
-                self.place.addr = place.addr;
+            if endpoint.addr != self.endpoint.addr && self.gossip == SerfStatus::Alive {
+                self.moving = Some(self.endpoint);
+                self.endpoint.addr = endpoint.addr;
             }
         }
     }
@@ -245,21 +249,21 @@ impl Slot {
         self.phase = phase;
         self.since = now;
         self.held = None;
-        self.barred = None;
+        self.blocked = None;
         self.result = CheckResult::None;
         self.missed = false;
         self.served |= phase == Phase::In;
     }
 
     /// Where it moves once the new place has answered.
-    pub(super) fn proven_move(&self) -> Option<Place> {
+    pub(super) fn proven_move(&self) -> Option<Endpoint> {
         let may = self.phase == Phase::In && self.is_wanted() && self.proof.good > 0;
         self.moving.filter(|_| may)
     }
 
-    pub(super) fn move_to(&mut self, place: Place, now: Instant) {
+    pub(super) fn move_to(&mut self, endpoint: Endpoint, now: Instant) {
         self.claims_since = now;
-        self.place = place;
+        self.endpoint = endpoint;
         self.moving = None;
         self.running = false;
         self.proof = Proof::default();
@@ -283,13 +287,13 @@ impl Slot {
     pub(super) fn read(&mut self, running: Option<&RunningServer>, now: Instant) {
         let stat = running.and_then(|running| running.stat.as_ref());
         self.running = running.is_some_and(|running| {
-            running.admin == Admin::Ready && running.addr == Some(self.place.addr)
+            running.admin == Admin::Ready && running.addr == Some(self.endpoint.addr)
         });
         match (running, stat) {
             (None, _) => self.set_check(Check::None, now),
             (Some(_), None) => {}
             (Some(_), Some(stat)) => {
-                self.hear_recheck(stat.check);
+                self.observe_recheck(stat.check);
                 // Its clients have it for longer than HAProxy may know it.
                 if stat.cookie.is_some() {
                     self.cookie.clone_from(&stat.cookie);
@@ -300,7 +304,7 @@ impl Slot {
                 self.set_check(stat.check, now);
             }
         }
-        self.hear_check(running, now);
+        self.observe_check(running, now);
         match &mut self.phase {
             Phase::Draining { idle, .. } => match (running, stat) {
                 (None, _) => *idle = true,
@@ -327,12 +331,12 @@ impl Slot {
 
     /// Out, and it may still come back, or its death is still to be witnessed.
     fn is_waited_for(&self) -> bool {
-        match self.dismissed {
-            None => self.gossip == Gossip::Leaving && self.served && self.heir.is_none(),
-            Some(Dismissal::Deselection | Dismissal::Hold) => {
+        match self.removal_cause {
+            None => self.gossip == SerfStatus::Leaving && self.served && self.heir.is_none(),
+            Some(RemovalCause::Deselection | RemovalCause::Hold) => {
                 self.is_deselected() || self.is_given_up()
             }
-            Some(Dismissal::Approval) => self.is_given_up(),
+            Some(RemovalCause::Approval) => self.is_given_up(),
         }
     }
 
@@ -354,7 +358,7 @@ impl Slot {
     /// When `hold` is over: of those that are not listed, and of those whose leave does not end, it never is.
     fn hold_ends(&self, rules: &Rules) -> Option<Instant> {
         let hold = rules.guard.hold?;
-        (self.gossip == Gossip::Failed).then(|| self.hold_from + hold)
+        (self.gossip == SerfStatus::Failed).then(|| self.hold_from + hold)
     }
 
     pub(super) fn hold_is_over(&self, rules: &Rules, now: Instant) -> bool {
@@ -363,7 +367,7 @@ impl Slot {
 
     /// Takes the steps that concern this server alone.
     pub(super) fn step(&mut self, rules: &Rules, around: Around, now: Instant) {
-        self.overdue = self.gossip == Gossip::Leaving && now >= self.hold_from + LEAVE;
+        self.overdue = self.gossip == SerfStatus::Leaving && now >= self.hold_from + LEAVE;
         if self.is_wanted() {
             self.heir = None;
         }
@@ -374,7 +378,7 @@ impl Slot {
             Phase::In if self.is_asked_for() => self.drain(now),
             Phase::In => {}
             Phase::Draining { since, idle } => {
-                if self.is_wanted() && self.wish == Wish::Ready {
+                if self.is_wanted() && self.requested == RequestedState::Ready {
                     let admin = WantedAdmin::Drain;
                     self.enter(Phase::Out { admin }, now);
                     self.proof = Proof::default();
@@ -403,7 +407,7 @@ impl Slot {
     /// Whoever is out and nobody waits for goes.
     fn step_out(&mut self, rules: &Rules, around: Around, now: Instant) {
         if self.is_deselected() && around.counts {
-            self.dismissed.get_or_insert(Dismissal::Deselection);
+            self.removal_cause.get_or_insert(RemovalCause::Deselection);
         }
         let goes = if self.is_wanted() {
             self.quarantine.is_some()
@@ -413,15 +417,15 @@ impl Slot {
             !self.is_waited_for()
         } else if self.is_deselected() {
             !around.counts
-        } else if self.gossip == Gossip::Absent {
-            self.dismissed.is_some() || !self.listed
+        } else if self.gossip == SerfStatus::Absent {
+            self.removal_cause.is_some() || !self.listed
         } else {
             !(self.served && self.is_watched(rules, now))
         };
         if goes {
             let cut = WantedAdmin::Cut;
             let shut = self.phase == Phase::Out { admin: cut };
-            self.dismissed = None;
+            self.removal_cause = None;
             // Whose address is another's now is not waited for.
             self.served &= self.is_wanted() || !around.taken_over;
             self.enter(Phase::Leaving { shut }, now);
@@ -439,13 +443,13 @@ impl Slot {
     pub(super) fn is_recallable(&self, rules: &Rules) -> bool {
         let phase = match self.phase {
             Phase::Out { .. } => {
-                let dismissed = matches!(
-                    self.dismissed,
-                    Some(Dismissal::Hold | Dismissal::Deselection)
+                let removal_cause = matches!(
+                    self.removal_cause,
+                    Some(RemovalCause::Hold | RemovalCause::Deselection)
                 );
-                dismissed && rules.admits == Admits::Probe
+                removal_cause && rules.admits == Admits::Probe
             }
-            Phase::Draining { .. } => self.dismissed != Some(Dismissal::Approval),
+            Phase::Draining { .. } => self.removal_cause != Some(RemovalCause::Approval),
             _ => false,
         };
         phase && !self.is_wanted() && self.heir.is_none()
@@ -453,7 +457,7 @@ impl Slot {
 
     /// It gets requests where it is in rotation.
     pub(super) fn weighs(&self) -> bool {
-        self.place.weight > Weight::ZERO
+        self.endpoint.weight > Weight::ZERO
     }
 
     /// Another member has the better claim to its address, and goes on there.
@@ -469,13 +473,13 @@ impl Slot {
 
     /// When time alone will change its phase.
     pub(super) fn deadline(&self, rules: &Rules) -> Option<Instant> {
-        let own = match (&self.phase, &self.barred) {
+        let own = match (&self.phase, &self.blocked) {
             (Phase::Draining { since, .. }, _) => Some(*since + rules.drain_timeout),
-            (_, Some(Barred::Damped { until, .. })) => Some(*until),
+            (_, Some(AdmissionBlock::Damped { until, .. })) => Some(*until),
             (Phase::In | Phase::Out { .. }, _) => self.hold_ends(rules),
             _ => None,
         };
-        let leaving = self.gossip == Gossip::Leaving && !self.overdue;
+        let leaving = self.gossip == SerfStatus::Leaving && !self.overdue;
         let overdue = leaving.then(|| self.hold_from + LEAVE);
         own.into_iter().chain(overdue).min()
     }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Ties the monotonic clock, which decides, to the calendar, which is kept and shown.
 #[derive(Clone, Copy, Debug)]
-pub struct Epoch {
+pub struct ClockAnchor {
     instant: Instant,
     system: SystemTime,
 }
 
-impl Epoch {
+impl ClockAnchor {
     /// The moment that was the same by both clocks.
     pub fn new(instant: Instant, system: SystemTime) -> Self {
         Self { instant, system }
@@ -55,13 +55,13 @@ mod tests {
     fn times_go_to_the_calendar_and_back() {
         let system = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
         let start = Instant::now() + Duration::from_secs(1000);
-        let epoch = Epoch::new(start, system);
-        assert_eq!(epoch.unix_millis(start), 1_700_000_000_250);
+        let anchor = ClockAnchor::new(start, system);
+        assert_eq!(anchor.unix_millis(start), 1_700_000_000_250);
         let before = start - Duration::from_millis(100_250);
-        assert_eq!(epoch.unix_secs(before), 1_699_999_900);
-        assert_eq!(epoch.instant(1_699_999_900), before);
+        assert_eq!(anchor.unix_secs(before), 1_699_999_900);
+        assert_eq!(anchor.instant(1_699_999_900), before);
         assert_eq!(
-            epoch.instant(1_800_000_000),
+            anchor.instant(1_800_000_000),
             start,
             "what is still to come is now"
         );

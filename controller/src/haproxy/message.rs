@@ -19,18 +19,18 @@ pub enum Level {
 
 /// One complaint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
+pub struct HaproxyMessage {
     /// How bad it is.
     pub level: Level,
     /// The file and the line, from 1, where it says so; what is found after parsing has none.
-    pub place: Option<(PathBuf, usize)>,
+    pub location: Option<(PathBuf, usize)>,
     /// What it says, without the place; may hold several lines.
     pub text: String,
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for HaproxyMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((path, line)) = &self.place {
+        if let Some((path, line)) = &self.location {
             write!(f, "{}:{line}: ", path.display())?;
         }
         f.write_str(&self.text)
@@ -38,22 +38,22 @@ impl fmt::Display for Complaint {
 }
 
 /// The complaints in what HAProxy printed, in order; other lines are left out, lines that continue one are kept with it.
-pub fn complaints(output: &str) -> Vec<Complaint> {
-    let mut complaints: Vec<Complaint> = Vec::new();
+pub fn messages(output: &str) -> Vec<HaproxyMessage> {
+    let mut messages: Vec<HaproxyMessage> = Vec::new();
     for line in output.lines() {
         if let Some(more) = line.strip_prefix("  | ") {
-            if let Some(last) = complaints.last_mut() {
+            if let Some(last) = messages.last_mut() {
                 last.text.push('\n');
                 last.text.push_str(more);
             }
         } else {
-            complaints.extend(complaint(line));
+            messages.extend(message(line));
         }
     }
-    complaints
+    messages
 }
 
-fn complaint(line: &str) -> Option<Complaint> {
+fn message(line: &str) -> Option<HaproxyMessage> {
     let (level, rest) = line.strip_prefix('[')?.split_once(']')?;
     let level = match level {
         "NOTICE" => Level::Notice,
@@ -66,22 +66,23 @@ fn complaint(line: &str) -> Option<Complaint> {
         return None;
     }
     let text = rest.strip_prefix("config : ").unwrap_or(rest);
-    let (place, text) = place(text).map_or((None, text), |(place, text)| (Some(place), text));
-    Some(Complaint {
+    let (location, text) =
+        location(text).map_or((None, text), |(location, text)| (Some(location), text));
+    Some(HaproxyMessage {
         level,
-        place,
+        location,
         text: text.to_owned(),
     })
 }
 
 /// `parsing [/path:13] : text`, `[/path:13] : text`, `Binding [/path:13] for frontend f: text`.
-fn place(text: &str) -> Option<((PathBuf, usize), &str)> {
+fn location(text: &str) -> Option<((PathBuf, usize), &str)> {
     let start = text.strip_prefix("parsing ").unwrap_or(text);
     let inside = start
         .strip_prefix('[')
         .or_else(|| start.strip_prefix("Binding ["))?;
-    let (place, rest) = inside.split_once(']')?;
-    let (path, line) = place.rsplit_once(':')?;
+    let (location, rest) = inside.split_once(']')?;
+    let (path, line) = location.rsplit_once(':')?;
     let said = rest.trim_start_matches([' ', ':']);
     Some(((PathBuf::from(path), line.parse().ok()?), said))
 }
@@ -101,7 +102,7 @@ mod tests {
             [WARNING]  (9) : config : first\n  | second\n\
             [ALERT]    (9) : Proxy 'f': unable to find required default_backend: 'nob'.\n\
             Configuration file is valid\n";
-        let found = complaints(output);
+        let found = messages(output);
         let shown: Vec<String> = found.iter().map(|c| format!("{:?} {c}", c.level)).collect();
         assert_eq!(
             shown,
@@ -120,8 +121,8 @@ mod tests {
     fn a_listener_that_cannot_bind_carries_its_place() {
         let output = "[ALERT]    (24080) : Binding [/tmp/a.cfg:11] for frontend f: protocol tcpv4: cannot bind socket \
             (Cannot assign requested address) for [9.9.9.9:80].\n";
-        let found = complaints(output);
-        assert_eq!(found[0].place, Some(("/tmp/a.cfg".into(), 11)));
+        let found = messages(output);
+        assert_eq!(found[0].location, Some(("/tmp/a.cfg".into(), 11)));
         assert!(
             found[0]
                 .text
@@ -131,17 +132,17 @@ mod tests {
 
     #[test]
     fn what_has_no_place_keeps_its_brackets() {
-        let found = complaints(
+        let found = messages(
             "[ALERT]    (9) : [haproxy.main()] Some protocols failed to start their listeners! Exiting.\n",
         );
-        assert_eq!(found[0].place, None);
+        assert_eq!(found[0].location, None);
         assert!(found[0].text.starts_with("[haproxy.main()]"));
     }
 
     proptest! {
         #[test]
         fn any_output_is_read_without_a_panic(output in "(\\[(ALERT|NOTICE)\\] |\\(1\\) : |parsing |\\[|\\]|:|\n|  \\| |.){0,40}") {
-            let _ = complaints(&output);
+            let _ = messages(&output);
         }
     }
 }

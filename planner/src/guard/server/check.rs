@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::{Phase, Slot};
+use super::{Phase, ServerState};
 use crate::guard::Rules;
 use crate::model::Check;
 
-impl Slot {
+impl ServerState {
     pub(in crate::guard) fn set_check(&mut self, check: Check, now: Instant) {
         if self.check != check {
             self.check_since = now;

@@ -13,7 +13,7 @@ const LOADING: Duration = Duration::from_secs(30);
 
 /// What is known of the text of the workers.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
+pub(super) struct WorkerText {
     /// When another hand's text was last in the file.
     edited: Option<Instant>,
     /// When the worker was first seen.
@@ -24,7 +24,7 @@ pub(super) struct Loaded {
     ours: Option<Worker>,
 }
 
-impl Loaded {
+impl WorkerText {
     /// Another hand's text is in the file.
     pub(super) fn found_edit(&mut self, now: Instant) {
         self.edited = Some(now);
@@ -99,60 +99,60 @@ mod tests {
         }
     }
 
-    fn known(loaded: &Loaded, pid: u32) -> bool {
-        loaded.is_known(&worker(pid))
+    fn known(worker_text: &WorkerText, pid: u32) -> bool {
+        worker_text.is_known(&worker(pid))
     }
 
     #[test]
     fn a_worker_that_appears_while_the_file_is_ours_is_known() {
-        let (mut loaded, now) = (Loaded::default(), Instant::now());
+        let (mut worker_text, now) = (WorkerText::default(), Instant::now());
         for pid in 1..4 {
-            loaded.appeared(&worker(pid), true, now);
-            assert!(known(&loaded, pid));
+            worker_text.appeared(&worker(pid), true, now);
+            assert!(known(&worker_text, pid));
         }
     }
 
     #[test]
     fn a_worker_that_appears_beside_another_hands_text_is_not_until_our_reload() {
-        let (mut loaded, now) = (Loaded::default(), Instant::now());
-        loaded.appeared(&worker(1), false, now);
-        assert!(!known(&loaded, 1));
+        let (mut worker_text, now) = (WorkerText::default(), Instant::now());
+        worker_text.appeared(&worker(1), false, now);
+        assert!(!known(&worker_text, 1));
         // the job writes our text, reloads, and the cycle sees the new worker before the job has ended
-        loaded.appeared(&worker(2), true, now);
-        loaded.replaced_edit(Some(&worker(2)), now, now);
-        loaded.reloaded(worker(2));
-        assert!(known(&loaded, 2));
-        loaded.appeared(&worker(3), true, now);
-        assert!(known(&loaded, 3), "once for each cause");
+        worker_text.appeared(&worker(2), true, now);
+        worker_text.replaced_edit(Some(&worker(2)), now, now);
+        worker_text.reloaded(worker(2));
+        assert!(known(&worker_text, 2));
+        worker_text.appeared(&worker(3), true, now);
+        assert!(known(&worker_text, 3), "once for each cause");
     }
 
     #[test]
     fn an_edit_that_was_written_over_may_have_been_read_shortly_before() {
-        let (mut loaded, now) = (Loaded::default(), Instant::now());
-        loaded.appeared(&worker(1), true, now);
-        loaded.replaced_edit(Some(&worker(1)), now + LOADING, now + LOADING);
-        assert!(known(&loaded, 1), "it was there before the edit");
-        loaded.goes_on(now + LOADING * 2);
-        loaded.appeared(&worker(2), true, now + LOADING * 2);
-        assert!(!known(&loaded, 2));
+        let (mut worker_text, now) = (WorkerText::default(), Instant::now());
+        worker_text.appeared(&worker(1), true, now);
+        worker_text.replaced_edit(Some(&worker(1)), now + LOADING, now + LOADING);
+        assert!(known(&worker_text, 1), "it was there before the edit");
+        worker_text.goes_on(now + LOADING * 2);
+        worker_text.appeared(&worker(2), true, now + LOADING * 2);
+        assert!(!known(&worker_text, 2));
     }
 
     #[test]
     fn an_edit_that_was_written_over_long_ago_was_read_by_nobody() {
-        let (mut loaded, now) = (Loaded::default(), Instant::now());
-        loaded.appeared(&worker(1), true, now);
-        loaded.found_edit(now);
-        loaded.goes_on(now + LOADING * 2);
-        loaded.appeared(&worker(2), true, now + LOADING * 3);
-        assert!(known(&loaded, 2));
+        let (mut worker_text, now) = (WorkerText::default(), Instant::now());
+        worker_text.appeared(&worker(1), true, now);
+        worker_text.found_edit(now);
+        worker_text.goes_on(now + LOADING * 2);
+        worker_text.appeared(&worker(2), true, now + LOADING * 3);
+        assert!(known(&worker_text, 2));
     }
 
     #[test]
     fn a_worker_that_was_seen_while_our_text_was_written_over_an_edit_is_not_known() {
-        let (mut loaded, now) = (Loaded::default(), Instant::now());
+        let (mut worker_text, now) = (WorkerText::default(), Instant::now());
         let later = now + Duration::from_secs(1);
-        loaded.appeared(&worker(2), true, later);
-        loaded.replaced_edit(Some(&worker(2)), now, later);
-        assert!(!known(&loaded, 2));
+        worker_text.appeared(&worker(2), true, later);
+        worker_text.replaced_edit(Some(&worker(2)), now, later);
+        assert!(!known(&worker_text, 2));
     }
 }
