@@ -17,7 +17,7 @@
 //! ```
 //!
 //! It knows nothing of the controller and its planner: what it says is what was heard of the real ones, and the test
-//! `haproxy_fake` of `integration` holds it to them. It balances no requests and writes no log.
+//! `haproxy::fake` of `integration` holds it to them. It balances no requests and writes no log.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -12,10 +12,7 @@ use integration::{Haproxy, HaproxyKind, TestEnv};
 use planner::model::Admin;
 use planner::syntax::ConfigText;
 
-#[path = "support/follow.rs"]
-mod follow;
-
-use follow::follow;
+use crate::follow::follow;
 
 on_each_haproxy! {
     changed_at_runtime_is_as_good_as_started_anew => pairs;

@@ -13,10 +13,7 @@ use integration::{
     Agent, Controller, FakeAgent, Haproxy, HaproxyKind, Need, Process, TestEnv, test, wait_for,
 };
 
-#[path = "support/checked.rs"]
-mod checked;
-
-use checked::{SOCKET, Said, check, template};
+use crate::checked::{SOCKET, Said, check, template};
 
 const HOST: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
 /// Nobody's user and group id.

@@ -1,8 +1,6 @@
 //! The watcher on an agent on which everything goes wrong at random: in the end it knows the truth, and
 //! on the way it invents nothing.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +13,9 @@ use integration::{FakeAgent, TestEnv, test, wait_for};
 use serf_rpc::{
     Change, Changes, Member, MemberEventKind, MemberStatus, Snapshot, WatchEvent, Watcher,
 };
-use support::{SOON, Seen, Snapshots, agree, churn, options, seen};
 use tokio::time::{sleep, timeout};
+
+use crate::watched::{SOON, Seen, Snapshots, agree, churn, options, seen};
 
 /// Everything that can go wrong, at random, for a while.
 struct Chaos<'a> {

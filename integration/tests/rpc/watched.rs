@@ -1,5 +1,4 @@
 //! A watcher on a fake agent, and what it sees.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! What docs/operations.md shows, held against what is printed: a text and the name of a situation in, whether they agree out.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::PathBuf;
 

@@ -1,17 +1,16 @@
 //! The watcher on agents that fail: what it makes of sessions that end, of hints, and of several agents.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use integration::fake_agent::{Delivery, Fault, MembersAnswer, node, nodes};
 use integration::{FakeAgent, test, wait_for};
 use serf_rpc::{AgentState, ConnectError, MemberStatus, WatchError, WatchEvent, Watcher};
-use support::{
+use tokio::time::{sleep, timeout};
+
+use crate::watched::{
     NEVER, SOON, Seen, agree, churn, is_connected, listed, options, seen, until, watch_by_hints,
 };
-use tokio::time::{sleep, timeout};
 
 #[test]
 fn absent_is_told_from_gone_over_every_kind_of_session() {

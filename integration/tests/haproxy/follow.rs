@@ -1,5 +1,4 @@
 //! A plan carried out on the real HAProxy.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeMap;
 

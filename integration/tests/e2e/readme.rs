@@ -9,7 +9,7 @@ use integration::{HaproxyKind, Need, test};
 #[test]
 fn the_readmes_configuration_passes_the_check() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let readme = include_str!("../../README.md");
+        let readme = include_str!("../../../README.md");
         let sample = readme.split("```toml\n").nth(1).context("a sample")?;
         let sample = sample.split("```").next().context("its end")?;
         let path = lab.path("config.toml");

@@ -13,10 +13,7 @@ use integration::{
     Controller, FakeAgent, Haproxy, HaproxyKind, Need, TestEnv, Web, on_each_haproxy, test,
 };
 
-#[path = "support/checked.rs"]
-mod checked;
-
-use checked::{SOCKET, check, template};
+use crate::checked::{SOCKET, check, template};
 
 const HOST: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
 

@@ -1,9 +1,5 @@
 //! The worst situations of docs/operations.md that need no agent of their own: what is printed is what stands there.
 
-mod support {
-    pub(crate) mod operations;
-}
-
 use std::fs;
 use std::time::Duration;
 
@@ -14,7 +10,8 @@ use integration::mount::Mount;
 use integration::scenario::{Scenario, backend};
 use integration::{HaproxyKind, Need, TestEnv, test, wait_for};
 use serf_rpc::MemberStatus;
-use support::operations::{documented, said};
+
+use crate::documented::{documented, said};
 
 const NEEDS: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
 const WITH_MOUNTS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Mounts];

@@ -17,13 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 
-#[path = "support/follow.rs"]
-mod follow;
-#[path = "support/lines.rs"]
-mod lines;
-
-use follow::follow;
-use lines::{Line, Tally};
+use crate::follow::follow;
+use crate::random_lines::{Line, Tally};
 
 on_each_haproxy! {
     a_server_added_at_runtime_is_what_its_line_is_in_the_file => law;

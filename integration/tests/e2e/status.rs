@@ -1,9 +1,5 @@
 //! What `status` says when something is wrong, within five seconds, and that it says nothing false.
 
-mod support {
-    pub(crate) mod operations;
-}
-
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -14,10 +10,11 @@ use integration::scenario::Scenario;
 use integration::{Balancer, HaproxyKind, Need, Node, test, wait_for};
 use rustix::process::Signal;
 use serf_rpc::MemberStatus;
-use support::operations::{documented, said};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
+
+use crate::documented::{documented, said};
 
 const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/haproxy.cfg.j2");
 const REAL: [Need; 2] = [Need::Serf, Need::Haproxy(HaproxyKind::Host)];
