@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::clock;
+
 /// Ties the monotonic clock, which decides, to the calendar, which is kept and shown.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockAnchor {
@@ -17,7 +19,7 @@ impl ClockAnchor {
 
     /// Now, by both clocks.
     pub fn now() -> Self {
-        Self::new(Instant::now(), SystemTime::now())
+        Self::new(clock::now(), SystemTime::now())
     }
 
     /// Seconds since 1970, whole.

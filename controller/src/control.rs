@@ -24,6 +24,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::account;
+use crate::clock;
 use crate::freshness::{Readings, date_members};
 use crate::history::Entry;
 use crate::preview::{InForce, of_now};
@@ -329,7 +330,7 @@ async fn answer(
     let deadline = request.as_ref().map_or(DEADLINE, Request::deadline);
     let answer = async {
         match request {
-            Ok(Request::Status) => Answer::Status(Box::new(published.status_at(Instant::now()))),
+            Ok(Request::Status) => Answer::Status(Box::new(published.status_at(clock::now()))),
             Ok(Request::Plan) => plan(published, askings, planning).await,
             Ok(Request::History) => {
                 let entries = published.history.iter();

@@ -6,6 +6,7 @@
 mod account;
 pub mod bucket;
 pub mod check;
+pub(crate) mod clock;
 pub mod clock_anchor;
 pub mod config;
 pub mod control;

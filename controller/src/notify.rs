@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use sd_notify::NotifyState;
 
+use crate::clock;
 use crate::status::Status;
 
 /// How long the end of a reload is held back until HAProxy has taken or refused the new text.
@@ -66,7 +67,7 @@ impl Notifier {
     /// # Errors
     /// When nothing is open under that number.
     pub fn new(notification_fd: Option<u32>) -> io::Result<Self> {
-        let now = Instant::now();
+        let now = clock::now();
         Ok(Self {
             s6: notification_fd.map(inherited).transpose()?,
             settled: false,

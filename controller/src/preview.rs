@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use planner::config::Config;
 use planner::guard::Guard;
@@ -21,6 +21,7 @@ use planner::stamp::Stamp;
 use planner::syntax::{ConfigText, Scope};
 use serf_rpc::{AgentState, Client, Continuity, Member, Snapshot, WatchError};
 
+use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::config;
 use crate::given::{beside, left_out};
@@ -241,7 +242,7 @@ impl View {
         let local = known.snapshot.local().and_then(|entry| entry.member.addr());
         let gossips_on_loopback = local.is_some_and(|addr| addr.is_loopback());
         let snapshot = Arc::new(beside(known.snapshot, given));
-        let now = Instant::now();
+        let now = clock::now();
         let mut desired = Desired::new(loaded.clone(), scope.clone(), snapshot, known.guard);
         desired.set_addresses(here::addresses().map_err(PreviewError::Addresses)?);
         if let Some(text) = seen {

@@ -220,11 +220,8 @@ impl StateDir {
             return None;
         }
         let name = |entry: SavedOptions| {
-            let names = (
-                BackendName::new(entry.backend)?,
-                ServerName::new(entry.server)?,
-            );
-            Some((names, entry.options))
+            let key = ServerKey::read(&entry.backend, &entry.server)?;
+            Some((key, entry.options))
         };
         Some(saved.servers.into_iter().filter_map(name).collect())
     }
@@ -241,9 +238,9 @@ impl StateDir {
     ) -> Result<(), StateError> {
         let servers = added
             .iter()
-            .map(|((backend, server), options)| SavedOptions {
-                backend: backend.to_string(),
-                server: server.to_string(),
+            .map(|(key, options)| SavedOptions {
+                backend: key.backend.to_string(),
+                server: key.server.to_string(),
                 options: options.clone(),
             })
             .collect();

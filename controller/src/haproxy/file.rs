@@ -229,11 +229,17 @@ impl ConfigFile {
     /// # Errors
     /// [`FileError`] when it cannot be read or is no regular file.
     pub async fn read(&self) -> Result<Option<String>, FileError> {
-        let path = self.path.clone();
-        off_runtime("read", &self.path, move || {
-            Ok(read(&path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-        })
-        .await
+        let file = self.clone();
+        off_runtime("read", &self.path, move || file.read_now()).await
+    }
+
+    /// The same, at once: it blocks while it reads.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::read`].
+    pub(crate) fn read_now(&self) -> Result<Option<String>, FileError> {
+        let bytes = read(&self.path)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Allows to overwrite the file as it is now, if it is not ours, and no other. A copy is kept beside it, and never

@@ -30,11 +30,11 @@ const PAUSE: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::fro
 
 /// How HAProxy is told to reload.
 #[derive(Clone, Debug)]
-pub enum ReloadWay<'a> {
+pub enum ReloadWay {
     /// `reload` on the master's socket (`haproxy -W -S`).
     MasterSocket(Socket),
     /// A command, without a shell; code 0 says that it was triggered.
-    Command(&'a [String]),
+    Command(Vec<String>),
 }
 
 /// Why there is no new worker with the expected stamp; unless it says otherwise the old worker goes on serving.
@@ -104,7 +104,7 @@ fn because(messages: &[HaproxyMessage]) -> String {
 /// # Cancel safety
 /// When dropped, a reload may be under way.
 pub async fn reload(
-    way: ReloadWay<'_>,
+    way: &ReloadWay,
     api: &RuntimeApi,
     before: Option<&Worker>,
     expected: &Stamp,
@@ -120,7 +120,7 @@ pub async fn reload(
     };
     match way {
         ReloadWay::MasterSocket(socket) => {
-            let master = RuntimeApi::new(socket).timeout(timeout);
+            let master = RuntimeApi::new(socket.clone()).timeout(timeout);
             let failed = failed_reloads(&master).await.map_err(ReloadError::Master)?;
             trigger(&master).await?;
             watch.wait(Some((&master, failed))).await

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use planner::config::CheckConfig;
 use planner::guard::{Probed, Target, Urgency};
@@ -24,6 +24,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{sleep_until, timeout};
+
+use crate::clock;
 
 /// The longest that one probe may take, whatever HAProxy's check may.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -99,7 +101,7 @@ struct Probes {
 impl Probes {
     fn new(found: mpsc::Sender<ProbeResult>) -> Self {
         Self {
-            schedule: Schedule::new(Instant::now()),
+            schedule: Schedule::new(clock::now()),
             checks: BTreeMap::new(),
             tasks: JoinSet::new(),
             begun: HashMap::new(),
@@ -110,7 +112,7 @@ impl Probes {
 
     async fn run(mut self, mut wants: mpsc::Receiver<Wanted>) {
         loop {
-            let now = Instant::now();
+            let now = clock::now();
             let wake = self.schedule.wakes_at(now);
             let wake = wake.unwrap_or(now + DEADLINE).into();
             tokio::select! {
@@ -137,7 +139,7 @@ impl Probes {
         targets: BTreeMap<ServerKey, Target>,
         checks: BTreeMap<BackendName, Arc<CheckConfig>>,
     ) {
-        let now = Instant::now();
+        let now = clock::now();
         let before = std::mem::replace(&mut self.checks, checks);
         let after = &self.checks;
         let changed = |backend: &&BackendName| before.get(*backend) != after.get(*backend);
@@ -174,7 +176,7 @@ impl Probes {
 
     /// Begins all probes that may begin now; says how many of them ask a server for the first time.
     fn begin(&mut self) -> usize {
-        let now = Instant::now();
+        let now = clock::now();
         let mut first = 0;
         while let Some(Turn {
             key,
@@ -207,7 +209,7 @@ impl Probes {
         if self.under_way.get(&key).is_some_and(|task| task.id() == id) {
             self.under_way.remove(&key);
             let probed = probed.unwrap_or(Probed::Failed);
-            self.schedule.found(&key, probed, Instant::now());
+            self.schedule.found(&key, probed, clock::now());
         }
     }
 }

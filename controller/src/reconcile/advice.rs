@@ -5,10 +5,8 @@ use std::path::Path;
 
 use planner::config::ReloadMethod;
 
-use super::job::JobError;
 use crate::haproxy::file::FileError;
 use crate::haproxy::reach::LET_IN;
-use crate::haproxy::reload::ReloadError;
 use crate::haproxy::runtime::RuntimeError;
 use crate::state::StateError;
 
@@ -98,38 +96,6 @@ pub(super) fn of_state(error: &StateError) -> String {
     }
 }
 
-/// Of a text that did not come into force.
-pub(super) fn of_job(error: &JobError) -> String {
-    let mend = "mend the template or the config and reload serf-haproxy";
-    match error {
-        JobError::File(error) => of_file(error),
-        JobError::Check(_) => {
-            "mend `[haproxy] check_command`; HAProxy and its file stay as they are".to_owned()
-        }
-        JobError::Invalid { .. } => {
-            format!("{mend}; HAProxy and its file stay as they are until then")
-        }
-        JobError::Listen(_) => {
-            format!(
-                "free that port, or {mend}; HAProxy and its file stay as they are until then"
-            )
-        }
-        JobError::Reload(ReloadError::Master(RuntimeError::Connect { socket, source }))
-            if source.kind() == io::ErrorKind::PermissionDenied =>
-        {
-            format!(
-                "start HAProxy with `-S {},mode,660,group,…` and a group of the user that runs serf-haproxy (on Debian \
-                 EXTRAOPTS in /etc/default/haproxy)",
-                socket.display()
-            )
-        }
-        JobError::Reload(_) => {
-            "HAProxy's own log says why (`journalctl -u haproxy`); the old worker serves on, and it is tried again by itself"
-                .to_owned()
-        }
-    }
-}
-
 /// Of a HAProxy that does not answer.
 pub(super) fn of_haproxy(error: &RuntimeError, way: &ReloadMethod) -> String {
     match error {
@@ -153,26 +119,5 @@ pub(super) fn of_haproxy(error: &RuntimeError, way: &ReloadMethod) -> String {
             "it stands still or is overloaded; it is reloaded by itself where it stays so".to_owned()
         }
         _ => "look into HAProxy's log (`journalctl -u haproxy`)".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_masters_socket_that_lets_nobody_in_is_opened_where_haproxy_is_started() {
-        let denied = |kind: io::ErrorKind| {
-            JobError::Reload(ReloadError::Master(RuntimeError::Connect {
-                socket: "/run/haproxy-master.sock".into(),
-                source: kind.into(),
-            }))
-        };
-        let advice = of_job(&denied(io::ErrorKind::PermissionDenied));
-        assert!(
-            advice.starts_with("start HAProxy with `-S /run/haproxy-master.sock,mode,660,group,…`"),
-            "{advice}"
-        );
-        assert!(!of_job(&denied(io::ErrorKind::NotFound)).contains("-S"));
     }
 }

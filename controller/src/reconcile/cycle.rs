@@ -1,18 +1,18 @@
 //! One cycle: what HAProxy runs is read, everything is decided anew, and the difference is applied.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bstr::BStr;
-use planner::model::{ServerName, Servers};
-use planner::pipeline::{Wanted, in_force};
-use planner::plan::Plan;
-use planner::select::select;
-use serf_rpc::{Entry, Presence, Snapshot};
+use planner::guard::Decisions;
+use planner::model::Servers;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
-use super::{Reconciler, Retry, UNREACHABLE_RETRY, advice, chain};
+use super::advice;
+use super::applier::Intent;
+use super::installer::Target;
+use super::{Reconciler, chain};
+use crate::clock;
+use crate::haproxy::runtime::State;
 use crate::here;
 use crate::probe::ProbeResult;
 
@@ -20,181 +20,192 @@ use crate::probe::ProbeResult;
 /// added and admitted in one go.
 const FIRST_ANSWERS: Duration = Duration::from_millis(5);
 
-/// How often the stats socket is tried again while the master's is used.
-const DETOUR_RETRY: Duration = Duration::from_secs(1);
-
 impl Reconciler {
-    /// Hears what gossip says now.
-    pub(super) fn hear(&mut self, snapshot: &Arc<Snapshot>) {
-        let snapshot = &self.bounded(snapshot);
-        let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
-        if before.revision() != snapshot.revision() || before.local() != snapshot.local() {
+    pub(super) async fn cycle(&mut self) {
+        if clock::now() >= self.next_drift {
+            let config = &self.desired.loaded().config;
+            self.next_drift = clock::now() + config.drift.interval;
             self.select();
+            self.installer.look_at_file(&mut self.journal).await;
+            self.installer.count_old_workers(&mut self.journal).await;
         }
-    }
-
-    /// The members, or those of before where these are more than may be: whoever can make so many may make any.
-    fn bounded(&mut self, snapshot: &Arc<Snapshot>) -> Arc<Snapshot> {
-        let most = self.loaded.config.serf.max_members;
-        let is_listed = |entry: &&Entry| entry.presence == Presence::Listed;
-        let listed = snapshot.entries().iter().filter(is_listed).count();
-        if listed <= most {
-            self.problems.clear("max_members");
-            return Arc::clone(snapshot);
-        }
-        let problem = format!(
-            "the agent lists {listed} members, more than max_members = {most}: its list is not taken, and that of before stays in force"
+        let new_probes = self.reconcile_probes().await;
+        let looks = clock::now() >= self.applier.look_at();
+        let no_worker = self.applier.worker().is_none();
+        let with_stat = looks || no_worker || self.desired.guard().wants_stat();
+        let runtime = self.applier.runtime().clone();
+        let (found, read) = tokio::join!(
+            first_answers(new_probes, &mut self.probed),
+            runtime.read(with_stat)
         );
-        self.problems
-            .set("max_members", problem, advice::MAX_MEMBERS);
-        Arc::new(self.snapshot.with_agent(snapshot.agent().clone()))
+        for found in found {
+            self.observe_probe(&found);
+        }
+        let state = self.observe_haproxy(read, with_stat).await;
+        let in_force = self.decide();
+        self.reconcile_probes().await;
+        self.render(in_force.lines());
+        self.applier.clear_plan();
+        if let Some(state) = state {
+            self.plan_and_apply(state, with_stat, &in_force).await;
+        }
+        self.look_for_rescue().await;
+        self.install();
+        self.look_around();
+        self.remember();
+        self.publish();
     }
 
     /// Picks the members anew, with the addresses that this host has now.
     pub(super) fn select(&mut self) {
         match here::addresses() {
             Ok(addresses) => {
-                self.addresses = addresses;
-                self.problems.clear("addresses");
+                self.desired.set_addresses(addresses);
+                self.journal.problems.clear("addresses");
             }
-            Err(error) => {
-                let blind = "cannot read this host's addresses, and takes those of before";
-                self.problems
-                    .set("addresses", format!("{blind}: {error}"), advice::ADDRESSES);
-            }
-        }
-        if let Some(text) = &self.on_disk {
-            self.listeners.read(&text.text);
-        }
-        let own = [self.listeners.of_text(), &self.elsewhere].concat();
-        let defaults = self.loaded.defaults(&self.snapshot, &self.addresses, &own);
-        self.model = select(&self.snapshot, &self.loaded.config.backends, &defaults);
-        self.guard.hear(&self.model, Instant::now());
-    }
-
-    /// Hears that the agent suspects a member; says whether anything may follow from it.
-    pub(super) fn hear_suspicion(&mut self, name: &BStr) -> bool {
-        ServerName::new(name).is_some_and(|name| self.guard.suspect(&name, Instant::now()))
-    }
-
-    /// Hears a probe; says whether anything may follow from it.
-    pub(super) fn hear_probe(&mut self, found: &ProbeResult) -> bool {
-        self.guard.probed(&found.key, found.addr, found.probed)
-    }
-
-    /// When the loop has to turn again, if nothing else happens.
-    pub(super) fn next_wake(&self) -> Instant {
-        let now = Instant::now();
-        if self.unfinished {
-            return now;
-        }
-        let poll = match &self.worker {
-            None => Some(UNREACHABLE_RETRY),
-            Some(_) if self.runtime.detour().is_some() => Some(
-                self.decisions
-                    .poll
-                    .map_or(DETOUR_RETRY, |poll| poll.min(DETOUR_RETRY)),
+            Err(error) => self.journal.problems.set(
+                "addresses",
+                format!("cannot read this host's addresses, and takes those of before: {error}"),
+                advice::ADDRESSES,
             ),
-            Some(_) => self.decisions.poll,
-        };
-        let due_later = [
-            self.retry.at(),
-            self.write_retry.at(),
-            self.state_retry.at(),
-            self.drift.retry_at(),
-            self.alone.deadline(),
-            self.options.notifier.deadline(),
-            self.told.deadline(),
-            self.reload_allowed_at()
-                .filter(|_| !self.plan.reload.is_empty()),
-        ];
-        let due_later = due_later
-            .into_iter()
-            .flatten()
-            .chain(self.files.retry_at())
-            .chain(self.unserved.deadlines())
-            .chain(self.undeleted.values().filter_map(Retry::at))
-            .filter(|&at| at > now);
-        [
-            self.decisions.deadline,
-            self.additions.deadline(),
-            self.writes.deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(due_later)
-        .chain(poll.map(|poll| now + poll))
-        .fold(self.next_drift, Instant::min)
+        }
+        if let Some(text) = self.installer.on_disk() {
+            self.desired.set_on_disk(&text.text);
+        }
+        self.desired.select(clock::now());
     }
 
-    pub(super) async fn cycle(&mut self, found: &mut mpsc::Receiver<ProbeResult>) {
-        if Instant::now() >= self.next_drift {
-            self.next_drift = Instant::now() + self.loaded.config.drift.interval;
-            self.select();
-            self.look_at_file().await;
-            self.count_old_workers().await;
-        }
-        let new_probes = self.run_probes().await;
-        let looks = Instant::now() >= self.look.next;
-        let with_stat = looks || self.worker.is_none() || self.guard.wants_stat();
-        let runtime = self.runtime.clone();
-        let (found, read) = tokio::join!(first_answers(new_probes, found), runtime.read(with_stat));
-        for found in found {
-            self.hear_probe(&found);
-        }
-        let running = self.take_reading(read, with_stat).await;
-        let now = Instant::now();
-        let decisions = self.guard.decide(now);
-        self.take_decisions(decisions, now);
-        self.run_probes().await;
-        let in_force = in_force(&self.decisions, &mut self.additions, now);
-        let in_force = self.without_offenders(in_force);
-        self.render(in_force.lines());
-        self.plan = Plan::default();
-        self.unfinished = false;
-        if let (Some(running), Some(wanted)) = (running, &self.wanted) {
-            let wanted = wanted.text.clone();
-            self.plan_and_apply(running, &wanted, &in_force.admins())
-                .await;
-        }
-        if self.worker.is_none() {
-            self.look_for_rescue().await;
-        }
-        self.write_and_reload();
-        self.look_at_agent();
-        self.look_after_agent();
-        self.look_at_servers();
-        self.remember();
-        self.publish();
+    /// Says what is to be asked from now on; returns how many servers are asked for the first time.
+    async fn reconcile_probes(&self) -> usize {
+        let targets = self.desired.guard().targets(clock::now());
+        let checks = self.desired.loaded().probes();
+        self.prober.reconcile(targets, checks).await
     }
 
-    async fn run_probes(&self) -> usize {
-        let targets = self.guard.targets(Instant::now());
-        self.prober.reconcile(targets, self.loaded.probes()).await
+    /// Decides about every server; returns what may be in force now.
+    fn decide(&mut self) -> Decisions {
+        let now = clock::now();
+        let before = self.desired.decide(now);
+        let heard = self.desired.snapshot().read_at().is_some();
+        self.journal.decided(
+            &before,
+            self.desired.decisions(),
+            self.applier.running(),
+            heard,
+            now,
+        );
+        self.desired.in_force(now)
     }
 
     fn render(&mut self, servers: Servers) {
-        if self
-            .wanted
-            .as_ref()
-            .is_some_and(|wanted| wanted.servers == servers)
-        {
-            return;
-        }
-        match Wanted::render(&self.loaded, &self.scope, servers) {
-            Ok(wanted) => {
-                self.problems.clear("template");
-                self.wanted = Some(wanted);
-            }
+        match self.desired.render(servers) {
+            Ok(_) => self.journal.problems.clear("template"),
             Err(error) => {
                 let problem = chain(&error);
                 if self.fallback.is_some() {
                     self.revert_config(&problem);
                 } else {
-                    self.problems.set("template", problem, advice::TEMPLATE);
+                    let problems = &mut self.journal.problems;
+                    problems.set("template", problem, advice::TEMPLATE);
                 }
             }
         }
+    }
+
+    /// Plans what brings HAProxy from this state to the wanted text, and executes the steps that go through the Runtime
+    /// API.
+    async fn plan_and_apply(&mut self, mut state: State, with_stat: bool, in_force: &Decisions) {
+        let admins = in_force.admins();
+        let Some(wanted) = self.desired.wanted().map(|wanted| wanted.text.clone()) else {
+            return;
+        };
+        let on_disk = self.installer.on_disk().map(|text| text.parsed.clone());
+        let config = self.desired.loaded().config.clone();
+        let mut with_stat = with_stat;
+        loop {
+            let started_with = self.text_of(&state.worker);
+            let intent = Intent {
+                stamp: &wanted.stamp,
+                wanted: &wanted.parsed,
+                admins: &admins,
+                decisions: self.desired.decisions(),
+                started_with: started_with.as_deref(),
+                on_disk: on_disk.as_deref(),
+                retired_max: config.retired.max,
+                drift_interval: config.drift.interval,
+            };
+            let Some(plan) = self.applier.draft(&state, with_stat, &intent).await else {
+                let read = self.applier.runtime().read(true).await;
+                let Some(read) = self.observe_haproxy(read, true).await else {
+                    return;
+                };
+                (state, with_stat) = (read, true);
+                continue;
+            };
+            let journal = &mut self.journal;
+            let applier = &mut self.applier;
+            if applier.carry_out(plan, &state, &intent, journal).await {
+                self.save_added(&state.worker);
+            }
+            return;
+        }
+    }
+
+    /// Asks for a reload where that is the last way to a worker that has not answered for a while.
+    async fn look_for_rescue(&mut self) {
+        if self.applier.worker().is_some() {
+            return;
+        }
+        let wanted = self.desired.wanted();
+        let last = self.applier.last_worker();
+        let state = self.journal.state();
+        if self.installer.may_rescue(wanted, last, state).await {
+            let reason = planner::plan::ReloadReason::Unreachable;
+            self.applier.want_reload(reason);
+        }
+    }
+
+    /// Starts what brings the file to the disk and into force.
+    fn install(&mut self) {
+        let target = Target {
+            desired: &self.desired,
+            reasons: &self.applier.plan().reload,
+            worker: self.applier.worker(),
+            last_worker: self.applier.last_worker(),
+            runtime: self.applier.runtime(),
+        };
+        self.installer.step(&target, &mut self.journal);
+    }
+
+    /// Says what of the agents and the servers needs a person.
+    fn look_around(&mut self) {
+        let snapshot = self.desired.snapshot();
+        let config = &self.desired.loaded().config;
+        self.feed
+            .look_after_agent(snapshot, config, &mut self.journal);
+        let alive = |status| status == planner::model::SerfStatus::Alive;
+        let unusable = self.quarantined(alive);
+        self.journal.judge_servers(
+            self.desired.decisions(),
+            self.applier.checks(),
+            &unusable,
+            clock::now(),
+        );
+    }
+
+    /// Keeps what a later start needs, if it has changed or could not be kept before.
+    fn remember(&mut self) {
+        let now = clock::now();
+        if !self.journal.may_save(now) {
+            return;
+        }
+        let worker = self.applier.worker().cloned();
+        self.installer
+            .save_again(worker.as_ref(), &mut self.journal);
+        if let Some(worker) = &worker {
+            self.save_worker_again(worker);
+        }
+        self.journal.save_members(&self.desired, now);
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Instant;
 
 use planner::config;
 use planner::guard::{Decision, Evidence, Probed};
@@ -12,7 +10,8 @@ use planner::pending::PendingPlan;
 use serf_rpc::{AgentState, Presence};
 
 use super::Reconciler;
-use super::departed::Gone;
+use super::journal::departed::Gone;
+use crate::clock;
 use crate::control::Published;
 use crate::notify;
 use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
@@ -24,85 +23,79 @@ impl Reconciler {
         if current {
             self.options.notifier.settled();
         }
-        let status = self.status();
+        let plan = self.applier.plan();
+        let (on_disk, wanted) = (self.installer.on_disk(), self.desired.wanted());
         let plan = PendingPlan {
-            steps: self.plan.steps.iter().map(ToString::to_string).collect(),
-            reload: self.plan.reload.iter().map(ToString::to_string).collect(),
+            steps: plan.steps.iter().map(ToString::to_string).collect(),
+            reload: plan.reload.iter().map(ToString::to_string).collect(),
             unread: None,
-            on_disk: self.on_disk.as_ref().map(|text| text.text.to_string()),
-            wanted: self
-                .wanted
-                .as_ref()
-                .map(|wanted| wanted.text.text.to_string())
-                .unwrap_or_default(),
+            on_disk: on_disk.map(|text| text.text.to_string()),
+            wanted: wanted.map_or_else(String::new, |wanted| wanted.text.text.to_string()),
         };
-        self.published.send_replace(Arc::new(Published {
-            status,
+        self.journal.publish(Published {
+            status: self.status(),
             plan,
-            history: self.history.entries(),
-            readings: Some(self.readings),
-            members: Some(self.watcher.snapshots()),
-        }));
+            members: Some(self.feed.snapshots()),
+            ..Published::default()
+        });
     }
 
     /// Tells the supervisor that the loop has turned, and how everything stands.
-    pub(super) fn tell_supervisor(&mut self) {
-        let status = notify::standing(&self.published.borrow().status);
+    pub(super) fn notify_supervisor(&mut self) {
+        let standing = notify::standing(&self.journal.published().status);
         let is_proven = self.fallback.is_none() || self.is_current();
-        let decided = is_proven && self.jobs.is_empty();
+        let decided = is_proven && self.installer.is_idle();
         let notifier = &mut self.options.notifier;
-        notifier.turned(Instant::now(), &status, decided);
+        notifier.turned(clock::now(), &standing, decided);
     }
 
     /// Whether HAProxy was read, nothing is left to do, and the file is what it should be.
     pub(super) fn is_current(&self) -> bool {
-        self.worker.is_some() && self.plan.is_empty() && self.is_file_current()
+        let is_done = self.applier.worker().is_some() && self.applier.plan().is_empty();
+        is_done && self.is_file_current()
     }
 
     fn is_file_current(&self) -> bool {
-        match (&self.wanted, &self.on_disk) {
-            (Some(wanted), Some(on_disk)) => wanted.text.stamp == on_disk.stamp,
-            _ => false,
-        }
+        self.installer.has(self.desired.wanted())
     }
 
     fn status(&self) -> Status {
         Status {
-            time: self.anchor.unix_secs(Instant::now()),
-            revision: self.revision,
-            problems: self.problems.list(),
+            time: self.journal.anchor.unix_secs(clock::now()),
+            revision: self.journal.revision,
+            problems: self.journal.problems.list(),
             agent: self.agent_status(),
             haproxy: self.haproxy_status(),
             file: File {
-                path: self.file.path().display().to_string(),
+                path: self.installer.file().path().display().to_string(),
                 state: if self.is_file_current() {
                     "current"
                 } else {
                     "behind"
                 }
                 .to_owned(),
-                stamp: self.on_disk.as_ref().map(|text| text.stamp.to_string()),
+                stamp: self.installer.on_disk().map(|text| text.stamp.to_string()),
                 age_seconds: None,
             },
-            counters: self.counters.clone(),
+            counters: self.journal.counters.clone(),
             backends: self.backend_statuses(),
             quarantined: self.quarantined(|_| true),
         }
     }
 
     fn agent_status(&self) -> Agent {
-        let (state, addr) = match self.snapshot.agent() {
+        let (state, addr) = match self.desired.snapshot().agent() {
             AgentState::NeverReached => ("waiting", None),
             AgentState::Connected { addr } => ("connected", Some(addr.clone())),
             AgentState::Silent { addr, .. } => ("silent", Some(addr.clone())),
             AgentState::Lost { addr, .. } => ("lost", Some(addr.clone())),
         };
-        let listed = self.snapshot.entries().iter();
+        let listed = self.desired.snapshot().entries().iter();
         let listed = listed.filter(|entry| entry.presence == Presence::Listed);
         Agent {
             state: state.to_owned(),
             addr,
-            members: self.snapshot.entries().len(),
+            members: self.desired.snapshot().entries().len(),
             listed: listed.count(),
             // The ages are those of the moment when somebody asks.
             ..Agent::default()
@@ -110,13 +103,13 @@ impl Reconciler {
     }
 
     fn haproxy_status(&self) -> Haproxy {
-        match &self.worker {
+        match self.applier.worker() {
             Some(worker) => Haproxy {
                 state: "running".to_owned(),
                 pid: Some(worker.pid),
                 version: Some(worker.version.to_string()),
                 stamp: worker.stamp.as_ref().map(ToString::to_string),
-                old_workers: self.old_workers.as_ref().map(Vec::len),
+                old_workers: self.installer.old_workers().map(<[_]>::len),
                 old: self.old_worker_statuses(),
                 ..Haproxy::default()
             },
@@ -132,15 +125,20 @@ impl Reconciler {
             pid: worker.pid,
             sessions: worker.sessions,
         };
-        self.old_workers.iter().flatten().map(status).collect()
+        self.installer
+            .old_workers()
+            .unwrap_or_default()
+            .iter()
+            .map(status)
+            .collect()
     }
 
     fn backend_statuses(&self) -> BTreeMap<String, Backend> {
-        let read = self.worker.is_some();
-        let configured = self.loaded.config.backends.iter();
+        let read = self.applier.worker().is_some();
+        let configured = self.desired.loaded().config.backends.iter();
         let mut backends: BTreeMap<_, _> = configured
             .map(|backend| {
-                let admission = self.loaded.admissions.get(&backend.name);
+                let admission = self.desired.loaded().admissions.get(&backend.name);
                 let status = Backend {
                     checked: admission.is_some_and(|admission| admission.checked),
                     picks: picks(backend),
@@ -149,14 +147,14 @@ impl Reconciler {
                 (backend.name.to_string(), status)
             })
             .collect();
-        for (name, budget) in &self.decisions.budgets {
+        for (name, budget) in &self.desired.decisions().budgets {
             let backend = backends.entry(name.to_string()).or_default();
             backend.in_rotation = read.then_some(budget.in_rotation);
             backend.answering = read.then_some(budget.answering);
             backend.removed = budget.used;
             backend.may_go = budget.limit;
         }
-        for (key, decision) in &self.decisions.servers {
+        for (key, decision) in &self.desired.decisions().servers {
             let backend = backends.entry(key.backend.to_string()).or_default();
             let mut server = self.server_status(key, decision);
             if !read {
@@ -169,17 +167,22 @@ impl Reconciler {
                     backend.in_rotation = less;
                     backend.answering = backend.answering.min(less);
                 }
-            } else if let (Some(said), "down") = (self.checks.get(key), &*server.state) {
+            } else if let (Some(said), "down") = (self.check_said(key), &*server.state) {
                 server.why = format!("{} ({said})", server.why);
             }
             backend.servers.insert(key.server.to_string(), server);
         }
-        for (key, gone) in self.departed.iter() {
+        for (key, gone) in self.journal.departed().iter() {
             let backend = backends.entry(key.backend.to_string()).or_default();
             let server = self.gone_status(key, gone);
             backend.servers.insert(key.server.to_string(), server);
         }
         backends
+    }
+
+    /// What went wrong with the last check of a server.
+    fn check_said(&self, key: &ServerKey) -> Option<&String> {
+        self.applier.checks()?.1.get(key)
     }
 
     /// Takes back what is known of a server by HAProxy alone, which does not answer.
@@ -193,26 +196,26 @@ impl Reconciler {
         server.state = "unknown".to_owned();
         server.check = "not read".to_owned();
         server.agent = "none".to_owned();
-        if let Some(read) = self.readings.haproxy {
-            server.since = self.anchor.unix_secs(read);
+        if let Some(read) = self.journal.readings.haproxy {
+            server.since = self.journal.anchor.unix_secs(read);
         }
     }
 
     /// How a server is shown that has gone from its backend.
     fn gone_status(&self, key: &ServerKey, gone: &Gone) -> Server {
         let mut server = self.server_status(key, &gone.last);
-        server.since = self.anchor.unix_secs(gone.at);
+        server.since = self.journal.anchor.unix_secs(gone.at);
         server.state = "gone".to_owned();
         server.check = "none".to_owned();
         server.held = false;
-        let member = self.snapshot.get(key.server.as_str().as_bytes());
+        let member = self.desired.snapshot().get(key.server.as_str().as_bytes());
         server.gossip = match member {
             Some(entry) if entry.presence == Presence::Listed => {
                 entry.member.status().as_str().to_owned()
             }
             _ => "absent".to_owned(),
         };
-        let version = self.worker.as_ref().map(|worker| worker.version);
+        let version = self.applier.worker().map(|worker| worker.version);
         server
             .why
             .push_str(match version.map(Version::deletes_servers) {
@@ -227,7 +230,7 @@ impl Reconciler {
 
     /// Whether HAProxy was last read to have the server as it is to be, in so far as that decides about its traffic.
     fn is_told(&self, key: &ServerKey, decision: &Decision) -> bool {
-        let servers = self.running.get(key.backend.as_str());
+        let servers = self.applier.running().get(key.backend.as_str());
         let server = servers.and_then(|servers| servers.get(key.server.as_str()));
         let endpoint = decision.endpoint.addr;
         let endpoint = SocketAddr::new(endpoint.ip(), endpoint.port());
@@ -254,14 +257,11 @@ impl Reconciler {
             gossip: gossip_word(gossip).to_owned(),
             check: check.map_or("not read", check_word).to_owned(),
             probe: probe_word(probe).to_owned(),
-            agent: self
-                .agents
-                .says(key.backend.as_str(), key.server.as_str())
-                .to_owned(),
+            agent: self.applier.agent_says(key).to_owned(),
             suspected,
             held: decision.status.why.is_held(),
             origin: decision.origin.as_str().to_owned(),
-            since: self.anchor.unix_secs(decision.since),
+            since: self.journal.anchor.unix_secs(decision.since),
         }
     }
 
@@ -270,7 +270,7 @@ impl Reconciler {
         &self,
         such: impl Fn(SerfStatus) -> bool,
     ) -> BTreeMap<String, String> {
-        let candidates = self.model.candidates();
+        let candidates = self.desired.model().candidates();
         let candidates = candidates.filter(|(_, candidate)| such(candidate.gossip));
         let unusable = candidates.filter_map(|(key, candidate)| {
             Some((
@@ -279,11 +279,12 @@ impl Reconciler {
             ))
         });
         let unnameable = self
-            .model
+            .desired
+            .model()
             .unnameable
             .iter()
             .map(|(name, reason)| (name.clone(), reason.to_string()));
-        let offenders = self.offenders.iter().map(|(key, offender)| {
+        let offenders = self.desired.offenders().iter().map(|(key, offender)| {
             let reason = format!("the file is invalid with it: {}", offender.reason);
             (key.to_string(), reason)
         });

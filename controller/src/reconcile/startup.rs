@@ -1,57 +1,45 @@
 //! The start: what an earlier run and the file on the disk say, so that nothing is taken out by a restart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use planner::config::{Config, ReloadMethod};
-use planner::debounce::Debouncer;
 use planner::guard::{Guard, Removal, SerfReport};
-use planner::model::{DownBackends, Endpoint, Model, RunningServers, ServerKey};
-use planner::pipeline::KnownTexts;
-use planner::plan::Plan;
+use planner::model::{Endpoint, ServerKey};
+use planner::pipeline::{Desired, LoadedConfig, Text};
 use planner::render::FIRST_LINE;
 use planner::stamp::Stamp;
-use planner::syntax::listeners::{Listeners, listeners};
 use planner::syntax::{ConfigText, Scope};
-use serf_rpc::{ConnectOptions, Snapshot, WatchOptions, Watcher};
+use serf_rpc::Snapshot;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{
-    Adopt, Alone, Departed, Drift, Files, Inputs, LoadedConfig, Look, MembershipFeed, Problems,
-    Reconciler, Rescue, Retry, RunError, RunOptions, Text, Told, Unserved, WorkerText, advice,
-    chain,
-};
+use super::advice;
+use super::applier::Applier;
+use super::feed::MembershipFeed;
+use super::installer::Installer;
+use super::journal::Journal;
+use super::{Adopt, Reconciler, RunError, RunOptions, chain};
+use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::control::{Asking, Control, Published};
 use crate::exposure;
-use crate::freshness::Readings;
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::{Supervised, Supervisor};
-use crate::history::History;
 use crate::others::Others;
 use crate::owner;
 use crate::probe::Prober;
 use crate::state::{PersistedState, StateDir};
-use crate::status::Counters;
 use crate::templates::{self, TemplateError};
 
-/// An agent of which nothing was heard for so long is asked something; after as long again it is silent.
-const PULSE: Duration = Duration::from_secs(2);
-/// How long an agent may take to connect and shake hands: it is near, and one that stands still is to be known as such
-/// within five seconds.
-const CONNECT: Duration = Duration::from_secs(3);
 /// Questions that wait for the loop.
 const ASKINGS: usize = 4;
 
 /// Takes the state directory and the file, and starts everything that runs beside the loop.
-pub(super) async fn start(
-    config: Config,
-    options: RunOptions,
-) -> Result<(Reconciler, Inputs), RunError> {
+pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconciler, RunError> {
     let loaded = templates::load(config)?;
     templates::warn(&loaded);
     let config = Arc::clone(&loaded.config);
@@ -59,106 +47,45 @@ pub(super) async fn start(
     let mut file = ConfigFile::new(&config.haproxy.config, FIRST_LINE);
     may_own(&file, &loaded, options.adopt).await?;
     let state = StateDir::open(&config.state.dir)?;
-    let others = Others::now(&config.haproxy.files);
-    let scope = loaded.scope.with_files(others.files);
+    let scope = loaded
+        .scope
+        .with_files(Others::now(&config.haproxy.files).files);
     let on_disk = own_file(&mut file, options.adopt, &scope).await?;
-    let saved = state.load_memory();
-    let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
-    let watcher = watch(&config, snapshot.clone());
-    let now = Instant::now();
-    let anchor = ClockAnchor::now();
-    let parsed = on_disk.as_ref().map(|text| &*text.parsed);
-    let guard = guard_before(&loaded, &saved, parsed, &anchor);
-    let mut texts = KnownTexts::default();
-    if let Some(text) = on_disk.as_ref().filter(|text| text.is_ours()) {
-        texts.insert(&text.stamp, Arc::clone(&text.text));
-    }
-    let (prober, found) = Prober::new();
+    let (now, anchor) = (clock::now(), ClockAnchor::now());
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (asking, askings) = mpsc::channel(ASKINGS);
     let (tasks, control_problem) = serve_control(&config, seen, asking);
-    let inputs = Inputs {
-        gossip: MembershipFeed::of(&watcher),
-        found,
-        askings,
-    };
+    let (prober, probed) = Prober::new();
+
+    let saved = state.load_memory();
+    let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
+    let parsed = on_disk.as_ref().map(|text| &*text.parsed);
+    let guard = guard_before(&loaded, &saved, parsed, &anchor);
+    let runtime = runtime_api(&config, &state);
+    let master = master_socket(&config, &state).map(Into::into);
+    let installer = Installer::new(file, on_disk, &loaded, master, &state);
+    let mut journal = Journal::new(state, saved, anchor, published, now);
+    if let Some(problem) = control_problem {
+        journal.problems.set("control", problem, advice::CONTROL);
+    }
     let mut reconciler = Reconciler {
-        guard,
-        prober,
-        additions: Debouncer::eager(loaded.quiet()),
-        writes: Debouncer::patient(loaded.quiet()),
-        runtime: runtime_api(&config, &state),
-        next_drift: now + config.drift.interval,
         options,
-        started_with: Arc::clone(&config),
-        loaded,
-        elsewhere: scope.other_texts().flat_map(listeners).collect(),
-        scope,
+        feed: MembershipFeed::new(&config, snapshot.clone()),
+        next_drift: now + config.drift.interval,
+        started_with: config,
         fallback: None,
-        watcher,
-        snapshot: Arc::new(snapshot),
-        alone: Alone::default(),
-        joins: JoinSet::new(),
-        addresses: BTreeSet::new(),
-        listeners: Listeners::default(),
-        model: Model::default(),
-        decisions: Default::default(),
-        file,
-        history: History::load(&state.history_path()),
-        state,
-        saved,
-        revision: 0,
-        anchor,
-        wanted: None,
-        on_disk,
-        is_foreign: false,
-        valid: BTreeMap::new(),
-        offenders: BTreeMap::new(),
-        texts,
-        worker: None,
-        running: RunningServers::new(),
-        down: DownBackends::new(),
-        checks: BTreeMap::new(),
-        unserved: Unserved::default(),
-        look: Look::new(now),
-        readings: Readings::new(anchor),
-        departed: Departed::default(),
-        told: Told::new(now),
-        undeleted: BTreeMap::new(),
-        rescue: Rescue::default(),
-        added: Default::default(),
-        accepts_add: BTreeMap::new(),
-        agents: super::agents::Agents::default(),
-        plan: Plan::default(),
-        unfinished: false,
-        jobs: JoinSet::new(),
-        files: Files::default(),
-        retry: Retry::default(),
-        write_retry: Retry::default(),
-        state_retry: Retry::default(),
-        refusals: 0,
-        refused: None,
-        drift: Drift::default(),
-        old_workers: None,
+        prober,
+        probed,
+        desired: Desired::new(loaded, scope, Arc::new(snapshot), guard),
+        applier: Applier::new(runtime, now),
+        installer,
+        journal,
         supervisor: None,
-        reloading: false,
-        last_worker: None,
-        worker_text: WorkerText::default(),
-        last_reload: None,
-        problems: Problems::new(anchor),
-        counters: Counters::default(),
-        published,
+        askings,
         tasks,
     };
-    if let Some(problem) = control_problem {
-        reconciler.problems.set("control", problem, advice::CONTROL);
-    }
-    reconciler
-        .files
-        .take(&reconciler.loaded, &reconciler.state)
-        .await;
     reconciler.select();
-    Ok((reconciler, inputs))
+    Ok(reconciler)
 }
 
 /// A guard that knows what an earlier process knew.
@@ -168,7 +95,7 @@ pub(crate) fn guard_before(
     on_disk: Option<&ConfigText>,
     anchor: &ClockAnchor,
 ) -> Guard {
-    let now = Instant::now();
+    let now = clock::now();
     let mut guard = Guard::new(loaded.rules());
     for (key, endpoint) in servers_before(&saved.in_rotation, on_disk) {
         guard.adopt(key, endpoint, now);
@@ -181,7 +108,7 @@ pub(crate) fn guard_before(
 impl Reconciler {
     /// Starts HAProxy, where it is to be a child.
     pub(super) fn supervise(&mut self) {
-        let settings = &self.loaded.config.haproxy;
+        let settings = &self.desired.loaded().config.haproxy;
         if settings.reload != ReloadMethod::Spawn {
             return;
         }
@@ -191,8 +118,8 @@ impl Reconciler {
             program: program.unwrap_or_else(|| "haproxy".into()),
             files: settings.files.clone(),
             config: settings.config.clone(),
-            master_socket: self.state.master_socket(),
-            pid_file: self.state.pid_file(),
+            master_socket: self.journal.state().master_socket(),
+            pid_file: self.journal.state().pid_file(),
         }));
     }
 }
@@ -200,7 +127,7 @@ impl Reconciler {
 /// Takes the removals that an earlier process made: they count, and the servers may come back. What Serf said then holds
 /// since then.
 fn restore(guard: &mut Guard, saved: &PersistedState, anchor: &ClockAnchor) {
-    let now = Instant::now();
+    let now = clock::now();
     for (key, removed) in &saved.removals {
         let removal = Removal {
             endpoint: removed.endpoint,
@@ -242,16 +169,6 @@ fn serve_control(
     (tasks, outcome.err().map(|error| chain(&error)))
 }
 
-/// Follows the membership of the configured agents, from what is known.
-pub(super) fn watch(config: &Config, known: Snapshot) -> Watcher {
-    Watcher::spawn(
-        WatchOptions::new(agents(config))
-            .resync(config.serf.resync)
-            .pulse(PULSE)
-            .seed(known),
-    )
-}
-
 /// HAProxy's Runtime API, with the way by its master where we know of one.
 pub(crate) fn runtime_api(config: &Config, state: &StateDir) -> RuntimeApi {
     RuntimeApi::new(&config.haproxy.stats_socket).master(master_socket(config, state))
@@ -264,18 +181,6 @@ pub(crate) fn master_socket(config: &Config, state: &StateDir) -> Option<PathBuf
         ReloadMethod::Spawn => Some(state.master_socket()),
         ReloadMethod::Command(_) => None,
     }
-}
-
-/// The configured agents; their key is read whenever one is connected to.
-pub(crate) fn agents(config: &Config) -> Vec<ConnectOptions> {
-    let agent = |addr: &String| {
-        let options = ConnectOptions::new(addr.clone()).connect_timeout(CONNECT);
-        match &config.serf.auth_key_file {
-            Some(path) => options.auth_key_file(path),
-            None => options,
-        }
-    };
-    config.serf.addr.iter().map(agent).collect()
 }
 
 /// Begins with no key and no state directory that are open to others; of other files it is said.

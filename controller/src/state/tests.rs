@@ -17,10 +17,7 @@ fn worker(uptime: u64, start: Option<u64>) -> Worker {
 }
 
 fn added() -> AddedOptions {
-    let key = (
-        BackendName::new("nodes").unwrap(),
-        ServerName::new("s1").unwrap(),
-    );
+    let key = ServerKey::read("nodes", "s1").unwrap();
     [(key, vec!["check".to_owned()])].into()
 }
 

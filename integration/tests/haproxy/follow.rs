@@ -45,7 +45,7 @@ pub(crate) async fn follow(
         let done = api.execute(&worker, &plan.steps).await?;
         ensure!(done.refused.is_empty(), "{:?}", done.refused);
         for step in plan.steps {
-            let key = (step.backend, step.server);
+            let key = step.key();
             match step.action {
                 Action::Add { options, .. } => drop(added.insert(key, options)),
                 Action::Delete => drop(added.remove(&key)),

@@ -107,7 +107,7 @@ async fn command(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let shell = |script: String| ["sh".to_owned(), "-c".to_owned(), script];
     let by = async |script: String, timeout| {
         reload(
-            ReloadWay::Command(&shell(script)),
+            &ReloadWay::Command(shell(script).into()),
             &place.api,
             Some(&before),
             &stamp(2),
@@ -166,7 +166,7 @@ async fn other_stamp(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         .context("an error")?;
     ensure!(matches!(error, ReloadError::Master(_)), "{error}");
     let command = ["true".to_owned()];
-    let way = ReloadWay::Command(&command);
+    let way = &ReloadWay::Command(command.into());
     let gone = reload(way, &place.api, None, &stamp(2), Duration::from_millis(200)).await;
     ensure!(
         matches!(gone, Err(ReloadError::NoWorker { .. })),
@@ -304,7 +304,7 @@ impl Place {
 
     async fn reload(&self, before: Option<&Worker>, n: u8) -> Result<Worker, ReloadError> {
         reload(
-            ReloadWay::MasterSocket(self.haproxy.master_socket().into()),
+            &ReloadWay::MasterSocket(self.haproxy.master_socket().into()),
             &self.api,
             before,
             &stamp(n),

@@ -348,9 +348,7 @@ impl Decisions {
 
     /// The admin states that the file cannot say.
     pub fn admins(&self) -> WantedAdmins {
-        let admin = |(key, decision): (&ServerKey, &Decision)| {
-            Some(((key.backend.clone(), key.server.clone()), decision.admin?))
-        };
+        let admin = |(key, decision): (&ServerKey, &Decision)| Some((key.clone(), decision.admin?));
         self.servers.iter().filter_map(admin).collect()
     }
 }

@@ -80,6 +80,24 @@ pub struct ServerKey {
     pub server: ServerName,
 }
 
+impl ServerKey {
+    /// The server of that name in that backend.
+    pub fn new(backend: &BackendName, server: &ServerName) -> Self {
+        Self {
+            backend: backend.clone(),
+            server: server.clone(),
+        }
+    }
+
+    /// Takes names as HAProxy has them; none where either cannot be a member's.
+    pub fn read(backend: &str, server: &str) -> Option<Self> {
+        Some(Self {
+            backend: BackendName::new(backend)?,
+            server: ServerName::new(server)?,
+        })
+    }
+}
+
 impl fmt::Display for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.backend, self.server)

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{BackendName, ServerName};
+use super::ServerKey;
 use crate::stamp::Stamp;
 
 /// Major and minor version of HAProxy, `3.0`.
@@ -195,7 +195,7 @@ pub enum Check {
 }
 
 /// The options of the servers added at runtime; which worker they live in is the caller's to know.
-pub type AddedOptions = BTreeMap<(BackendName, ServerName), Vec<String>>;
+pub type AddedOptions = BTreeMap<ServerKey, Vec<String>>;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::{BackendName, ServerName, Weight};
+use super::{BackendName, ServerKey, ServerName, Weight};
 
 /// What the text cannot say: the admin state a server is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -28,7 +28,7 @@ pub enum WantedAdmin {
 ///
 /// A server of the text that is not named here is wanted in maint if its line says `disabled`, else ready. Of the
 /// servers that the text does not list, those wanted drained stay (drained); all others go.
-pub type WantedAdmins = BTreeMap<(BackendName, ServerName), WantedAdmin>;
+pub type WantedAdmins = BTreeMap<ServerKey, WantedAdmin>;
 
 /// One change through the Runtime API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,6 +39,13 @@ pub struct Step {
     pub server: ServerName,
     /// What to do to it.
     pub action: Action,
+}
+
+impl Step {
+    /// The server's identity.
+    pub fn key(&self) -> ServerKey {
+        ServerKey::new(&self.backend, &self.server)
+    }
 }
 
 /// What a [`Step`] does.

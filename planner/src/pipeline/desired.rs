@@ -1,15 +1,15 @@
 //! What HAProxy is to run: members, evidence and the time in, decisions and a text out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use serf_rpc::Snapshot;
+use serf_rpc::{Entry, Presence, Snapshot};
 
 use super::LoadedConfig;
 use crate::debounce::Debouncer;
-use crate::guard::{Decisions, Guard, Probed};
+use crate::guard::{Approval, Decisions, Guard, Probed};
 use crate::model::here::Listener;
 use crate::model::{Endpoint, Model, RunningServers, ServerKey, ServerName, Servers};
 use crate::render::{RenderError, Rendered};
@@ -71,6 +71,30 @@ impl Wanted {
     }
 }
 
+/// A server that a file is invalid with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffendingServer {
+    /// The endpoint that it offends with; with another it has another chance.
+    pub endpoint: Endpoint,
+    /// As it stood in the last valid file, if it did.
+    pub before: Option<Endpoint>,
+    /// What the check command says of it.
+    pub reason: String,
+}
+
+/// More members than may be: their list is not taken, and that of before stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the agent lists {listed} members, more than max_members = {most}: its list is not taken, and that of before \
+     stays in force"
+)]
+pub struct TooManyMembers {
+    /// So many are listed.
+    pub listed: usize,
+    /// So many may be.
+    pub most: usize,
+}
+
 /// Everything that decides what HAProxy is to run.
 #[derive(Debug)]
 pub struct Desired {
@@ -88,6 +112,7 @@ pub struct Desired {
     guard: Guard,
     decisions: Decisions,
     additions: Debouncer<ServerKey, Endpoint>,
+    offenders: BTreeMap<ServerKey, OffendingServer>,
     wanted: Option<Wanted>,
 }
 
@@ -105,17 +130,36 @@ impl Desired {
             model: Model::default(),
             guard,
             decisions: Decisions::default(),
+            offenders: BTreeMap::new(),
             wanted: None,
         };
+        desired.guard.forget(scope.fixed_servers());
         desired.set_scope(scope);
         desired
     }
 
-    /// Takes what HAProxy has read of other files: what stands there is nobody's to change, and is listened on.
-    pub fn set_scope(&mut self, scope: Scope) {
-        self.guard.forget(scope.fixed_servers());
+    /// Takes another config with its templates; the members have to be picked anew.
+    pub fn set_loaded(&mut self, loaded: LoadedConfig) -> LoadedConfig {
+        self.guard.set_rules(loaded.rules());
+        self.guard.forget(loaded.scope.fixed_servers());
+        self.additions.set_quiet(loaded.quiet());
+        self.wanted = None;
+        self.offenders.clear();
+        std::mem::replace(&mut self.loaded, loaded)
+    }
+
+    /// Takes what HAProxy has read of other files: what stands there is nobody's to change, and is listened on. Says
+    /// whether it is otherwise than before; then each text has to be read anew.
+    pub fn set_scope(&mut self, scope: Scope) -> bool {
+        if scope == self.scope {
+            return false;
+        }
         self.elsewhere = scope.other_texts().flat_map(listeners).collect();
         self.scope = scope;
+        if let Some(Wanted { text, .. }) = &mut self.wanted {
+            text.parsed = Arc::new(self.scope.read(&text.text));
+        }
+        true
     }
 
     /// Takes this host's addresses.
@@ -129,9 +173,19 @@ impl Desired {
     }
 
     /// Takes the members; says whether they are others than before, so that they have to be picked anew.
-    pub fn set_members(&mut self, snapshot: &Arc<Snapshot>) -> bool {
+    ///
+    /// # Errors
+    /// More than `max_members` are not taken: whoever can make so many may make any.
+    pub fn set_members(&mut self, snapshot: &Arc<Snapshot>) -> Result<bool, TooManyMembers> {
+        let most = self.loaded.config.serf.max_members;
+        let is_listed = |entry: &&Entry| entry.presence == Presence::Listed;
+        let listed = snapshot.entries().iter().filter(is_listed).count();
+        if listed > most {
+            self.snapshot = Arc::new(self.snapshot.with_agent(snapshot.agent().clone()));
+            return Err(TooManyMembers { listed, most });
+        }
         let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
-        before.revision() != snapshot.revision() || before.local() != snapshot.local()
+        Ok(before.revision() != snapshot.revision() || before.local() != snapshot.local())
     }
 
     /// Picks the members of each backend.
@@ -172,9 +226,38 @@ impl Desired {
         }
     }
 
-    /// Decides about every server.
-    pub fn decide(&mut self, now: Instant) {
-        self.decisions = self.guard.decide(now);
+    /// Takes servers that a file is invalid with: they stay out of it, or as they were in the last valid one.
+    pub fn blame(&mut self, found: impl IntoIterator<Item = (ServerKey, OffendingServer)>) {
+        self.offenders.extend(found);
+    }
+
+    /// Approves the removal of held servers; returns them.
+    pub fn approve(&mut self, approval: &Approval) -> Vec<ServerKey> {
+        self.guard.approve(approval)
+    }
+
+    /// Decides about every server; returns the decisions of before.
+    pub fn decide(&mut self, now: Instant) -> Decisions {
+        let mut decisions = self.guard.decide(now);
+        if self.snapshot.read_at().is_none() {
+            decisions.before_gossip();
+        }
+        std::mem::replace(&mut self.decisions, decisions)
+    }
+
+    /// The config and its templates.
+    pub fn loaded(&self) -> &LoadedConfig {
+        &self.loaded
+    }
+
+    /// Which server lines of a text are the members', beside what HAProxy has read of other files.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The members that were taken last.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
     }
 
     /// The members as the rules pick them.
@@ -182,9 +265,19 @@ impl Desired {
         &self.model
     }
 
+    /// What is known of every server.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
     /// What was decided last.
     pub fn decisions(&self) -> &Decisions {
         &self.decisions
+    }
+
+    /// The servers that a file was invalid with.
+    pub fn offenders(&self) -> &BTreeMap<ServerKey, OffendingServer> {
+        &self.offenders
     }
 
     /// The text that was rendered last.
@@ -192,9 +285,33 @@ impl Desired {
         self.wanted.as_ref()
     }
 
-    /// The decisions that may be in force now: additions gather, everything else is immediate.
+    /// When time alone changes something: a decision, or which additions are in force.
+    pub fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        let deadlines = [self.decisions.deadline, self.additions.deadline()];
+        deadlines.into_iter().flatten()
+    }
+
+    /// Whether additions gather that are not in force yet.
+    pub fn gathers(&self) -> bool {
+        self.additions.deadline().is_some()
+    }
+
+    /// The decisions that may be in force now: additions gather, everything else is immediate. Offenders are left out, or
+    /// as they were; who has changed since gets another chance.
     pub fn in_force(&mut self, now: Instant) -> Decisions {
-        in_force(&self.decisions, &mut self.additions, now)
+        let mut in_force = in_force(&self.decisions, &mut self.additions, now);
+        let decided = &self.decisions.servers;
+        self.offenders.retain(|key, offender| {
+            let decision = decided.get(key);
+            decision.is_some_and(|decision| decision.endpoint == offender.endpoint)
+        });
+        for (key, offender) in &self.offenders {
+            match (in_force.servers.get_mut(key), offender.before) {
+                (Some(decision), Some(before)) => decision.endpoint = before,
+                _ => drop(in_force.servers.remove(key)),
+            }
+        }
+        in_force
     }
 
     /// Renders the text that lists these servers, unless the one there is does.
@@ -217,7 +334,7 @@ impl Desired {
 }
 
 /// The decisions that may be in force now: additions gather, everything else is immediate.
-pub fn in_force(
+fn in_force(
     decisions: &Decisions,
     additions: &mut Debouncer<ServerKey, Endpoint>,
     now: Instant,

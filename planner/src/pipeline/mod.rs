@@ -6,6 +6,6 @@ mod loaded;
 mod tests;
 mod texts;
 
-pub use desired::{Desired, Text, Wanted, in_force};
+pub use desired::{Desired, OffendingServer, Text, TooManyMembers, Wanted};
 pub use loaded::LoadedConfig;
 pub use texts::KnownTexts;

@@ -90,7 +90,7 @@ fn a_member_is_listed_ready_once_its_server_has_answered_and_not_at_all_once_it_
     let (mut desired, now) = (desired(), Instant::now());
     let both = [("a", MemberStatus::Alive), ("b", MemberStatus::Alive)];
     let joined = members(&Snapshot::default(), &both);
-    assert!(desired.set_members(&joined));
+    assert!(desired.set_members(&joined).unwrap());
     desired.select(now);
     let before = lines(&mut desired, now);
     let is_disabled = |line: &String| line.ends_with(" disabled");
@@ -108,7 +108,7 @@ fn a_member_is_listed_ready_once_its_server_has_answered_and_not_at_all_once_it_
     );
     desired.observe_running(&running(&[("a", 1), ("b", 2)]), now);
     let one_left = [("a", MemberStatus::Left), ("b", MemberStatus::Alive)];
-    desired.set_members(&members(&joined, &one_left));
+    desired.set_members(&members(&joined, &one_left)).unwrap();
     desired.select(now);
     let listed = lines(&mut desired, now);
     assert!(
@@ -128,7 +128,7 @@ fn the_same_members_evidence_and_time_give_the_same_text() {
     let joined = members(&Snapshot::default(), &all);
     let text = || {
         let mut desired = desired();
-        desired.set_members(&joined);
+        desired.set_members(&joined).unwrap();
         desired.select(now);
         desired.observe_probe(&key("c"), ([10, 0, 0, 3], 3000).into(), Probed::Good);
         lines(&mut desired, now);
@@ -141,6 +141,6 @@ fn the_same_members_evidence_and_time_give_the_same_text() {
 fn members_that_are_the_same_need_not_be_picked_again() {
     let mut desired = desired();
     let joined = members(&Snapshot::default(), &[("a", MemberStatus::Alive)]);
-    assert!(desired.set_members(&joined));
-    assert!(!desired.set_members(&joined));
+    assert!(desired.set_members(&joined).unwrap());
+    assert!(!desired.set_members(&joined).unwrap());
 }

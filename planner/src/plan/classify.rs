@@ -6,8 +6,8 @@ use std::fmt;
 
 use super::{Input, ReloadReason, WantedAdmins, plan};
 use crate::model::{
-    AddedOptions, Admin, AgentCheck, BackendName, Check, RunningServer, RunningServers, ServerName,
-    ServerStat, Version,
+    AddedOptions, Admin, AgentCheck, BackendName, Check, RunningServer, RunningServers, ServerKey,
+    ServerName, ServerStat, Version,
 };
 use crate::syntax::keywords::dynamic_since;
 use crate::syntax::text::{ConfigText, Opaque, OpaqueCause, ServerLine};
@@ -192,7 +192,7 @@ fn running(text: &ConfigText, version: Version) -> (RunningServers, AddedOptions
             let words = line
                 .options
                 .words_to_add(version, line.weight, line.maxconn);
-            ((backend.clone(), line.name.clone()), words)
+            (ServerKey::new(backend, &line.name), words)
         }));
     }
     (servers, added)

@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::skeleton::Changes;
 use super::{Draft, Input, ReloadReason};
 use crate::model::{
-    Action, Admin, BackendName, Check, RunningServer, ServerName, Step, WantedAdmin,
+    Action, Admin, BackendName, Check, RunningServer, ServerKey, ServerName, Step, WantedAdmin,
 };
 use crate::syntax::keywords::V3_0;
 use crate::syntax::options::{Options, Settings};
 use crate::syntax::text::{Section, ServerLine};
-
-type ServerKey = (BackendName, ServerName);
 
 pub(super) fn draft(input: &Input<'_>) -> Draft {
     let mut draft = Draft::default();
@@ -84,11 +82,11 @@ impl Draft {
 
 /// The servers that servers added at runtime track: HAProxy does not delete them either.
 fn tracked_by_added(input: &Input<'_>) -> BTreeSet<ServerKey> {
-    let tracks = |((backend, server), words): (&ServerKey, &Vec<String>)| {
+    let tracks = |(ServerKey { backend, server }, words): (&ServerKey, &Vec<String>)| {
         input.servers.get(backend.as_str())?.get(server.as_str())?;
         let target = words.iter().skip_while(|word| *word != "track").nth(1)?;
         let (other, name) = target.split_once('/').unwrap_or((backend.as_str(), target));
-        Some((BackendName::new(other)?, ServerName::new(name)?))
+        ServerKey::read(other, name)
     };
     input.added.iter().filter_map(tracks).collect()
 }
@@ -257,12 +255,15 @@ impl<'a> Backend<'a> {
             .get(backend.as_str())
             .is_some_and(|s| s.contains_key(server.as_str()));
         runs && running.server(&backend, &server).is_some()
-            && !self.input.added.contains_key(&(backend, server))
+            && !self
+                .input
+                .added
+                .contains_key(&ServerKey { backend, server })
     }
 
     /// The options a running server has, where they are known.
     fn known_options(&self, name: &ServerName) -> Option<(Options, Option<u32>)> {
-        if let Some(words) = self.input.added.get(&(self.name.clone(), name.clone())) {
+        if let Some(words) = self.input.added.get(&ServerKey::new(self.name, name)) {
             let settings = Settings::of_words(words.iter().map(String::as_str)).ok()?;
             return Some((settings.options, settings.maxconn));
         }
@@ -437,7 +438,7 @@ impl<'a> Backend<'a> {
         let wanted = self
             .input
             .admins
-            .get(&(self.name.clone(), name.clone()))
+            .get(&ServerKey::new(self.name, name))
             .copied();
         let silence = server.is_asked().then_some(Action::Agent { asked: false });
         self.push(StepGroup::Leave, name, silence);
@@ -488,7 +489,7 @@ impl<'a> Backend<'a> {
         self.input
             .running
             .is_some_and(|running| running.references(self.name, name))
-            || self.tracked.contains(&(self.name.clone(), name.clone()))
+            || self.tracked.contains(&ServerKey::new(self.name, name))
     }
 
     /// Whether this server may be deleted: the version does it safely, nothing points to the server, and it could be
@@ -511,7 +512,7 @@ impl<'a> Backend<'a> {
         };
         self.input
             .admins
-            .get(&(self.name.clone(), line.name.clone()))
+            .get(&ServerKey::new(self.name, &line.name))
             .copied()
             .unwrap_or(by_line)
     }

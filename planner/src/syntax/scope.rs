@@ -155,7 +155,7 @@ impl Scope {
             let is_member = |server: &str| {
                 ServerName::new(server).is_some_and(|server| {
                     running.is_some_and(|text| text.server(&name, &server).is_some())
-                        || added.contains_key(&(name.clone(), server))
+                        || added.contains_key(&ServerKey::new(&name, &server))
                 })
             };
             servers.retain(|server, _| {

@@ -17,13 +17,13 @@ fn text(n: u8) -> String {
     )
 }
 
-struct Endpoint {
+struct Fixture {
     fake: FakeHaproxy,
     api: RuntimeApi,
     before: Worker,
 }
 
-impl Endpoint {
+impl Fixture {
     /// A HAProxy that runs the first text, with the second on the disk.
     async fn start(version: Version) -> Self {
         let fake = FakeHaproxy::start(version, &text(1)).unwrap();
@@ -40,7 +40,7 @@ impl Endpoint {
     }
 
     async fn reload(&self) -> Result<Worker, ReloadError> {
-        let way = ReloadWay::MasterSocket(self.master());
+        let way = &ReloadWay::MasterSocket(self.master());
         reload(way, &self.api, Some(&self.before), &stamp(2), LONG).await
     }
 
@@ -52,7 +52,7 @@ impl Endpoint {
 #[tokio::test(start_paused = true)]
 async fn a_reload_ends_with_the_worker_that_runs_the_new_text() {
     for version in Version::ALL {
-        let place = Endpoint::start(version).await;
+        let place = Fixture::start(version).await;
         let started = Instant::now();
         let worker = place.reload().await.unwrap();
         assert_eq!((worker.pid, worker.stamp), (9, Some(stamp(2))));
@@ -63,7 +63,7 @@ async fn a_reload_ends_with_the_worker_that_runs_the_new_text() {
 #[tokio::test(start_paused = true)]
 async fn a_text_that_does_not_load_is_told_soon_each_time() {
     for version in Version::ALL {
-        let place = Endpoint::start(version).await;
+        let place = Fixture::start(version).await;
         place
             .fake
             .with(|haproxy| haproxy.write(text(2) + "nonsense\n"));
@@ -86,7 +86,7 @@ async fn a_text_that_does_not_load_is_told_soon_each_time() {
 #[tokio::test(start_paused = true)]
 async fn another_hand_may_put_its_own_text_in_and_that_is_no_success() {
     for version in Version::ALL {
-        let place = Endpoint::start(version).await;
+        let place = Fixture::start(version).await;
         place.fake.with(|haproxy| haproxy.write(text(3)));
         let started = Instant::now();
         let error = place.reload().await.unwrap_err();
@@ -100,7 +100,7 @@ async fn another_hand_may_put_its_own_text_in_and_that_is_no_success() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_of_another_hand_on_the_way_is_borne_with() {
-    let place = Endpoint::start(Version::V3_0).await;
+    let place = Fixture::start(Version::V3_0).await;
     place.fake.with(|haproxy| haproxy.write(text(3)));
     // its reload is done, and ours comes with the next look
     place.after("show info", |haproxy| {
@@ -113,7 +113,7 @@ async fn a_worker_of_another_hand_on_the_way_is_borne_with() {
 #[tokio::test(start_paused = true)]
 async fn a_master_that_is_gone_or_silent_is_given_up_and_nothing_was_triggered() {
     for fault in [Fault::Refuses, Fault::Silent] {
-        let place = Endpoint::start(Version::V3_0).await;
+        let place = Fixture::start(Version::V3_0).await;
         let broken = Some(fault);
         place.fake.with(|haproxy| haproxy.fail(Of::Master, broken));
         let started = Instant::now();
@@ -127,7 +127,7 @@ async fn a_master_that_is_gone_or_silent_is_given_up_and_nothing_was_triggered()
 #[tokio::test(start_paused = true)]
 async fn who_serves_is_no_old_worker_whatever_failed() {
     for version in Version::ALL {
-        let place = Endpoint::start(version).await;
+        let place = Fixture::start(version).await;
         let master = RuntimeApi::new(place.master());
         let old = async || old_workers(&master, LONG).await.unwrap();
         place.fake.with(|haproxy| haproxy.in_flight("b", "s", 3));

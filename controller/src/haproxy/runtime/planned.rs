@@ -154,7 +154,7 @@ impl Hand {
             .iter()
             .filter(|step| !refused.iter().any(|(not, _)| not == *step));
         for step in done {
-            let key = (step.backend.clone(), step.server.clone());
+            let key = step.key();
             match &step.action {
                 Action::Add { options, .. } => drop(self.added.insert(key, options.clone())),
                 Action::Delete => drop(self.added.remove(&key)),

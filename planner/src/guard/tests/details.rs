@@ -39,12 +39,7 @@ fn lines_and_admin_states_are_those_of_the_decisions() {
         .collect();
     assert_eq!(lines, [("s1", addr("s1"), true)]);
     let admins = decisions.admins();
-    let admin = |name| {
-        admins[&(
-            BackendName::new("b").unwrap(),
-            ServerName::new(name).unwrap(),
-        )]
-    };
+    let admin = |name| admins[&ServerKey::read("b", name).unwrap()];
     assert_eq!(
         (admin("s1"), admin("s2")),
         (WantedAdmin::Ready, WantedAdmin::Maint)

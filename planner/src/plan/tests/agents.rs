@@ -1,8 +1,6 @@
 //! Plans for servers whose agents are asked.
 
-use crate::model::{
-    Admin, BackendName, RunningServer, ServerName, Version, WantedAdmin, WantedAdmins,
-};
+use crate::model::{Admin, RunningServer, ServerKey, Version, WantedAdmin, WantedAdmins};
 use crate::syntax::ConfigText;
 
 use super::model::Haproxy;
@@ -11,10 +9,7 @@ const HEAD: &str = "backend nodes\n default-server check agent-check agent-port 
 const S1: &str = " server s1 10.0.0.1:80 weight 100\n";
 
 fn admins(admin: WantedAdmin) -> WantedAdmins {
-    let key = (
-        BackendName::new("nodes").unwrap(),
-        ServerName::new("s1").unwrap(),
-    );
+    let key = ServerKey::read("nodes", "s1").unwrap();
     [(key, admin)].into()
 }
 

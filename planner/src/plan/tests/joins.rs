@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::model::Haproxy;
-use crate::model::{BackendName, ServerName, Version, WantedAdmins};
+use crate::model::{BackendName, ServerKey, ServerName, Version, WantedAdmins};
 use crate::plan::{Join, Obstacle};
 use crate::syntax::Scope;
 
@@ -103,7 +103,7 @@ impl Template {
                 let words = line
                     .options
                     .words_to_add(version, line.weight, line.maxconn);
-                let key = (backend.clone(), line.name.clone());
+                let key = ServerKey::new(backend, &line.name);
                 haproxy.added.insert(key, words);
             }
         }

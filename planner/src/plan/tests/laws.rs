@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::model::{Haproxy, observed, settled};
-use crate::model::{Action, BackendName, ServerName, Version, WantedAdmin, WantedAdmins};
+use crate::model::{Action, BackendName, ServerKey, Version, WantedAdmin, WantedAdmins};
 use crate::plan::{Plan, ReloadReason, draft};
 use crate::syntax::{ConfigText, Scope};
 
@@ -254,10 +254,7 @@ fn noisy(text: &str, mut noise: u64) -> String {
 
 fn admins(requested: &RequestedState) -> WantedAdmins {
     let name = |(backend, number): &(usize, u8)| {
-        (
-            BackendName::new(BACKENDS[*backend]).unwrap(),
-            ServerName::new(format!("s{number}")).unwrap(),
-        )
+        ServerKey::read(BACKENDS[*backend], &format!("s{number}")).unwrap()
     };
     requested
         .admins
@@ -358,15 +355,12 @@ fn retired_in_vain(haproxy: &Haproxy, wanted: &ConfigText, admins: &WantedAdmins
         .iter()
         .flat_map(|(b, servers)| servers.keys().map(move |s| (b, s)))
     {
-        let key = (
-            BackendName::new(backend).unwrap(),
-            ServerName::new(name).unwrap(),
-        );
-        let kept = wanted.server(&key.0, &key.1).is_some()
+        let key = ServerKey::read(backend, name).unwrap();
+        let kept = wanted.server(&key.backend, &key.server).is_some()
             || admins.get(&key) == Some(&WantedAdmin::Drain);
-        let restorable = haproxy.accepts_add.get(&key.0) != Some(&false)
+        let restorable = haproxy.accepts_add.get(&key.backend) != Some(&false)
             && haproxy
-                .options(&key.0, &key.1)
+                .options(&key.backend, &key.server)
                 .not_dynamic(haproxy.version)
                 .next()
                 .is_none();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     Action, AddedOptions, Admin, AgentCheck, BackendName, Check, RunningServer, RunningServers,
-    ServerName, ServerStat, Step, Version, WantedAdmin, WantedAdmins,
+    ServerKey, ServerName, ServerStat, Step, Version, WantedAdmin, WantedAdmins,
 };
 use crate::plan::{Input, Plan, plan};
 use crate::syntax::options::Settings;
@@ -161,7 +161,7 @@ impl Haproxy {
     }
 
     pub(super) fn options(&self, backend: &BackendName, server: &ServerName) -> Options {
-        match self.added.get(&(backend.clone(), server.clone())) {
+        match self.added.get(&ServerKey::new(backend, server)) {
             Some(words) => {
                 Settings::of_words(words.iter().map(String::as_str))
                     .unwrap()
@@ -179,7 +179,7 @@ impl Haproxy {
             action,
         }: &Step,
     ) -> Result<(), String> {
-        let key = (backend.clone(), name.clone());
+        let key = ServerKey::new(backend, name);
         if let Action::Add { addr, options } = action {
             self.add(&key, *addr, options)?;
             return Ok(());
@@ -245,7 +245,13 @@ impl Haproxy {
         Ok(())
     }
 
-    fn deletable(&self, (backend, name): &(BackendName, ServerName)) -> Result<(), String> {
+    fn deletable(
+        &self,
+        ServerKey {
+            backend,
+            server: name,
+        }: &ServerKey,
+    ) -> Result<(), String> {
         let server = &self.servers[backend.as_str()][name.as_str()];
         let refusal = if self.version < (Version { major: 3, minor: 0 }) {
             "unsafe in this version"
@@ -263,11 +269,11 @@ impl Haproxy {
 
     fn add(
         &mut self,
-        key: &(BackendName, ServerName),
+        key: &ServerKey,
         addr: std::net::SocketAddr,
         words: &[String],
     ) -> Result<(), String> {
-        if self.accepts_add.get(&key.0) == Some(&false) {
+        if self.accepts_add.get(&key.backend) == Some(&false) {
             return Err(
                 "Backend must use a dynamic load balancing to support dynamic servers.".into(),
             );
@@ -281,7 +287,7 @@ impl Haproxy {
         }
         let servers = self
             .servers
-            .get_mut(key.0.as_str())
+            .get_mut(key.backend.as_str())
             .ok_or("No such backend.")?;
         let stat = ServerStat {
             check: Check::None,
@@ -303,7 +309,7 @@ impl Haproxy {
             }),
             stat: Some(stat),
         };
-        if servers.insert(key.1.to_string(), server).is_some() {
+        if servers.insert(key.server.to_string(), server).is_some() {
             return Err("Already exists a server with the same name in backend.".into());
         }
         self.added.insert(key.clone(), words.to_vec());
@@ -316,7 +322,7 @@ pub(super) fn settled(text: &ConfigText, admins: &WantedAdmins) -> Vec<String> {
     let mut lines = Vec::new();
     for backend in text.backends() {
         for line in text.servers(backend) {
-            let key = (backend.clone(), line.name.clone());
+            let key = ServerKey::new(backend, &line.name);
             let by_line = if line.disabled {
                 WantedAdmin::Maint
             } else {

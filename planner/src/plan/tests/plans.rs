@@ -1,6 +1,6 @@
 //! Plans that people can read.
 
-use crate::model::{Admin, BackendName, ServerName, Version, WantedAdmin, WantedAdmins};
+use crate::model::{Admin, BackendName, ServerKey, Version, WantedAdmin, WantedAdmins};
 use crate::plan::{Input, draft, plan};
 use crate::syntax::ConfigText;
 
@@ -26,9 +26,8 @@ fn text(servers: &str) -> String {
 }
 
 fn admins<const N: usize>(list: [(&str, WantedAdmin); N]) -> WantedAdmins {
-    let nodes = BackendName::new("nodes").unwrap();
     list.into_iter()
-        .map(|(name, admin)| ((nodes.clone(), ServerName::new(name).unwrap()), admin))
+        .map(|(name, admin)| (ServerKey::read("nodes", name).unwrap(), admin))
         .collect()
 }
 

@@ -1,9 +1,9 @@
 //! The agent that does not answer: what the watcher knows of the agents in, what is wrong and what to do about it out.
-//! Pure, but for what the loop does with it.
+//! Pure.
 
 use serf_rpc::{AgentState, ConnectError, Unreached, WatchError};
 
-use super::{Reconciler, chain};
+use crate::reconcile::chain;
 
 /// While it is so.
 const MEANWHILE: &str =
@@ -83,21 +83,6 @@ fn advice(error: &WatchError, key_file: Option<&str>) -> String {
             "`[serf] addr` is to be the RPC of Serf 0.9 or 0.10".to_owned()
         }
         _ => "look at it: `systemctl status serf`, `serf info`".to_owned(),
-    }
-}
-
-impl Reconciler {
-    /// Says so while no agent answers.
-    pub(super) fn look_at_agent(&mut self) {
-        let unreached = self.watcher.unreached();
-        let unreached = unreached.borrow().clone();
-        let serf = &self.loaded.config.serf;
-        let key_file = serf.auth_key_file.as_ref();
-        let key_file = key_file.map(|path| path.display().to_string());
-        match problem(self.snapshot.agent(), &unreached, key_file.as_deref()) {
-            Some((problem, advice)) => self.problems.set("agent", problem, advice),
-            None => self.problems.clear("agent"),
-        }
     }
 }
 

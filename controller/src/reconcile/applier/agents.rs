@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::model::{Action, Admin, RunningServer, RunningServers, Step, Worker};
+use planner::model::{Action, Admin, RunningServer, RunningServers, ServerKey, Step, Worker};
 
 /// What is known of the agent checks of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
     worker: Option<Worker>,
-    opened: BTreeSet<(String, String)>,
-    says: BTreeMap<(String, String), String>,
+    opened: BTreeSet<ServerKey>,
+    says: BTreeMap<ServerKey, String>,
 }
 
 impl Agents {
@@ -30,7 +30,9 @@ impl Agents {
                 let Some(agent) = &mut server.agent else {
                     continue;
                 };
-                let key = (backend.clone(), name.clone());
+                let Some(key) = ServerKey::read(backend, name) else {
+                    continue;
+                };
                 agent.by_file &= !self.opened.contains(&key);
                 self.says.insert(key, said(server));
             }
@@ -39,7 +41,7 @@ impl Agents {
 
     /// Takes what was done.
     pub(super) fn did(&mut self, step: &Step) {
-        let key = (step.backend.to_string(), step.server.to_string());
+        let key = step.key();
         match step.action {
             Action::Ready { .. } => drop(self.opened.insert(key)),
             Action::Delete => drop(self.opened.remove(&key)),
@@ -48,9 +50,8 @@ impl Agents {
     }
 
     /// What the agent of a server says, in words; `none` where it has none.
-    pub(super) fn says(&self, backend: &str, server: &str) -> &str {
-        let says = self.says.get(&(backend.to_owned(), server.to_owned()));
-        says.map_or("none", String::as_str)
+    pub(super) fn says(&self, server: &ServerKey) -> &str {
+        self.says.get(server).map_or("none", String::as_str)
     }
 }
 
@@ -81,6 +82,10 @@ mod tests {
     use planner::model::{AgentCheck, BackendName, ServerName, Version};
 
     use super::*;
+
+    fn key(server: &str) -> ServerKey {
+        ServerKey::read("nodes", server).unwrap()
+    }
 
     fn worker(pid: u32) -> Worker {
         Worker {
@@ -124,16 +129,16 @@ mod tests {
             action: Action::Ready { check: true },
         });
         assert!(!by_file(&mut agents, 1));
-        assert_eq!(agents.says("nodes", "s1"), "maint");
+        assert_eq!(agents.says(&key("s1")), "maint");
         assert!(by_file(&mut agents, 2));
-        assert_eq!(agents.says("nodes", "s1"), "not asked");
+        assert_eq!(agents.says(&key("s1")), "not asked");
     }
 
     #[test]
     fn a_share_of_the_weight_is_said_with_the_whole() {
         let mut agents = Agents::default();
         agents.read(&worker(1), &mut running(Admin::Drain, 50, false));
-        assert_eq!(agents.says("nodes", "s1"), "drain, weight 50 of 100");
-        assert_eq!(agents.says("nodes", "s2"), "none");
+        assert_eq!(agents.says(&key("s1")), "drain, weight 50 of 100");
+        assert_eq!(agents.says(&key("s2")), "none");
     }
 }

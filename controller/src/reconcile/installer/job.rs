@@ -3,23 +3,24 @@
 //! `haproxy -c` takes tens of milliseconds and a reload may hang for its whole timeout; joins and leaves go on being
 //! applied meanwhile. One job runs at a time.
 
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use planner::config;
 use planner::model::{ServerKey, Worker};
 use planner::plan::ReloadReason;
 use planner::stamp::Stamp;
 
-use super::Text;
-use super::offender::{OffendingServer, Search};
+use super::search::Search;
+use crate::clock;
 use crate::haproxy::file::{Checked, ConfigFile, FileError, Replaced};
 use crate::haproxy::listen::{self, Taken};
 use crate::haproxy::message::{HaproxyMessage, Level};
 use crate::haproxy::process::ProcessError;
 use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
-use crate::haproxy::runtime::RuntimeApi;
+use crate::haproxy::runtime::{RuntimeApi, RuntimeError};
+use crate::reconcile::advice;
+use planner::pipeline::{OffendingServer, Text};
 
 /// A text on its way to the disk.
 #[derive(Clone, Debug)]
@@ -37,9 +38,7 @@ pub(super) struct Job {
 #[derive(Clone, Debug)]
 pub(super) struct ReloadJob {
     pub(super) reasons: Vec<ReloadReason>,
-    pub(super) way: config::ReloadMethod,
-    /// Where the master of a HAProxy of ours listens.
-    pub(super) own_master: PathBuf,
+    pub(super) way: ReloadWay,
     pub(super) runtime: RuntimeApi,
     /// The worker that was seen last.
     pub(super) before: Option<Worker>,
@@ -50,7 +49,7 @@ pub(super) struct ReloadJob {
 
 /// How a job ended.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(in crate::reconcile) struct Done {
     pub(super) job: Job,
     pub(super) started: Instant,
     /// Whether the text is on the disk now.
@@ -94,6 +93,38 @@ impl JobError {
         )
     }
 
+    /// What to do about it.
+    pub(super) fn advice(&self) -> String {
+        let mend = "mend the template or the config and reload serf-haproxy";
+        match self {
+        Self::File(error) => advice::of_file(error),
+        Self::Check(_) => {
+            "mend `[haproxy] check_command`; HAProxy and its file stay as they are".to_owned()
+        }
+        Self::Invalid { .. } => {
+            format!("{mend}; HAProxy and its file stay as they are until then")
+        }
+        Self::Listen(_) => {
+            format!(
+                "free that port, or {mend}; HAProxy and its file stay as they are until then"
+            )
+        }
+        Self::Reload(ReloadError::Master(RuntimeError::Connect { socket, source }))
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            format!(
+                "start HAProxy with `-S {},mode,660,group,…` and a group of the user that runs serf-haproxy (on Debian \
+                 EXTRAOPTS in /etc/default/haproxy)",
+                socket.display()
+            )
+        }
+        Self::Reload(_) => {
+            "HAProxy's own log says why (`journalctl -u haproxy`); the old worker serves on, and it is tried again by itself"
+                .to_owned()
+        }
+    }
+    }
+
     /// Whether the file is another's now.
     pub(super) fn is_of_another_file(&self) -> bool {
         matches!(self, Self::File(FileError::Foreign { .. }))
@@ -124,14 +155,10 @@ pub(super) fn first_alert(messages: &[HaproxyMessage], output: &str) -> String {
 }
 
 /// Stages, checks and writes the text, then reloads where that is asked for.
-pub(super) async fn run(
-    job: Job,
-    file: ConfigFile,
-    check_command: Vec<String>,
-    timeout: Duration,
-) -> Done {
-    let started = Instant::now();
-    let replaced = match install(&job, &file, &check_command, timeout).await {
+pub(super) async fn run(job: Job, file: ConfigFile) -> Done {
+    let started = clock::now();
+    let timeout = job.search.config.reload.timeout;
+    let replaced = match install(&job, &file, timeout).await {
         Ok(replaced) => replaced,
         Err(error) => {
             let offenders = match &error {
@@ -163,14 +190,10 @@ pub(super) async fn run(
 }
 
 /// Puts the text on the disk; says what it took the place of.
-async fn install(
-    job: &Job,
-    file: &ConfigFile,
-    check_command: &[String],
-    timeout: Duration,
-) -> Result<Replaced, JobError> {
+async fn install(job: &Job, file: &ConfigFile, timeout: Duration) -> Result<Replaced, JobError> {
     let staged = file.stage(&*job.text.text).await?;
-    let checked = staged.check(check_command, timeout).await?;
+    let command = &job.search.config.haproxy.check_command;
+    let checked = staged.check(command, timeout).await?;
     if !checked.valid {
         let Checked {
             status,
@@ -195,13 +218,8 @@ async fn install(
 
 impl ReloadJob {
     async fn run(&self, text: &Text) -> Result<Worker, JobError> {
-        let way = match &self.way {
-            config::ReloadMethod::MasterSocket(socket) => ReloadWay::MasterSocket(socket.into()),
-            config::ReloadMethod::Command(command) => ReloadWay::Command(command),
-            config::ReloadMethod::Spawn => ReloadWay::MasterSocket((&self.own_master).into()),
-        };
         let worker = reload(
-            way,
+            &self.way,
             &self.runtime,
             self.before.as_ref(),
             &text.stamp,
@@ -209,5 +227,26 @@ impl ReloadJob {
         )
         .await?;
         Ok(worker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_masters_socket_that_lets_nobody_in_is_opened_where_haproxy_is_started() {
+        let denied = |kind: io::ErrorKind| {
+            JobError::Reload(ReloadError::Master(RuntimeError::Connect {
+                socket: "/run/haproxy-master.sock".into(),
+                source: kind.into(),
+            }))
+        };
+        let advice = denied(io::ErrorKind::PermissionDenied).advice();
+        assert!(
+            advice.starts_with("start HAProxy with `-S /run/haproxy-master.sock,mode,660,group,…`"),
+            "{advice}"
+        );
+        assert!(!denied(io::ErrorKind::NotFound).advice().contains("-S"));
     }
 }

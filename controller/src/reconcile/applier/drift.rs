@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use planner::model::{Action, Admin, RunningServers, ServerKey, Step, WantedAdmins, Worker};
 use planner::stamp::Stamp;
 
-use super::Retry;
+use crate::reconcile::retry::Retry;
 
 /// So many repairs of one server that do not hold lead to a reload.
 pub(super) const REPAIRS: u32 = 3;
@@ -32,7 +32,7 @@ struct Settled {
     worker: Worker,
     stamp: Stamp,
     admins: WantedAdmins,
-    servers: BTreeSet<(String, String)>,
+    servers: BTreeSet<ServerKey>,
 }
 
 #[derive(Debug)]
@@ -84,9 +84,8 @@ impl Drift {
         };
         // Whoever leaves is drained, watched and deleted in steps of ours, long after the plan was empty.
         let is_ours = |step: &Step| {
-            let key = (step.backend.to_string(), step.server.to_string());
-            let leaves = !admins.contains_key(&(step.backend.clone(), step.server.clone()));
-            leaves && settled.servers.contains(&key)
+            let key = step.key();
+            !admins.contains_key(&key) && settled.servers.contains(&key)
         };
         let Some(first) = steps.iter().find(|step| !is_ours(step)) else {
             return Classification::Ours;
@@ -97,10 +96,7 @@ impl Drift {
         let repairs = steps.iter().filter(|step| !is_ours(step));
         let repairs: Vec<Step> = repairs.cloned().collect();
         let found = differences(&repairs, servers, &settled.servers);
-        let server = ServerKey {
-            backend: first.backend.clone(),
-            server: first.server.clone(),
-        };
+        let server = first.key();
         self.count(server, repairs, now);
         Classification::Repair(found)
     }
@@ -115,9 +111,7 @@ impl Drift {
             worker: worker.clone(),
             stamp: stamp.clone(),
             admins: admins.clone(),
-            servers: names(servers)
-                .chain(admins.keys().map(|(b, s)| (b.to_string(), s.to_string())))
-                .collect(),
+            servers: names(servers).chain(admins.keys().cloned()).collect(),
         });
     }
 
@@ -174,10 +168,10 @@ impl Drift {
     }
 }
 
-fn names(servers: &RunningServers) -> impl Iterator<Item = (String, String)> {
+fn names(servers: &RunningServers) -> impl Iterator<Item = ServerKey> {
     servers.iter().flat_map(|(backend, servers)| {
         let names = servers.keys();
-        names.map(move |name| (backend.clone(), name.clone()))
+        names.filter_map(move |name| ServerKey::read(backend, name))
     })
 }
 
@@ -185,7 +179,7 @@ fn names(servers: &RunningServers) -> impl Iterator<Item = (String, String)> {
 fn differences(
     steps: &[Step],
     servers: &RunningServers,
-    known: &BTreeSet<(String, String)>,
+    known: &BTreeSet<ServerKey>,
 ) -> Vec<String> {
     let mut found = BTreeSet::new();
     for step in steps {
@@ -193,7 +187,7 @@ fn differences(
         let running = servers.get(backend).and_then(|servers| servers.get(name));
         let difference = match (&step.action, running) {
             (_, None) => "was deleted".to_owned(),
-            _ if !known.contains(&(backend.to_owned(), name.to_owned())) => "was added".to_owned(),
+            _ if !known.contains(&step.key()) => "was added".to_owned(),
             (Action::Address(addr), Some(server)) => match server.addr {
                 Some(other) => format!("was moved to {other} from {addr}"),
                 None => format!("was moved from {addr}"),
@@ -233,7 +227,7 @@ fn moves(steps: &[Step], of: &Step) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use planner::model::{BackendName, RunningServer, ServerName, Version, WantedAdmin, Weight};
+    use planner::model::{RunningServer, ServerName, Version, WantedAdmin, Weight};
 
     use super::*;
 
@@ -247,11 +241,8 @@ mod tests {
         now: Instant,
     }
 
-    fn key() -> (BackendName, ServerName) {
-        (
-            BackendName::new("nodes").unwrap(),
-            ServerName::new("s1").unwrap(),
-        )
+    fn key() -> ServerKey {
+        ServerKey::read("nodes", "s1").unwrap()
     }
 
     impl World {
@@ -293,7 +284,7 @@ mod tests {
     }
 
     fn weight() -> Step {
-        let (backend, server) = key();
+        let ServerKey { backend, server } = key();
         Step {
             backend,
             server,

@@ -16,23 +16,23 @@ const MOST: usize = 100;
 
 /// Those that have gone lately.
 #[derive(Debug, Default)]
-pub(super) struct Departed {
+pub(in crate::reconcile) struct Departed {
     gone: BTreeMap<ServerKey, Gone>,
 }
 
 /// A server that has gone.
 #[derive(Debug)]
-pub(super) struct Gone {
+pub(in crate::reconcile) struct Gone {
     /// What was last decided about it.
-    pub(super) last: Decision,
-    pub(super) at: Instant,
+    pub(in crate::reconcile) last: Decision,
+    pub(in crate::reconcile) at: Instant,
     /// HAProxy still has it: it cannot be deleted yet, or not before a reload.
-    pub(super) kept: bool,
+    pub(in crate::reconcile) kept: bool,
 }
 
 impl Departed {
     /// Takes new decisions, and what HAProxy runs.
-    pub(super) fn take(
+    pub(in crate::reconcile) fn take(
         &mut self,
         before: &Decisions,
         now_decided: &Decisions,
@@ -69,7 +69,7 @@ impl Departed {
     }
 
     /// Who has gone lately.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&ServerKey, &Gone)> {
+    pub(in crate::reconcile) fn iter(&self) -> impl Iterator<Item = (&ServerKey, &Gone)> {
         self.gone.iter()
     }
 }

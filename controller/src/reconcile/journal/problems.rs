@@ -1,8 +1,8 @@
 //! What is wrong now: findings in, each said once when it begins and once when it is over; a list for the status out.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
+use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::printable::printable;
 use crate::status::Problem;
@@ -11,14 +11,14 @@ use super::concerns::Concern;
 
 /// What needs a person, by what it concerns.
 #[derive(Clone, Debug)]
-pub(super) struct Problems {
+pub(in crate::reconcile) struct Problems {
     anchor: ClockAnchor,
     by_what: BTreeMap<String, Problem>,
 }
 
 impl Problems {
     /// None yet.
-    pub(super) fn new(anchor: ClockAnchor) -> Self {
+    pub(in crate::reconcile) fn new(anchor: ClockAnchor) -> Self {
         Self {
             anchor,
             by_what: BTreeMap::new(),
@@ -27,7 +27,7 @@ impl Problems {
 
     /// Takes what is wrong with something, and what to do about it. It lasts from the first time that anything was wrong
     /// with it, whatever is said of it meanwhile.
-    pub(super) fn set(
+    pub(in crate::reconcile) fn set(
         &mut self,
         what: &str,
         problem: impl Into<String>,
@@ -42,7 +42,7 @@ impl Problems {
             tracing::warn!(what, advice, "{problem}");
         }
         let since = before.map(|before| before.since);
-        let since = since.unwrap_or_else(|| self.anchor.unix_secs(Instant::now()));
+        let since = since.unwrap_or_else(|| self.anchor.unix_secs(clock::now()));
         self.by_what.insert(
             what.to_owned(),
             Problem {
@@ -55,7 +55,7 @@ impl Problems {
     }
 
     /// Takes all that is wrong of one kind, by how its names begin; what is not among it is over.
-    pub(super) fn set_all(&mut self, kind: &str, concerns: Vec<Concern>) {
+    pub(in crate::reconcile) fn set_all(&mut self, kind: &str, concerns: Vec<Concern>) {
         let of_kind = self.by_what.keys().filter(|what| what.starts_with(kind));
         let is_over = |what: &&String| !concerns.iter().any(|concern| concern.what == **what);
         let over: Vec<String> = of_kind.filter(is_over).cloned().collect();
@@ -73,36 +73,36 @@ impl Problems {
     }
 
     /// Forgets all of one kind, which is not known to be over.
-    pub(super) fn forget(&mut self, kind: &str) {
+    pub(in crate::reconcile) fn forget(&mut self, kind: &str) {
         self.by_what.retain(|what, _| !what.starts_with(kind));
     }
 
     /// Nothing is wrong with it any more.
-    pub(super) fn clear(&mut self, what: &str) {
+    pub(in crate::reconcile) fn clear(&mut self, what: &str) {
         if self.by_what.remove(what).is_some() {
             tracing::info!(what, "works again");
         }
     }
 
     /// Whether something is wrong with it.
-    pub(super) fn is(&self, what: &str) -> bool {
+    pub(in crate::reconcile) fn is(&self, what: &str) -> bool {
         self.by_what.contains_key(what)
     }
 
     /// Whether anything of one kind is wrong.
-    pub(super) fn any(&self, kind: &str) -> bool {
+    pub(in crate::reconcile) fn any(&self, kind: &str) -> bool {
         self.by_what.keys().any(|what| what.starts_with(kind))
     }
 
     /// What is wrong, the oldest first: what came later may follow from it.
-    pub(super) fn list(&self) -> Vec<Problem> {
+    pub(in crate::reconcile) fn list(&self) -> Vec<Problem> {
         let mut list: Vec<Problem> = self.by_what.values().cloned().collect();
         list.sort_by(|a, b| (a.since, &a.what).cmp(&(b.since, &b.what)));
         list
     }
 
     /// The sentences alone.
-    pub(super) fn sentences(&self) -> Vec<String> {
+    pub(in crate::reconcile) fn sentences(&self) -> Vec<String> {
         let list = self.list().into_iter();
         list.map(|problem| problem.problem).collect()
     }
@@ -118,7 +118,7 @@ mod tests {
     fn problems(seconds_ago: u64) -> Problems {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let at = UNIX_EPOCH + now - Duration::from_secs(seconds_ago);
-        Problems::new(ClockAnchor::new(Instant::now(), at))
+        Problems::new(ClockAnchor::new(clock::now(), at))
     }
 
     #[test]

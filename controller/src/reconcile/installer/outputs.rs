@@ -8,21 +8,23 @@ use std::time::{Duration, Instant};
 
 use planner::config::{Config, OutputFile};
 use planner::model::Servers;
+use planner::pipeline::LoadedConfig;
 use planner::render::{RenderError, Renderer};
 use planner::stamp::Stamp;
 use tokio::task::{JoinError, JoinSet};
 
-use super::book::millis;
-use super::remember::OUTPUTS;
-use super::{LoadedConfig, Reconciler, Retry, Wanted, advice, chain};
+use crate::clock;
 use crate::haproxy::file::{ConfigFile, FileError, Replaced};
 use crate::haproxy::process::{self, ProcessError};
-use crate::history::Entry;
+use crate::reconcile::advice;
+use crate::reconcile::chain;
+use crate::reconcile::journal::{Journal, OUTPUTS};
+use crate::reconcile::retry::Retry;
 use crate::state::StateDir;
 
 /// The files, and what is under way for them.
 #[derive(Debug, Default)]
-pub(super) struct Files {
+pub(super) struct Outputs {
     outputs: Vec<Output>,
     jobs: JoinSet<FileDone>,
 }
@@ -57,7 +59,7 @@ struct FileJob {
 
 /// How that ended.
 #[derive(Debug)]
-pub(super) struct FileDone {
+pub(in crate::reconcile) struct FileDone {
     path: PathBuf,
     text: Arc<str>,
     started: Instant,
@@ -92,7 +94,14 @@ impl FileJobError {
     }
 }
 
-impl Files {
+impl Outputs {
+    /// Begins with what is on the disk.
+    pub(super) fn new(loaded: &LoadedConfig, state: &StateDir) -> Self {
+        let mut outputs = Self::default();
+        outputs.set_loaded(loaded, state);
+        outputs
+    }
+
     /// What was written where, by this process or an earlier one.
     pub(super) fn ours(&self) -> impl Iterator<Item = (&Path, &Stamp)> {
         let outputs = self.outputs.iter();
@@ -100,7 +109,7 @@ impl Files {
     }
 
     /// Takes the files of a design. What is on the disk counts as known to its reader.
-    pub(super) async fn take(&mut self, loaded: &LoadedConfig, state: &StateDir) {
+    pub(super) fn set_loaded(&mut self, loaded: &LoadedConfig, state: &StateDir) {
         let mut outputs = Vec::new();
         for (settings, renderer) in &loaded.files {
             let before = self
@@ -110,7 +119,7 @@ impl Files {
             let (on_disk, unread, under_way) = match before {
                 Some(before) => (before.on_disk.take(), before.unread, before.under_way),
                 None => {
-                    let text = ConfigFile::unmarked(&settings.path).read().await;
+                    let text = ConfigFile::unmarked(&settings.path).read_now();
                     (text.ok().flatten().map(Into::into), false, false)
                 }
             };
@@ -167,24 +176,20 @@ impl Output {
     }
 }
 
-impl Reconciler {
-    /// Starts what has to be done for the other files.
-    pub(super) fn write_files(&mut self) {
-        let Some(Wanted { servers, .. }) = &self.wanted else {
-            return;
-        };
-        let now = Instant::now();
-        let config = Arc::clone(&self.loaded.config);
+impl Outputs {
+    /// Starts what has to be done so that each file lists these servers.
+    pub(super) fn step(&mut self, config: &Config, servers: &Servers, journal: &mut Journal) {
+        let now = clock::now();
         let timeout = config.reload.timeout;
-        for output in &mut self.files.outputs {
+        for output in &mut self.outputs {
             if output.under_way || !output.retry.is_due(now) {
                 continue;
             }
             let path = output.settings.path.display().to_string();
-            let text = match output.text(&config, servers) {
+            let text = match output.text(config, servers) {
                 Ok(text) => text,
                 Err(error) => {
-                    self.problems.set(
+                    journal.problems.set(
                         &path,
                         format!("{path} is behind: {error}"),
                         advice::TEMPLATE,
@@ -198,13 +203,13 @@ impl Reconciler {
                 output.ours = Some(Stamp::of_blank(&text));
             }
             if written && !output.unread {
-                self.problems.clear(&path);
+                journal.problems.clear(&path);
                 output.retry.succeeded();
                 continue;
             }
             output.under_way = true;
             let settings = output.settings.clone();
-            self.files.jobs.spawn(run(FileJob {
+            self.jobs.spawn(run(FileJob {
                 ours: output.ours.clone(),
                 settings,
                 text,
@@ -215,10 +220,10 @@ impl Reconciler {
     }
 
     /// Takes the end of a job.
-    pub(super) fn finish_file(&mut self, done: Result<FileDone, JoinError>) {
+    pub(super) fn finish(&mut self, done: Result<FileDone, JoinError>, journal: &mut Journal) {
         let Ok(done) = done else {
             tracing::warn!("writing a file ended unexpectedly");
-            for output in &mut self.files.outputs {
+            for output in &mut self.outputs {
                 output.under_way = false;
             }
             return;
@@ -229,11 +234,11 @@ impl Reconciler {
         }
         if done.written {
             let stamp = Stamp::of_blank(&done.text);
-            let saved = self.state.save_output(&done.path, &stamp);
-            self.saved_state(OUTPUTS, saved);
+            let saved = journal.state().save_output(&done.path, &stamp);
+            journal.saved(OUTPUTS, saved);
         }
         let error = done.result.as_ref().err().map(|error| chain(error));
-        if let Some(output) = self.files.output(&done.path) {
+        if let Some(output) = self.output(&done.path) {
             output.under_way = false;
             if done.written {
                 output.on_disk = Some(Arc::clone(&done.text));
@@ -242,31 +247,25 @@ impl Reconciler {
             }
             match &error {
                 None => output.retry.succeeded(),
-                Some(_) => output.retry.failed(Instant::now()),
+                Some(_) => output.retry.failed(clock::now()),
             }
         }
         match &error {
-            None => self.problems.clear(&path),
+            None => journal.problems.clear(&path),
             Some(error) => {
                 let advice = done.result.as_ref().err().map(FileJobError::advice);
                 let problem = format!("{path}: {error}");
-                self.problems
+                journal
+                    .problems
                     .set(&path, problem, advice.unwrap_or_default());
             }
         }
-        self.record(Entry {
-            at_ms: self.anchor.unix_millis(done.started),
-            how: "file".to_owned(),
-            changes: vec![path],
-            reasons: Vec::new(),
-            took_ms: millis(done.started),
-            error,
-        });
+        journal.record_output(path, done.started, error);
     }
 }
 
 async fn run(job: FileJob) -> FileDone {
-    let started = Instant::now();
+    let started = clock::now();
     let (mut written, mut copy) = (job.written, None);
     let result = perform(&job, &mut written, &mut copy).await;
     FileDone {

@@ -1,5 +1,5 @@
 //! What of the servers needs a person: decisions, what HAProxy runs and who cannot be used in; problems with advice out.
-//! Pure, but for what the loop does with it.
+//! Pure.
 //!
 //! A backend that serves nobody is a problem where somebody is to serve. One without any member is none: it becomes empty
 //! by intent only, as nobody has joined yet or all have left, and whoever fails stays listed until then.
@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 
 use planner::guard::{Decision, Decisions, Why};
 use planner::model::{BackendName, DownBackends, SerfStatus, ServerKey, Weight};
-
-use super::Reconciler;
 
 /// A backend that serves nobody for no longer than this is about to: its servers are asked for the first time.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,21 +20,21 @@ const NAMED: usize = 3;
 
 /// Something to be said of a backend or of members.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Concern {
+pub(in crate::reconcile) struct Concern {
     /// What it concerns, beginning with the kind: `backend nodes`.
-    pub(super) what: String,
-    pub(super) problem: String,
-    pub(super) advice: String,
+    pub(in crate::reconcile) what: String,
+    pub(in crate::reconcile) problem: String,
+    pub(in crate::reconcile) advice: String,
 }
 
 /// Since when backends have served nobody.
 #[derive(Debug, Default)]
-pub(super) struct Unserved(BTreeMap<BackendName, Instant>);
+pub(in crate::reconcile) struct Unserved(BTreeMap<BackendName, Instant>);
 
 impl Unserved {
     /// Takes how things stand; says which backends have served nobody for a while. `said` is what went wrong with the
     /// checks.
-    pub(super) fn look(
+    pub(in crate::reconcile) fn look(
         &mut self,
         decisions: &Decisions,
         down: &DownBackends,
@@ -61,7 +59,7 @@ impl Unserved {
     }
 
     /// When time alone makes another backend a problem.
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+    pub(in crate::reconcile) fn deadlines(&self) -> impl Iterator<Item = Instant> {
         self.0.values().map(|since| *since + PATIENCE)
     }
 }
@@ -129,7 +127,7 @@ fn unserved(
 }
 
 /// The servers that the guard holds in rotation.
-pub(super) fn held(decisions: &Decisions) -> Vec<Concern> {
+pub(in crate::reconcile) fn held(decisions: &Decisions) -> Vec<Concern> {
     let held = of_backends(decisions, |decision| decision.status.why.is_held());
     let held = held.into_iter();
     held.map(|(backend, servers)| {
@@ -158,7 +156,7 @@ pub(super) fn held(decisions: &Decisions) -> Vec<Concern> {
 }
 
 /// Members that have waited for long because another serves at their address.
-pub(super) fn doubled(decisions: &Decisions, now: Instant) -> Vec<Concern> {
+pub(in crate::reconcile) fn doubled(decisions: &Decisions, now: Instant) -> Vec<Concern> {
     let long = |it: &Decision| {
         let named = matches!(it.status.why, Why::AddressTaken(_));
         named && it.evidence.gossip == SerfStatus::Alive && now >= it.since + OVERLAP
@@ -185,7 +183,7 @@ pub(super) fn doubled(decisions: &Decisions, now: Instant) -> Vec<Concern> {
 }
 
 /// Members that answer and wait, as the backend has as many servers as it may.
-pub(super) fn crowded(decisions: &Decisions) -> Vec<Concern> {
+pub(in crate::reconcile) fn crowded(decisions: &Decisions) -> Vec<Concern> {
     let full = of_backends(decisions, |it| matches!(it.status.why, Why::Full(_))).into_iter();
     full.map(|(backend, servers)| {
         let most = servers.iter().find_map(|(_, it)| match it.status.why {
@@ -211,7 +209,7 @@ pub(super) fn crowded(decisions: &Decisions) -> Vec<Concern> {
 }
 
 /// The members that a rule picks and that cannot be used.
-pub(super) fn unusable(quarantined: &BTreeMap<String, String>) -> Vec<Concern> {
+pub(in crate::reconcile) fn unusable(quarantined: &BTreeMap<String, String>) -> Vec<Concern> {
     if quarantined.is_empty() {
         return Vec::new();
     }
@@ -253,30 +251,6 @@ fn more(count: usize) -> Option<String> {
 fn some(names: &[String]) -> String {
     let some = names.iter().take(NAMED).cloned();
     some.chain(more(names.len())).collect::<Vec<_>>().join(", ")
-}
-
-impl Reconciler {
-    /// Says what of the servers needs a person.
-    pub(super) fn look_at_servers(&mut self) {
-        let now = Instant::now();
-        if self.worker.is_some() {
-            let unserved = self
-                .unserved
-                .look(&self.decisions, &self.down, &self.checks, now);
-            self.problems.set_all("backend ", unserved);
-        } else {
-            // That HAProxy does not answer says it all.
-            self.unserved = Unserved::default();
-            self.problems.forget("backend ");
-        }
-        self.problems.set_all("held ", held(&self.decisions));
-        let doubled = doubled(&self.decisions, now);
-        self.problems.set_all("doubled ", doubled);
-        self.problems.set_all("crowded ", crowded(&self.decisions));
-        let alive = |gossip| gossip == SerfStatus::Alive;
-        let unusable = unusable(&self.quarantined(alive));
-        self.problems.set_all("members", unusable);
-    }
 }
 
 #[cfg(test)]

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::config::Config;
-use planner::guard::Decisions;
 use planner::model::{Endpoint, Server, ServerKey, Servers};
+use planner::pipeline::OffendingServer;
 use planner::render::Renderer;
 
-use super::Reconciler;
 use super::job::first_alert;
 use crate::haproxy::file::ConfigFile;
 
@@ -27,16 +26,6 @@ pub(super) struct Search {
     pub(super) valid: Servers,
     /// Those of the text that may be refused.
     pub(super) wanted: Servers,
-}
-
-/// A server without which the file is valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct OffendingServer {
-    pub(super) endpoint: Endpoint,
-    /// As it stood in the last valid file, if it did.
-    pub(super) before: Option<Endpoint>,
-    /// What the check command says.
-    pub(super) reason: String,
 }
 
 impl Search {
@@ -132,32 +121,5 @@ fn endpoint(server: &Server) -> Endpoint {
     Endpoint {
         addr: server.addr,
         weight: server.weight,
-    }
-}
-
-impl Reconciler {
-    /// Takes who was found; says whether there was anybody.
-    pub(super) fn quarantine(&mut self, found: Vec<(ServerKey, OffendingServer)>) -> bool {
-        let any = !found.is_empty();
-        for (key, offender) in found {
-            tracing::warn!(backend = %key.backend, server = %key.server, "the file is invalid with it, and goes on without: {}", offender.reason);
-            self.offenders.insert(key, offender);
-        }
-        any
-    }
-
-    /// Leaves culprits out, or as they were; who has changed since gets another chance.
-    pub(super) fn without_offenders(&mut self, mut decisions: Decisions) -> Decisions {
-        self.offenders.retain(|key, offender| {
-            let decision = self.decisions.servers.get(key);
-            decision.is_some_and(|decision| decision.endpoint == offender.endpoint)
-        });
-        for (key, offender) in &self.offenders {
-            match (decisions.servers.get_mut(key), offender.before) {
-                (Some(decision), Some(before)) => decision.endpoint = before,
-                _ => drop(decisions.servers.remove(key)),
-            }
-        }
-        decisions
     }
 }

@@ -2,12 +2,10 @@
 //! out. Where it is not, nothing else has to be done, and a look is all that an idle controller costs.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use planner::model::{RunningServer, ServerStat};
 
-use super::Reconciler;
 use crate::haproxy::runtime::State;
 
 /// How often HAProxy is looked at. What a look finds is said within five seconds of its beginning; a check of HAProxy's
@@ -70,29 +68,6 @@ fn digest(state: &State, detour: bool) -> u64 {
         }
     }
     hasher.finish()
-}
-
-impl Reconciler {
-    /// Looks at HAProxy; says whether a cycle has to follow. Where it does not answer, one has.
-    pub(super) async fn look(&mut self) -> bool {
-        let Ok(state) = self.runtime.read(true).await else {
-            return true;
-        };
-        let now = Instant::now();
-        let detour = self.runtime.detour().is_some();
-        if self.look.take(&state, detour, now) {
-            // The cycle reads once more, and takes it.
-            self.look = Look::new(now);
-            return true;
-        }
-        self.readings.haproxy = Some(now);
-        self.readings.checks = Some(now);
-        let readings = Some(self.readings);
-        self.published.send_modify(|published| {
-            Arc::make_mut(published).readings = readings;
-        });
-        false
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The agent that knows only itself while a cluster is remembered: snapshots and time in, what to say and whom to join
-//! again out. Pure, but for [`join`] and what the loop does with it.
+//! again out. Pure, but for [`join`].
 //!
 //! An agent that starts without `retry_join` and without a snapshot of its own is a cluster of one. It answers, and
 //! nothing is wrong with it; but nobody hears any more who joins and who leaves.
@@ -8,16 +8,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serf_rpc::{AgentState, ConnectOptions, MemberStatus, Presence, Snapshot, WatchError};
-use tokio::task::JoinError;
 
-use super::{Reconciler, Retry, chain, startup};
+use crate::reconcile::retry::Retry;
 
 /// An agent with `retry_join` or a snapshot is back among the others within this.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So many members are named, and joined at once.
 const AT_ONCE: usize = 3;
 /// What to do where that fails.
-const REJOIN: &str = "it is tried again by itself, with others of them too; `serf join` shows whether they can be reached";
+pub(super) const REJOIN: &str = "it is tried again by itself, with others of them too; `serf join` shows whether they can be reached";
 /// How long a join may take: an agent waits 10 s for each address that is silent, by Serf's default.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(35);
 
@@ -131,54 +130,8 @@ impl Alone {
     }
 }
 
-impl Reconciler {
-    /// Says so when the agent knows only itself, and has it join the others again where that is wanted.
-    pub(super) fn look_after_agent(&mut self) {
-        let now = Instant::now();
-        let remembered = Remembered::of(&self.snapshot);
-        if !self.alone.look(&remembered, now) {
-            self.problems.clear("cluster");
-            self.problems.clear("rejoin");
-            return;
-        }
-        let rejoin = self.loaded.config.serf.rejoin;
-        let advice = remembered.advice(rejoin);
-        self.problems.set("cluster", remembered.problem(), advice);
-        if !rejoin || !self.joins.is_empty() {
-            return;
-        }
-        let AgentState::Connected { addr } = self.snapshot.agent() else {
-            return;
-        };
-        let Some(others) = self.alone.turn(&remembered, now) else {
-            return;
-        };
-        let agents = startup::agents(&self.loaded.config);
-        let agent = agents.into_iter().find(|agent| agent.addr() == addr);
-        if let Some(agent) = agent {
-            self.joins.spawn(join(agent, others));
-        }
-    }
-
-    /// Hears how a join ended; whether the agent is still alone, its members show.
-    pub(super) fn joined(&mut self, joined: Result<Result<u64, WatchError>, JoinError>) {
-        match joined {
-            Ok(Ok(members)) => {
-                tracing::info!(members, "the agent joined the cluster again");
-                self.problems.clear("rejoin");
-            }
-            Ok(Err(error)) => {
-                let error = one_line(&chain(&error));
-                let problem = format!("the agent cannot join its cluster again: {error}");
-                self.problems.set("rejoin", problem, REJOIN);
-            }
-            Err(error) => tracing::error!(%error, "a join has panicked"),
-        }
-    }
-}
-
 /// An agent's words are several lines, and may be any bytes.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let printable = text.replace(char::is_control, " ");
     printable.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -198,6 +151,8 @@ mod tests {
     use std::time::SystemTime;
 
     use serf_rpc::{Continuity, Member};
+
+    use crate::reconcile::retry::PAUSE;
 
     use super::*;
 
@@ -300,7 +255,7 @@ mod tests {
         }
         assert_eq!(joined.len(), 7);
         assert!(pauses.is_sorted(), "{pauses:?}");
-        assert_eq!(pauses.last(), Some(&super::super::RETRY.1));
+        assert_eq!(pauses.last(), Some(&PAUSE.1));
         assert_eq!(alone.turn(&Remembered::default(), now), None);
         let only = remembered(1);
         assert_eq!(Alone::default().turn(&only, now).unwrap().len(), 1);

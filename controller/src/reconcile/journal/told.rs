@@ -14,14 +14,14 @@ const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// What was told.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(in crate::reconcile) struct Told {
     servers: BTreeMap<ServerKey, ServerStatus>,
     /// While no agent has answered, nothing is told until then.
     quiet_until: Option<Instant>,
 }
 
 impl Told {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(in crate::reconcile) fn new(now: Instant) -> Self {
         Self {
             servers: BTreeMap::new(),
             quiet_until: Some(now + FIRST_ANSWER),
@@ -29,13 +29,13 @@ impl Told {
     }
 
     /// When what was kept back is told at the latest.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::reconcile) fn deadline(&self) -> Option<Instant> {
         self.quiet_until
     }
 
     /// What is news in these decisions, `heard` being whether an agent has answered; and whether anything is otherwise
     /// than it was told last, be it only that a server is no more.
-    pub(super) fn news(
+    pub(in crate::reconcile) fn news(
         &mut self,
         decisions: &Decisions,
         heard: bool,
