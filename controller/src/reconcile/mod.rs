@@ -18,6 +18,8 @@ mod reload_config;
 mod retry;
 mod run_error;
 mod startup;
+#[cfg(test)]
+mod testing;
 mod worker;
 
 use std::path::PathBuf;
