@@ -9,7 +9,7 @@ use futures_util::future::{join_all, poll_immediate};
 use rmpv::Value;
 use serf_rpc::{
     CallError, Client, ConnectionError, EventFilter, Member, MemberFilter, MemberStatus,
-    ObjectError, ProtocolError,
+    ObjectError, ProtocolError, StreamError,
 };
 use support::{FakeAgent, FakeConnection, alive, encode, field, header, map, soon};
 
@@ -344,4 +344,40 @@ async fn the_last_handle_closes_the_connection() {
     answer.unwrap();
     drop(clone);
     soon("the end", connection.expect_end()).await;
+}
+
+#[test]
+fn a_client_outlives_its_runtime_and_says_that_it_is_lost() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let first = runtime();
+    let (client, mut stream, _connection) = first.block_on(async {
+        let agent = FakeAgent::start().await;
+        let (client, mut connection) = agent.connect(agent.options()).await;
+        let script = async {
+            let request = connection.expect("stream").await;
+            connection.accept_request(request.seq).await;
+        };
+        let (stream, ()) = tokio::join!(client.stream(EventFilter::all()), script);
+        (client, stream.unwrap(), connection)
+    });
+    assert!(client.lost().is_none());
+    drop(first);
+    assert!(matches!(client.lost(), Some(ConnectionError::RuntimeEnded)));
+    runtime().block_on(async {
+        let error = client.members().await.unwrap_err();
+        assert!(error.to_string().contains("connection lost"), "{error}");
+        let end = soon("the end", stream.next()).await;
+        assert!(
+            matches!(
+                end,
+                Some(Err(StreamError::Lost(ConnectionError::RuntimeEnded)))
+            ),
+            "{end:?}"
+        );
+    });
 }

@@ -102,7 +102,7 @@ impl Connection {
     pub(crate) async fn run(mut self) {
         if let Err(error) = self.serve().await {
             tracing::debug!(error = %error, "connection to the agent lost");
-            // Nobody else sets it.
+            // Only its end sets it too, later.
             let _ = self.close_reason.set(error);
         }
     }
@@ -129,6 +129,14 @@ impl Connection {
                 },
             }
         }
+    }
+}
+
+/// Whoever drops the task, a runtime that is shut down for instance, leaves a reason behind too.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The first reason counts.
+        let _ = self.close_reason.set(ConnectionError::RuntimeEnded);
     }
 }
 

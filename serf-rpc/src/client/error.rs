@@ -219,6 +219,9 @@ pub enum ConnectionError {
     /// The agent closed it: it exited, or a request was beyond what it tolerates.
     #[error("the agent closed the connection")]
     Closed,
+    /// The runtime that served it was shut down, or panicked while it did.
+    #[error("the runtime that served the connection has ended")]
+    RuntimeEnded,
     /// Reading or writing failed.
     #[error("connection failed")]
     Io(#[source] Arc<io::Error>),
