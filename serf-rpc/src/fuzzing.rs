@@ -225,6 +225,7 @@ impl Script {
             body,
             shape,
             sink,
+            stops: None,
             call,
         };
         self.decoder.begin(request, &mut self.outbound);

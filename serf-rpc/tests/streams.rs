@@ -3,13 +3,16 @@
 
 mod support;
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use serf_rpc::{
     CallError, Client, ConnectOptions, ConnectionError, Event, EventFilter, EventStream, LogLevel,
-    StreamError,
+    Query, StreamError,
 };
 use support::{
-    FakeAgent, FakeConnection, alive, encode, field, header, log_record, map, soon, user_event,
+    FakeAgent, FakeConnection, alive, encode, field, header, log_record, map, query_done, soon,
+    user_event,
 };
 
 /// A client with a stream of all events, the agent's end, and the stream's sequence number.
@@ -190,13 +193,72 @@ async fn a_stopped_stream_may_go_on_for_a_while() {
 #[tokio::test]
 async fn streams_are_limited_and_dropped_ones_count() {
     let agent = FakeAgent::start().await;
-    let (client, stream, _connection, _) = streaming(&agent, agent.options().max_streams(1)).await;
+    let options = agent.options().max_streams(1);
+    let options = options.call_timeout(Duration::from_millis(50));
+    let (client, stream, _connection, _) = streaming(&agent, options).await;
     drop(stream);
     let error = client.stream(EventFilter::all()).await.unwrap_err();
     assert!(
         matches!(error, CallError::TooManyStreams { limit: 1, .. }),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_stopped_stream_gives_its_place_back_and_what_still_comes_of_it_is_swallowed() {
+    let agent = FakeAgent::start().await;
+    let (client, mut stream, mut connection, mut seq) =
+        streaming(&agent, agent.options().max_streams(1)).await;
+    for _ in 0..3 {
+        let script = async {
+            let request = connection.expect("stop").await;
+            let late = user_event(seq, "late");
+            let stopped = header(request.seq, "");
+            connection
+                .send(&[&late[..], &stopped, &late].concat())
+                .await;
+        };
+        let (stopped, ()) = tokio::join!(stream.stop(), script);
+        stopped.unwrap();
+        let last = seq;
+        let (next, next_seq) = tokio::join!(
+            client.stream(EventFilter::all()),
+            acknowledge(&mut connection)
+        );
+        (stream, seq) = (next.unwrap(), next_seq);
+        connection
+            .send(&[user_event(last, "later"), user_event(seq, "mine")].concat())
+            .await;
+        assert_eq!(next_name(&mut stream).await, "mine");
+    }
+}
+
+#[tokio::test]
+async fn a_query_waits_for_the_place_of_one_whose_time_is_up() {
+    let agent = FakeAgent::start().await;
+    let (client, mut connection) = agent.connect(agent.options().max_streams(2)).await;
+    let query = Query::new("uptime");
+    let script = async {
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            let request = connection.expect("query").await;
+            connection.accept_request(request.seq).await;
+            asked.push(request.seq);
+        }
+        tokio::task::yield_now().await;
+        connection.send(&query_done(asked[0])).await;
+        let third = connection.expect("query").await;
+        connection.accept_request(third.seq).await;
+    };
+    let (first, second, third, ()) = tokio::join!(
+        client.query(&query),
+        client.query(&query),
+        client.query(&query),
+        script
+    );
+    first.unwrap();
+    second.unwrap();
+    third.unwrap();
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) shape: ResponseShape,
     /// Where the records go, if the command begins a stream.
     pub(crate) sink: Option<StreamSink>,
+    /// The stream that the command stops, if it is that one.
+    pub(crate) stops: Option<u64>,
     pub(crate) call: PendingCall,
 }
 
@@ -156,14 +158,16 @@ impl Decoder {
             body,
             shape,
             sink,
+            stops,
             call,
         } = request;
         if call.response.is_closed() {
             return;
         }
-        let seq = match sink {
-            Some(sink) => self.session.begin_stream(shape, call, sink),
-            None => self.session.begin(shape, call),
+        let seq = match (sink, stops) {
+            (Some(sink), _) => self.session.begin_stream(shape, call, sink),
+            (None, Some(stream)) => self.session.begin_stop(shape, call, stream),
+            (None, None) => self.session.begin(shape, call),
         };
         tracing::trace!(command, seq, "request");
         let mut header = Vec::new();

@@ -187,7 +187,8 @@ pub enum CallError {
         /// The command's name on the wire.
         command: &'static str,
     },
-    /// The connection has as many streams as it may; stopped and dropped ones count.
+    /// The connection has as many streams as it may, those that were only dropped included, and none gave its place back
+    /// in the time that a call may take; nothing was sent.
     #[error("{command}: the connection already has {limit} streams")]
     TooManyStreams {
         /// The command's name on the wire.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::command::{Command, Response};
 use crate::types::ConnectionId;
@@ -85,35 +85,40 @@ impl Handle {
 
     /// Sends a command and decodes its response.
     pub(crate) async fn call<C: Command>(&self, command: &C) -> Result<C::Response, CallError> {
-        let response = self.ask(command, None).await?;
+        let response = self.ask(command, None, self.deadline()).await?;
         C::Response::decode(&response.body).map_err(|source| CallError::Decode {
             command: C::NAME,
             source,
         })
     }
 
-    /// Begins a stream: its sequence number, and the queue that its records come in.
+    /// Begins a stream: its sequence number, and the queue that its records come in. Waits for a place as long as a
+    /// call may take.
     pub(crate) async fn subscribe<C: Command>(
         &self,
         command: &C,
     ) -> Result<(u64, Queue), CallError> {
-        let permit = self.shared.streams.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| CallError::TooManyStreams {
-            command: C::NAME,
-            limit: self.shared.max_streams,
-        })?;
+        let deadline = self.deadline();
+        let places = self.shared.streams.clone();
+        let permit = until(deadline, places.acquire_owned()).await;
+        let permit = permit
+            .and_then(Result::ok)
+            .ok_or(CallError::TooManyStreams {
+                command: C::NAME,
+                limit: self.shared.max_streams,
+            })?;
         let (records, queue) = channel(self.shared.stream_queue);
-        let response = self
-            .ask(command, Some(StreamSink { records, permit }))
-            .await?;
+        let sink = StreamSink { records, permit };
+        let response = self.ask(command, Some(sink), deadline).await?;
         Ok((response.seq, queue))
     }
 
-    /// Sends a command and waits for its response, both within the time a call may take.
+    /// Sends a command and waits for its response, both until the deadline.
     async fn ask<C: Command>(
         &self,
         command: &C,
         sink: Option<StreamSink>,
+        deadline: Option<Instant>,
     ) -> Result<RawResponse, CallError> {
         let exchange = async {
             let permit = self.shared.in_flight.clone().acquire_owned().await.ok()?;
@@ -129,14 +134,15 @@ impl Handle {
                 body,
                 shape: C::Response::SHAPE,
                 sink,
+                stops: command.stops(),
                 call,
             };
             self.shared.requests.send(request).ok()?;
             response.await.ok()
         };
-        let response = timeout(self.call_timeout, exchange)
+        let response = until(deadline, exchange)
             .await
-            .map_err(|_| CallError::Timeout {
+            .ok_or(CallError::Timeout {
                 command: C::NAME,
                 after: self.call_timeout,
             })?
@@ -151,5 +157,18 @@ impl Handle {
             }
             None => Ok(response),
         }
+    }
+
+    /// When the time of a call that begins now is up; never where it is endless.
+    fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.call_timeout)
+    }
+}
+
+/// What comes of a future; none where the deadline is before that.
+async fn until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
     }
 }

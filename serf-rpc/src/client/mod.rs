@@ -99,7 +99,8 @@ impl Client {
     }
 
     /// Asks the members, and streams what they answer. Like other streams it takes up one of
-    /// [`max_streams`](ConnectOptions::max_streams), until its time is up.
+    /// [`max_streams`](ConnectOptions::max_streams), until its time is up; where none is free it waits for one as long as
+    /// a call may take.
     ///
     /// # Errors
     /// [`CallError::Agent`] for one that is too long or has a name of Serf's own; and those of any

@@ -102,9 +102,10 @@ impl ConnectOptions {
         self
     }
 
-    /// How many streams the connection may have in its life; 64 unless set. Stopped and dropped
-    /// ones count, because what the agent still sends for them must be recognised; a query counts
-    /// until its time is up.
+    /// How many streams and queries the connection may have at once; 64 unless set. A further one waits for a place as
+    /// long as a call may take. A query gives its place back when its time is up, and a stream when the agent has
+    /// confirmed that it is [stopped](crate::Subscription::stop); one that was only dropped keeps it, because the agent
+    /// still sends for it.
     #[must_use]
     pub fn max_streams(mut self, streams: usize) -> Self {
         self.max_streams = streams.min(Semaphore::MAX_PERMITS);

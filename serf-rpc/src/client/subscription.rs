@@ -24,8 +24,8 @@ pub type LogStream = Subscription<LogLine>;
 /// Items are records, or a [`StreamError`]: a gap, a record that does not decode, and at last the
 /// loss of the connection.
 ///
-/// **Dropping it sends nothing.** Its sequence number is retired and the records that still come
-/// are swallowed, until the connection ends. That is on purpose: an agent may crash when a stream
+/// **Dropping it sends nothing.** The records that still come are swallowed, and it keeps its place among the
+/// [streams of its connection](crate::ConnectOptions::max_streams). That is on purpose: an agent may crash when a stream
 /// ends while it delivers an event (`send on closed channel` in `agent/ipc_event_stream.go`), by
 /// [`stop`](Self::stop) as well as by a disconnect. Keep one stream for the life of a process.
 #[derive(Debug)]

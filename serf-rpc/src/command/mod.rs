@@ -32,6 +32,11 @@ pub(crate) trait Command {
     /// Appends the body of the request. A command that has none writes nothing: the agent would
     /// take it for the next header.
     fn write_body(&self, body: &mut Vec<u8>);
+
+    /// The stream that it stops.
+    fn stops(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What a command is answered with.

@@ -51,4 +51,8 @@ impl Command for Stop {
     fn write_body(&self, body: &mut Vec<u8>) {
         Writer::new(body).map(1).str("Stop").uint(self.stream);
     }
+
+    fn stops(&self) -> Option<u64> {
+        Some(self.stream)
+    }
 }

@@ -4,17 +4,23 @@
 //! which call it completes or which stream it belongs to. `C` is whatever
 //! completes a call, `S` whatever takes the records of a stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bstr::BString;
 
 use crate::wire::protocol::{self, Header, ProtocolError, QueryPart, ResponseShape};
+
+/// How many streams that were stopped are still recognised, the latest. An agent sends at most 513 records of a stream
+/// after it has confirmed its `stop`, and would have to answer so many further ones before the first of them.
+const MOST_RETIRED: usize = 4096;
 
 /// The dispatcher: sequence numbers, the table of what they are for, and what is due next.
 #[derive(Debug)]
 pub(crate) struct Session<C, S> {
     next_seq: u64,
     open: BTreeMap<u64, Phase<C, S>>,
+    /// Streams that were stopped and for which something may still come.
+    retired: BTreeSet<u64>,
     /// The header whose body comes next.
     due: Option<Header>,
 }
@@ -23,12 +29,15 @@ pub(crate) struct Session<C, S> {
 #[derive(Debug)]
 enum Phase<C, S> {
     /// A call whose response has not come yet.
-    Call { shape: ResponseShape, call: C },
+    Call {
+        shape: ResponseShape,
+        call: C,
+        /// The stream that it stops.
+        stops: Option<u64>,
+    },
     /// A stream whose first header has not come yet.
     Subscribing { call: C, sink: S, ends: bool },
-    /// A stream. Its number is not forgotten before it ends by itself: the agent goes on sending,
-    /// even after it has confirmed a `stop`, and what nobody takes any more must still be told
-    /// from a reply.
+    /// A stream, until it ends by itself or the agent has confirmed its `stop`.
     Streaming { sink: S, ends: bool },
 }
 
@@ -58,6 +67,7 @@ impl<C, S> Session<C, S> {
         Self {
             next_seq: 0,
             open: BTreeMap::new(),
+            retired: BTreeSet::new(),
             due: None,
         }
     }
@@ -71,7 +81,15 @@ impl<C, S> Session<C, S> {
 
     /// Begins a call and says with which sequence number.
     pub(crate) fn begin(&mut self, shape: ResponseShape, call: C) -> u64 {
-        self.insert(Phase::Call { shape, call })
+        let stops = None;
+        self.insert(Phase::Call { shape, call, stops })
+    }
+
+    /// Begins a call that stops a stream. Once it is confirmed nobody takes the stream's records any more; those that
+    /// still come are swallowed.
+    pub(crate) fn begin_stop(&mut self, shape: ResponseShape, call: C, stream: u64) -> u64 {
+        let stops = Some(stream);
+        self.insert(Phase::Call { shape, call, stops })
     }
 
     /// Begins a stream and says with which sequence number.
@@ -114,6 +132,7 @@ impl<C, S> Session<C, S> {
             }
             Some(Phase::Subscribing { .. }) => false,
             Some(Phase::Streaming { .. }) => true,
+            None if self.retired.contains(&header.seq) => true,
             None => return Err(ProtocolError::UnknownSeq { seq: header.seq }),
         };
         if body_follows {
@@ -129,6 +148,9 @@ impl<C, S> Session<C, S> {
         body: &'value [u8],
     ) -> Result<Option<Incoming<'_, 'value, C, S>>, ProtocolError> {
         let Header { seq, error } = header;
+        if self.retired.contains(&seq) {
+            return Ok(None);
+        }
         let part = match self.open.get(&seq) {
             Some(Phase::Streaming { ends: true, .. }) => QueryPart::of(body),
             Some(Phase::Streaming { .. }) => QueryPart::Other,
@@ -161,7 +183,12 @@ impl<C, S> Session<C, S> {
                 }
                 call
             }
-            Some(Phase::Call { call, .. }) => call,
+            Some(Phase::Call { call, stops, .. }) => {
+                if let Some(stream) = stops.filter(|_| error.is_none()) {
+                    self.retire(stream);
+                }
+                call
+            }
         };
         Ok(Incoming::Response {
             call,
@@ -169,6 +196,17 @@ impl<C, S> Session<C, S> {
             error,
             body,
         })
+    }
+
+    /// Lets go of whoever takes the records of a stream, and remembers its number.
+    fn retire(&mut self, stream: u64) {
+        if let Some(Phase::Streaming { .. }) = self.open.get(&stream) {
+            self.open.remove(&stream);
+            self.retired.insert(stream);
+        }
+        if self.retired.len() > MOST_RETIRED {
+            self.retired.pop_first();
+        }
     }
 
     fn insert(&mut self, phase: Phase<C, S>) -> u64 {

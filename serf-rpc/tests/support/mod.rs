@@ -221,6 +221,15 @@ pub(crate) fn user_event(seq: u64, name: &str) -> Vec<u8> {
     [header(seq, ""), encode(&body)].concat()
 }
 
+pub(crate) fn query_done(seq: u64) -> Vec<u8> {
+    let body = map([
+        ("Type", "done".into()),
+        ("From", "".into()),
+        ("Payload", Value::Nil),
+    ]);
+    [header(seq, ""), encode(&body)].concat()
+}
+
 /// Strings of Serf need not be UTF-8.
 fn raw(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {

@@ -191,6 +191,7 @@ impl World {
             body: Vec::new(),
             shape,
             sink,
+            stops: None,
             call,
         };
         self.decoder.begin(request, &mut BytesMut::new());

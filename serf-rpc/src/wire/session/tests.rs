@@ -390,3 +390,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_the_streams_that_were_stopped_the_latest_are_remembered() {
+    let mut session: Session<(), ()> = Session::new();
+    let header = |seq: u64| {
+        let pairs = vec![("Error".into(), "".into()), ("Seq".into(), seq.into())];
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, &rmpv::Value::Map(pairs)).unwrap();
+        bytes
+    };
+    let rounds = u64::try_from(MOST_RETIRED).unwrap() + 10;
+    for _ in 0..rounds {
+        let stream = session.begin_stream(ResponseShape::Records, (), ());
+        session.accept(&header(stream)).unwrap();
+        let stop = session.begin_stop(ResponseShape::Header, (), stream);
+        session.accept(&header(stop)).unwrap();
+    }
+    assert_eq!(session.open.len(), 0);
+    assert_eq!(session.retired.len(), MOST_RETIRED);
+    let last = header((rounds - 1) * 2);
+    assert!(session.accept(&last).unwrap().is_none());
+    assert!(session.accept(b"\x81\xa5Event\xa4user").unwrap().is_none());
+    let first = header(0);
+    let first = session.accept(&first);
+    assert!(matches!(first, Err(ProtocolError::UnknownSeq { seq: 0 })));
+}
