@@ -13,7 +13,7 @@ use crate::client::error::CallError;
 use crate::client::queue::{Capacity, Queue, Taken, channel};
 use crate::command::{Command, Join, Members, Monitor, Query, Response, Stop};
 use crate::types::{
-    ConnectionId, Coordinate, Event, KeyReply, LogLevel, LogLine, Member, MemberStatus,
+    ConnectionId, Coordinate, Event, KeyReply, LogEntry, LogLevel, Member, MemberStatus,
     QueryRecord, Record, Stats,
 };
 use crate::watch::log_line;
@@ -318,8 +318,8 @@ const DECODERS: [fn(&[u8]); 11] = [
         }
     },
     |body| {
-        if let Some(LogLine(line)) = record::<LogLine>(body) {
-            let _ = log_line::hint(&line);
+        if let Some(LogEntry::Line(line)) = record::<LogEntry>(body) {
+            let _ = (line.component(), log_line::hint(line.as_bytes()));
         }
     },
     |body| {
@@ -406,7 +406,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::fixtures;
+    use crate::recordings::fixtures;
 
     #[test]
     fn recorded_exchanges_keep_the_laws_in_any_script() {

@@ -42,16 +42,15 @@
 //!
 //! ```no_run
 //! # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
-//! use serf_rpc::{Event, EventFilter, EventKind, StreamError};
+//! use serf_rpc::{Event, EventFilter, EventKind};
 //!
 //! let mut events = client.stream(EventFilter::of([EventKind::User])).await?;
 //! while let Some(event) = events.next().await {
-//!     match event {
-//!         Ok(Event::User { name, payload, .. }) => tracing::info!(%name, bytes = payload.len()),
-//!         Ok(_) => {}
+//!     match event? {
+//!         Event::User { name, payload, .. } => tracing::info!(%name, bytes = payload.len()),
 //!         // The reader was too slow: whoever counts events must look for another way to know.
-//!         Err(StreamError::Lagged(missed)) => tracing::warn!(missed),
-//!         Err(error) => return Err(error.into()),
+//!         Event::Lagged(missed) => tracing::warn!(missed),
+//!         _ => {}
 //!     }
 //! }
 //! # Ok(())
@@ -78,7 +77,7 @@
 //!
 //! // Who should answer is known; the agent itself waits for the whole time of the query.
 //! let web = client.members_filtered(&MemberFilter::new().status("alive").tag("role", "web")).await?;
-//! let query = Query::new("uptime").tag("role", "^web$").timeout(Duration::from_secs(2));
+//! let query = Query::new("uptime").tag_is("role", "web").timeout(Duration::from_secs(2));
 //! let mut answers = client.query(&query).await?;
 //! let gathered = answers.gather(Expected::responses_of(&web), Duration::from_secs(3)).await;
 //! for (name, uptime) in &gathered.responses {
@@ -142,7 +141,9 @@ mod command;
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(test)]
-mod testing;
+mod recordings;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod types;
 mod watch;
 mod wire;
@@ -153,16 +154,18 @@ mod wire;
 struct Readme;
 
 pub use bstr::{BStr, BString};
-pub use client::error::{CallError, ConnectError, ConnectionError, StreamError};
-pub use client::{
-    Client, ConnectOptions, EventStream, Expected, LogStream, QueryEnd, QueryReplies, QueryStream,
-    Subscription,
+pub use client::error::{
+    CallError, CallErrorKind, ConnectError, ConnectionError, Outcome, Retry, StreamError,
 };
-pub use command::{MemberFilter, Query, TagChange, UserEvent};
+pub use client::{
+    Client, ConnectOptions, EventStream, Expected, ForceLeave, Join, LogStream, QueryEnd,
+    QueryReplies, QueryStream, Subscription,
+};
+pub use command::{MalformedPattern, MemberFilter, Pattern, Query, TagChange, UserEvent};
 pub use types::{
-    Coordinate, Event, EventFilter, EventKind, EventName, KeyReply, LogLevel, LogLine, Member,
-    MemberBuilder, MemberEventKind, MemberStatus, ProtocolVersions, QueryId, QueryReply, Record,
-    Stats,
+    Coordinate, Event, EventFilter, EventKind, EventName, KeyReply, LogEntry, LogLevel, LogLine,
+    Member, MemberBuilder, MemberEventKind, MemberStatus, ProtocolVersions, QueryId, QueryReply,
+    Record, Stats,
 };
 pub use watch::{
     AgentState, Change, Changes, Continuity, Entry, Presence, Snapshot, SuspicionStream, Unreached,
@@ -170,4 +173,4 @@ pub use watch::{
 };
 pub use wire::codec::DecodeError;
 pub use wire::framing::ObjectError;
-pub use wire::protocol::ProtocolError;
+pub use wire::protocol::{ProtocolError, Refusal};

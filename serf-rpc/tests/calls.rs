@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::future::{join_all, poll_immediate};
 use rmpv::Value;
 use serf_rpc::{
-    CallError, Client, ConnectionError, EventFilter, Member, MemberFilter, MemberStatus,
-    ObjectError, ProtocolError, StreamError,
+    CallError, CallErrorKind, Client, ConnectionError, EventFilter, Member, MemberFilter,
+    MemberStatus, ObjectError, Outcome, ProtocolError, Query, Retry, StreamError,
 };
 use support::{FakeAgent, FakeConnection, alive, encode, field, header, map, soon};
 
@@ -31,9 +31,10 @@ async fn lost(end: impl AsyncFnOnce(&mut FakeConnection)) -> (Client, Connection
     };
     let (answer, ()) = tokio::join!(client.members(), script);
     match answer.unwrap_err() {
-        CallError::Lost {
+        CallError {
             command: "members",
-            source,
+            kind: CallErrorKind::Lost { reason: source, .. },
+            ..
         } => (client, source),
         error => panic!("{error:?}"),
     }
@@ -92,7 +93,10 @@ async fn a_malformed_expression_is_refused_before_it_can_cost_the_connection() {
     ];
     for (filter, expected) in filters {
         match client.members_filtered(&filter).await {
-            Err(CallError::Filter { field, message, .. }) => {
+            Err(CallError {
+                kind: CallErrorKind::Filter { field, message, .. },
+                ..
+            }) => {
                 assert_eq!(field, expected);
                 assert!(!message.is_empty() && !message.contains('\n'), "{message}");
             }
@@ -157,8 +161,9 @@ async fn a_late_answer_is_swallowed_after_its_call_timed_out() {
     assert!(
         matches!(
             error,
-            CallError::Timeout {
+            CallError {
                 command: "members",
+                kind: CallErrorKind::Timeout { .. },
                 ..
             }
         ),
@@ -198,7 +203,16 @@ async fn a_lost_connection_fails_what_is_open_and_what_comes_later() {
         "{error:?}"
     );
     let later = client.members().await.unwrap_err();
-    assert!(matches!(later, CallError::Lost { .. }), "{later:?}");
+    assert!(
+        matches!(
+            later,
+            CallError {
+                kind: CallErrorKind::Lost { .. },
+                ..
+            }
+        ),
+        "{later:?}"
+    );
     assert!(client.lost().is_some());
 }
 
@@ -215,9 +229,11 @@ async fn bytes_that_are_no_msgpack_end_the_connection() {
 #[tokio::test]
 async fn an_answer_to_nothing_that_was_asked_ends_the_connection() {
     let (_, error) = lost(async |connection| connection.send(&header(99, "")).await).await;
-    let unknown = ProtocolError::UnknownSeq { seq: 99 };
     assert!(
-        matches!(error, ConnectionError::Protocol(error) if error == unknown),
+        matches!(
+            error,
+            ConnectionError::Protocol(ProtocolError::UnknownSeq { seq: 99, .. })
+        ),
         "{error:?}"
     );
 }
@@ -232,7 +248,8 @@ async fn an_announced_giant_ends_the_connection_before_it_comes() {
     ]
     .concat();
     let (_, error) = lost(async |connection| connection.send(&giant).await).await;
-    let ConnectionError::Protocol(ProtocolError::Object(ObjectError::TooLarge { limit })) = error
+    let ConnectionError::Protocol(ProtocolError::Object(ObjectError::TooLarge { limit, .. })) =
+        error
     else {
         panic!("{error:?}");
     };
@@ -255,15 +272,20 @@ async fn authentication_demanded_later_ends_the_connection() {
     assert!(
         matches!(
             error,
-            CallError::Agent {
+            CallError {
                 command: "stream",
+                kind: CallErrorKind::Refused { .. },
                 ..
             }
         ),
         "{error:?}"
     );
     let later = client.members().await.unwrap_err();
-    let CallError::Lost { source, .. } = later else {
+    let CallError {
+        kind: CallErrorKind::Lost { reason: source, .. },
+        ..
+    } = later
+    else {
         panic!("{later:?}")
     };
     assert!(
@@ -288,8 +310,9 @@ async fn a_body_of_the_wrong_shape_fails_its_call_alone() {
     assert!(
         matches!(
             wrong,
-            Err(CallError::Decode {
+            Err(CallError {
                 command: "members",
+                kind: CallErrorKind::Decode { .. },
                 ..
             })
         ),
@@ -380,4 +403,159 @@ fn a_client_outlives_its_runtime_and_says_that_it_is_lost() {
             "{end:?}"
         );
     });
+}
+
+#[tokio::test]
+async fn a_call_works_on_any_executor_once_there_is_a_connection() {
+    let agent = FakeAgent::start().await;
+    let (client, mut connection) = agent.connect(agent.options()).await;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let elsewhere = std::thread::spawn(move || {
+        let _ = tell.send(block_on(client.members()));
+    });
+    connection.answer_members(&[alive("a")]).await;
+    let answer = soon("the answer", told).await.unwrap();
+    assert_eq!(names(&answer.unwrap()), ["a"]);
+    elsewhere.join().unwrap();
+}
+
+/// A minimal executor that is not Tokio's.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn a_connection_needs_a_runtime_and_says_so() {
+    let error = block_on(Client::connect("127.0.0.1:7373")).unwrap_err();
+    assert!(error.is_permanent());
+    assert!(
+        error.to_string().contains("outside a Tokio runtime"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_transport_will_do() {
+    let (ours, theirs) = tokio::io::duplex(64);
+    let options = serf_rpc::ConnectOptions::new("in memory");
+    let mut agent = support::Connection::over(theirs);
+    let (client, ()) = tokio::join!(options.connect_over(ours), agent.welcome());
+    let client = client.unwrap();
+    assert_eq!(client.addr(), "in memory");
+    let members: Vec<_> = (0..100).map(|number| alive(&number.to_string())).collect();
+    let (answer, ()) = tokio::join!(client.members(), agent.answer_members(&members));
+    assert_eq!(answer.unwrap(), members);
+    drop(agent);
+    assert!(matches!(
+        client.members().await.unwrap_err().retry(),
+        Retry::NewConnection
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_says_nothing_is_given_up_in_time() {
+    let (ours, _theirs) = tokio::io::duplex(64);
+    let options = serf_rpc::ConnectOptions::new("in memory");
+    let error = options.connect_over(ours).await.unwrap_err();
+    assert!(
+        matches!(error, serf_rpc::ConnectError::Timeout { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_expression_that_no_agent_can_read_is_never_sent_with_a_query() {
+    let agent = FakeAgent::start().await;
+    let (client, mut connection) = agent.connect(agent.options()).await;
+    let query = Query::new("uptime").tag("role", "web-[0-9");
+    let error = client.query(&query).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "query: malformed expression for tag role: missing closing ]"
+    );
+    assert_eq!(
+        (error.retry(), error.outcome()),
+        (Retry::Never, Outcome::NotSent)
+    );
+    let query = Query::new("uptime")
+        .tag("role", "web|db")
+        .tag_is("dc", "eu.1");
+    let script = async {
+        let request = connection.expect("query").await;
+        let expected = map([
+            ("dc", r"^(?:eu\.1)$".into()),
+            ("role", "^(?:web|db)$".into()),
+        ]);
+        assert_eq!(*field(&request.body, "FilterTags"), expected);
+        connection.accept_request(request.seq).await;
+    };
+    let (answers, ()) = tokio::join!(client.query(&query), script);
+    answers.unwrap();
+}
+
+#[tokio::test]
+async fn handles_are_shown_in_a_line_and_may_be_shared_between_threads() {
+    fn shared<T: std::fmt::Debug + Send + Sync>(handle: &T) -> String {
+        format!("{handle:?}")
+    }
+    let agent = FakeAgent::start().await;
+    let (client, mut connection) = agent.connect(agent.options()).await;
+    let script = async {
+        let request = connection.expect("stream").await;
+        connection.accept_request(request.seq).await;
+        let request = connection.expect("query").await;
+        connection.accept_request(request.seq).await;
+    };
+    let begun = async {
+        let events = client.stream(EventFilter::all()).await.unwrap();
+        (events, client.query(&Query::new("q")).await.unwrap())
+    };
+    let ((events, answers), ()) = tokio::join!(begun, script);
+    for shown in [shared(&client), shared(&events), shared(&answers)] {
+        assert!(
+            shown.len() < 120 && shown.contains(&agent.addr()),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_join_replays_events_only_where_it_is_asked_to() {
+    let agent = FakeAgent::start().await;
+    let (client, mut connection) = agent.connect(agent.options()).await;
+    let script = async {
+        for replay in [false, true] {
+            let request = connection.expect("join").await;
+            assert_eq!(field(&request.body, "Replay").as_bool(), Some(replay));
+            connection
+                .send_body(request.seq, &map([("Num", 2.into())]))
+                .await;
+        }
+        for prune in [false, true] {
+            let request = connection.expect("force-leave").await;
+            assert_eq!(field(&request.body, "Prune").as_bool(), Some(prune));
+            connection.accept_request(request.seq).await;
+        }
+    };
+    let calls = async {
+        assert_eq!(client.join(["a", "b:7946"]).await.unwrap(), 2);
+        assert_eq!(client.join(["a", "b:7946"]).replay().await.unwrap(), 2);
+        client.force_leave("c").await.unwrap();
+        client.force_leave("c").prune().await.unwrap();
+    };
+    tokio::join!(calls, script);
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rmpv::Value;
 use serf_rpc::{
-    BString, CallError, Client, ConnectionError, Event, EventFilter, Expected, Query, QueryEnd,
-    QueryReply, UserEvent,
+    BString, CallError, CallErrorKind, Client, ConnectionError, Event, EventFilter, Expected,
+    Query, QueryEnd, QueryReply, UserEvent,
 };
 use support::{FakeAgent, FakeConnection, alive, encode, field, header, map, soon};
 
@@ -208,13 +208,15 @@ async fn queries_that_are_over_make_room_for_others() {
         let (stream, seq) = tokio::join!(client.query(&query), script);
         running.push((stream.unwrap(), seq));
     }
-    let refused = client.query(&query).await.unwrap_err();
+    let impatient = client.with_call_timeout(Duration::from_millis(20));
+    let refused = impatient.query(&query).await.unwrap_err();
     assert!(
         matches!(
             refused,
-            CallError::TooManyStreams {
+            CallError {
                 command: "query",
-                limit: 2
+                kind: CallErrorKind::TooManyStreams { limit: 2, .. },
+                ..
             }
         ),
         "{refused:?}"
@@ -288,15 +290,23 @@ async fn a_query_is_answered_on_the_connection_that_brought_it_alone() {
         };
         let elsewhere = other.respond(id, "3 days").await.unwrap_err();
         assert!(
-            matches!(elsewhere, CallError::OtherConnection { command: "respond" }),
+            matches!(
+                elsewhere,
+                CallError {
+                    command: "respond",
+                    kind: CallErrorKind::OtherConnection,
+                    ..
+                }
+            ),
             "{elsewhere:?}"
         );
         client.clone().respond(id, "3 days").await.unwrap();
         let refused = client.respond(id, "3 days").await.unwrap_err();
         assert!(matches!(
             refused,
-            CallError::Agent {
+            CallError {
                 command: "respond",
+                kind: CallErrorKind::Refused { .. },
                 ..
             }
         ));
@@ -317,8 +327,11 @@ async fn an_agent_that_leaves_may_close_without_an_answer() {
     assert!(
         matches!(
             gone,
-            CallError::Lost {
-                source: ConnectionError::Closed,
+            CallError {
+                kind: CallErrorKind::Lost {
+                    reason: ConnectionError::Closed,
+                    ..
+                },
                 ..
             }
         ),
@@ -334,7 +347,16 @@ async fn a_refused_leave_is_no_success() {
         connection.refuse(seq, "timeout while waiting").await;
     };
     let (left, ()) = tokio::join!(client.leave(), script);
-    assert!(matches!(left, Err(CallError::Agent { .. })), "{left:?}");
+    assert!(
+        matches!(
+            left,
+            Err(CallError {
+                kind: CallErrorKind::Refused { .. },
+                ..
+            })
+        ),
+        "{left:?}"
+    );
 }
 
 #[tokio::test]
@@ -367,10 +389,20 @@ async fn the_body_after_a_refusal_does_not_disturb_the_next_call() {
     let calls = async {
         let refused = client.join(&["127.0.0.1", "127.0.0.99"]).await.unwrap_err();
         assert!(
-            matches!(refused, CallError::Join { joined: 1, .. }),
+            matches!(
+                refused,
+                CallError {
+                    kind: CallErrorKind::Join { joined: 1, .. },
+                    ..
+                }
+            ),
             "{refused:?}"
         );
-        let Err(CallError::Keys { reply, .. }) = client.list_keys().await else {
+        let Err(CallError {
+            kind: CallErrorKind::Keys { reply, .. },
+            ..
+        }) = client.list_keys().await
+        else {
             panic!("keys were listed")
         };
         assert_eq!(reply.messages.len(), 1);
@@ -397,8 +429,9 @@ async fn a_call_that_was_given_up_does_not_disturb_the_next() {
         let slow = hasty.join(&["127.0.0.99"]).await.unwrap_err();
         assert!(matches!(
             slow,
-            CallError::Timeout {
+            CallError {
                 command: "join",
+                kind: CallErrorKind::Timeout { .. },
                 ..
             }
         ));

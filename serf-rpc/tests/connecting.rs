@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use serf_rpc::{CallError, Client, ConnectError, ConnectOptions, ConnectionError};
+use serf_rpc::{CallError, CallErrorKind, Client, ConnectError, ConnectOptions, ConnectionError};
 use support::{FakeAgent, field};
 
 /// Connects to an agent that answers handshake and authentication so.
@@ -33,7 +33,7 @@ async fn nobody_listens() {
     drop(agent);
     let error = Client::connect(addr.clone()).await.unwrap_err();
     assert!(
-        matches!(&error, ConnectError::Refused { addr: at } if *at == addr),
+        matches!(&error, ConnectError::Refused { addr: at, .. } if *at == addr),
         "{error:?}"
     );
     assert_eq!(error.to_string(), format!("no agent listens on {addr}"));
@@ -159,7 +159,12 @@ async fn any_other_refusal_keeps_the_agents_words() {
         .await
         .unwrap_err();
     let ConnectError::Handshake {
-        source: CallError::Agent { command, message },
+        reason:
+            CallError {
+                command,
+                kind: CallErrorKind::Refused { message, .. },
+                ..
+            },
         ..
     } = error
     else {
@@ -181,7 +186,11 @@ async fn something_else_listens() {
     let (client, _connection) = tokio::join!(options.connect(), script);
     let error = client.unwrap_err();
     let ConnectError::Handshake {
-        source: CallError::Lost { source, .. },
+        reason:
+            CallError {
+                kind: CallErrorKind::Lost { reason: source, .. },
+                ..
+            },
         ..
     } = error
     else {
@@ -200,7 +209,11 @@ async fn an_agent_that_hangs_up() {
     let (client, ()) = tokio::join!(options.connect(), script);
     let error = client.unwrap_err();
     let ConnectError::Handshake {
-        source: CallError::Lost { source, .. },
+        reason:
+            CallError {
+                kind: CallErrorKind::Lost { reason: source, .. },
+                ..
+            },
         ..
     } = error
     else {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, poll_immediate};
 use rmpv::Value;
 use serf_rpc::{
-    CallError, Client, ConnectionError, Event, EventFilter, LogLevel, MemberFilter, Query, QueryId,
-    TagChange, UserEvent,
+    CallError, CallErrorKind, Client, ConnectionError, Event, EventFilter, LogLevel, MemberFilter,
+    Query, QueryId, TagChange, UserEvent,
 };
 use support::{FakeAgent, FakeConnection, alive, encode, field, header, map, soon};
 
@@ -152,9 +152,18 @@ async fn each_refusal_keeps_the_agents_words_and_the_connection() {
         let error = answer.unwrap_err();
         assert_eq!(error.to_string(), format!("{command}: not on a Sunday"));
         let typed = match error {
-            CallError::Join { joined, .. } => command == "join" && joined == 0,
-            CallError::Keys { reply, .. } => command.contains("key") && reply.messages.is_empty(),
-            CallError::Agent { .. } => command != "join" && !command.contains("key"),
+            CallError {
+                kind: CallErrorKind::Join { joined, .. },
+                ..
+            } => command == "join" && joined == 0,
+            CallError {
+                kind: CallErrorKind::Keys { reply, .. },
+                ..
+            } => command.contains("key") && reply.messages.is_empty(),
+            CallError {
+                kind: CallErrorKind::Refused { .. },
+                ..
+            } => command != "join" && !command.contains("key"),
             _ => false,
         };
         assert!(typed, "{command}");
@@ -196,7 +205,7 @@ async fn a_slow_answer_to_one_command_delays_no_stream() {
     };
     let (events, stream) = tokio::join!(client.stream(EventFilter::all()), accept);
     let mut events = events.unwrap();
-    let mut join = Box::pin(client.join(&["127.0.0.2"]));
+    let mut join = client.join(&["127.0.0.2"]).into_future();
     assert!(poll_immediate(&mut join).await.is_none());
     let slow = connection.expect("join").await;
     connection
@@ -241,8 +250,8 @@ async fn what_is_asked_is_what_is_sent() {
     let calls = async {
         let event = UserEvent::new("deploy").coalesce(true);
         client.event(&event).await.unwrap();
-        client.force_leave_and_prune("b").await.unwrap();
-        let joined = client.join_and_replay(&["a", "b"]).await.unwrap();
+        client.force_leave("b").prune().await.unwrap();
+        let joined = client.join(["a", "b"]).replay().await.unwrap();
         assert_eq!(joined, 2);
         let change = TagChange::new().set("a", "1").delete("b").delete("c");
         client.tags(&change).await.unwrap();

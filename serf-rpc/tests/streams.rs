@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use serf_rpc::{
-    CallError, Client, ConnectOptions, ConnectionError, Event, EventFilter, EventStream, LogLevel,
-    Query, StreamError,
+    CallError, CallErrorKind, Client, ConnectOptions, ConnectionError, Event, EventFilter,
+    EventStream, LogLevel, LogLine, Query, StreamError,
 };
 use support::{
     FakeAgent, FakeConnection, alive, encode, field, header, log_record, map, query_done, soon,
@@ -86,8 +86,12 @@ async fn two_streams_and_a_monitor_are_told_apart() {
     assert_eq!(next_name(&mut first).await, "1");
     assert_eq!(next_name(&mut second).await, "2");
     assert_eq!(
-        soon("a line", lines.next()).await.unwrap().unwrap().0,
-        "a line"
+        soon("a line", lines.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .into_line(),
+        Some(LogLine::new("a line"))
     );
 }
 
@@ -122,7 +126,7 @@ async fn a_slow_reader_is_told_how_much_it_missed_and_delays_nobody() {
     assert_eq!(next_name(&mut stream).await, "0");
     assert_eq!(next_name(&mut stream).await, "1");
     let gap = soon("the gap", stream.next()).await.unwrap();
-    assert!(matches!(gap, Err(StreamError::Lagged(8))), "{gap:?}");
+    assert!(matches!(gap, Ok(Event::Lagged(8))), "{gap:?}");
     connection.send(&user_event(seq, "later")).await;
     assert_eq!(next_name(&mut stream).await, "later");
 }
@@ -199,7 +203,13 @@ async fn streams_are_limited_and_dropped_ones_count() {
     drop(stream);
     let error = client.stream(EventFilter::all()).await.unwrap_err();
     assert!(
-        matches!(error, CallError::TooManyStreams { limit: 1, .. }),
+        matches!(
+            error,
+            CallError {
+                kind: CallErrorKind::TooManyStreams { limit: 1, .. },
+                ..
+            }
+        ),
         "{error:?}"
     );
 }

@@ -1,8 +1,11 @@
 //! What went wrong in, an exit code and words that say what to try next out.
 
-use std::{borrow::Cow, error::Error, fmt::Write as _, io, path::PathBuf, process::ExitCode};
+use std::{
+    borrow::Cow, error::Error, fmt::Write as _, io, path::PathBuf, process::ExitCode,
+    time::Duration,
+};
 
-use serf_rpc::{CallError, ConnectError, StreamError};
+use serf_rpc::{CallError, CallErrorKind, ConnectError, Refusal, StreamError};
 
 use crate::terminal::escape;
 
@@ -88,6 +91,12 @@ pub(crate) enum Failure {
     /// Live members that did not answer.
     #[error("{0} of the live nodes did not answer")]
     Unreachable(usize),
+    /// The members were asked for, and did not come in time.
+    #[error("members: no reply within {after:?}")]
+    Late {
+        /// The limit.
+        after: Duration,
+    },
     /// Not so many members in time.
     #[error("waited {waited} for {wanted} members, there were {found}")]
     TooFew {
@@ -115,7 +124,7 @@ impl Failure {
             Self::Connect(error) => exit_of_connect(error),
             Self::Call(error) => exit_of_call(error),
             Self::Expression { .. } | Self::Usage(_) | Self::NoSuchCommand(_) => Exit::Usage,
-            Self::TooFew { .. } => Exit::TimedOut,
+            Self::Late { .. } | Self::TooFew { .. } => Exit::TimedOut,
             Self::Closed => Exit::Ok,
             Self::Stream(_)
             | Self::NoCoordinate(_)
@@ -131,10 +140,9 @@ impl Failure {
 
     /// Whether no time mends it.
     pub(crate) fn is_final(&self) -> bool {
-        let malformed = |source: &io::Error| source.kind() == io::ErrorKind::InvalidInput;
         match self {
             Self::KeyFile { .. } => true,
-            Self::Connect(ConnectError::Resolve { source, .. }) => malformed(source),
+            Self::Connect(error @ ConnectError::Resolve { .. }) => error.is_permanent(),
             _ => matches!(self.exit(), Exit::Usage | Exit::Refused),
         }
     }
@@ -152,8 +160,8 @@ impl Failure {
 
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Call(CallError::Agent { command, message }) => {
-                hint_of_refusal(command, &message.to_string())
+            Self::Call(error) if error.refusal().is_some() => {
+                hint_of_refusal(error.command, error.refusal()?)
             }
             Self::TooFew {
                 last: Some(last), ..
@@ -166,19 +174,10 @@ impl Failure {
     fn fixed_hint(&self) -> Option<&'static str> {
         match self {
             Self::Connect(error) => hint_of_connect(error),
-            Self::Call(CallError::Timeout { .. }) => {
-                Some("is the agent suspended or busy? --rpc-timeout waits longer")
-            }
-            Self::Call(CallError::Lost { .. }) | Self::Stream(StreamError::Lost(_)) => {
-                Some("did the agent stop? its log says why")
-            }
-            Self::Call(CallError::Join { .. }) => Some(
-                "is an agent with the same encryption key there, on its gossip address (7946, TCP and UDP)?",
-            ),
-            Self::Call(CallError::Filter { .. }) | Self::Expression { .. } => Some(
-                "Go's syntax is wanted (https://github.com/google/re2/wiki/Syntax), \
-                 with `\\(` and `\\{` for the brackets themselves",
-            ),
+            Self::Call(error) => hint_of_call(&error.kind),
+            Self::Late { .. } => Some(SUSPENDED),
+            Self::Stream(StreamError::Lost(_)) => Some(STOPPED),
+            Self::Expression { .. } => Some(EXPRESSION),
             Self::NoSuchCommand(_) => Some("`serfctl --help` lists the commands"),
             Self::NoCoordinate(_) => Some(
                 "`serfctl members` lists the names; a new member has a coordinate after its first pings, and none where \
@@ -206,16 +205,36 @@ impl Failure {
             Self::Found(_)
             | Self::Stream(_)
             | Self::Closed
-            | Self::Call(_)
             | Self::Runtime(_)
             | Self::Output(_) => None,
         }
     }
 }
 
-/// What helps against the agent's no. A limit is the agent's own, and stands in its words.
-fn hint_of_refusal(command: &str, message: &str) -> Option<Cow<'static, str>> {
-    let hint = match (command, limit(message)) {
+const SUSPENDED: &str = "is the agent suspended or busy? --rpc-timeout waits longer";
+const STOPPED: &str = "did the agent stop? its log says why";
+const EXPRESSION: &str = "Go's syntax is wanted (https://github.com/google/re2/wiki/Syntax), \
+                          with `\\(` and `\\{` for the brackets themselves";
+
+fn hint_of_call(kind: &CallErrorKind) -> Option<&'static str> {
+    match kind {
+        CallErrorKind::Timeout { .. } => Some(SUSPENDED),
+        CallErrorKind::Lost { .. } => Some(STOPPED),
+        CallErrorKind::Join { .. } => Some(
+            "is an agent with the same encryption key there, on its gossip address (7946, TCP and UDP)?",
+        ),
+        CallErrorKind::Filter { .. } => Some(EXPRESSION),
+        _ => None,
+    }
+}
+
+/// What helps against the agent's no. A limit is the agent's own.
+fn hint_of_refusal(command: &str, refusal: Refusal) -> Option<Cow<'static, str>> {
+    let limit = match refusal {
+        Refusal::TooLong { limit, .. } => limit,
+        _ => None,
+    };
+    let hint = match (command, limit) {
         ("event", Some(limit)) => format!(
             "this agent takes events of {limit} bytes, name and payload and what is around them (user_event_size_limit)"
         ),
@@ -225,7 +244,7 @@ fn hint_of_refusal(command: &str, message: &str) -> Option<Cow<'static, str>> {
         ("tags", Some(limit)) => format!(
             "all tags of a node may have {limit} bytes together; `serfctl info` shows those of this one"
         ),
-        ("query", None) if message.contains("_serf_") => {
+        ("query", None) if refusal == Refusal::ReservedName => {
             "names that begin with `_serf_` are Serf's own: take another".to_owned()
         }
         ("install-key" | "use-key" | "remove-key" | "list-keys", _) => {
@@ -234,12 +253,6 @@ fn hint_of_refusal(command: &str, message: &str) -> Option<Cow<'static, str>> {
         _ => return None,
     };
     Some(Cow::Owned(hint))
-}
-
-/// The number of `… limit of 512 bytes …`.
-fn limit(message: &str) -> Option<u32> {
-    let (_, rest) = message.split_once("limit of ")?;
-    rest.split_once(" bytes")?.0.parse().ok()
 }
 
 /// An error with its causes in one line.
@@ -253,22 +266,22 @@ fn exit_of_connect(error: &ConnectError) -> Exit {
         ConnectError::BadKey { .. } | ConnectError::MissingKey { .. } => Exit::Refused,
         ConnectError::Timeout { .. } => Exit::TimedOut,
         // The limits of the connection and of its first call are the same, and either may come first.
-        ConnectError::Handshake {
-            source: CallError::Timeout { .. },
-            ..
-        } => Exit::TimedOut,
+        ConnectError::Handshake { reason, .. } if reason.is_timeout() => Exit::TimedOut,
         _ => Exit::CannotConnect,
     }
 }
 
 fn exit_of_call(error: &CallError) -> Exit {
-    match error {
-        CallError::Agent { .. } => Exit::Refused,
-        CallError::Timeout { .. } => Exit::TimedOut,
-        CallError::Filter { .. } => Exit::Usage,
+    match error.kind {
+        CallErrorKind::Refused { .. } => Exit::Refused,
+        CallErrorKind::Timeout { .. } => Exit::TimedOut,
+        CallErrorKind::Filter { .. } => Exit::Usage,
         _ => Exit::Failed,
     }
 }
+
+const SILENT: &str =
+    "is the agent suspended, or is that another service? --rpc-timeout waits longer";
 
 fn hint_of_connect(error: &ConnectError) -> Option<&'static str> {
     Some(match error {
@@ -279,11 +292,8 @@ fn hint_of_connect(error: &ConnectError) -> Option<&'static str> {
             "is the agent running? its log names its RPC address; \
              --rpc-addr or SERF_RPC_ADDR take another than 127.0.0.1:7373"
         }
-        ConnectError::Timeout { .. }
-        | ConnectError::Handshake {
-            source: CallError::Timeout { .. },
-            ..
-        } => "is the agent suspended, or is that another service? --rpc-timeout waits longer",
+        ConnectError::Timeout { .. } => SILENT,
+        ConnectError::Handshake { reason, .. } if reason.is_timeout() => SILENT,
         ConnectError::BadKey { .. } => {
             "compare the key (--rpc-auth-file, --rpc-auth, SERF_RPC_AUTH_FILE, SERF_RPC_AUTH) with rpc_auth of the \
              agent; an agent without one takes none"
@@ -300,7 +310,7 @@ fn hint_of_connect(error: &ConnectError) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use serf_rpc::testing::errors;
 
     use super::*;
 
@@ -311,49 +321,22 @@ mod tests {
     #[test]
     fn each_kind_of_failure_has_its_exit_code() {
         let after = Duration::from_secs(1);
-        let agent = CallError::Agent {
-            command: "members",
-            message: "no".into(),
-        };
-        let late = CallError::Timeout {
-            command: "handshake",
-            after,
-        };
+        let agent = errors::call_refused("members", "no");
+        let late = |command| errors::call_timeout(command, after);
         for (failure, exit) in [
+            (Failure::from(errors::refused(addr())), Exit::CannotConnect),
+            (errors::bad_key(addr()).into(), Exit::Refused),
+            (errors::missing_key(addr()).into(), Exit::Refused),
             (
-                Failure::from(ConnectError::Refused { addr: addr() }),
-                Exit::CannotConnect,
-            ),
-            (ConnectError::BadKey { addr: addr() }.into(), Exit::Refused),
-            (
-                ConnectError::MissingKey { addr: addr() }.into(),
-                Exit::Refused,
-            ),
-            (
-                ConnectError::Timeout {
-                    addr: addr(),
-                    after,
-                }
-                .into(),
+                errors::connect_timeout(addr(), after).into(),
                 Exit::TimedOut,
             ),
             (
-                ConnectError::Handshake {
-                    addr: addr(),
-                    source: late,
-                }
-                .into(),
+                errors::handshake_failed(addr(), late("handshake")).into(),
                 Exit::TimedOut,
             ),
             (agent.into(), Exit::Refused),
-            (
-                CallError::Timeout {
-                    command: "members",
-                    after,
-                }
-                .into(),
-                Exit::TimedOut,
-            ),
+            (late("members").into(), Exit::TimedOut),
             (
                 Failure::Expression {
                     flag: "--name".into(),
@@ -373,11 +356,7 @@ mod tests {
     #[test]
     fn a_report_names_the_cause_and_what_to_try() {
         let source = io::Error::other("no such host");
-        let report = Failure::from(ConnectError::Resolve {
-            addr: "x".into(),
-            source,
-        })
-        .report();
+        let report = Failure::from(errors::unresolved("x", source)).report();
         assert!(
             report.starts_with("serfctl: cannot resolve agent address x: no such host\n  try: "),
             "{report}"
@@ -386,10 +365,8 @@ mod tests {
 
     #[test]
     fn a_limit_is_that_of_the_agent_and_nothing_else_is_blamed_on_one() {
-        let hint = |command, message: &str| {
-            let message = message.into();
-            Failure::from(CallError::Agent { command, message }).report()
-        };
+        let hint =
+            |command, message: &str| Failure::from(errors::call_refused(command, message)).report();
         for (command, message, told) in [
             (
                 "event",
@@ -442,14 +419,11 @@ mod tests {
 
     #[test]
     fn the_words_of_an_agent_cannot_reach_the_terminal_unescaped() {
-        let agent = CallError::Agent {
-            command: "members",
-            message: "\x1b[2J\nserfctl: all is well".into(),
-        };
+        let agent = errors::call_refused("members", "\x1b[2J\nserfctl: all is well");
         let report = Failure::from(agent).report();
         assert_eq!(
             report,
-            "serfctl: members: \\u{1b}[2J\\nserfctl: all is well\n"
+            "serfctl: members: \\u{1b}[2J serfctl: all is well\n"
         );
     }
 }

@@ -36,6 +36,12 @@ pub(crate) fn line(line: &str) -> Result<(), Failure> {
     write(format!("{line}\n").as_bytes())
 }
 
+/// Says on stderr what is missing from what is written.
+pub(crate) fn complain(what: &str) {
+    let line = format!("serfctl: {what}\n");
+    io::stderr().write_all(line.as_bytes()).unwrap_or_default();
+}
+
 /// Goes on with what has no end of its own until it fails or the reader of stdout goes, whichever is first: with a
 /// pipe that is noticed at once, not with the next line that cannot be written.
 ///

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use clap_complete::ArgValueCandidates;
-use serf_rpc::{CallError, Member, MemberFilter};
+use serf_rpc::{Member, MemberFilter, Retry};
 
 use crate::{agent::AgentArgs, args::key_value, connect::connect, exit::Failure, names};
 
@@ -83,7 +83,7 @@ impl Selection {
 pub(crate) async fn members(agent: &AgentArgs, filters: &[Filter]) -> Result<Vec<Member>, Failure> {
     let client = connect(agent).await?;
     let mut members = match client.members_filtered(&combine(filters)).await {
-        Err(lost @ CallError::Lost { .. }) => {
+        Err(lost) if lost.retry() == Retry::NewConnection => {
             return Err(unreadable(agent, filters).await.unwrap_or(lost.into()));
         }
         answer => answer?,
@@ -111,7 +111,7 @@ async fn unreadable(agent: &AgentArgs, filters: &[Filter]) -> Option<Failure> {
             .ok()?
             .members_filtered(&combine([filter]))
             .await;
-        if matches!(answer, Err(CallError::Lost { .. })) {
+        if answer.is_err_and(|error| error.retry() == Retry::NewConnection) {
             let (flag, pattern) = match filter {
                 Filter::Name(pattern) => ("--name".to_owned(), pattern),
                 Filter::Status(pattern) => ("--status".to_owned(), pattern),

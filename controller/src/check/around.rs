@@ -107,7 +107,7 @@ pub(super) fn agents(silent: &[(String, WatchError)], answers: bool) -> Vec<Find
         }
     };
     // A file that is missing or not to be opened is said with the rights of files.
-    let is_said = |error: &WatchError| matches!(error, WatchError::Connect(ConnectError::Key { source, .. }) if source.kind() != io::ErrorKind::InvalidData);
+    let is_said = |error: &WatchError| matches!(error, WatchError::Connect(ConnectError::Key { reason, .. }) if reason.kind() != io::ErrorKind::InvalidData);
     let silent = silent.iter().filter(|(_, error)| !is_said(error));
     silent.map(finding).collect()
 }
@@ -276,6 +276,8 @@ fn version(said: &str) -> Option<Version> {
 
 #[cfg(test)]
 mod tests {
+    use serf_rpc::testing::errors;
+
     use super::*;
 
     #[test]
@@ -299,18 +301,18 @@ mod tests {
             let found = agents(&silent(error), answers);
             found.first().unwrap().to_string()
         };
-        let refused = said(ConnectError::Refused { addr: addr() }, false);
+        let refused = said(errors::refused(addr()), false);
         assert!(
             refused
                 .starts_with("warning: [serf] addr: no agent listens on 127.0.0.1:7373; start it")
         );
-        let key = said(ConnectError::BadKey { addr: addr() }, false);
+        let key = said(errors::bad_key(addr()), false);
         assert!(
             key.starts_with("[serf] addr: agent 127.0.0.1:7373 does not accept the key; write")
         );
-        let key = said(ConnectError::MissingKey { addr: addr() }, false);
+        let key = said(errors::missing_key(addr()), false);
         assert!(key.contains("`[serf] auth_key_file`"));
-        let other = said(ConnectError::MissingKey { addr: addr() }, true);
+        let other = said(errors::missing_key(addr()), true);
         assert!(other.starts_with("warning: "), "another agent answers");
     }
 }

@@ -7,8 +7,8 @@ use bstr::BString;
 use integration::cluster::SOON;
 use integration::{Agent, Serf, TestEnv, on_each_serf, wait_for};
 use serf_rpc::{
-    CallError, Client, ConnectError, Event, EventFilter, LogLevel, MemberFilter, MemberStatus,
-    TagChange, UserEvent,
+    CallError, CallErrorKind, Client, ConnectError, Event, EventFilter, LogEntry, LogLevel,
+    MemberFilter, MemberStatus, TagChange, UserEvent,
 };
 use tokio::time::timeout;
 
@@ -193,8 +193,9 @@ async fn events(lab: &TestEnv, serf: &Serf) -> Result<()> {
     ensure!(
         matches!(
             long,
-            Err(CallError::Agent {
+            Err(CallError {
                 command: "event",
+                kind: CallErrorKind::Refused { .. },
                 ..
             })
         ),
@@ -229,8 +230,9 @@ async fn monitors(lab: &TestEnv, serf: &Serf) -> Result<()> {
     ensure!(
         matches!(
             second,
-            Err(CallError::Agent {
+            Err(CallError {
                 command: "monitor",
+                kind: CallErrorKind::Refused { .. },
                 ..
             })
         ),
@@ -238,7 +240,7 @@ async fn monitors(lab: &TestEnv, serf: &Serf) -> Result<()> {
     );
     timeout(SOON, async {
         while let Some(line) = lines.next().await {
-            if line?.0.to_string().contains("EventMemberJoin: a ") {
+            if is_join_of(line?, "a") {
                 return Ok(());
             }
         }
@@ -255,17 +257,22 @@ async fn joins(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let b = serf.agent(lab, "b", 2).start().await?;
     let client = connect(serf, &b).await?;
     let (there, nobody) = (a.ip().to_string(), lab.net().ip(9).to_string());
-    match client.join(&[&nobody]).await {
-        Err(CallError::Join { message, joined: 0 }) => ensure!(!message.is_empty()),
+    match client.join([&nobody]).await {
+        Err(CallError {
+            kind: CallErrorKind::Join {
+                message, joined: 0, ..
+            },
+            ..
+        }) => ensure!(!message.is_empty()),
         other => bail!("{other:?}"),
     }
     assert_eq!(status(&client, "a").await?, None);
     // One of several is enough.
-    assert_eq!(client.join(&[&nobody, &there]).await?, 1);
+    assert_eq!(client.join([&nobody, &there]).await?, 1);
     assert_eq!(status(&client, "a").await?, Some(MemberStatus::Alive));
     // Again is no error, and the port may be said.
     let with_port = format!("{there}:7946");
-    assert_eq!(client.join_and_replay(&[&there, &with_port]).await?, 2);
+    assert_eq!(client.join([&there, &with_port]).replay().await?, 2);
     a.knows(2, "alive", SOON).await
 }
 
@@ -303,8 +310,9 @@ async fn tags(lab: &TestEnv, serf: &Serf) -> Result<()> {
     ensure!(
         matches!(
             long,
-            Err(CallError::Agent {
+            Err(CallError {
                 command: "tags",
+                kind: CallErrorKind::Refused { .. },
                 ..
             })
         ),
@@ -322,7 +330,16 @@ async fn leaves(lab: &TestEnv, serf: &Serf) -> Result<()> {
     })
     .await?;
     let gone = to_b.leave().await;
-    ensure!(matches!(gone, Err(CallError::Lost { .. })), "{gone:?}");
+    ensure!(
+        matches!(
+            gone,
+            Err(CallError {
+                kind: CallErrorKind::Lost { .. },
+                ..
+            })
+        ),
+        "{gone:?}"
+    );
     Ok(())
 }
 
@@ -344,7 +361,7 @@ async fn prunes(lab: &TestEnv, serf: &Serf) -> Result<()> {
     .await?;
     to_a.force_leave("b").await?;
     assert_eq!(status(&to_a, "b").await?, Some(MemberStatus::Left));
-    to_a.force_leave_and_prune("b").await?;
+    to_a.force_leave("b").prune().await?;
     assert_eq!(status(&to_a, "b").await?, None);
     Ok(())
 }
@@ -371,7 +388,7 @@ async fn force_leaves(lab: &TestEnv, serf: &Serf) -> Result<()> {
 async fn prunes_alive(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let [(a, to_a), _b] = pair(lab, serf).await?;
     let other = connect(serf, &a).await?;
-    let prune = to_a.force_leave_and_prune("b");
+    let prune = to_a.force_leave("b").prune();
     let asked = async {
         // It takes a moment to begin.
         loop {
@@ -385,4 +402,12 @@ async fn prunes_alive(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let (pruned, asked) = tokio::join!(prune, timeout(SOON, asked));
     pruned?;
     asked.context("nobody was held up")?
+}
+
+fn is_join_of(entry: LogEntry, name: &str) -> bool {
+    let line = entry.into_line();
+    line.is_some_and(|line| {
+        line.text()
+            .starts_with(format!("EventMemberJoin: {name} ").as_bytes())
+    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::{Serf, TestEnv, on_each_serf};
-use serf_rpc::{CallError, MemberFilter};
+use serf_rpc::{CallError, CallErrorKind, MemberFilter};
 
 /// Expressions that each agent judges.
 const COUNT: usize = 3000;
@@ -113,8 +113,14 @@ async fn agree(lab: &TestEnv, serf: &Serf) -> Result<()> {
         {
             Ok(_) => passed += 1,
             // This would end the group that the expression is sent in: `a)|(b`.
-            Err(CallError::Filter { message, .. }) if message == "unexpected )" => {}
-            Err(CallError::Filter { message, .. }) => {
+            Err(CallError {
+                kind: CallErrorKind::Filter { message, .. },
+                ..
+            }) if message == "unexpected )" => {}
+            Err(CallError {
+                kind: CallErrorKind::Filter { message, .. },
+                ..
+            }) => {
                 refused += 1;
                 let closed = closes_over(agent.rpc_addr(), serf.key(), &expression)?;
                 ensure!(
@@ -123,7 +129,10 @@ async fn agree(lab: &TestEnv, serf: &Serf) -> Result<()> {
                 );
             }
             // Which names there are depends on the version of Go.
-            Err(CallError::Lost { .. }) if expression.contains(r"\p{") => {
+            Err(CallError {
+                kind: CallErrorKind::Lost { .. },
+                ..
+            }) if expression.contains(r"\p{") => {
                 client = options.connect().await?;
             }
             Err(error) => return Err(error).with_context(|| format!("{expression:?}")),

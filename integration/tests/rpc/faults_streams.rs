@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use integration::{Agent, FakeAgent, Need, test};
 use rmpv::Value;
 use serf_rpc::{
-    ConnectOptions, Event, EventFilter, EventKind, EventStream, LogLevel, LogStream, StreamError,
+    ConnectOptions, Event, EventFilter, EventKind, EventStream, LogEntry, LogLevel, LogStream,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(10);
 async fn next(events: &mut EventStream) -> Result<Result<String, u64>> {
     match timeout(SOON, events.next()).await?.context("the end")? {
         Ok(Event::User { name, .. }) => Ok(Ok(name.to_string())),
-        Err(StreamError::Lagged(count)) => Ok(Err(count)),
+        Ok(Event::Lagged(count)) => Ok(Err(count)),
         other => anyhow::bail!("{other:?}"),
     }
 }
@@ -56,7 +56,7 @@ fn a_reader_that_stops_reading_is_told_what_it_missed_and_delays_no_call() {
             timeout(SOON, lines.next()).await?.context("the end")??;
         }
         let gap = timeout(SOON, lines.next()).await?.context("the end")?;
-        assert!(matches!(gap, Err(StreamError::Lagged(9900))), "{gap:?}");
+        assert!(matches!(gap, Ok(LogEntry::Lagged(9900))), "{gap:?}");
         agent.user_event("after", b"");
         assert_eq!(next(&mut sleepy).await?, Ok("after".to_owned()));
         Ok(())

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use integration::cluster::SOON;
 use integration::{Agent, Serf, TestEnv, on_each_serf};
-use serf_rpc::{CallError, KeyReply};
+use serf_rpc::{CallError, CallErrorKind, KeyReply};
 
 const FIRST: &str = "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=";
 const SECOND: &str = "ENSM+cfaiJJ2JZjCcPo8jA==";
@@ -55,9 +55,9 @@ async fn rotates(lab: &TestEnv, serf: &Serf) -> Result<()> {
     }
     assert_eq!(keys(&client.list_keys().await?), both);
     match client.remove_key(FIRST).await {
-        Err(CallError::Keys {
+        Err(CallError {
             command: "remove-key",
-            reply,
+            kind: CallErrorKind::Keys { reply, .. },
             ..
         }) => {
             assert_eq!((reply.nodes, reply.errors, reply.messages.len()), (2, 2, 2));
@@ -68,7 +68,10 @@ async fn rotates(lab: &TestEnv, serf: &Serf) -> Result<()> {
     ensure!(everybody(&client.remove_key(FIRST).await?));
     assert_eq!(keys(&client.list_keys().await?), both[1..]);
     match client.use_key(FIRST).await {
-        Err(CallError::Keys { reply, .. }) => ensure!(reply.errors == 2, "{reply:?}"),
+        Err(CallError {
+            kind: CallErrorKind::Keys { reply, .. },
+            ..
+        }) => ensure!(reply.errors == 2, "{reply:?}"),
         other => bail!("a key that nobody has is used: {other:?}"),
     }
     Ok(())
@@ -84,7 +87,11 @@ async fn refuses(lab: &TestEnv, serf: &Serf) -> Result<()> {
         client.list_keys().await,
     ];
     for refused in refused {
-        let Err(CallError::Keys { message, reply, .. }) = refused else {
+        let Err(CallError {
+            kind: CallErrorKind::Keys { message, reply, .. },
+            ..
+        }) = refused
+        else {
             bail!("{refused:?}")
         };
         ensure!(message.starts_with(b"2/2 nodes"), "{message}");
@@ -92,7 +99,10 @@ async fn refuses(lab: &TestEnv, serf: &Serf) -> Result<()> {
         assert_eq!(names, ["a", "b"]);
     }
     match client.install_key("no base64").await {
-        Err(CallError::Keys { reply, .. }) => assert_eq!(reply.nodes, 0),
+        Err(CallError {
+            kind: CallErrorKind::Keys { reply, .. },
+            ..
+        }) => assert_eq!(reply.nodes, 0),
         other => bail!("{other:?}"),
     }
     assert_eq!(client.members().await?.len(), 2);

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use integration::cluster::SOON;
 use integration::{Agent, Serf, TestEnv, on_each_serf};
 use serf_rpc::{
-    CallError, Client, Event, EventFilter, EventKind, EventStream, Expected, Query, QueryEnd,
-    QueryId,
+    CallError, CallErrorKind, Client, Event, EventFilter, EventKind, EventStream, Expected, Query,
+    QueryEnd, QueryId,
 };
 use tokio::time::timeout;
 
@@ -167,7 +167,13 @@ async fn answers_once(lab: &TestEnv, serf: &Serf) -> Result<()> {
     let (others_id, ..) = next_query(&mut others).await?;
     let foreign = client.respond(others_id, "x").await;
     ensure!(
-        matches!(foreign, Err(CallError::OtherConnection { .. })),
+        matches!(
+            foreign,
+            Err(CallError {
+                kind: CallErrorKind::OtherConnection,
+                ..
+            })
+        ),
         "{foreign:?}"
     );
     client.respond(id, "first").await?;
@@ -178,8 +184,9 @@ async fn answers_once(lab: &TestEnv, serf: &Serf) -> Result<()> {
         ensure!(
             matches!(
                 late,
-                Err(CallError::Agent {
+                Err(CallError {
                     command: "respond",
+                    kind: CallErrorKind::Refused { .. },
                     ..
                 })
             ),
@@ -191,7 +198,16 @@ async fn answers_once(lab: &TestEnv, serf: &Serf) -> Result<()> {
     assert_eq!(gathered.responses, [("a".into(), "first".into())]);
     // Now its time is up.
     let late = client.respond(id, "late").await;
-    ensure!(matches!(late, Err(CallError::Agent { .. })), "{late:?}");
+    ensure!(
+        matches!(
+            late,
+            Err(CallError {
+                kind: CallErrorKind::Refused { .. },
+                ..
+            })
+        ),
+        "{late:?}"
+    );
     Ok(())
 }
 
@@ -203,8 +219,9 @@ async fn refuses(lab: &TestEnv, serf: &Serf) -> Result<()> {
         ensure!(
             matches!(
                 refused,
-                Err(CallError::Agent {
+                Err(CallError {
                     command: "query",
+                    kind: CallErrorKind::Refused { .. },
                     ..
                 })
             ),
@@ -218,8 +235,9 @@ async fn refuses(lab: &TestEnv, serf: &Serf) -> Result<()> {
     ensure!(
         matches!(
             long,
-            Err(CallError::Agent {
+            Err(CallError {
                 command: "respond",
+                kind: CallErrorKind::Refused { .. },
                 ..
             })
         ),
@@ -242,9 +260,10 @@ async fn abandons(lab: &TestEnv, serf: &Serf) -> Result<()> {
             .timeout(Duration::from_millis(50));
         match client.query(&query).await {
             Ok(stream) => drop(stream),
-            Err(CallError::TooManyStreams { .. }) => {
-                tokio::time::sleep(Duration::from_millis(100)).await
-            }
+            Err(CallError {
+                kind: CallErrorKind::TooManyStreams { .. },
+                ..
+            }) => tokio::time::sleep(Duration::from_millis(100)).await,
             Err(error) => bail!("{round}: {error}"),
         }
         assert_eq!(client.members().await?.len(), 2);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use secrecy::SecretString;
 
@@ -43,11 +44,19 @@ impl Key {
         let file = path.clone();
         let read = tokio::task::spawn_blocking(move || read(&file)).await;
         read.unwrap_or_else(|ended| Err(io::Error::other(ended)))
-            .map_err(|source| ConnectError::Key {
+            .map_err(|error| ConnectError::Key {
                 addr: addr.to_owned(),
                 path,
-                source,
+                reason: Arc::new(error),
             })
+    }
+
+    /// The file that it is read from.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::None | Self::Given(_) => None,
+        }
     }
 }
 

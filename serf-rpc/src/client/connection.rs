@@ -4,13 +4,15 @@
 //! whose client does not read drops events without a word. When it ends, for whatever reason, it
 //! leaves the reason behind and drops what calls and streams wait for, which ends them all.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use bstr::BString;
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::yield_now;
 
@@ -68,8 +70,9 @@ pub(crate) type CloseReason = Arc<OnceLock<ConnectionError>>;
 
 /// The socket and everything that goes through it.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    socket: TcpStream,
+pub(crate) struct Connection<S> {
+    addr: String,
+    socket: S,
     requests: mpsc::UnboundedReceiver<Request>,
     decoder: Decoder,
     outbound: BytesMut,
@@ -84,14 +87,23 @@ pub(crate) struct Decoder {
     session: Session<PendingCall, StreamSink>,
 }
 
-impl Connection {
+/// What the task has to see to next.
+enum Due {
+    Request(Option<Request>),
+    Written(io::Result<usize>),
+    Flushed(io::Result<()>),
+    Read(io::Result<usize>),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(
-        socket: TcpStream,
+        socket: S,
         requests: mpsc::UnboundedReceiver<Request>,
         options: &ConnectOptions,
         close_reason: CloseReason,
     ) -> Self {
         Self {
+            addr: options.addr.clone(),
             socket,
             requests,
             decoder: Decoder::new(options.limits),
@@ -103,39 +115,66 @@ impl Connection {
     /// Serves requests until the connection fails or nobody holds a handle to it any more.
     pub(crate) async fn run(mut self) {
         if let Err(error) = self.serve().await {
-            tracing::debug!(error = %error, "connection to the agent lost");
+            tracing::debug!(addr = self.addr, %error, "connection to the agent lost");
             // Only its end sets it too, later.
             let _ = self.close_reason.set(error);
         }
     }
 
     async fn serve(&mut self) -> Result<(), ConnectionError> {
-        let (mut reader, mut writer) = self.socket.split();
+        let mut is_flushed = true;
         loop {
-            let may_write = !self.outbound.is_empty();
             self.decoder.inbound.reserve(READ_CHUNK);
-            tokio::select! {
-                read = reader.read_buf(&mut self.decoder.inbound) => match read.map_err(failed)? {
-                    0 => return Err(ConnectionError::Closed),
-                    _ => if self.decoder.receive()? {
-                        // Let those who read them take them before there are more.
-                        yield_now().await;
-                    },
-                },
-                written = writer.write_buf(&mut self.outbound), if may_write => {
-                    written.map_err(failed)?;
+            match poll_fn(|cx| self.poll_due(cx, is_flushed)).await {
+                Due::Request(Some(request)) => self.decoder.begin(request, &mut self.outbound),
+                Due::Request(None) => return Ok(()),
+                Due::Written(written) => {
+                    self.outbound.advance(written.map_err(failed)?);
+                    is_flushed = false;
                 }
-                request = self.requests.recv() => match request {
-                    Some(request) => self.decoder.begin(request, &mut self.outbound),
-                    None => return Ok(()),
+                Due::Flushed(flushed) => {
+                    flushed.map_err(failed)?;
+                    is_flushed = true;
+                }
+                Due::Read(read) => match read.map_err(failed)? {
+                    0 => return Err(ConnectionError::Closed),
+                    _ => {
+                        if self.decoder.receive()? {
+                            // Let those who read them take them before there are more.
+                            yield_now().await;
+                        }
+                    }
                 },
             }
         }
     }
+
+    /// Requests come first, so that those made at once travel in one packet. They cannot keep the rest from its turn:
+    /// only so many may be in flight, and what they need written ends.
+    fn poll_due(&mut self, cx: &mut Context<'_>, is_flushed: bool) -> Poll<Due> {
+        if let Poll::Ready(request) = self.requests.poll_recv(cx) {
+            return Poll::Ready(Due::Request(request));
+        }
+        let mut socket = Pin::new(&mut self.socket);
+        if !self.outbound.is_empty() {
+            if let Poll::Ready(written) = socket.as_mut().poll_write(cx, &self.outbound) {
+                // A transport that takes nothing will take nothing more.
+                let written = written.and_then(|bytes| match bytes {
+                    0 => Err(io::ErrorKind::WriteZero.into()),
+                    bytes => Ok(bytes),
+                });
+                return Poll::Ready(Due::Written(written));
+            }
+        } else if !is_flushed && let Poll::Ready(flushed) = socket.as_mut().poll_flush(cx) {
+            return Poll::Ready(Due::Flushed(flushed));
+        }
+        let read = pin!(socket.read_buf(&mut self.decoder.inbound));
+        read.poll(cx).map(Due::Read)
+    }
 }
 
 /// Whoever drops the task, a runtime that is shut down for instance, leaves a reason behind too.
-impl Drop for Connection {
+impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         // The first reason counts.
         let _ = self.close_reason.set(ConnectionError::RuntimeEnded);

@@ -1,18 +1,21 @@
 //! One command at a time through the connection's task: a command in, its decoded response out.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use crate::command::{Command, Response};
 use crate::types::ConnectionId;
 
 use super::connection::{CloseReason, Connection, PendingCall, RawResponse, Request, StreamSink};
-use super::error::{CallError, ConnectionError};
+use super::error::{CallError, CallErrorKind, ConnectionError};
 use super::options::ConnectOptions;
 use super::queue::{Capacity, Queue, channel};
 
@@ -20,15 +23,16 @@ use super::queue::{Capacity, Queue, channel};
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// What clients and streams hold of a connection. A clone shares it; the last one dropped ends it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Handle {
     shared: Arc<Shared>,
     call_timeout: Duration,
 }
 
-#[derive(Debug)]
 struct Shared {
     id: ConnectionId,
+    /// Where the connection is served: its clock is there too.
+    runtime: runtime::Handle,
     addr: String,
     /// Bounded by `in_flight`.
     requests: mpsc::UnboundedSender<Request>,
@@ -41,12 +45,19 @@ struct Shared {
 
 impl Handle {
     /// Starts the task that serves the socket.
-    pub(crate) fn open(socket: TcpStream, options: &ConnectOptions) -> Self {
+    pub(crate) fn open(
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        options: &ConnectOptions,
+    ) -> Self {
         let (requests, queue) = mpsc::unbounded_channel();
         let close_reason = CloseReason::default();
-        tokio::spawn(Connection::new(socket, queue, options, close_reason.clone()).run());
+        let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let span = tracing::debug_span!("connection", addr = options.addr, number);
+        let connection = Connection::new(io, queue, options, close_reason.clone());
+        tokio::spawn(connection.run().instrument(span));
         let shared = Shared {
-            id: ConnectionId::new(CONNECTIONS.fetch_add(1, Ordering::Relaxed)),
+            id: ConnectionId::new(number),
+            runtime: runtime::Handle::current(),
             addr: options.addr.clone(),
             requests,
             in_flight: Arc::new(Semaphore::new(options.max_in_flight)),
@@ -86,10 +97,8 @@ impl Handle {
     /// Sends a command and decodes its response.
     pub(crate) async fn call<C: Command>(&self, command: &C) -> Result<C::Response, CallError> {
         let response = self.ask(command, None, self.deadline()).await?;
-        C::Response::decode(&response.body).map_err(|source| CallError::Decode {
-            command: C::NAME,
-            source,
-        })
+        C::Response::decode(&response.body)
+            .map_err(|reason| CallError::new(C::NAME, CallErrorKind::Decode { reason }))
     }
 
     /// Begins a stream: its sequence number, and the queue that its records come in. Waits for a place as long as a
@@ -100,13 +109,12 @@ impl Handle {
     ) -> Result<(u64, Queue), CallError> {
         let deadline = self.deadline();
         let places = self.shared.streams.clone();
-        let permit = until(deadline, places.acquire_owned()).await;
+        let permit = self.until(deadline, places.acquire_owned()).await;
+        let limit = self.shared.max_streams;
         let permit = permit
             .and_then(Result::ok)
-            .ok_or(CallError::TooManyStreams {
-                command: C::NAME,
-                limit: self.shared.max_streams,
-            })?;
+            .ok_or(CallErrorKind::TooManyStreams { limit })
+            .map_err(|kind| CallError::new(C::NAME, kind))?;
         let (records, queue) = channel(self.shared.stream_queue);
         let sink = StreamSink { records, permit };
         let response = self.ask(command, Some(sink), deadline).await?;
@@ -120,6 +128,8 @@ impl Handle {
         sink: Option<StreamSink>,
         deadline: Option<Instant>,
     ) -> Result<RawResponse, CallError> {
+        let failed = |kind| CallError::new(C::NAME, kind);
+        let mut sent = false;
         let exchange = async {
             let permit = self.shared.in_flight.clone().acquire_owned().await.ok()?;
             let (sender, response) = oneshot::channel();
@@ -138,18 +148,21 @@ impl Handle {
                 call,
             };
             self.shared.requests.send(request).ok()?;
+            sent = true;
             response.await.ok()
         };
-        let response = until(deadline, exchange)
-            .await
-            .ok_or(CallError::Timeout {
-                command: C::NAME,
-                after: self.call_timeout,
-            })?
-            .ok_or_else(|| CallError::Lost {
-                command: C::NAME,
-                source: self.close_reason().unwrap_or(ConnectionError::Closed),
-            })?;
+        let span = tracing::debug_span!("call", command = C::NAME, addr = self.shared.addr);
+        let response = match self.until(deadline, exchange.instrument(span)).await {
+            Some(Some(response)) => response,
+            Some(None) => {
+                let reason = self.close_reason().unwrap_or(ConnectionError::Closed);
+                return Err(failed(CallErrorKind::Lost { reason, sent }));
+            }
+            None => {
+                let after = self.call_timeout;
+                return Err(failed(CallErrorKind::Timeout { after, sent }));
+            }
+        };
         match response.error {
             Some(message) => {
                 let body = C::Response::error_body(&response.body);
@@ -163,12 +176,26 @@ impl Handle {
     fn deadline(&self) -> Option<Instant> {
         Instant::now().checked_add(self.call_timeout)
     }
+
+    /// What comes of a future; none where the deadline is before that. Whoever waits may be on any executor.
+    async fn until<F: Future>(&self, deadline: Option<Instant>, future: F) -> Option<F::Output> {
+        let Some(deadline) = deadline.filter(|_| self.close_reason().is_none()) else {
+            return Some(future.await);
+        };
+        let future = {
+            let elsewhere = runtime::Handle::try_current().is_err();
+            let _context = elsewhere.then(|| self.shared.runtime.enter());
+            timeout_at(deadline, future)
+        };
+        future.await.ok()
+    }
 }
 
-/// What comes of a future; none where the deadline is before that.
-async fn until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, future).await.ok(),
-        None => Some(future.await),
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("addr", &self.shared.addr)
+            .field("lost", &self.shared.close_reason.get())
+            .finish_non_exhaustive()
     }
 }

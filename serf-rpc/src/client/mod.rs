@@ -6,21 +6,24 @@ pub(crate) mod connection;
 mod dial;
 pub(crate) mod error;
 mod handle;
+mod join;
 mod options;
 mod query;
 pub(crate) mod queue;
 mod subscription;
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::command::{
-    Command, ForceLeave, GetCoordinate, InstallKey, Join, Leave, ListKeys, MemberFilter, Members,
-    Monitor, Query, RemoveKey, Respond, StatsCommand, Stream, TagChange, UseKey, UserEvent,
+    Command, GetCoordinate, InstallKey, Leave, ListKeys, MemberFilter, Members, Monitor, Query,
+    RemoveKey, Respond, StatsCommand, Stream, TagChange, UseKey, UserEvent,
 };
 use crate::types::{Coordinate, EventFilter, KeyReply, LogLevel, Member, QueryId, Record, Stats};
 
-use error::{CallError, ConnectionError};
+use error::{CallError, CallErrorKind, ConnectionError};
 use handle::Handle;
+pub use join::{ForceLeave, Join};
 pub use options::ConnectOptions;
 pub use query::{Expected, QueryEnd, QueryReplies, QueryStream};
 pub use subscription::{EventStream, LogStream, Subscription};
@@ -34,9 +37,15 @@ pub use subscription::{EventStream, LogStream, Subscription};
 /// # Cancel safety
 /// Dropping the future of a call leaves the connection usable: what was not sent yet never is, and
 /// the answer to what was sent is swallowed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     handle: Handle,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.handle).finish()
+    }
 }
 
 impl Client {
@@ -78,22 +87,20 @@ impl Client {
     /// The members that match all of the filter, in no particular order.
     ///
     /// # Errors
-    /// [`CallError::Filter`] for an expression that no agent can read. One that only this agent
+    /// [`CallErrorKind::Filter`] for an expression that no agent can read. One that only this agent
     /// cannot makes it close the connection, which ends all other calls and streams with
     /// [`ConnectionError::Closed`].
     pub async fn members_filtered(&self, filter: &MemberFilter) -> Result<Vec<Member>, CallError> {
-        filter.check().map_err(|malformed| CallError::Filter {
-            command: MemberFilter::NAME,
-            field: malformed.field,
-            message: malformed.cause.to_string(),
-        })?;
+        filter
+            .check()
+            .map_err(|malformed| CallError::new(MemberFilter::NAME, malformed))?;
         self.handle.call(filter).await
     }
 
     /// Sends a user event to all members. The agent delivers it to its own streams too.
     ///
     /// # Errors
-    /// [`CallError::Agent`] for one that is too long; and those of any call.
+    /// [`CallErrorKind::Refused`] for one that is too long; and those of any call.
     pub async fn event(&self, event: &UserEvent) -> Result<(), CallError> {
         self.handle.call(event).await
     }
@@ -103,9 +110,12 @@ impl Client {
     /// a call may take.
     ///
     /// # Errors
-    /// [`CallError::Agent`] for one that is too long or has a name of Serf's own; and those of any
+    /// [`CallErrorKind::Refused`] for one that is too long or has a name of Serf's own; and those of any
     /// call.
     pub async fn query(&self, query: &Query) -> Result<QueryStream, CallError> {
+        query
+            .check()
+            .map_err(|kind| CallError::new(Query::NAME, kind))?;
         self.subscribe(query).await.map(QueryStream::new)
     }
 
@@ -114,8 +124,8 @@ impl Client {
     /// is heard.
     ///
     /// # Errors
-    /// [`CallError::OtherConnection`] if another connection has brought it, even one to the same
-    /// agent; nothing was sent. [`CallError::Agent`] if the time to answer is over, if there has
+    /// [`CallErrorKind::OtherConnection`] if another connection has brought it, even one to the same
+    /// agent; nothing was sent. [`CallErrorKind::Refused`] if the time to answer is over, if there has
     /// been an answer, or if this one is longer than 1024 bytes, encoded; and those of any call.
     pub async fn respond(&self, id: QueryId, payload: impl AsRef<[u8]>) -> Result<(), CallError> {
         let (id, payload) = (self.own(id)?, payload.as_ref());
@@ -125,31 +135,41 @@ impl Client {
     /// The number of a query that came on this connection.
     fn own(&self, id: QueryId) -> Result<u64, CallError> {
         let own = id.connection == self.handle.id();
-        own.then_some(id.number).ok_or(CallError::OtherConnection {
-            command: Respond::NAME,
-        })
+        own.then_some(id.number).ok_or(CallError::new(
+            Respond::NAME,
+            CallErrorKind::OtherConnection,
+        ))
     }
 
     /// Makes the agent join the cluster of the members at these addresses, `host` or `host:port`
-    /// of their gossip, and says how many were reached: one is enough. User events from before are not replayed.
+    /// of their gossip, and says how many were reached: one is enough. User events from before are not replayed, unless
+    /// [`replay`](Join::replay) is asked for.
+    ///
+    /// ```no_run
+    /// # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let reached = client.join(["10.0.0.1", "10.0.0.2:7946"]).await?;
+    /// let reached = client.join(["10.0.0.1"]).replay().await?;
+    /// # drop(reached);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// An address that accepts and stays silent takes the agent's TCP timeout: 1 s, 10 s or 30 s at
     /// `profile=local`, `lan` or `wan`. See [`Self::with_call_timeout`].
     ///
     /// # Errors
-    /// [`CallError::Join`] if none was reached; and those of any call.
-    pub async fn join(&self, existing: &[&str]) -> Result<u64, CallError> {
-        let replay = false;
-        Ok(self.handle.call(&Join { existing, replay }).await?.0)
-    }
-
-    /// The same as [`Self::join`], and the agent hears the user events that the cluster remembers.
+    /// [`CallErrorKind::Join`] if none was reached; and those of any call.
     ///
-    /// # Errors
-    /// Those of [`Self::join`].
-    pub async fn join_and_replay(&self, existing: &[&str]) -> Result<u64, CallError> {
-        let replay = true;
-        Ok(self.handle.call(&Join { existing, replay }).await?.0)
+    /// # Cancel safety
+    /// The agent goes on with a join that was sent, and with nothing else of this connection until it is over: the next
+    /// call waits as long as such an address takes. Join over a connection of its own where that matters.
+    pub fn join<A: AsRef<str>>(&self, existing: impl IntoIterator<Item = A>) -> Join<'_> {
+        let existing = existing.into_iter().map(|addr| addr.as_ref().to_owned());
+        Join {
+            client: self,
+            existing: existing.collect(),
+            replay: false,
+        }
     }
 
     /// Makes the agent leave the cluster gracefully and exit. That it closes the connection
@@ -162,8 +182,12 @@ impl Client {
     pub async fn leave(&self) -> Result<(), CallError> {
         let lost_before = self.lost().is_some();
         match self.handle.call(&Leave).await {
-            Err(CallError::Lost {
-                source: ConnectionError::Closed | ConnectionError::Io(_),
+            Err(CallError {
+                kind:
+                    CallErrorKind::Lost {
+                        reason: ConnectionError::Closed | ConnectionError::Io(_),
+                        ..
+                    },
                 ..
             }) if !lost_before => Ok(()),
             left => left,
@@ -172,30 +196,32 @@ impl Client {
 
     /// Declares a failed member to have left, so that nobody tries to reach it any more. A name
     /// that nobody has is no error. One that is alive refutes it, unless it is the only other one:
-    /// then it is not told, and stays `leaving` in the eyes of this agent.
+    /// then it is not told, and stays `leaving` in the eyes of this agent. With [`prune`](ForceLeave::prune) the member
+    /// is forgotten at once.
+    ///
+    /// ```no_run
+    /// # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// client.force_leave("web-3").await?;
+    /// client.force_leave("web-3").prune().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`CallError::Agent`] if the cluster could not be told within 5 s; and those of any call.
-    pub async fn force_leave(&self, node: impl AsRef<[u8]>) -> Result<(), CallError> {
-        let (node, prune) = (node.as_ref(), false);
-        self.handle.call(&ForceLeave { node, prune }).await
-    }
-
-    /// The same as [`Self::force_leave`], and the member is forgotten at once instead of after a
-    /// day. **For one that is alive** the agent answers nobody for 6 s, on any connection, and
-    /// loses sight of it for a while.
-    ///
-    /// # Errors
-    /// Those of [`Self::force_leave`].
-    pub async fn force_leave_and_prune(&self, node: impl AsRef<[u8]>) -> Result<(), CallError> {
-        let (node, prune) = (node.as_ref(), true);
-        self.handle.call(&ForceLeave { node, prune }).await
+    /// [`Refusal::NotBroadcast`](crate::Refusal::NotBroadcast) if the cluster could not be told within 5 s; and those of
+    /// any call.
+    pub fn force_leave(&self, node: impl AsRef<[u8]>) -> ForceLeave<'_> {
+        ForceLeave {
+            client: self,
+            node: node.as_ref().into(),
+            prune: false,
+        }
     }
 
     /// Changes the agent's own tags, and returns when the cluster has been told.
     ///
     /// # Errors
-    /// [`CallError::Agent`] if they became too long, or if the cluster could not be told within
+    /// [`CallErrorKind::Refused`] if they became too long, or if the cluster could not be told within
     /// 5 s, in which case the agent has them all the same; and those of any call.
     pub async fn tags(&self, change: &TagChange) -> Result<(), CallError> {
         self.handle.call(change).await
@@ -216,7 +242,7 @@ impl Client {
     /// Adds a key (16, 24 or 32 bytes in base64) to the keyrings of all members.
     ///
     /// # Errors
-    /// [`CallError::Keys`], with what each said, unless all members did it; and those of any call.
+    /// [`CallErrorKind::Keys`], with what each said, unless all members did it; and those of any call.
     pub async fn install_key(&self, key: &str) -> Result<KeyReply, CallError> {
         self.handle.call(&InstallKey(key)).await
     }

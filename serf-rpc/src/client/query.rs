@@ -176,7 +176,7 @@ impl QueryStream {
                     replies.responses.push((from, payload));
                 }
                 Some(Err(StreamError::Lost(error))) => return QueryEnd::Lost(error),
-                Some(Err(StreamError::Lagged(count))) => replies.left_out += count,
+                Some(Ok(QueryReply::Lagged(missed))) => replies.left_out += missed,
                 Some(Ok(_) | Err(StreamError::Decode(_))) => replies.left_out += 1,
             }
         }

@@ -1,5 +1,6 @@
 //! Streams of the agent: the queue of a stream's records in, decoded items with their gaps and their end out.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,7 +8,7 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 
 use crate::command::Stop;
-use crate::types::{Event, LogLine, Record};
+use crate::types::{Event, LogEntry, Record};
 
 use super::error::{CallError, ConnectionError, StreamError};
 use super::handle::Handle;
@@ -17,18 +18,17 @@ use super::queue::{Queue, Taken};
 pub type EventStream = Subscription<Event>;
 
 /// The agent's log: the last 512 lines first, then each as it is written.
-pub type LogStream = Subscription<LogLine>;
+pub type LogStream = Subscription<LogEntry>;
 
 /// A stream of an agent. It keeps its connection open.
 ///
-/// Items are records, or a [`StreamError`]: a gap, a record that does not decode, and at last the
-/// loss of the connection.
+/// Items are records, and a `Lagged` one where some were left out because the reader was too slow. An error is a record
+/// that does not decode, or at last the loss of the connection.
 ///
 /// **Dropping it sends nothing.** The records that still come are swallowed, and it keeps its place among the
 /// [streams of its connection](crate::ConnectOptions::max_streams). That is on purpose: an agent may crash when a stream
 /// ends while it delivers an event (`send on closed channel` in `agent/ipc_event_stream.go`), by
 /// [`stop`](Self::stop) as well as by a disconnect. Keep one stream for the life of a process.
-#[derive(Debug)]
 pub struct Subscription<T> {
     handle: Handle,
     seq: u64,
@@ -77,7 +77,7 @@ impl<T: Record> Subscription<T> {
             Taken::Record(body) => {
                 Some(T::decode(&body, self.handle.id()).map_err(StreamError::Decode))
             }
-            Taken::Lagged(count) => Some(Err(StreamError::Lagged(count))),
+            Taken::Lagged(missed) => Some(Ok(T::lagged(missed))),
             Taken::Finished => {
                 self.ended = true;
                 None
@@ -91,6 +91,16 @@ impl<T: Record> Subscription<T> {
                 Some(Err(StreamError::Lost(why)))
             }
         })
+    }
+}
+
+impl<T> fmt::Debug for Subscription<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("addr", &self.handle.addr())
+            .field("seq", &self.seq)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 

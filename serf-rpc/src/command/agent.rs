@@ -100,7 +100,7 @@ impl Response for Option<Coordinate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{LIMITS, fixtures};
+    use crate::recordings::{LIMITS, fixtures};
     use crate::wire::framing::Scanner;
 
     #[test]

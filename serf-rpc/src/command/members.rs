@@ -1,13 +1,13 @@
 //! `members` and `members-filtered`: which members to list in, the members as the agent lists them out.
 
-use std::collections::BTreeMap;
-
-use crate::types::Member;
+use crate::client::error::CallErrorKind;
 use crate::types::member::MemberDecoder;
+use crate::types::{Member, MemberStatus};
 use crate::wire::codec::{DecodeError, Reader, Writer};
 use crate::wire::protocol::ResponseShape;
 
-use super::{Command, Response, re2};
+use super::pattern::{Pattern, TagPatterns};
+use super::{Command, Response};
 
 /// `members`: all members the agent knows, itself included, in random order.
 pub(crate) struct Members;
@@ -19,17 +19,12 @@ impl Command for Members {
     fn write_body(&self, _: &mut Vec<u8>) {}
 }
 
-/// Which members to list: regular expressions, each of which must match the whole of its field.
-///
-/// The agent reads Go's syntax ([`regexp/syntax`](https://pkg.go.dev/regexp/syntax)) and closes the
-/// connection over what it cannot read. What no version of Go reads is refused before it is sent;
-/// what only some read is left to the agent: the names in `\p{…}`, groups named `(?<name>…)`, and
-/// expressions that are huge or nested a thousand levels deep.
+/// Which members to list: all of its [`Pattern`]s must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberFilter {
-    name: Option<String>,
-    status: Option<String>,
-    tags: BTreeMap<String, String>,
+    name: Option<Pattern>,
+    status: Option<Pattern>,
+    tags: TagPatterns,
 }
 
 impl MemberFilter {
@@ -40,55 +35,53 @@ impl MemberFilter {
 
     /// Members whose name matches; an empty expression stands for any.
     #[must_use]
-    pub fn name(mut self, expression: impl Into<String>) -> Self {
-        self.name = Some(expression.into()).filter(|expression| !expression.is_empty());
+    pub fn name(mut self, pattern: impl Into<Pattern>) -> Self {
+        self.name = Some(pattern.into()).filter(|pattern| !pattern.as_str().is_empty());
         self
+    }
+
+    /// Members of that name.
+    #[must_use]
+    pub fn name_is(self, name: impl AsRef<str>) -> Self {
+        self.name(Pattern::exactly(name))
     }
 
     /// Members whose status (`alive`, `leaving`, `left`, `failed`) matches; an empty expression
     /// stands for any.
     #[must_use]
-    pub fn status(mut self, expression: impl Into<String>) -> Self {
-        self.status = Some(expression.into()).filter(|expression| !expression.is_empty());
+    pub fn status(mut self, pattern: impl Into<Pattern>) -> Self {
+        self.status = Some(pattern.into()).filter(|pattern| !pattern.as_str().is_empty());
         self
+    }
+
+    /// Members of that status.
+    #[must_use]
+    pub fn status_is(self, status: MemberStatus) -> Self {
+        self.status(status.as_str())
     }
 
     /// Members whose tag of that key matches; one that lacks it is taken to have an empty one.
     #[must_use]
-    pub fn tag(mut self, key: impl Into<String>, expression: impl Into<String>) -> Self {
-        self.tags.insert(key.into(), expression.into());
+    pub fn tag(mut self, key: impl AsRef<[u8]>, pattern: impl Into<Pattern>) -> Self {
+        self.tags.insert(key, pattern);
         self
     }
 
-    /// Whether agents can read all expressions; else the first that none can, which would make the agent close the
-    /// connection without a word.
-    pub(crate) fn check(&self) -> Result<(), MalformedExpression> {
-        let name = self
-            .name
-            .iter()
-            .map(|expression| ("name".to_owned(), expression));
-        let status = self
-            .status
-            .iter()
-            .map(|expression| ("status".to_owned(), expression));
-        let tags = self
-            .tags
-            .iter()
-            .map(|(key, expression)| (format!("tag {key}"), expression));
-        for (field, expression) in name.chain(status).chain(tags) {
-            re2::check(expression).map_err(|cause| MalformedExpression { field, cause })?;
-        }
-        Ok(())
+    /// Members whose tag of that key has that value; of an empty one also those that lack it.
+    #[must_use]
+    pub fn tag_is(self, key: impl AsRef<[u8]>, value: impl AsRef<str>) -> Self {
+        self.tag(key, Pattern::exactly(value))
     }
-}
 
-/// An expression that no agent can read.
-#[derive(Debug)]
-pub(crate) struct MalformedExpression {
-    /// What it was to match.
-    pub(crate) field: String,
-    /// What is wrong with it.
-    pub(crate) cause: re2::Malformed,
+    /// The first expression that no agent can read: it would make the agent close the connection without a word.
+    pub(crate) fn check(&self) -> Result<(), CallErrorKind> {
+        for (field, pattern) in [("name", &self.name), ("status", &self.status)] {
+            if let Some(pattern) = pattern {
+                pattern.check_for(|| field.to_owned())?;
+            }
+        }
+        self.tags.check()
+    }
 }
 
 /// `members-filtered`: the agent puts `^` and `$` around each expression without a group, so they are sent grouped.
@@ -97,22 +90,18 @@ impl Command for MemberFilter {
     type Response = Vec<Member>;
 
     fn write_body(&self, body: &mut Vec<u8>) {
-        let grouped = |expression: &str| format!("(?:{expression})");
-        let named = [
-            ("Status", self.status.as_ref()),
-            ("Name", self.name.as_ref()),
-        ];
+        let named = [("Status", &self.status), ("Name", &self.name)];
         let named = named
             .into_iter()
-            .filter_map(|(field, expression)| Some((field, expression?)));
+            .filter_map(|(field, pattern)| Some((field, pattern.as_ref()?)));
         let mut writer = Writer::new(body);
         writer.map(1 + named.clone().count());
         writer.str("Tags").map(self.tags.len());
-        for (tag, expression) in &self.tags {
-            writer.str(tag).str(grouped(expression));
+        for (tag, pattern) in self.tags.iter() {
+            writer.str(tag).str(pattern.grouped());
         }
-        for (field, expression) in named {
-            writer.str(field).str(grouped(expression));
+        for (field, pattern) in named {
+            writer.str(field).str(pattern.grouped());
         }
     }
 }

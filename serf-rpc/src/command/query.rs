@@ -1,12 +1,13 @@
 //! `query` and `respond`: a question and an answer in, their request bodies out.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bstr::BString;
 
+use crate::client::error::CallErrorKind;
 use crate::wire::codec::Writer;
 
+use super::pattern::{Pattern, TagPatterns};
 use super::{Command, RecordsUntilDone};
 
 /// A question to the members (`serf query`).
@@ -18,7 +19,7 @@ pub struct Query {
     name: BString,
     payload: BString,
     nodes: Vec<BString>,
-    tags: BTreeMap<BString, String>,
+    tags: TagPatterns,
     acks: bool,
     relay_factor: u8,
     timeout: Duration,
@@ -32,7 +33,7 @@ impl Query {
             name: name.as_ref().into(),
             payload: BString::default(),
             nodes: Vec::new(),
-            tags: BTreeMap::new(),
+            tags: TagPatterns::default(),
             acks: false,
             relay_factor: 0,
             timeout: Duration::ZERO,
@@ -53,13 +54,19 @@ impl Query {
         self
     }
 
-    /// Asks only members whose tag of that key matches somewhere: unlike those of a
-    /// [`MemberFilter`](crate::MemberFilter) the regular expression is not anchored
-    /// (`serf/query.go`, `shouldProcessQuery`). A malformed one is answered by nobody.
+    /// Asks only members whose tag of that key matches; one that lacks it is taken to have an empty one. As in a
+    /// [`MemberFilter`](crate::MemberFilter) the [`Pattern`] must match the whole of it, and what no agent can read is
+    /// refused before it is sent.
     #[must_use]
-    pub fn tag(mut self, key: impl AsRef<[u8]>, expression: impl Into<String>) -> Self {
-        self.tags.insert(key.as_ref().into(), expression.into());
+    pub fn tag(mut self, key: impl AsRef<[u8]>, pattern: impl Into<Pattern>) -> Self {
+        self.tags.insert(key, pattern);
         self
+    }
+
+    /// Asks only members whose tag of that key has that value.
+    #[must_use]
+    pub fn tag_is(self, key: impl AsRef<[u8]>, value: impl AsRef<str>) -> Self {
+        self.tag(key, Pattern::exactly(value))
     }
 
     /// Whether each member says at once that it got the query.
@@ -84,6 +91,11 @@ impl Query {
         self.timeout = timeout;
         self
     }
+
+    /// The first expression that no agent can read: nobody would answer.
+    pub(crate) fn check(&self) -> Result<(), CallErrorKind> {
+        self.tags.check()
+    }
 }
 
 /// `query`: asks the members.
@@ -96,8 +108,9 @@ impl Command for Query {
         let mut writer = Writer::new(body);
         writer.map(7).str("FilterNodes").strings(&self.nodes);
         writer.str("FilterTags").map(self.tags.len());
-        for (key, expression) in &self.tags {
-            writer.str(key).str(expression);
+        // Agents do not anchor these (`serf/query.go`, `shouldProcessQuery`).
+        for (key, pattern) in self.tags.iter() {
+            writer.str(key).str(pattern.anchored());
         }
         writer
             .str("RequestAck")

@@ -7,9 +7,9 @@ use rmpv::Value;
 
 use super::*;
 use crate::client::error::CallError;
-use crate::testing::{CONNECTION, Seen, fixtures, play, request};
+use crate::recordings::{CONNECTION, Seen, fixtures, play, request};
 use crate::types::{
-    Event, EventFilter, EventKind, EventName, LogLevel, LogLine, QueryRecord, Record,
+    Event, EventFilter, EventKind, EventName, LogEntry, LogLevel, QueryRecord, Record,
 };
 
 /// Requests that this library does not make: another version, an unknown command, no handshake, and
@@ -222,7 +222,7 @@ fn typed(name: &str, bytes: &[u8]) -> Result<usize, CallError> {
         "respond" => reply::<Respond<'_>>(bytes, 2),
         "respond-unknown" => reply::<Respond<'_>>(bytes, 1),
         name if name.starts_with("stream-") => records::<Stream<'_>, Event>(bytes, 1),
-        "monitor" | "monitor-badlevel" => records::<Monitor, LogLine>(bytes, 1),
+        "monitor" | "monitor-badlevel" => records::<Monitor, LogEntry>(bytes, 1),
         "query-noresp" => records::<Query, QueryRecord>(bytes, 4),
         "query-resp" => records::<Query, QueryRecord>(bytes, 5),
         "query-internal" | "query-toolong" => records::<Query, QueryRecord>(bytes, 1),

@@ -49,6 +49,8 @@ pub enum Event {
         /// What the agent calls it.
         kind: BString,
     },
+    /// The reader was too slow, and so many events were left out here.
+    Lagged(u64),
 }
 
 /// Which query, on which connection: what [`Client::respond`](crate::Client::respond) takes.
@@ -137,6 +139,10 @@ impl Sealed for Event {}
 impl Record for Event {
     fn decode(body: &[u8], connection: ConnectionId) -> Result<Self, DecodeError> {
         Self::decode(body, connection)
+    }
+
+    fn lagged(missed: u64) -> Self {
+        Self::Lagged(missed)
     }
 }
 

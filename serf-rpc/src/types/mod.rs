@@ -12,7 +12,7 @@ mod stats;
 pub use coordinate::Coordinate;
 pub use event::{Event, EventFilter, EventKind, EventName, MemberEventKind, QueryId};
 pub use keys::KeyReply;
-pub use log::{LogLevel, LogLine};
+pub use log::{LogEntry, LogLevel, LogLine};
 pub use member::{Member, MemberBuilder, MemberStatus, ProtocolVersions};
 pub(crate) use query::QueryRecord;
 pub use query::QueryReply;

@@ -22,6 +22,8 @@ pub enum QueryReply {
         /// Its answer, any bytes.
         payload: BString,
     },
+    /// The reader was too slow, and so many answers were left out here.
+    Lagged(u64),
 }
 
 /// A record of a query that is not its last; none where it says nothing. When the time is up agents
@@ -58,6 +60,10 @@ impl Record for QueryRecord {
             _ => None,
         }))
     }
+
+    fn lagged(missed: u64) -> Self {
+        Self(Some(QueryReply::Lagged(missed)))
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +71,7 @@ mod tests {
     use super::*;
 
     fn record(bytes: &[u8]) -> Result<Option<QueryReply>, DecodeError> {
-        QueryRecord::decode(bytes, crate::testing::CONNECTION).map(|record| record.0)
+        QueryRecord::decode(bytes, crate::recordings::CONNECTION).map(|record| record.0)
     }
 
     #[test]

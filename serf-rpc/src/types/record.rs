@@ -2,10 +2,14 @@
 
 use crate::wire::codec::DecodeError;
 
-/// What the records of a stream are decoded into: [`Event`](crate::Event), [`LogLine`](crate::LogLine).
+/// What the records of a stream are decoded into: [`Event`](crate::Event), [`LogEntry`](crate::LogEntry).
 pub trait Record: Sealed + Sized {
     #[doc(hidden)]
     fn decode(body: &[u8], connection: ConnectionId) -> Result<Self, DecodeError>;
+
+    /// What stands where so many were left out.
+    #[doc(hidden)]
+    fn lagged(missed: u64) -> Self;
 }
 
 /// Keeps [`Record`] to the types of this crate.

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use super::error::Chain;
 use crate::watch::error::WatchError;
 
 /// An agent that cannot be reached, or was lost and does not answer yet.
@@ -34,7 +33,7 @@ impl Publisher {
                 *list = next.into();
                 return true;
             };
-            let same = Chain(&*known.error).to_string() == Chain(&*error).to_string();
+            let same = known.error.to_string() == error.to_string();
             known.error = error;
             *list = next.into();
             !same

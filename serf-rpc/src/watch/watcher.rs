@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::error::{CallError, ConnectionError, StreamError};
 use crate::client::{Client, ConnectOptions, Subscription};
-use crate::types::{ConnectionId, EventFilter, LogLevel, Member, Record, Sealed};
-use crate::watch::error::{Chain, WatchError};
+use crate::types::{ConnectionId, EventFilter, LogEntry, LogLevel, Member, Record, Sealed};
+use crate::watch::error::WatchError;
 use crate::watch::hints::Hints;
 use crate::watch::membership::{AgentState, Change, Continuity, Snapshot};
 use crate::watch::pulse::{Due, Pulse};
@@ -314,10 +314,13 @@ impl Task {
         let client = agent.connect().await?;
         // Subscribed before the first question, so that no change falls between the two.
         let filter = EventFilter::members();
-        let mut events = unless_refused(client.stream_as::<EventArrived>(&filter).await)?;
-        let mut lines = unless_refused(client.monitor(LogLevel::Debug).await)?;
+        let mut events = unless_refused(
+            agent.addr(),
+            client.stream_as::<EventArrived>(&filter).await,
+        )?;
+        let mut lines = unless_refused(agent.addr(), client.monitor(LogLevel::Debug).await)?;
         let monitor_began = Instant::now();
-        let local = unless_refused(client.stats().await)?
+        let local = unless_refused(agent.addr(), client.stats().await)?
             .and_then(|stats| stats.agent_name().map(BStr::to_owned));
         let mut kind = Continuity::Fresh;
         let mut question = pin!(Fuse::terminated());
@@ -344,14 +347,14 @@ impl Task {
                     let line = line?;
                     self.heard(&mut pulse, client.addr());
                     match line {
-                        Ok(line) => {
+                        Ok(LogEntry::Line(line)) => {
                             let now = Instant::now();
-                            let named = hints.line(&line.0, now);
+                            let named = hints.line(line.as_bytes(), now);
                             if let Some(name) = named && monitor_began.elapsed() > OLD_LINES {
                                 self.suspect(&mut hints, name, now);
                             }
                         }
-                        Err(_) => hints.membership(),
+                        Ok(LogEntry::Lagged(_)) | Err(_) => hints.membership(),
                     }
                 }
                 event = next(&mut events) => {
@@ -360,7 +363,7 @@ impl Task {
                     hints.membership();
                 }
                 answer = &mut small_talk => {
-                    unless_refused(answer)?;
+                    unless_refused(agent.addr(), answer)?;
                     self.heard(&mut pulse, client.addr());
                 }
                 () = at(pulse.deadline()) => match pulse.due(Instant::now()) {
@@ -412,14 +415,14 @@ impl Task {
             AgentState::Connected { .. } | AgentState::Silent { .. }
         );
         if was_connected {
-            tracing::info!(addr, error = %Chain(&error), "agent lost");
+            tracing::info!(addr, %error, "agent lost");
             let lost = AgentState::Lost {
                 addr: addr.to_owned(),
                 since: SystemTime::now(),
             };
             self.replace(before.with_agent(lost), true);
         } else {
-            tracing::debug!(addr, error = %Chain(&error), "agent not reached");
+            tracing::debug!(addr, %error, "agent not reached");
         }
         let error = Arc::new(error);
         self.unreached.failed(addr, Arc::clone(&error));
@@ -485,13 +488,17 @@ impl Record for EventArrived {
     fn decode(_: &[u8], _: ConnectionId) -> Result<Self, DecodeError> {
         Ok(Self)
     }
+
+    fn lagged(_: u64) -> Self {
+        Self
+    }
 }
 
 /// Without one of its streams or its agent's name a watcher still works, only later; without its connection it cannot.
-fn unless_refused<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
+fn unless_refused<T>(addr: &str, answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match answer {
-        Err(error @ CallError::Agent { .. }) => {
-            tracing::warn!(error = %error, "watching without this");
+        Err(error) if error.refusal().is_some() => {
+            tracing::warn!(addr, %error, "watching without this");
             Ok(None)
         }
         other => other.map(Some),

@@ -19,6 +19,7 @@ pub enum DecodeError {
     Trailing,
     /// A value is of another type than the field has.
     #[error("expected {wanted}, found a value that begins with byte {found:#04x}")]
+    #[non_exhaustive]
     Type {
         /// What the field holds.
         wanted: &'static str,
@@ -27,18 +28,21 @@ pub enum DecodeError {
     },
     /// A number does not fit its field.
     #[error("number out of range for {field}")]
+    #[non_exhaustive]
     Range {
         /// The field.
         field: &'static str,
     },
     /// A required field is missing.
     #[error("field {field} is missing")]
+    #[non_exhaustive]
     Missing {
         /// The field.
         field: &'static str,
     },
     /// An address has neither 4 nor 16 bytes.
     #[error("address of {len} bytes")]
+    #[non_exhaustive]
     Address {
         /// How many it has.
         len: usize,

@@ -25,12 +25,14 @@ pub enum ObjectError {
     Reserved,
     /// The value is, or announces that it will be, larger than the limit.
     #[error("a value exceeds the limit of {limit} bytes")]
+    #[non_exhaustive]
     TooLarge {
         /// The limit in bytes.
         limit: usize,
     },
     /// Arrays and maps nest deeper than the limit.
     #[error("a value nests deeper than {limit} levels")]
+    #[non_exhaustive]
     TooDeep {
         /// The limit in levels.
         limit: usize,

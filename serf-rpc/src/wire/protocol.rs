@@ -45,27 +45,72 @@ impl ResponseShape {
     }
 }
 
-/// Errors that mean something to the connection, not only to the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The agent does not speak [`VERSION`].
-    Version,
-    /// The key is not the agent's.
-    InvalidToken,
-    /// The agent wants a key first. It has not read the request's body and will take it for the
-    /// next header: the connection is of no use any more.
+/// Why an agent refuses a command, as far as its words tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It does not speak version 1 of the protocol.
+    UnsupportedVersion,
+    /// The key is not its own.
+    InvalidKey,
+    /// It wants a key first. It has not read the request's body and will take it for the next header: the connection is
+    /// of no use any more.
     AuthenticationRequired,
-    /// Any other: the command's own.
+    /// The query has been answered, by this client or another one of the agent.
+    AlreadyAnswered,
+    /// The time to answer the query is over, or it never came on this connection.
+    QueryOver,
+    /// The event, query, answer or tags are too long.
+    #[non_exhaustive]
+    TooLong {
+        /// How many bytes are allowed, encoded; none if the agent does not say.
+        limit: Option<u64>,
+    },
+    /// The change was made and the cluster could not be told in time.
+    NotBroadcast,
+    /// The name begins with `_serf_`.
+    ReservedName,
+    /// The connection follows the log already.
+    MonitorExists,
+    /// Anything else.
     Other,
 }
 
+/// How agents say that the cluster could not be told: of tags, of a member to be removed, of their own leave.
+const NOT_BROADCAST: [&str; 3] = [
+    "timeout waiting for update broadcast",
+    "timed out broadcasting node removal",
+    "timeout while waiting for graceful leave",
+];
+
 impl Refusal {
     pub(crate) fn of(error: &BStr) -> Self {
-        match error.to_str() {
-            Ok(UNSUPPORTED_VERSION) => Self::Version,
-            Ok(INVALID_TOKEN) => Self::InvalidToken,
-            Ok(AUTHENTICATION_REQUIRED) => Self::AuthenticationRequired,
-            _ => Self::Other,
+        let text = error.to_str_lossy();
+        let text = text.trim_end();
+        match text {
+            UNSUPPORTED_VERSION => return Self::UnsupportedVersion,
+            INVALID_TOKEN => return Self::InvalidKey,
+            AUTHENTICATION_REQUIRED => return Self::AuthenticationRequired,
+            "Monitor already exists" => return Self::MonitorExists,
+            "No pending queries matching ID" => return Self::QueryOver,
+            _ => {}
+        }
+        if text.ends_with("response already sent") {
+            Self::AlreadyAnswered
+        } else if text.ends_with("response is past the deadline") {
+            Self::QueryOver
+        } else if NOT_BROADCAST.iter().any(|words| text.ends_with(words)) {
+            Self::NotBroadcast
+        } else if text.contains("exceeds") && text.contains("limit of ") {
+            let limit = text.split_once("limit of ").and_then(|(_, rest)| {
+                let (limit, _) = rest.split_once(" bytes")?;
+                limit.parse().ok()
+            });
+            Self::TooLong { limit }
+        } else if text.contains("cannot contain the '_serf_' prefix") {
+            Self::ReservedName
+        } else {
+            Self::Other
         }
     }
 }
@@ -162,22 +207,24 @@ impl QueryPart {
 #[non_exhaustive]
 pub enum ProtocolError {
     /// They are no msgpack value, or one beyond the limits.
-    #[error("malformed value")]
-    Object(#[source] ObjectError),
+    #[error("malformed value: {0}")]
+    Object(ObjectError),
     /// A body where a header was due.
     #[error("a body came where a header was due")]
     HeaderExpected,
     /// A header where a body was due.
     #[error("a header came where the body of {seq} was due")]
+    #[non_exhaustive]
     BodyExpected {
         /// The sequence number whose body was due.
         seq: u64,
     },
     /// A header that does not decode.
-    #[error("malformed header")]
-    Header(#[source] DecodeError),
+    #[error("malformed header: {0}")]
+    Header(DecodeError),
     /// A reply to nothing that was asked.
     #[error("a reply to sequence number {seq}, which is not in use")]
+    #[non_exhaustive]
     UnknownSeq {
         /// The number.
         seq: u64,
@@ -217,6 +264,42 @@ mod tests {
         assert!(!ResponseShape::Header.body_follows(None));
         assert!(!ResponseShape::Records.body_follows(None));
         assert!(!follows(ResponseShape::Records, "Monitor already exists"));
+    }
+
+    #[test]
+    fn what_an_agent_refuses_has_a_type() {
+        for (words, refusal) in [
+            ("Authentication required", Refusal::AuthenticationRequired),
+            (
+                "failed to respond to key query: response already sent",
+                Refusal::AlreadyAnswered,
+            ),
+            ("No pending queries matching ID", Refusal::QueryOver),
+            (
+                "failed to respond to key query: response exceeds limit of 1024 bytes",
+                Refusal::TooLong { limit: Some(1024) },
+            ),
+            (
+                "user event exceeds configured limit of 512 bytes before encoding",
+                Refusal::TooLong { limit: Some(512) },
+            ),
+            (
+                "Encoded length of tags exceeds limit of 512 bytes",
+                Refusal::TooLong { limit: Some(512) },
+            ),
+            (
+                "Queries cannot contain the '_serf_' prefix",
+                Refusal::ReservedName,
+            ),
+            (
+                "timeout waiting for update broadcast",
+                Refusal::NotBroadcast,
+            ),
+            ("Monitor already exists", Refusal::MonitorExists),
+            ("limit of nothing", Refusal::Other),
+        ] {
+            assert_eq!(Refusal::of(words.into()), refusal, "{words}");
+        }
     }
 
     #[test]

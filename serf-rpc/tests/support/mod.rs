@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rmpv::Value;
 use serf_rpc::{Client, ConnectOptions, Member};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// How long a test waits for what must happen.
@@ -54,10 +54,7 @@ impl FakeAgent {
     pub(crate) async fn accept(&self) -> FakeConnection {
         let (socket, _) = soon("a connection", self.listener.accept()).await.unwrap();
         socket.set_nodelay(true).unwrap();
-        FakeConnection {
-            socket,
-            unread: Vec::new(),
-        }
+        Connection::over(socket)
     }
 
     /// The next connection, after its handshake.
@@ -74,8 +71,12 @@ impl FakeAgent {
     }
 }
 
-pub(crate) struct FakeConnection {
-    socket: TcpStream,
+/// The agent's end of a connection over TCP.
+pub(crate) type FakeConnection = Connection<TcpStream>;
+
+/// The agent's end of a connection.
+pub(crate) struct Connection<S> {
+    socket: S,
     unread: Vec<u8>,
 }
 
@@ -87,7 +88,15 @@ pub(crate) struct Request {
     pub(crate) body: Value,
 }
 
-impl FakeConnection {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// An agent at the other end of this.
+    pub(crate) fn over(socket: S) -> Self {
+        Self {
+            socket,
+            unread: Vec::new(),
+        }
+    }
+
     /// The next request; none once the client has closed the connection.
     pub(crate) async fn request(&mut self) -> Option<Request> {
         let header = self.value().await?;

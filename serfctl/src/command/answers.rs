@@ -5,7 +5,7 @@ use std::time::Duration;
 use serf_rpc::{Client, Query, QueryReply, QueryStream};
 use tokio::time::timeout;
 
-use crate::exit::Failure;
+use crate::{exit::Failure, output};
 
 /// Members may all be silent for longer, the agent itself may not.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -27,7 +27,12 @@ pub(crate) async fn next(
 ) -> Result<Option<QueryReply>, Failure> {
     loop {
         match timeout(SILENCE, replies.next()).await {
-            Ok(reply) => return Ok(reply.transpose()?),
+            Ok(reply) => match reply.transpose()? {
+                Some(QueryReply::Lagged(missed)) => {
+                    output::complain(&format!("{missed} answers left out"));
+                }
+                reply => return Ok(reply),
+            },
             Err(_) => drop(client.stats().await?),
         }
     }

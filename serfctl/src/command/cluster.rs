@@ -133,15 +133,16 @@ pub(crate) async fn event(agent: &AgentArgs, args: &EventArgs) -> Result<Vec<u8>
 ///
 /// No connection, or nobody answers at any of the addresses.
 pub(crate) async fn join(agent: &AgentArgs, args: &JoinArgs) -> Result<Vec<u8>, Failure> {
-    let addresses: Vec<&str> = args.addresses.iter().map(String::as_str).collect();
-    let patience = JOIN_PATIENCE.saturating_mul(u32::try_from(addresses.len()).unwrap_or(u32::MAX));
+    let addresses = u32::try_from(args.addresses.len()).unwrap_or(u32::MAX);
+    let patience = JOIN_PATIENCE.saturating_mul(addresses);
     let client = connect(agent)
         .await?
         .with_call_timeout(agent.timeout_or(patience));
+    let join = client.join(&args.addresses);
     let joined = if args.replay {
-        client.join_and_replay(&addresses).await?
+        join.replay().await?
     } else {
-        client.join(&addresses).await?
+        join.await?
     };
     Ok(format!("Successfully joined cluster by contacting {joined} nodes.\n").into_bytes())
 }
@@ -166,10 +167,11 @@ pub(crate) async fn force_leave(
     args: &ForceLeaveArgs,
 ) -> Result<Vec<u8>, Failure> {
     let client = patient(agent).await?;
+    let force_leave = client.force_leave(args.name.as_bytes());
     if args.prune {
-        client.force_leave_and_prune(args.name.as_bytes()).await?;
+        force_leave.prune().await?;
     } else {
-        client.force_leave(args.name.as_bytes()).await?;
+        force_leave.await?;
     }
     Ok(Vec::new())
 }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 use serde::Serialize;
-use serf_rpc::{BString, CallError, KeyReply};
+use serf_rpc::{BString, CallError, CallErrorKind, KeyReply};
 
 use crate::{
     agent::AgentArgs,
@@ -108,7 +108,10 @@ pub(crate) async fn run(agent: &AgentArgs, args: &KeysArgs) -> Result<Vec<u8>, F
     };
     let (reply, message) = match answer {
         Ok(reply) => (reply, None),
-        Err(CallError::Keys { message, reply, .. }) => (*reply, Some(message)),
+        Err(CallError {
+            kind: CallErrorKind::Keys { message, reply, .. },
+            ..
+        }) => (*reply, Some(message)),
         Err(error) => return Err(error.into()),
     };
     let said = match args.format {

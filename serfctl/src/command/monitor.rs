@@ -1,15 +1,11 @@
 //! The agent's log and its events, as they come.
 
-use std::{
-    borrow::Cow,
-    fmt::Write as _,
-    io::{self, Write as _},
-};
+use std::{borrow::Cow, fmt::Write as _};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serf_rpc::{
-    Event, EventFilter, EventKind, EventName, LogLevel, LogLine, MemberEventKind, StreamError,
+    Event, EventFilter, EventKind, EventName, LogEntry, LogLevel, MemberEventKind, StreamError,
 };
 
 use crate::{
@@ -17,7 +13,7 @@ use crate::{
     args::LineFormat,
     command::watch::now,
     connect::connect,
-    exit::{Failure, chain},
+    exit::Failure,
     json::{base64_of, line_of},
     member::{Row, socket_addr, tags},
     output,
@@ -120,8 +116,9 @@ async fn lines(agent: &AgentArgs, args: &MonitorArgs) -> Result<Vec<u8>, Failure
 impl MonitorArgs {
     fn event(&self, event: Result<Event, StreamError>) -> Result<(), Failure> {
         let event = match event {
+            Ok(Event::Lagged(missed)) => return self.lagged(missed),
             Ok(event) => event,
-            Err(error) => return self.gap(error),
+            Err(error) => return gap(error),
         };
         match self.format {
             LineFormat::Text => output::write(block(&event).as_bytes()),
@@ -129,12 +126,15 @@ impl MonitorArgs {
         }
     }
 
-    fn log(&self, line: Result<LogLine, StreamError>) -> Result<(), Failure> {
-        let line = match line {
-            Ok(line) => line.0,
-            Err(error) => return self.gap(error),
+    fn log(&self, entry: Result<LogEntry, StreamError>) -> Result<(), Failure> {
+        let line = match entry {
+            Ok(LogEntry::Line(line)) => line,
+            Ok(LogEntry::Lagged(missed)) => return self.lagged(missed),
+            Ok(_) => return Ok(()),
+            Err(error) => return gap(error),
         };
-        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let line: &[u8] = line.as_bytes();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         match self.format {
             LineFormat::Text => output::line(&escape(line)),
             LineFormat::Ndjson => output::write(&line_of(&Line {
@@ -145,19 +145,28 @@ impl MonitorArgs {
         }
     }
 
-    /// What was too much to follow.
-    fn gap(&self, error: StreamError) -> Result<(), Failure> {
-        match (self.format, error) {
-            (_, lost @ StreamError::Lost(_)) => Err(lost.into()),
-            (LineFormat::Ndjson, StreamError::Lagged(missed)) => output::write(&line_of(&Line {
+    /// So many were too much to follow.
+    fn lagged(&self, missed: u64) -> Result<(), Failure> {
+        match self.format {
+            LineFormat::Ndjson => output::write(&line_of(&Line {
                 missed: Some(missed),
                 ..Line::new("lagged".into())
             })),
-            (_, error) => {
-                let gap = format!("serfctl: {}\n", chain(&error));
-                io::stderr().write_all(gap.as_bytes()).unwrap_or_default();
+            LineFormat::Text => {
+                output::complain(&format!("{missed} records left out"));
                 Ok(())
             }
+        }
+    }
+}
+
+/// One that cannot be read is passed over.
+fn gap(error: StreamError) -> Result<(), Failure> {
+    match error {
+        lost @ StreamError::Lost(_) => Err(lost.into()),
+        error => {
+            output::complain(&error.to_string());
+            Ok(())
         }
     }
 }

@@ -12,7 +12,7 @@ use bstr::BString;
 use clap::Args;
 use clap_complete::ArgValueCandidates;
 use serde::Serialize;
-use serf_rpc::{Client, Member, MemberFilter, MemberStatus, Query, QueryReply};
+use serf_rpc::{Client, Member, MemberFilter, MemberStatus, Pattern, Query, QueryReply};
 
 use crate::{
     agent::AgentArgs,
@@ -274,14 +274,17 @@ fn query(args: &QueryArgs) -> Query {
         .iter()
         .fold(query, |query, node| query.node(node.as_bytes()));
     let tags = args.tags.iter();
-    tags.fold(query, |query, (key, pattern)| query.tag(key, pattern))
+    // As in `serf` they may match any part of a tag.
+    tags.fold(query, |query, (key, pattern)| {
+        query.tag(key, Pattern::anywhere(pattern))
+    })
 }
 
-/// The living members that are asked. A query's expressions may match any part of a tag, those of `members` the whole.
+/// The living members that are asked.
 async fn asked(client: &Client, args: &QueryArgs) -> Result<BTreeSet<BString>, Failure> {
     let tags = args.tags.iter();
     let filter = tags.fold(MemberFilter::new(), |filter, (key, pattern)| {
-        filter.tag(key, format!("(?s:.*)(?:{pattern})(?s:.*)"))
+        filter.tag(key, Pattern::anywhere(pattern))
     });
     let members = client.members_filtered(&filter).await?;
     let named = |member: &Member| {

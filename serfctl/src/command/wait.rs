@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serf_rpc::CallError;
 use tokio::time::timeout;
 
 use crate::{
@@ -77,9 +76,5 @@ pub(crate) async fn run(agent: &AgentArgs, args: &WaitArgs) -> Result<Vec<u8>, F
 /// How many there are now, or why that is not known after so long.
 async fn look(agent: &AgentArgs, filters: &[Filter], left: Duration) -> Result<usize, Failure> {
     let members = timeout(left, selection::members(agent, filters)).await;
-    let late = || CallError::Timeout {
-        command: "members",
-        after: left,
-    };
-    Ok(members.map_err(|_| late())??.len())
+    Ok(members.map_err(|_| Failure::Late { after: left })??.len())
 }

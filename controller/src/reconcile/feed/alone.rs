@@ -140,9 +140,7 @@ pub(super) fn one_line(text: &str) -> String {
 /// before are not replayed.
 pub(super) async fn join(agent: ConnectOptions, addrs: Vec<SocketAddr>) -> Result<u64, WatchError> {
     let client = agent.connect().await?.with_call_timeout(JOIN_TIMEOUT);
-    let addrs: Vec<String> = addrs.iter().map(ToString::to_string).collect();
-    let addrs: Vec<&str> = addrs.iter().map(String::as_str).collect();
-    Ok(client.join(&addrs).await?)
+    Ok(client.join(addrs.iter().map(ToString::to_string)).await?)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) fn problem(
 
 fn said(error: &WatchError) -> String {
     match error {
-        WatchError::Connect(ConnectError::Refused { addr }) => {
+        WatchError::Connect(ConnectError::Refused { addr, .. }) => {
             format!("no Serf agent listens on {addr}")
         }
         WatchError::Connect(error) => chain(error),
@@ -91,6 +91,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
+    use serf_rpc::testing::errors;
+
     use super::*;
 
     const ADDR: &str = "127.0.0.1:7373";
@@ -111,10 +113,10 @@ mod tests {
     #[test]
     fn an_agent_that_is_not_there_one_that_refuses_and_one_that_is_silent_want_different_things() {
         let addr = || ADDR.to_owned();
-        let (said, advice) = lost([ConnectError::Refused { addr: addr() }]);
+        let (said, advice) = lost([errors::refused(addr())]);
         assert_eq!(said, "no Serf agent listens on 127.0.0.1:7373");
         assert!(advice.starts_with("start it"), "{advice}");
-        let (said, advice) = lost([ConnectError::BadKey { addr: addr() }]);
+        let (said, advice) = lost([errors::bad_key(addr())]);
         assert_eq!(said, "agent 127.0.0.1:7373 does not accept the key");
         assert!(advice.contains("/etc/key"), "{advice}");
         let silent = AgentState::Silent {
@@ -125,7 +127,7 @@ mod tests {
         assert!(said.contains("does not answer"), "{said}");
         assert!(advice.contains("stands still"), "{advice}");
         let connected = AgentState::Connected { addr: addr() };
-        let refused = unreached(ConnectError::Refused { addr: addr() });
+        let refused = unreached(errors::refused(addr()));
         assert_eq!(
             problem(&connected, &[refused], None),
             None,
@@ -138,11 +140,8 @@ mod tests {
         let addr = |port: u16| format!("127.0.0.1:{port}");
         let after = Duration::from_secs(3);
         let (said, advice) = lost([
-            ConnectError::Timeout {
-                addr: addr(1),
-                after,
-            },
-            ConnectError::MissingKey { addr: addr(2) },
+            errors::connect_timeout(addr(1), after),
+            errors::missing_key(addr(2)),
         ]);
         assert_eq!(
             said,

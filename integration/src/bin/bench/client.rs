@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use rmp::encode as msgpack;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use serf_rpc::{Client, ConnectOptions, EventFilter, StreamError};
+use serf_rpc::{Client, ConnectOptions, Event, EventFilter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -84,8 +84,8 @@ async fn events(addr: &str, count: u64) -> Result<Spent> {
     let receive = async {
         while spent.items < count {
             match events.next().await.context("the stream has ended")? {
+                Ok(Event::Lagged(_)) => {}
                 Ok(_) => spent.items += 1,
-                Err(StreamError::Lagged(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }

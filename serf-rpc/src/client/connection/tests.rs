@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::client::queue::{Capacity, Queue, Taken, channel};
-use crate::testing::LIMITS;
+use crate::recordings::LIMITS;
 
 const CALLS: usize = 100;
 const STREAMS: usize = 100;

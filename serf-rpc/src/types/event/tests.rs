@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{CONNECTION, Seen, VERSIONS, fixture, play};
+use crate::recordings::{CONNECTION, Seen, VERSIONS, fixture, play};
 use crate::types::MemberStatus;
 use crate::wire::protocol::ResponseShape;
 

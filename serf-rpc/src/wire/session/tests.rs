@@ -2,11 +2,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{CONNECTION, Player, Seen, fixture, fixtures, play};
+use crate::recordings::{CONNECTION, Player, Seen, fixture, fixtures, play};
 
 /// The first header's sequence number of a recorded reply.
 fn first_seq(reply: &[u8]) -> u64 {
-    let end = crate::wire::framing::Scanner::new(crate::testing::LIMITS)
+    let end = crate::wire::framing::Scanner::new(crate::recordings::LIMITS)
         .next_end(reply)
         .unwrap()
         .unwrap();
@@ -385,7 +385,7 @@ proptest! {
             let _ = <Vec<crate::Member> as crate::command::Response>::decode(body);
             let _ = <crate::KeyReply as crate::command::Response>::decode(body);
             let _ = <Option<crate::Coordinate> as crate::command::Response>::decode(body);
-            let _ = <crate::LogLine as crate::types::Record>::decode(body, CONNECTION);
+            let _ = <crate::LogEntry as crate::types::Record>::decode(body, CONNECTION);
             let _ = <crate::types::QueryRecord as crate::types::Record>::decode(body, CONNECTION);
         }
     }

@@ -46,7 +46,10 @@ pub(super) async fn read(client: &Client) -> Result<Vec<String>, Failure> {
         let Ok(Some(line)) = timeout(PAUSE, log.next()).await else {
             break;
         };
-        let line = escape(line?.0.trim_ascii_end()).into_owned();
+        let Some(line) = line?.into_line() else {
+            continue;
+        };
+        let line = escape(line.as_bytes().trim_ascii_end()).into_owned();
         lines.push(line.chars().take(LINE_MAX).collect());
     }
     Ok(lines)
