@@ -3,12 +3,15 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
 /// The second octets tests share.
 const SECOND: std::ops::Range<u8> = 64..112;
+/// How often this process has taken one.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 /// A `127.x.y.0/24` of one's own until dropped. The lock goes with the process, however that ends.
 #[derive(Debug)]
@@ -19,7 +22,8 @@ pub struct Net {
 }
 
 impl Net {
-    /// Takes the first free network, beginning at a place that differs between processes.
+    /// Takes the first free network, beginning at a place that differs between processes and from one time to the
+    /// next: on a network that was somebody's until now, closed connections may still hold ports.
     ///
     /// # Errors
     /// When all networks are taken or the lock directory cannot be used.
@@ -27,7 +31,8 @@ impl Net {
         let networks: Vec<(u8, u8)> = SECOND
             .flat_map(|second| (0..=255).map(move |third| (second, third)))
             .collect();
-        let start = std::process::id() as usize * 61 % networks.len();
+        let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let start = (std::process::id() as usize * 61 + taken) % networks.len();
         for (second, third) in networks
             .iter()
             .cycle()
@@ -86,15 +91,16 @@ fn lock(name: &str) -> Result<Option<File>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Net;
+    use super::{Net, lock};
 
     #[test]
     fn two_networks_differ_and_a_dropped_one_is_free_again() {
         let first = Net::take().unwrap();
         let second = Net::take().unwrap();
         assert_ne!(first.ip(1), second.ip(1));
-        let ip = first.ip(1);
+        let name = format!("127.{}.{}", first.second, first.third);
+        assert!(lock(&name).unwrap().is_none());
         drop(first);
-        assert_eq!(Net::take().unwrap().ip(1), ip);
+        assert!(lock(&name).unwrap().is_some());
     }
 }
