@@ -235,6 +235,10 @@ fn garbage_is_never_taken_for_an_answer() {
                     }
                 }
             }
+            drop(client);
+            // A call that the agent has not read yet would take the next garbage.
+            let gone = async || agent.connections() == 0;
+            wait_for("the connection to end", SOON, gone).await?;
         }
         works(&agent).await
     });
