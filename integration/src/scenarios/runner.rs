@@ -1,5 +1,7 @@
 //! Running a test: what it needs and its body go in, a pass, a failure with logs, or a loud skip comes out.
 
+use std::fs::File;
+
 use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
 
@@ -104,12 +106,20 @@ where
         .enable_all()
         .build()
         .expect("a runtime");
-    let machine = shared_file("machine").expect("a lock file");
-    flock(&machine, company).expect("a lock");
+    let _machine = place(company).expect("a lock");
     let lab = TestEnv::new(name).expect("an environment");
     if let Err(error) = runtime.block_on(body(&lab)) {
         panic!("{error:#}");
     }
+}
+
+/// Waits for a place among the tests of this machine, which goes with the file. The first to come is the first to begin:
+/// while one waits to be alone, no other begins.
+fn place(company: FlockOperation) -> Result<File> {
+    let (turn, machine) = (shared_file("turn")?, shared_file("machine")?);
+    flock(&turn, FlockOperation::LockExclusive)?;
+    flock(&machine, company)?;
+    Ok(machine)
 }
 
 /// Runs each scenario, a function of a [`TestEnv`] and a [`HaproxyKind`](crate::HaproxyKind), on every HAProxy there is.
