@@ -4,5 +4,6 @@ pub mod cluster;
 pub mod measure;
 mod runner;
 pub mod scenario;
+mod took;
 
 pub use runner::{Need, test, test_alone};

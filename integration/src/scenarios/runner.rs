@@ -13,6 +13,7 @@ use crate::environment::TestEnv;
 use crate::environment::firewall::Firewall;
 use crate::environment::net::shared_file;
 use crate::environment::process::find_program;
+use crate::scenarios::took::Took;
 
 /// A daemon or tool a test cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,7 @@ where
         .build()
         .expect("a runtime");
     let _machine = place(company).expect("a lock");
+    let _took = Took::begin(&name);
     let lab = TestEnv::new(name).expect("an environment");
     if let Err(error) = runtime.block_on(body(&lab)) {
         panic!("{error:#}");
