@@ -205,7 +205,7 @@ async fn a_slow_answer_to_one_command_delays_no_stream() {
     };
     let (events, stream) = tokio::join!(client.stream(EventFilter::all()), accept);
     let mut events = events.unwrap();
-    let mut join = client.join(&["127.0.0.2"]).into_future();
+    let mut join = client.join(["127.0.0.2"]).into_future();
     assert!(poll_immediate(&mut join).await.is_none());
     let slow = connection.expect("join").await;
     connection
