@@ -46,7 +46,7 @@ impl Readings {
 }
 
 /// The same for the members: the snapshot is the latest, also where nobody was told of it as it is like the one before.
-pub fn date_members(snapshot: &Snapshot, status: &mut Status, now: SystemTime) {
+pub(crate) fn date_members(snapshot: &Snapshot, status: &mut Status, now: SystemTime) {
     let age = |at: Option<SystemTime>| {
         let age = at.and_then(|at| now.duration_since(at).ok());
         age.as_ref().map(Duration::as_secs)

@@ -39,7 +39,7 @@ pub struct Entry {
 
 /// The last entries, and the file that keeps them.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     path: PathBuf,
     entries: VecDeque<Arc<Entry>>,
     /// Lines in the file.
@@ -49,7 +49,7 @@ pub struct History {
 
 impl History {
     /// Reads what an earlier process kept. What cannot be read is left out: a book is no reason not to start.
-    pub fn load(path: &Path) -> Self {
+    pub(crate) fn load(path: &Path) -> Self {
         let mut history = Self {
             path: path.to_owned(),
             entries: VecDeque::new(),
@@ -77,7 +77,7 @@ impl History {
     }
 
     /// The entries kept, in the order of their starts.
-    pub fn entries(&self) -> Arc<[Arc<Entry>]> {
+    pub(crate) fn entries(&self) -> Arc<[Arc<Entry>]> {
         Arc::clone(&self.seen)
     }
 
@@ -85,7 +85,7 @@ impl History {
     ///
     /// # Errors
     /// The file could not be written; the entry is kept in memory all the same.
-    pub fn add(&mut self, mut entry: Entry) -> io::Result<()> {
+    pub(crate) fn add(&mut self, mut entry: Entry) -> io::Result<()> {
         shorten(&mut entry.changes);
         shorten(&mut entry.reasons);
         let entry = Arc::new(entry);

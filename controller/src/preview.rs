@@ -24,12 +24,13 @@ use serf_rpc::{AgentState, Client, Continuity, Member, Snapshot, WatchError};
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::config;
+use crate::error_chain::chain;
 use crate::given::{beside, left_out};
 use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::{RuntimeError, State};
 use crate::here;
 use crate::others::Others;
-use crate::reconcile::{agents, chain, guard_before, runtime_api};
+use crate::reconcile::{agents, guard_before, runtime_api};
 use crate::state::StateDir;
 use crate::templates::{self, TemplateError};
 

@@ -56,14 +56,14 @@ pub enum StateError {
 
 /// The state directory, locked for as long as this lives where it was opened.
 #[derive(Debug)]
-pub struct StateDir {
+pub(crate) struct StateDir {
     dir: PathBuf,
     _lock: Option<File>,
 }
 
 /// The members last seen, the servers in rotation, and what counts against others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PersistedState {
+pub(crate) struct PersistedState {
     /// Every member that is not gone.
     pub members: Vec<Member>,
     /// The servers that had traffic.
@@ -78,7 +78,7 @@ pub struct PersistedState {
 
 /// What Serf said of a server that had traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PastReport {
+pub(crate) struct PastReport {
     /// Where the server is.
     pub endpoint: Endpoint,
     /// `failed` or `leaving`.
@@ -89,7 +89,7 @@ pub struct PastReport {
 
 /// A server that was taken out without intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PastRemoval {
+pub(crate) struct PastRemoval {
     /// Where it was.
     pub endpoint: Endpoint,
     /// When it went, in seconds since 1970.
@@ -103,7 +103,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Locked`] while another process has it, [`StateError::Write`] where it cannot be made.
-    pub fn open(dir: &Path) -> Result<Self, StateError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, StateError> {
         let texts = dir.join("texts");
         owner::directory(dir, dir, owner::CLOSED)
             .and_then(|()| owner::directory(&texts, dir, owner::CLOSED))
@@ -126,7 +126,7 @@ impl StateDir {
     }
 
     /// The directory for reading only, without its lock.
-    pub fn peek(dir: &Path) -> Self {
+    pub(crate) fn peek(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
             _lock: None,
@@ -134,7 +134,7 @@ impl StateDir {
     }
 
     /// What was last saved; empty where nothing readable was.
-    pub fn load_memory(&self) -> PersistedState {
+    pub(crate) fn load_memory(&self) -> PersistedState {
         let saved: SavedMemory = self.load("members.json").unwrap_or_default();
         PersistedState {
             members: saved
@@ -169,7 +169,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Write`]; what was saved before is still there.
-    pub fn save_memory(&self, memory: &PersistedState) -> Result<(), StateError> {
+    pub(crate) fn save_memory(&self, memory: &PersistedState) -> Result<(), StateError> {
         let saved = SavedMemory {
             members: memory
                 .members
@@ -214,7 +214,7 @@ impl StateDir {
 
     /// The options of the servers that were added to this worker; none where it is another worker than the one last
     /// saved.
-    pub fn load_added(&self, worker: &Worker, now_secs: u64) -> Option<AddedOptions> {
+    pub(crate) fn load_added(&self, worker: &Worker, now_secs: u64) -> Option<AddedOptions> {
         let saved: SavedAdded = self.load("added.json")?;
         if !saved.worker.is(worker, now_secs) {
             return None;
@@ -230,7 +230,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Write`]; what was saved before is still there.
-    pub fn save_added(
+    pub(crate) fn save_added(
         &self,
         worker: &Worker,
         now_secs: u64,
@@ -249,28 +249,28 @@ impl StateDir {
     }
 
     /// The process id of the worker that was last known.
-    pub fn remembered_pid(&self) -> Option<u32> {
+    pub(crate) fn remembered_pid(&self) -> Option<u32> {
         let saved: SavedAdded = self.load("added.json")?;
         Some(saved.worker.pid)
     }
 
     /// Where the master of a HAProxy of our own listens.
-    pub fn master_socket(&self) -> PathBuf {
+    pub(crate) fn master_socket(&self) -> PathBuf {
         self.dir.join("master.sock")
     }
 
     /// Where the process id of a HAProxy of our own is kept.
-    pub fn pid_file(&self) -> PathBuf {
+    pub(crate) fn pid_file(&self) -> PathBuf {
         self.dir.join("haproxy.pid")
     }
 
     /// Where the history is kept.
-    pub fn history_path(&self) -> PathBuf {
+    pub(crate) fn history_path(&self) -> PathBuf {
         self.dir.join("history.jsonl")
     }
 
     /// The text with that stamp, if it was saved; one whose content has another stamp is not believed.
-    pub fn load_text(&self, stamp: &Stamp) -> Option<String> {
+    pub(crate) fn load_text(&self, stamp: &Stamp) -> Option<String> {
         let path = self.text_path(stamp);
         let text = String::from_utf8(owner::read(&path).ok()?).ok()?;
         if Stamp::genuine(&text).as_ref() != Some(stamp) {
@@ -284,7 +284,12 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Write`].
-    pub fn save_text(&self, stamp: &Stamp, text: &str, keep: &[&Stamp]) -> Result<(), StateError> {
+    pub(crate) fn save_text(
+        &self,
+        stamp: &Stamp,
+        text: &str,
+        keep: &[&Stamp],
+    ) -> Result<(), StateError> {
         replace(&self.text_path(stamp), text.as_bytes(), Durable::Yes)?;
         self.prune_texts(keep);
         Ok(())
@@ -378,7 +383,7 @@ fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<(), StateError
 }
 
 /// Whether a member has to be remembered: whoever left is gone, unless it is still `in_use`; the others may come back.
-pub fn is_remembered(entry: &Entry, in_use: bool) -> bool {
+pub(crate) fn is_remembered(entry: &Entry, in_use: bool) -> bool {
     let left = entry.member.status() == MemberStatus::Left;
     in_use || entry.presence == Presence::Listed || !left
 }

@@ -28,7 +28,7 @@ pub struct Debouncer<K, V> {
 
 impl<K: Ord + Clone, V: PartialEq + Clone> Debouncer<K, V> {
     /// Lets a lone change pass at once.
-    pub fn eager(quiet: Debounce) -> Self {
+    pub(crate) fn eager(quiet: Debounce) -> Self {
         Self::new(quiet, true)
     }
 

@@ -26,7 +26,7 @@ impl Stamp {
     }
 
     /// Takes the `description` that a file of ours carries, `serf-haproxy 0123456789abcdef`; none for any other.
-    pub fn from_description(description: &str) -> Option<Self> {
+    pub(crate) fn from_description(description: &str) -> Option<Self> {
         let stamp = description.trim().strip_prefix("serf-haproxy ")?;
         let fits = stamp.len() == 16
             && stamp
@@ -36,7 +36,7 @@ impl Stamp {
     }
 
     /// The stamp that a line of a configuration prints, in quotes or not; none for any other line.
-    pub fn from_line(line: &str) -> Option<Self> {
+    pub(crate) fn from_line(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         if words.next() != Some("description") {
             return None;

@@ -387,7 +387,7 @@ async fn the_body_after_a_refusal_does_not_disturb_the_next_call() {
         connection.accept_request(event.seq).await;
     };
     let calls = async {
-        let refused = client.join(&["127.0.0.1", "127.0.0.99"]).await.unwrap_err();
+        let refused = client.join(["127.0.0.1", "127.0.0.99"]).await.unwrap_err();
         assert!(
             matches!(
                 refused,
@@ -426,7 +426,7 @@ async fn a_call_that_was_given_up_does_not_disturb_the_next() {
         connection.send_members(members.seq, &[alive("a")]).await;
     };
     let calls = async {
-        let slow = hasty.join(&["127.0.0.99"]).await.unwrap_err();
+        let slow = hasty.join(["127.0.0.99"]).await.unwrap_err();
         assert!(matches!(
             slow,
             CallError {

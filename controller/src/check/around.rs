@@ -12,11 +12,12 @@ use planner::render::FIRST_LINE;
 use serf_rpc::{ConnectError, WatchError};
 
 use super::finding::Finding;
+use crate::error_chain::chain;
 use crate::haproxy::file::{ConfigFile, Owner};
 use crate::haproxy::process;
 use crate::haproxy::reload::show_proc;
 use crate::haproxy::runtime::{RuntimeApi, RuntimeError};
-use crate::reconcile::{Adopt, RunError, chain, may_adopt};
+use crate::reconcile::{Adopt, RunError, may_adopt};
 
 /// How long HAProxy, and each question to a program, may take.
 const WAIT: Duration = Duration::from_secs(3);

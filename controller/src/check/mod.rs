@@ -18,11 +18,12 @@ use planner::config::{Config, ReloadMethod};
 use planner::model::{BackendName, Model, Quarantine, Version};
 use serf_rpc::Member;
 
+use crate::error_chain::chain;
 use crate::given;
 use crate::here;
 use crate::others::Others;
 use crate::preview::View;
-use crate::reconcile::{chain, master_socket};
+use crate::reconcile::master_socket;
 use crate::state::StateDir;
 use crate::templates;
 

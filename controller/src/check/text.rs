@@ -16,9 +16,9 @@ use super::TextReport;
 use super::finding::{Finding, Severity, origin, place};
 use super::scratch::Scratch;
 use super::stats_socket;
+use crate::error_chain::chain;
 use crate::haproxy::file::{Checked, judge};
 use crate::haproxy::message::{HaproxyMessage, Level};
-use crate::reconcile::chain;
 
 /// How HAProxy ends a list of complaints.
 const SUMMARIES: [&str; 2] = [

@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 /// An address that a file asks for and HAProxy would not get.
 #[derive(Debug, thiserror::Error)]
 #[error("HAProxy could not listen on {addr}, which line {line} asks for")]
-pub struct Taken {
+pub(crate) struct Taken {
     /// The `bind` line, from 1.
     pub line: usize,
     /// What it asks for.
@@ -31,7 +31,7 @@ pub struct Taken {
 /// # Errors
 /// The first that another program has, or whose address this host has not. An address in a form that is not `IP:port`
 /// is not tried; and none is where HAProxy's own ports are free, as it runs in another network then.
-pub fn try_new(text: &str, running: &str) -> Result<(), Taken> {
+pub(crate) fn try_new(text: &str, running: &str) -> Result<(), Taken> {
     let old = binds(running);
     let is_here = |old: &Bind| try_bind(old).is_err();
     if !old.iter().find(|old| old.sure).is_some_and(is_here) {

@@ -14,14 +14,14 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How much of the output is kept, its end.
-pub const OUTPUT_KEPT: usize = 64 * 1024;
+pub(crate) const OUTPUT_KEPT: usize = 64 * 1024;
 
 /// How long a process that outlives the command may hold its output open before it is read no further.
 const AFTERMATH: Duration = Duration::from_millis(100);
 
 /// A command that ended by itself.
 #[derive(Clone, Debug)]
-pub struct Finished {
+pub(crate) struct Finished {
     /// How it ended.
     pub status: ExitStatus,
     /// What it printed on stdout and stderr, in order, the last [`OUTPUT_KEPT`] bytes.
@@ -63,7 +63,7 @@ pub enum ProcessError {
 }
 
 /// `exit code 1` or `signal 9`.
-pub fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
@@ -78,7 +78,7 @@ pub fn describe(status: ExitStatus) -> String {
 ///
 /// # Cancel safety
 /// When dropped, the process group is killed.
-pub async fn run(command: &[String], deadline: Duration) -> Result<Finished, ProcessError> {
+pub(crate) async fn run(command: &[String], deadline: Duration) -> Result<Finished, ProcessError> {
     run_in(command, None, deadline).await
 }
 
@@ -89,7 +89,7 @@ pub async fn run(command: &[String], deadline: Duration) -> Result<Finished, Pro
 ///
 /// # Cancel safety
 /// When dropped, the process group is killed.
-pub async fn run_in(
+pub(crate) async fn run_in(
     command: &[String],
     directory: Option<&Path>,
     deadline: Duration,
@@ -211,14 +211,14 @@ impl Tail {
 }
 
 /// Whether a process with this id runs, as far as can be seen from here, and is called `haproxy`.
-pub fn is_haproxy(pid: u32) -> bool {
+pub(crate) fn is_haproxy(pid: u32) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
     name.is_ok_and(|name| name.trim_end() == "haproxy")
 }
 
 /// A master process of HAProxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MasterProcess {
+pub(crate) struct MasterProcess {
     /// Its process id.
     pub pid: u32,
     words: Vec<String>,
@@ -227,7 +227,7 @@ pub struct MasterProcess {
 impl MasterProcess {
     /// Where it listens, by the words that it was started with (`-S /run/haproxy-master.sock,mode,660`); none where
     /// nowhere.
-    pub fn socket(&self) -> Option<PathBuf> {
+    pub(crate) fn socket(&self) -> Option<PathBuf> {
         let mut words = self.words.iter().skip_while(|word| *word != "-S");
         let place = words.nth(1)?.split(',').next()?;
         let path = place.strip_prefix("unix@").unwrap_or(place);
@@ -236,7 +236,7 @@ impl MasterProcess {
 }
 
 /// The master of a worker; none where it has none, or where that cannot be seen from here.
-pub fn master_of(worker: u32) -> Option<MasterProcess> {
+pub(crate) fn master_of(worker: u32) -> Option<MasterProcess> {
     if !is_haproxy(worker) {
         return None;
     }
@@ -258,7 +258,7 @@ pub fn master_of(worker: u32) -> Option<MasterProcess> {
 
 /// Whether a worker has given up rights that its master has: root's, for a user of its own. Not where that cannot be seen
 /// from here.
-pub fn has_less_rights_than_its_master(worker: u32) -> bool {
+pub(crate) fn has_less_rights_than_its_master(worker: u32) -> bool {
     let is_root = |pid: u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let user = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
@@ -270,12 +270,12 @@ pub fn has_less_rights_than_its_master(worker: u32) -> bool {
 }
 
 /// The working directory of a process, where we may know it.
-pub fn directory_of(pid: u32) -> Option<PathBuf> {
+pub(crate) fn directory_of(pid: u32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
 /// Whether this names a program that can be run, by its path or in `PATH`.
-pub fn is_program(name: &str) -> bool {
+pub(crate) fn is_program(name: &str) -> bool {
     use rustix::fs::{Access, access};
     let is_it = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
     if name.contains('/') {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use super::reach::{Reach, Way, Why};
 use super::session::{Door, Session, ask_once};
 use super::socket::Socket;
+use crate::error_chain::chain;
 
 pub use super::reach::Detour;
 pub use planner::model::State;
@@ -68,8 +69,8 @@ pub enum RuntimeError {
     /// The worker can be spoken to on neither of its sockets; nothing was done.
     #[error(
         "{}, nor is there a way by its master: {}",
-        with_cause(stats),
-        with_cause(master)
+        chain(stats),
+        chain(master)
     )]
     NoWay {
         /// What the stats socket ended with.
@@ -162,13 +163,6 @@ impl RuntimeError {
             _ => None,
         }
     }
-}
-
-fn with_cause(error: &RuntimeError) -> String {
-    use std::error::Error as _;
-    error
-        .source()
-        .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 impl RuntimeApi {

@@ -33,7 +33,7 @@ const LAST: Duration = Duration::from_secs(2);
 
 /// What is supervised.
 #[derive(Clone, Debug)]
-pub struct Supervised {
+pub(crate) struct Supervised {
     /// The program.
     pub program: PathBuf,
     /// Files that it reads before its configuration file.
@@ -48,21 +48,21 @@ pub struct Supervised {
 
 /// A supervised HAProxy; dropped, it goes on without supervision.
 #[derive(Debug)]
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     stop: oneshot::Sender<Duration>,
     task: JoinHandle<()>,
 }
 
 impl Supervisor {
     /// Starts HAProxy as soon as its file is there, or takes over the one that an earlier controller has started.
-    pub fn start(what: Supervised) -> Self {
+    pub(crate) fn start(what: Supervised) -> Self {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(what.run(stopped));
         Self { stop, task }
     }
 
     /// Ends HAProxy when its running requests are finished, at the latest after `soft_stop`.
-    pub async fn stop(self, soft_stop: Duration) {
+    pub(crate) async fn stop(self, soft_stop: Duration) {
         let _ = self.stop.send(soft_stop);
         // A panic in the task is all that could go wrong here, and it has been reported.
         let _ = self.task.await;

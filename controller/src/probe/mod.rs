@@ -36,7 +36,7 @@ const RESULTS: usize = 256;
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeResult {
+pub(crate) struct ProbeResult {
     /// Of which server.
     pub key: ServerKey,
     /// At which address.
@@ -55,13 +55,13 @@ struct Wanted {
 
 /// Runs the probes that are wanted, and no others, in a task of its own.
 #[derive(Debug)]
-pub struct Prober {
+pub(crate) struct Prober {
     wanted: mpsc::Sender<Wanted>,
 }
 
 impl Prober {
     /// Runs nothing yet; what its probes find comes out of the receiver. Ends when it is dropped.
-    pub fn new() -> (Self, mpsc::Receiver<ProbeResult>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<ProbeResult>) {
         let (found, results) = mpsc::channel(RESULTS);
         let (wanted, wants) = mpsc::channel(1);
         tokio::spawn(Probes::new(found).run(wants));
@@ -69,7 +69,7 @@ impl Prober {
     }
 
     /// Says what is to be asked from now on, and hears how many servers have been asked for the first time.
-    pub async fn reconcile(
+    pub(crate) async fn reconcile(
         &self,
         targets: BTreeMap<ServerKey, Target>,
         checks: BTreeMap<BackendName, Arc<CheckConfig>>,

@@ -7,11 +7,12 @@ use planner::model::Servers;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
+use super::Reconciler;
 use super::advice;
 use super::applier::Intent;
 use super::installer::Target;
-use super::{Reconciler, chain};
 use crate::clock;
+use crate::error_chain::chain;
 use crate::haproxy::runtime::State;
 use crate::here;
 use crate::probe::ProbeResult;

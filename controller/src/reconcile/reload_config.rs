@@ -4,8 +4,9 @@ use planner::config::Config;
 
 use super::advice;
 use super::feed::MembershipFeed;
-use super::{Reconciler, chain, startup};
+use super::{Reconciler, startup};
 use crate::config;
+use crate::error_chain::chain;
 use crate::others::Others;
 use crate::templates;
 
@@ -48,7 +49,7 @@ impl Reconciler {
     }
 
     /// Goes on with what is in force, and says why until something else can be read.
-    fn refuse_config(&mut self, error: &dyn std::error::Error) {
+    fn refuse_config(&mut self, error: &(dyn std::error::Error + 'static)) {
         let problem = format!("config or template cannot be used: {}", chain(error));
         self.journal.problems.set("config", problem, advice::CONFIG);
     }

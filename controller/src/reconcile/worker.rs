@@ -5,10 +5,11 @@ use std::sync::Arc;
 use planner::model::Worker;
 use planner::syntax::{ConfigText, OtherFile};
 
+use super::Reconciler;
 use super::advice;
 use super::journal::{ADDED, OTHERS};
-use super::{Reconciler, chain};
 use crate::clock;
+use crate::error_chain::chain;
 use crate::haproxy::runtime::{RuntimeError, State};
 use crate::others::Others;
 

@@ -10,7 +10,7 @@ use super::{SavedWorker, StateDir, StateError};
 
 impl StateDir {
     /// What this worker has read in these files and directories; none where that was not saved.
-    pub fn load_others(
+    pub(crate) fn load_others(
         &self,
         worker: &Worker,
         now_secs: u64,
@@ -29,7 +29,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Write`]; what was saved before is still there.
-    pub fn save_others(
+    pub(crate) fn save_others(
         &self,
         worker: &Worker,
         now_secs: u64,

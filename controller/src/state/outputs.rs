@@ -12,7 +12,7 @@ const MOST: usize = 1000;
 
 impl StateDir {
     /// The stamp of the text that was last written there.
-    pub fn load_output(&self, path: &Path) -> Option<Stamp> {
+    pub(crate) fn load_output(&self, path: &Path) -> Option<Stamp> {
         self.outputs().remove(path).map(Stamp)
     }
 
@@ -20,7 +20,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Write`]; what was saved before is still there.
-    pub fn save_output(&self, path: &Path, stamp: &Stamp) -> Result<(), StateError> {
+    pub(crate) fn save_output(&self, path: &Path, stamp: &Stamp) -> Result<(), StateError> {
         let mut outputs = self.outputs();
         if outputs.get(path) == Some(&stamp.0) {
             return Ok(());

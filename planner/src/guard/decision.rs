@@ -319,7 +319,7 @@ pub struct Decisions {
 
 impl Decisions {
     /// Takes that gossip has said nothing at all yet: whom it does not name is not given up.
-    pub fn before_gossip(&mut self) {
+    pub(crate) fn before_gossip(&mut self) {
         for decision in self.servers.values_mut() {
             let kept = matches!(decision.status.state, "ready" | "down");
             if kept && decision.evidence.gossip == SerfStatus::Absent {

@@ -131,7 +131,7 @@ pub struct RunningServer {
 
 impl RunningServer {
     /// Whether its agent may speak: then its admin state and weight are what the agent said last.
-    pub fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.agent.is_some_and(|agent| agent.asked)
     }
 }

@@ -315,7 +315,7 @@ impl<'a> Backend<'a> {
         let reason = match running {
             None if self.input.running.is_none() => return,
             None => ReloadReason::UnknownWorker {
-                server: Some((backend, server)),
+                server: Some(ServerKey { backend, server }),
             },
             Some(_) if self.reshaped => return,
             Some(_) if enters => ReloadReason::RetiredOptionsDiffer { backend, server },

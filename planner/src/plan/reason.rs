@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::{BackendName, ServerName};
+use crate::model::{BackendName, ServerKey, ServerName};
 
 /// Why a plan cannot be carried out through the Runtime API alone. The list is closed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -13,7 +13,7 @@ pub enum ReloadReason {
     /// It is not known which text the worker runs, or which options one of its servers has.
     UnknownWorker {
         /// The server, where it is only about one.
-        server: Option<(BackendName, ServerName)>,
+        server: Option<ServerKey>,
     },
     /// A section differs in something else than its servers, is new, or is gone.
     SkeletonChanged {
@@ -73,10 +73,8 @@ pub enum ReloadReason {
     },
     /// A repair did not hold three times. Found by the cycle, never by a plan.
     RepairFailed {
-        /// Its backend.
-        backend: BackendName,
-        /// Its name.
-        server: ServerName,
+        /// The server.
+        server: ServerKey,
     },
     /// The worker has not answered on any of its sockets for a while. Found by the cycle, never by a plan.
     Unreachable,
@@ -107,11 +105,6 @@ impl ReloadReason {
             Self::RetiredFull { .. } => "retired-full",
         }
     }
-
-    /// Whether the reload may wait for a quiet moment, because traffic is right without it.
-    pub fn can_wait(&self) -> bool {
-        matches!(self, Self::RetiredFull { .. })
-    }
 }
 
 impl fmt::Display for ReloadReason {
@@ -121,9 +114,9 @@ impl fmt::Display for ReloadReason {
                 write!(f, "it is not known which file the worker runs")
             }
             Self::UnknownWorker {
-                server: Some((backend, server)),
+                server: Some(server),
             } => {
-                write!(f, "{backend}/{server}: its options are not known")
+                write!(f, "{server}: its options are not known")
             }
             Self::SkeletonChanged { section } => {
                 write!(f, "{section}: changed in more than its servers")
@@ -176,8 +169,8 @@ impl fmt::Display for ReloadReason {
                     "{backend}/{server}: came back with other options than it was retired with"
                 )
             }
-            Self::RepairFailed { backend, server } => {
-                write!(f, "{backend}/{server}: repairs do not hold")
+            Self::RepairFailed { server } => {
+                write!(f, "{server}: repairs do not hold")
             }
             Self::Unreachable => {
                 write!(f, "the worker has not answered on any of its sockets")

@@ -84,7 +84,7 @@ impl Renderer {
     ///
     /// # Errors
     /// Those of [`Renderer::render`].
-    pub fn specimen(&self, config: &Config) -> Result<Rendered, RenderError> {
+    pub(crate) fn specimen(&self, config: &Config) -> Result<Rendered, RenderError> {
         let servers = with_invented(config, &Servers::new(), true, |_| true);
         self.render(config, &servers)
     }

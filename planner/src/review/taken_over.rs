@@ -9,7 +9,7 @@
 use crate::syntax::lines::{Line, Lines};
 
 /// What stands behind a line that was taken over.
-pub const MARK: &str = "# taken over";
+pub(crate) const MARK: &str = "# taken over";
 
 /// Keywords that say with which rights HAProxy runs; a file that gives one up may run it with more than it had.
 pub const RIGHTS: [(&str, &[&str]); 3] = [
@@ -78,7 +78,7 @@ fn of(keyword: &str) -> &str {
 }
 
 /// The rights that a text limits in its `global`, inside `.if` too, and another does not.
-pub fn rights_lost(theirs: &Lines, wanted: &Lines) -> Vec<&'static str> {
+pub(crate) fn rights_lost(theirs: &Lines, wanted: &Lines) -> Vec<&'static str> {
     let says = |lines: &Lines, words: &[&str]| {
         let global = lines.named("global", "").flat_map(|global| &global.lines);
         let found: Vec<&Line> = global

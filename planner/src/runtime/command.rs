@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::model::{Action, BackendName, ServerName, Step};
 
 /// The longest line sent; HAProxy 3.2 takes up to `tune.bufsize`, 16 kB.
-pub const MAX_LINE: usize = 8000;
+pub(crate) const MAX_LINE: usize = 8000;
 
 /// One command: what it is, which decides how its reply reads, and its text without the line end.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -42,7 +42,7 @@ impl Listeners {
     }
 
     /// Those of the text that was last taken.
-    pub fn of_text(&self) -> &[Listener] {
+    pub(crate) fn of_text(&self) -> &[Listener] {
         &self.found
     }
 }

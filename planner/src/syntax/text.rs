@@ -166,13 +166,8 @@ impl ConfigText {
         self.backends.keys()
     }
 
-    /// Whether the text has this backend, opaque or not.
-    pub fn has_backend(&self, backend: &BackendName) -> bool {
-        self.backends.contains_key(backend)
-    }
-
     /// Why this backend's servers cannot be changed at runtime; `None` if they can, or if there is no such backend.
-    pub fn opaque(&self, backend: &BackendName) -> Option<&Opaque> {
+    pub(crate) fn opaque(&self, backend: &BackendName) -> Option<&Opaque> {
         self.section(backend)?.opaque.as_ref()
     }
 

@@ -28,10 +28,10 @@ use planner::stamp::Stamp;
 use planner::syntax::{ConfigText, Scope};
 use undeleted::Undeleted;
 
-use super::chain;
 use super::journal::Journal;
 use super::retry::Retry;
 use crate::clock;
+use crate::error_chain::chain;
 use crate::haproxy::runtime::{Detour, Executed, RuntimeApi, State};
 
 /// So many steps are carried out before HAProxy is read again, and news is heard: some tens of milliseconds.
@@ -380,11 +380,9 @@ impl Applier {
                 self.drift.settle(wanted, read);
             }
         }
-        if let Some(key) = self.hopeless() {
-            self.plan.reload.push(ReloadReason::RepairFailed {
-                backend: key.backend,
-                server: key.server,
-            });
+        if let Some(server) = self.hopeless() {
+            let reason = ReloadReason::RepairFailed { server };
+            self.plan.reload.push(reason);
         }
         added
     }

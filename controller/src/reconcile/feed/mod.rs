@@ -17,9 +17,9 @@ use serf_rpc::{
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use super::chain;
 use super::journal::Journal;
 use crate::clock;
+use crate::error_chain::chain;
 
 /// An agent of which nothing was heard for so long is asked something; after as long again it is silent.
 const PULSE: Duration = Duration::from_secs(2);

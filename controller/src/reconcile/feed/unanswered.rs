@@ -3,7 +3,7 @@
 
 use serf_rpc::{AgentState, ConnectError, Unreached, WatchError};
 
-use crate::reconcile::chain;
+use crate::error_chain::chain;
 
 /// While it is so.
 const MEANWHILE: &str =

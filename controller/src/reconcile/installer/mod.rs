@@ -30,11 +30,11 @@ use tokio::task::{JoinError, JoinSet};
 use worker_text::WorkerText;
 
 use super::advice;
-use super::chain;
 use super::journal::record::Written;
 use super::journal::{Journal, OUTPUTS, TEXTS};
 use super::retry::Retry;
 use crate::clock;
+use crate::error_chain::chain;
 use crate::haproxy::file::{ConfigFile, FileError, Replaced};
 use crate::haproxy::process;
 use crate::haproxy::reload::{self, ReloadWay};

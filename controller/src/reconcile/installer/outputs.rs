@@ -14,10 +14,10 @@ use planner::stamp::Stamp;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::clock;
+use crate::error_chain::chain;
 use crate::haproxy::file::{ConfigFile, FileError, Replaced};
 use crate::haproxy::process::{self, ProcessError};
 use crate::reconcile::advice;
-use crate::reconcile::chain;
 use crate::reconcile::journal::{Journal, OUTPUTS};
 use crate::reconcile::retry::Retry;
 use crate::state::StateDir;

@@ -11,10 +11,10 @@ use planner::stamp::Stamp;
 
 use super::Journal;
 use crate::clock;
+use crate::error_chain::chain;
 use crate::haproxy::file::Replaced;
 use crate::haproxy::runtime::{Executed, RuntimeError};
 use crate::history::Entry;
-use crate::reconcile::chain;
 
 /// A text that was written, or was to be.
 pub(in crate::reconcile) struct Written<'a> {

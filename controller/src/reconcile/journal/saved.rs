@@ -10,8 +10,8 @@ use serf_rpc::Entry;
 use super::Journal;
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
+use crate::error_chain::chain;
 use crate::reconcile::advice;
-use crate::reconcile::chain;
 use crate::state::{PastRemoval, PastReport, PersistedState, StateError, is_remembered};
 
 /// The longest pause before what could not be written is tried again.
