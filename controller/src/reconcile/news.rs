@@ -97,6 +97,7 @@ impl Reconciler {
         self.desired
             .deadlines()
             .chain(self.installer.write_at())
+            .chain(self.journal.publish_at())
             .chain(due_later)
             .chain(poll.map(|poll| now + poll))
             .fold(self.next_drift, Instant::min)

@@ -17,11 +17,14 @@ use crate::notify;
 use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
 impl Reconciler {
-    /// Publishes how everything stands.
+    /// Publishes how everything stands, if it is time.
     pub(super) fn publish(&mut self) {
-        let current = self.is_current();
-        if current {
+        if self.is_current() {
             self.options.notifier.settled();
+        }
+        let started = clock::now();
+        if !self.journal.may_publish(started) {
+            return;
         }
         let plan = self.applier.plan();
         let (on_disk, wanted) = (self.installer.on_disk(), self.desired.wanted());
@@ -32,12 +35,13 @@ impl Reconciler {
             on_disk: on_disk.map(|text| text.text.to_string()),
             wanted: wanted.map_or_else(String::new, |wanted| wanted.text.text.to_string()),
         };
-        self.journal.publish(Published {
+        let published = Published {
             status: self.status(),
             plan,
             members: Some(self.feed.snapshots()),
             ..Published::default()
-        });
+        };
+        self.journal.publish(published, started);
     }
 
     /// Tells the supervisor that the loop has turned, and how everything stands.

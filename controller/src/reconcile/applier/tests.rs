@@ -115,7 +115,8 @@ async fn what_another_hand_changes_is_changed_back_and_told() {
         hand.settle().await;
         assert_eq!(hand.server("s1").unwrap().weight, 10);
         assert_eq!(hand.scene.journal.counters.repairs, 1);
-        hand.scene.journal.publish(Published::default());
+        let journal = &mut hand.scene.journal;
+        journal.publish(Published::default(), clock::now());
         let published = hand.scene.journal.published();
         let last = published.history.last().unwrap();
         let why = "somebody else: web/s1 got weight 3 instead of 10";

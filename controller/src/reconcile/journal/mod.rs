@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use told::Told;
 
 use super::retry::Retry;
+use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::control::Published;
 use crate::freshness::Readings;
@@ -52,7 +53,19 @@ pub(super) struct Journal {
     departed: Departed,
     unserved: Unserved,
     published: watch::Sender<Arc<Published>>,
+    publishing: Publishing,
 }
+
+/// When what people see is worded anew: in a large fleet that takes longer than a cycle.
+struct Publishing {
+    /// Not before this.
+    next: Instant,
+    /// A cycle has ended since that people have not seen.
+    owed: bool,
+}
+
+/// Wording what people see takes one part of so many of the time, at most.
+const PUBLISH_SHARE: u32 = 20;
 
 impl Journal {
     /// Goes on with the state directory of an earlier run, of which `saved` was read.
@@ -77,6 +90,10 @@ impl Journal {
             departed: Departed::default(),
             unserved: Unserved::default(),
             published,
+            publishing: Publishing {
+                next: now,
+                owed: false,
+            },
         }
     }
 
@@ -143,8 +160,21 @@ impl Journal {
         own.into_iter().flatten().chain(self.unserved.deadlines())
     }
 
-    /// Puts what people see in the place of what they saw.
-    pub(super) fn publish(&self, published: Published) {
+    /// Whether it is time to word what people see; where it is not, that is owed.
+    pub(super) fn may_publish(&mut self, now: Instant) -> bool {
+        self.publishing.owed = now < self.publishing.next;
+        !self.publishing.owed
+    }
+
+    /// When what is owed to people is due.
+    pub(super) fn publish_at(&self) -> Option<Instant> {
+        self.publishing.owed.then_some(self.publishing.next)
+    }
+
+    /// Puts what people see in the place of what they saw; it was begun to be worded at `started`.
+    pub(super) fn publish(&mut self, published: Published, started: Instant) {
+        let now = clock::now();
+        self.publishing.next = now + now.saturating_duration_since(started) * PUBLISH_SHARE;
         self.published.send_replace(Arc::new(Published {
             history: self.history.entries(),
             readings: Some(self.readings),

@@ -6,6 +6,7 @@ use fake_haproxy::Version;
 use planner::model::{AddedOptions, ServerKey, Worker};
 
 use crate::clock;
+use crate::control::Published;
 use crate::reconcile::testing::{FIRST, Scene, desired};
 
 async fn scene() -> (Scene, Worker) {
@@ -53,6 +54,21 @@ async fn members_are_saved_when_they_have_changed() {
     let two = desired(&file, "", &["s1", "s2"]);
     scene.journal.save_members(&two, clock::now());
     assert_eq!(members(&scene), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_long_to_word_is_published_less_often_and_not_forgotten() {
+    let (mut scene, _) = scene().await;
+    let started = clock::now();
+    assert!(scene.journal.may_publish(started));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    scene.journal.publish(Published::default(), started);
+    assert_eq!(scene.journal.publish_at(), None);
+    assert!(!scene.journal.may_publish(clock::now()));
+    let due = scene.journal.publish_at().unwrap();
+    assert_eq!(due - clock::now(), Duration::from_secs(1));
+    tokio::time::sleep_until(due.into()).await;
+    assert!(scene.journal.may_publish(clock::now()));
 }
 
 #[tokio::test(start_paused = true)]
