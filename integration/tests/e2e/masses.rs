@@ -10,6 +10,8 @@ use integration::scenario::{Scenario, backend};
 use integration::web::Web;
 use integration::{Firewall, HaproxyKind, Need, TestEnv, test, test_alone};
 use serf_rpc::MemberStatus;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Firewall];
@@ -172,6 +174,55 @@ async fn a_crowd(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
+/// A thousand members take each connection and never say a word, while somebody joins and leaves.
+async fn tar_pits(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let configure = |options: ControllerOptions| {
+        options.backend("ports = [\"3000-3020\"]\ncheck = \"GET /health\"")
+    };
+    let mut stage = Scenario::start_on(lab, kind, 2, configure).await?;
+    let mut pits = JoinSet::new();
+    let ports = 3000..3020;
+    let all = ports.flat_map(|port| (RACK.0..RACK.0 + RACK.1).map(move |last| (last, port)));
+    for (number, (last, port)) in all.enumerate() {
+        let listener = TcpListener::bind(lab.net().addr(last, port)).await?;
+        pits.spawn(async move {
+            let mut taken = Vec::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                taken.push(connection);
+            }
+        });
+        let member = backend(format!("p{number}"), lab.net().ip(last));
+        let member = member.tag("port", port.to_string());
+        stage.agent.put(member.build());
+    }
+    let before = stage.controller.memory()?;
+    for turn in 0..3_u8 {
+        let began = Instant::now();
+        let name = format!("s{}", 10 + turn);
+        stage.add(lab, 10 + turn)?;
+        let with = ["s1", "s2", &name];
+        stage.haproxy.serves("nodes", &with, 4 * SOON).await?;
+        let joined = began.elapsed();
+        let began = Instant::now();
+        stage.gossip(&name, MemberStatus::Left);
+        stage
+            .haproxy
+            .serves("nodes", &["s1", "s2"], 4 * SOON)
+            .await?;
+        let left = began.elapsed();
+        println!(
+            "{} pits: in after {joined:.1?}, out after {left:.1?}",
+            pits.len()
+        );
+    }
+    let after = stage.controller.memory()?;
+    ensure!(
+        after.allocated_kb < before.allocated_kb * 5 / 4 + 2048,
+        "{before:?} → {after:?}"
+    );
+    Ok(())
+}
+
 /// An agent lists more members than may be, and then fewer again.
 async fn too_many(lab: &TestEnv) -> Result<()> {
     let configure = |options: ControllerOptions| options.serf("max_members = 50");
@@ -208,6 +259,11 @@ fn a_list_of_more_members_than_may_be_is_refused_as_a_whole() {
 #[test]
 fn a_crowd_that_never_answers() {
     test_alone(&NEEDS, async |lab| a_crowd(lab, HaproxyKind::Host).await);
+}
+
+#[test]
+fn a_thousand_that_take_connections_and_never_answer() {
+    test_alone(&NEEDS, async |lab| tar_pits(lab, HaproxyKind::Host).await);
 }
 
 #[test]
