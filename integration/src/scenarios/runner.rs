@@ -75,8 +75,8 @@ where
     run(needs, FlockOperation::LockShared, body);
 }
 
-/// The same for a test that measures time or puts on load: it runs while no other test of the harness
-/// does.
+/// The same for a test that measures time, or how HAProxy fares when it has all of the machine: it runs while no other
+/// test of the harness does. Load alone is no reason, for `wrk` takes only what others leave.
 ///
 /// # Panics
 /// As [`test()`].

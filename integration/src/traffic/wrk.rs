@@ -63,8 +63,10 @@ impl WrkOptions {
     /// # Errors
     /// When wrk cannot be started.
     pub fn start(self) -> Result<Wrk> {
-        let mut command = Command::new("wrk");
+        // It takes what the others leave of the machine, those that run beside this test too.
+        let mut command = Command::new("nice");
         command
+            .arg("wrk")
             .arg(format!("--connections={}", self.count))
             .arg(format!("--threads={}", self.threads))
             .arg(format!("--duration={}s", self.duration.as_secs()))

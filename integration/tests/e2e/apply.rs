@@ -8,7 +8,7 @@ use integration::cluster::SOON;
 use integration::controller::{ControllerOptions, Status};
 use integration::mount::Mount;
 use integration::scenario::Scenario;
-use integration::{Controller, HaproxyKind, Need, TestEnv, test, test_alone, wait_for};
+use integration::{Controller, HaproxyKind, Need, TestEnv, test, wait_for};
 use serf_rpc::MemberStatus;
 use tokio::time::sleep;
 
@@ -44,7 +44,7 @@ async fn complains(stage: &Scenario, words: &str) -> Result<Status> {
 
 #[test]
 fn a_controller_killed_in_the_middle_of_changes() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut stage = Scenario::start(lab, 6, |options| options).await?;
         let load = stage.load(lab)?;
         let mut rng = fastrand::Rng::with_seed(6);
@@ -75,7 +75,7 @@ fn a_controller_killed_in_the_middle_of_changes() {
 
 #[test]
 fn a_haproxy_that_somebody_else_reloads_between_plan_and_apply() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let stage = Scenario::start(lab, 8, |options| options).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
@@ -109,7 +109,7 @@ fn append(path: &Path, lines: &str) -> Result<()> {
 
 #[test]
 fn a_template_that_renders_an_invalid_file() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let path = own_template(lab)?;
         let stage = Scenario::start(lab, 3, |options| options.template(path.clone())).await?;
         stage.settled().await?;
@@ -137,7 +137,7 @@ fn a_template_that_renders_an_invalid_file() {
 /// The template chokes on one member: it is left out and named, and everybody else comes and goes.
 #[test]
 fn a_member_that_makes_the_file_invalid() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let path = own_template(lab)?;
         append(
             &path,
@@ -189,7 +189,7 @@ fn a_member_that_makes_the_file_invalid() {
 
 #[test]
 fn a_file_that_passes_the_check_and_cannot_bind() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let path = own_template(lab)?;
         let stage = Scenario::start(lab, 3, |options| {
             options
@@ -225,7 +225,7 @@ fn a_file_that_passes_the_check_and_cannot_bind() {
 
 #[test]
 fn a_disk_that_is_full() {
-    test_alone(&WITH_MOUNTS, async |lab| {
+    test(&WITH_MOUNTS, async |lab| {
         let dir = lab.path("small");
         std::fs::create_dir(&dir)?;
         let mount = Mount::small(&dir, 256)?;
@@ -253,7 +253,7 @@ fn a_disk_that_is_full() {
 
 #[test]
 fn a_file_that_cannot_be_replaced() {
-    test_alone(&WITH_MOUNTS, async |lab| {
+    test(&WITH_MOUNTS, async |lab| {
         let stage = Scenario::start(lab, 3, |options| options).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
@@ -273,7 +273,7 @@ fn a_file_that_cannot_be_replaced() {
 
 #[test]
 fn a_directory_that_nobody_may_write_to() {
-    test_alone(&WITH_MOUNTS, async |lab| {
+    test(&WITH_MOUNTS, async |lab| {
         let dir = lab.path("locked");
         std::fs::create_dir(&dir)?;
         let stage = Scenario::start_in(lab, &dir, 3).await?;
@@ -296,7 +296,7 @@ fn a_directory_that_nobody_may_write_to() {
 
 #[test]
 fn a_check_command_that_hangs() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let gate = lab.path("hang");
         let script = format!(
             "if [ -e {0} ]; then sleep 600; fi; exec haproxy -c -q -f \"$0\"",
@@ -325,7 +325,7 @@ fn a_check_command_that_hangs() {
 
 #[test]
 fn a_reload_command_that_hangs() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let path = own_template(lab)?;
         let stage = Scenario::start(lab, 3, |options| {
             options
@@ -402,7 +402,7 @@ fn once_brings_everything_up_to_date_and_ends() {
 
 #[test]
 fn servers_come_back_after_a_restart_of_haproxy_without_a_reload() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut stage = Scenario::start(lab, 3, |options| options).await?;
         stage.settled().await?;
         stage.haproxy.kill().await?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use integration::cluster::SOON;
 use integration::controller::Status;
 use integration::scenario::Scenario;
-use integration::{HaproxyKind, Need, test, test_alone, wait_for};
+use integration::{HaproxyKind, Need, test, wait_for};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
@@ -43,7 +43,7 @@ async fn deleted(stage: &mut Scenario) -> Result<()> {
 
 #[test]
 fn what_another_hand_changes_is_changed_back() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut stage = Scenario::start(lab, 4, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         deleted(&mut stage).await?;
@@ -98,7 +98,7 @@ fn what_another_hand_changes_is_changed_back() {
 
 #[test]
 fn repairs_that_do_not_hold_end_in_one_reload_and_then_come_seldom() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let stage = Scenario::start(lab, 3, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;
@@ -136,7 +136,7 @@ fn repairs_that_do_not_hold_end_in_one_reload_and_then_come_seldom() {
 
 #[test]
 fn a_worker_of_somebody_elses_making_is_written_down() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let stage = Scenario::start(lab, 2, |options| options.sections(OFTEN)).await?;
         stage.settled().await?;
         let load = stage.load(lab)?;

@@ -9,7 +9,7 @@ use integration::cluster::SOON;
 use integration::controller::Status;
 use integration::scenario::Scenario;
 use integration::wrk::Connections;
-use integration::{HaproxyKind, Need, Process, TestEnv, Wrk, test_alone, wait_for};
+use integration::{HaproxyKind, Need, Process, TestEnv, Wrk, test, wait_for};
 use serf_rpc::MemberStatus;
 
 const NEEDS: [Need; 4] = [
@@ -112,7 +112,7 @@ fn addr(stage: &Scenario, lab: &TestEnv, number: u8) -> String {
 
 #[test]
 fn nginx_and_prometheus_follow_the_same_members() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         Nginx::prepare(lab)?;
         let files = sections(lab, &example("nginx-upstreams.conf.j2"));
         let mut stage = Scenario::start(lab, 3, |options| options.sections(&files)).await?;
@@ -172,7 +172,7 @@ fn nginx_and_prometheus_follow_the_same_members() {
 /// Whatever is wrong with one file leaves HAProxy and the other files alone.
 #[test]
 fn a_file_that_fails_leaves_the_others_alone() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         Nginx::prepare(lab)?;
         let template = lab.path("upstreams.j2");
         std::fs::copy(example("nginx-upstreams.conf.j2"), &template)?;

@@ -9,9 +9,7 @@ use integration::cluster::{SOON, WEB_PORT, first_file};
 use integration::controller::{ControllerOptions, Status, binary};
 use integration::fake_agent::node;
 use integration::scenario::{Scenario, backend};
-use integration::{
-    Controller, FakeAgent, Haproxy, HaproxyKind, Need, Web, test, test_alone, wait_for,
-};
+use integration::{Controller, FakeAgent, Haproxy, HaproxyKind, Need, Web, test, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serf_rpc::{Member, MemberStatus};
 use tokio::process::Command;
@@ -43,7 +41,7 @@ async fn changes_of(stage: &mut Scenario, server: &str) -> Result<usize> {
 
 #[test]
 fn a_member_that_joins_and_leaves_every_300_ms() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let penalty = Duration::from_secs(10);
         let configure = |options: ControllerOptions| {
             options.sections("[damping]\nmax_penalty = \"10s\"\n[drain]\ntimeout = \"5s\"\n")
@@ -83,7 +81,7 @@ fn a_member_that_joins_and_leaves_every_300_ms() {
 
 #[test]
 fn two_rolling_deployments_by_graceful_leave() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut stage = Scenario::start(lab, 4, |options| options).await?;
         let load = stage.load(lab)?;
         for _ in 0..2 {
@@ -117,7 +115,7 @@ async fn out_of(stage: &Scenario, name: &str) -> Result<()> {
 /// Each generation is killed and replaced by members of other names at the same addresses.
 #[test]
 fn two_rolling_deployments_by_kill_with_new_names_at_the_old_addresses() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut stage = Scenario::start(lab, 4, |options| options).await?;
         for generation in 1..=2 {
             for number in 1..=4_u8 {
@@ -240,70 +238,13 @@ fn hostile_members() {
 
 /// Members that exist and are nobody's servers.
 const CROWD: u16 = 1000;
-/// How long the agent's log is flooded.
+/// How long they change.
 const FLOOD: Duration = Duration::from_secs(5);
-
-/// Lines of the agent's log that name suspects and changes, as fast as they can be sent: whoever joins meanwhile is in as
-/// quickly as ever.
-#[test]
-fn a_flood_of_lines_in_the_log() {
-    test_alone(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let mut stage = Scenario::start(lab, 4, |options| options).await?;
-        for number in 0..CROWD {
-            let member = node(format!("m{number}"), [10, 9, 0, 1].into());
-            stage.agent.put(member.build());
-        }
-        stage.settled().await?;
-        let suspects: Vec<String> = (0..CROWD)
-            .map(|number| format!("m{number}"))
-            .chain(stage.names().map(str::to_owned))
-            .collect();
-        let (busy, start) = (stage.controller.cpu_time()?, Instant::now());
-        let (mut lines, mut joined, mut served) = (0, None, None);
-        while start.elapsed() < FLOOD {
-            for suspect in suspects
-                .iter()
-                .cycle()
-                .skip(lines % suspects.len())
-                .take(300)
-            {
-                let text = format!("memberlist: Suspect {suspect} has failed, no acks received");
-                stage.agent.say("INFO", text);
-            }
-            for number in 0..20 {
-                stage
-                    .agent
-                    .say("INFO", format!("serf: EventMemberJoin: x{number} 10.9.0.1"));
-            }
-            lines += 320;
-            if joined.is_none() && start.elapsed() > FLOOD / 2 {
-                stage.add(lab, 5)?;
-                joined = Some(Instant::now());
-            }
-            let serving = stage.haproxy.serving("nodes").await?;
-            if let Some(joined) = joined
-                && served.is_none()
-                && serving.contains(&"s5".to_owned())
-            {
-                served = Some(joined.elapsed());
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        let busy = stage.controller.cpu_time()? - busy;
-        println!("{lines} lines cost {busy:?}; in after {served:?}");
-        assert!(
-            served.is_some_and(|after| after < Duration::from_secs(1)),
-            "{served:?}"
-        );
-        assert!(busy < FLOOD / 2, "{busy:?}");
-        stage.settled().await
-    });
-}
 
 /// Everything that is said of members while hundreds of them change all the time: the log stays small, and tells so.
 #[test]
 fn a_crowd_that_changes_fills_no_disk() {
-    test_alone(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
+    test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
         let debug = |options: ControllerOptions| options.arg("--log-level=debug");
         let stage = Scenario::start(lab, 1, debug).await?;
         let start = Instant::now();

@@ -8,7 +8,7 @@ use integration::controller::Status;
 use integration::fake_agent::MembersAnswer;
 use integration::scenario::Scenario;
 use integration::wrk::Loads;
-use integration::{Balancer, Firewall, HaproxyKind, Need, Node, TestEnv, test_alone};
+use integration::{Balancer, Firewall, HaproxyKind, Need, Node, test};
 use serf_rpc::MemberStatus;
 use tokio::time::{Instant, sleep};
 
@@ -32,7 +32,7 @@ async fn all_stay(stage: &Scenario, time: Duration) -> Result<Status> {
 
 #[test]
 fn an_agent_that_is_killed_and_restarted_without_a_snapshot() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut balancer = Balancer::start(lab, HaproxyKind::Host).await?;
         let nodes = Node::start_all(lab, 1..=3).await?;
         for node in &nodes {
@@ -67,7 +67,7 @@ fn an_agent_that_is_killed_and_restarted_without_a_snapshot() {
 
 #[test]
 fn an_agent_that_is_away_while_two_servers_join() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut balancer = Balancer::start(lab, HaproxyKind::Host).await?;
         let mut nodes = Node::start_all(lab, 1..=2).await?;
         for node in &nodes {
@@ -96,7 +96,7 @@ fn an_agent_that_is_away_while_two_servers_join() {
 
 #[test]
 fn three_of_four_reported_failed_at_once() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let stage = Scenario::start(lab, 4, |options| options).await?;
         let load = stage.load(lab)?;
         for name in ["s1", "s2", "s3"] {
@@ -111,7 +111,7 @@ fn three_of_four_reported_failed_at_once() {
 
 #[test]
 fn one_reported_failed_after_the_other() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let stage = Scenario::start(lab, 4, |options| options).await?;
         let load = stage.load(lab)?;
         for name in ["s1", "s2", "s3"] {
@@ -124,7 +124,7 @@ fn one_reported_failed_after_the_other() {
 
 #[test]
 fn gossip_that_is_cut_for_many_times_hold_and_healed() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let short = |options: integration::controller::ControllerOptions| {
             options.sections("[guard]\nhold = \"1s\"\nwindow = \"1s\"\n")
         };
@@ -145,7 +145,7 @@ fn gossip_that_is_cut_for_many_times_hold_and_healed() {
 
 #[test]
 fn an_answer_without_members() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let stage = Scenario::start(lab, 3, |options| options).await?;
         let load = stage.load(lab)?;
         stage
@@ -162,7 +162,7 @@ fn an_answer_without_members() {
 
 #[test]
 fn own_probes_that_all_fail_while_haproxy_reaches_the_servers() {
-    test_alone(&WITH_FIREWALL, async |lab| {
+    test(&WITH_FIREWALL, async |lab| {
         let firewall = Firewall::new(lab)?;
         let configure = |options: integration::controller::ControllerOptions| {
             options.group(GROUP).backend("check = \"off\"")
@@ -191,50 +191,4 @@ fn own_probes_that_all_fail_while_haproxy_reaches_the_servers() {
         cleared.await?;
         load.nothing_failed("all own probes fail").await
     });
-}
-
-/// The balancer alone: neither gossip nor probes nor checks reach anybody.
-#[test]
-fn a_balancer_that_is_cut_off_from_everything_and_healed() {
-    test_alone(&WITH_FIREWALL, cut_off);
-}
-
-async fn cut_off(lab: &TestEnv) -> Result<()> {
-    let firewall = Firewall::new(lab)?;
-    let stage = Scenario::start(lab, 4, |options| options).await?;
-    let nodes: Vec<_> = (1..=4).map(|number| stage.ip(lab, number)).collect();
-    firewall.isolate(&nodes)?;
-    sleep(Duration::from_secs(3)).await;
-    for web in &stage.webs {
-        stage.gossip(web.name(), MemberStatus::Failed);
-    }
-    let what = "all but the last line to be out";
-    let out = |status: &Status| status.servers("out") == 3 && status.servers("down") == 1;
-    stage.controller.settles(what, SOON, out).await?;
-    sleep(Duration::from_secs(10)).await;
-    assert!(out(&stage.controller.status().await?));
-    for web in &stage.webs {
-        web.forget_first_request();
-    }
-    firewall.heal()?;
-    let healed = std::time::Instant::now();
-    let load = integration::Load::start(
-        stage.controller.front(),
-        integration::cluster::WITHOUT_PAUSE,
-    );
-    integration::wait_for("all web servers to be asked", SOON, async || {
-        stage.webs.iter().all(|web| web.first_request().is_some())
-    })
-    .await?;
-    let asked = stage
-        .webs
-        .iter()
-        .filter_map(integration::Web::first_request);
-    let last = asked.map(|at| at - healed).max().unwrap_or_default();
-    println!("healed: every server asked within {last:?}, while gossip says failed");
-    let status = stage.controller.status().await?;
-    assert_eq!(status.of_server("s1", "gossip"), "failed");
-    assert!(last < Duration::from_secs(4), "asked after {last:?}");
-    let _ = load.stop();
-    Ok(())
 }

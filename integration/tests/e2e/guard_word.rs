@@ -6,7 +6,7 @@ use std::time::Duration;
 use integration::cluster::{SOON, names};
 use integration::controller::{ControllerOptions, Status};
 use integration::scenario::Scenario;
-use integration::{Agent, Balancer, HaproxyKind, Need, Node, test_alone, wait_for};
+use integration::{Agent, Balancer, HaproxyKind, Need, Node, test, wait_for};
 use serf_rpc::MemberStatus;
 use tokio::time::{Instant, sleep};
 
@@ -21,7 +21,7 @@ fn in_rotation(status: &Status) -> u64 {
 
 #[test]
 fn the_only_server_whose_living_node_is_forced_to_leave() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
         let node = Node::start(lab, 1).await?;
         node.join(&balancer.agent).await?;
@@ -49,7 +49,7 @@ fn the_only_server_whose_living_node_is_forced_to_leave() {
 /// One of several is drained, as others serve, and is back when its leave has turned out to be none.
 #[test]
 fn a_leave_that_does_not_end_is_taken_back() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let stage = Scenario::start(lab, 3, |options| options).await?;
         let load = stage.load(lab)?;
         stage.gossip("s1", MemberStatus::Leaving);
@@ -65,7 +65,7 @@ fn a_leave_that_does_not_end_is_taken_back() {
 
 #[test]
 fn all_agents_that_leave_at_once_and_come_back() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
         let mut nodes = Node::start_all(lab, 1..=3).await?;
         for node in &nodes {
@@ -101,7 +101,7 @@ fn all_agents_that_leave_at_once_and_come_back() {
 
 #[test]
 fn a_slip_in_the_tags_of_all() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
         let nodes = Node::start_all(lab, 1..=4).await?;
         for node in &nodes {
@@ -140,7 +140,7 @@ fn a_slip_in_the_tags_of_all() {
 /// `hold` of a reaped member goes on, and so it does over a restart of the controller.
 #[test]
 fn a_failed_member_that_is_reaped_before_hold_ends() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let short = |options: ControllerOptions| {
             Ok(options.sections("[guard]\nhold = \"25s\"\nwindow = \"5s\"\n"))
         };

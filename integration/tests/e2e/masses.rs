@@ -8,7 +8,7 @@ use integration::cluster::SOON;
 use integration::controller::{ControllerOptions, Status};
 use integration::scenario::{Scenario, backend};
 use integration::web::Web;
-use integration::{Firewall, HaproxyKind, Need, TestEnv, test, test_alone};
+use integration::{Firewall, HaproxyKind, Need, TestEnv, test};
 use serf_rpc::MemberStatus;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -258,7 +258,7 @@ fn a_list_of_more_members_than_may_be_is_refused_as_a_whole() {
 
 #[test]
 fn a_crowd_that_never_answers() {
-    test_alone(&NEEDS, async |lab| a_crowd(lab, HaproxyKind::Host).await);
+    test(&NEEDS, async |lab| a_crowd(lab, HaproxyKind::Host).await);
 }
 
 #[test]
@@ -268,17 +268,17 @@ fn a_thousand_that_take_connections_and_never_answer() {
 
 #[test]
 fn a_dead_rack_whose_servers_haproxy_checks() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         dead_rack(lab, "check = \"GET /health\"").await
     });
 }
 
 #[test]
 fn a_dead_rack_whose_servers_haproxy_connects_to() {
-    test_alone(&NEEDS, async |lab| dead_rack(lab, "check = \"tcp\"").await);
+    test(&NEEDS, async |lab| dead_rack(lab, "check = \"tcp\"").await);
 }
 
 #[test]
 fn a_dead_rack_whose_servers_nobody_checks() {
-    test_alone(&NEEDS, async |lab| dead_rack(lab, "check = \"off\"").await);
+    test(&NEEDS, async |lab| dead_rack(lab, "check = \"off\"").await);
 }

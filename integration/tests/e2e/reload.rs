@@ -8,7 +8,7 @@ use anyhow::Result;
 use integration::cluster::SOON;
 use integration::controller::{ControllerOptions, Status};
 use integration::scenario::Scenario;
-use integration::{HaproxyKind, Need, TestEnv, test_alone, wait_for};
+use integration::{HaproxyKind, Need, TestEnv, test, wait_for};
 
 const NEEDS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
 /// In seconds.
@@ -108,14 +108,14 @@ async fn reload_often(
 
 #[test]
 fn by_the_masters_socket() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         reload_often(lab, "master socket", |options| options).await
     });
 }
 
 #[test]
 fn by_a_command() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let pid_file = lab.path("haproxy.pid");
         let script = format!("kill -USR2 $(cat {})", pid_file.display());
         let command = ["sh", "-c", &script];
@@ -125,7 +125,7 @@ fn by_a_command() {
 
 #[test]
 fn of_a_child() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         reload_often(lab, "child", ControllerOptions::spawn_haproxy).await
     });
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use fastrand::Rng;
 use integration::cluster::SOON;
 use integration::scenario::Scenario;
-use integration::{HaproxyKind, Need, TestEnv, process, test_alone};
+use integration::{HaproxyKind, Need, TestEnv, process, test};
 use serf_rpc::MemberStatus;
 
 /// Without being asked for more.
@@ -111,11 +111,11 @@ async fn soak(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
 #[test]
 fn joins_and_leaves_at_random_on_the_hosts_haproxy() {
     let needs = [Need::Haproxy(HaproxyKind::Host), Need::Wrk];
-    test_alone(&needs, async |lab| soak(lab, HaproxyKind::Host).await);
+    test(&needs, async |lab| soak(lab, HaproxyKind::Host).await);
 }
 
 #[test]
 fn joins_and_leaves_at_random_on_trixies_haproxy() {
     let needs = [Need::Haproxy(HaproxyKind::Trixie), Need::Wrk];
-    test_alone(&needs, async |lab| soak(lab, HaproxyKind::Trixie).await);
+    test(&needs, async |lab| soak(lab, HaproxyKind::Trixie).await);
 }

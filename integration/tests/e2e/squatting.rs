@@ -6,7 +6,7 @@ use anyhow::Result;
 use integration::cluster::SOON;
 use integration::controller::Status;
 use integration::scenario::{Scenario, backend};
-use integration::{HaproxyKind, Need, TestEnv, test_alone, wait_for};
+use integration::{HaproxyKind, Need, TestEnv, test, wait_for};
 use serf_rpc::MemberStatus;
 use tokio::time::sleep;
 
@@ -52,7 +52,7 @@ async fn all_serve(stage: &Scenario) -> Result<()> {
 
 #[test]
 fn over_a_rolling_restart() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut stage = squatted(lab).await?;
         let load = stage.load(lab)?;
         for number in 1..=COUNT {
@@ -80,7 +80,7 @@ fn over_a_rolling_restart() {
 
 #[test]
 fn over_crashes_and_a_restart_of_the_controller() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut stage = squatted(lab).await?;
         let load = stage.load(lab)?;
         for number in 1..=COUNT {
@@ -105,7 +105,7 @@ fn over_crashes_and_a_restart_of_the_controller() {
 
 #[test]
 fn on_a_balancer_that_begins_with_nothing() {
-    test_alone(&NEEDS, async |lab| {
+    test(&NEEDS, async |lab| {
         let mut stage = Scenario::start(lab, 0, |options| options).await?;
         squat(lab, &stage);
         for number in 1..=COUNT {

@@ -7,7 +7,7 @@ use integration::cluster::SOON;
 use integration::controller::Status;
 use integration::scenario::Scenario;
 use integration::web::ask;
-use integration::{HaproxyKind, Need, TestEnv, on_each_haproxy, test, test_alone, wait_for};
+use integration::{HaproxyKind, Need, TestEnv, on_each_haproxy, test, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
@@ -115,7 +115,7 @@ on_each_haproxy! {
 
 #[test]
 fn nothing_fails_while_the_stats_socket_is_gone() {
-    test_alone(
+    test(
         &[Need::Haproxy(HaproxyKind::Host), Need::Wrk],
         async |lab| {
             let mut stage = Scenario::start(lab, 3, |options| options.sections(OFTEN)).await?;

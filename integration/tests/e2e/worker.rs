@@ -7,7 +7,7 @@ use integration::cluster::SOON;
 use integration::controller::Status;
 use integration::process::signal_pid;
 use integration::scenario::Scenario;
-use integration::{HaproxyKind, Need, TestEnv, on_each_haproxy, test, test_alone, wait_for};
+use integration::{HaproxyKind, Need, TestEnv, on_each_haproxy, test, wait_for};
 use rustix::process::Signal;
 use tokio::time::sleep;
 
@@ -214,7 +214,7 @@ fn with_load(kind: HaproxyKind) -> [Need; 2] {
 #[test]
 fn an_edit_that_is_loaded_by_hand_is_put_right_by_one_reload() {
     for kind in [HaproxyKind::Host, HaproxyKind::Trixie, HaproxyKind::Sid] {
-        test_alone(&with_load(kind), async |lab| {
+        test(&with_load(kind), async |lab| {
             an_edit_is_loaded(lab, kind).await
         });
     }

@@ -21,7 +21,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// One member's tag cannot take nearly all of the traffic.
 const MAX_WEIGHT: u16 = 10;
-/// With these, GETs fail on none of several servers that die at once (`e2e::deaths`).
+/// With these, GETs fail on none of several servers that die at once (`alone::deaths`).
 const RETRIES: u8 = 8;
 const ERROR_LIMIT: u16 = 5;
 const DAY: Duration = Duration::from_secs(24 * 3600);
