@@ -138,10 +138,8 @@ impl Text<'_> {
         let config = self.config();
         config.haproxy.template.as_ref()?;
         config.frontend.as_ref()?;
-        let without = Config {
-            frontend: None,
-            ..config.clone()
-        };
+        let mut without = config.clone();
+        without.frontend = None;
         let bare = self.loaded.renderer.render(&without, self.servers).ok()?;
         (bare.blank == self.now.blank).then(|| {
             let template = self.template();

@@ -3,25 +3,46 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::source::Section;
+use super::node::Node;
 use super::{BackendConfig, CheckConfig, Config, Mode, Observe, ProbeMode, ProxyVersion};
 
+/// Complains about more than one way to reload, whether their values are right or not.
+pub(super) fn ways_to_reload(root: &Node<'_>) {
+    let Some(haproxy) = root.get("haproxy") else {
+        return;
+    };
+    let is_way = |key: &&str| {
+        let given = haproxy.get(key);
+        given.is_some_and(|node| node.as_boolean() != Some(false))
+    };
+    let mut ways = ["master_socket", "reload_command", "spawn"]
+        .into_iter()
+        .filter(is_way);
+    let Some(first) = ways.next() else {
+        return;
+    };
+    for key in ways {
+        let message = format!("there is {first} already; keep one way to reload");
+        haproxy.complain(key, message);
+    }
+}
+
 /// Complains about everything that does not fit together.
-pub(super) fn check(config: &Config, root: &Section<'_>) {
+pub(super) fn check(config: &Config, root: &Node<'_>) {
     backends(config, root);
     frontend(config, root);
     drains(config, root);
     files(config, root);
     other_files(config, root);
     if config.debounce.quiet > config.debounce.max_wait {
-        root.section("debounce").complain(
-            "quiet",
+        root.complain(
+            "debounce.quiet",
             "is longer than max_wait; shorten it or raise max_wait",
         );
     }
 }
 
-fn backends(config: &Config, root: &Section<'_>) {
+fn backends(config: &Config, root: &Node<'_>) {
     if config.backends.is_empty() {
         root.complain(
             "backend",
@@ -29,7 +50,7 @@ fn backends(config: &Config, root: &Section<'_>) {
         );
     }
     let mut names = BTreeSet::new();
-    for (backend, section) in config.backends.iter().zip(root.sections("backend", "name")) {
+    for (backend, section) in config.backends.iter().zip(root.elements("backend")) {
         if !names.insert(&backend.name) {
             section.complain("name", "another backend has this name; rename one of them");
         }
@@ -74,7 +95,7 @@ fn backends(config: &Config, root: &Section<'_>) {
 }
 
 /// What the built-in template can print of a check depends on the other words of the server lines.
-fn checks(backend: &BackendConfig, check: &CheckConfig, section: &Section<'_>) {
+fn checks(backend: &BackendConfig, check: &CheckConfig, section: &Node<'_>) {
     let has = |word: &str| backend.server_options.iter().any(|option| option == word);
     if check.tls && !has("verify") && !has("ca-file") {
         let hint =
@@ -100,12 +121,11 @@ fn checks(backend: &BackendConfig, check: &CheckConfig, section: &Section<'_>) {
     }
 }
 
-fn frontend(config: &Config, root: &Section<'_>) {
-    let section = root.section("frontend");
+fn frontend(config: &Config, root: &Node<'_>) {
     let Some(frontend) = &config.frontend else {
-        if config.haproxy.template.is_none() && !section.is_given() {
+        if config.haproxy.template.is_none() {
             let hint = "the built-in template needs it; add it with bind = [\"*:80\"], or set haproxy.template";
-            section.complain("", format!("the section is missing; {hint}"));
+            root.complain("frontend", format!("the section is missing; {hint}"));
         }
         return;
     };
@@ -120,15 +140,15 @@ fn frontend(config: &Config, root: &Section<'_>) {
             .iter()
             .map(|backend| backend.name.as_str())
             .collect();
-        section.complain(
-            "default_backend",
+        root.complain(
+            "frontend.default_backend",
             format!("there is no such backend; use one of {}", names.join(", ")),
         );
     }
 }
 
-fn drains(config: &Config, root: &Section<'_>) {
-    let given = root.section("haproxy").has("hard_stop_after");
+fn drains(config: &Config, root: &Node<'_>) {
+    let given = root.has("haproxy.hard_stop_after");
     if config.haproxy.template.is_some() && !given {
         return;
     }
@@ -137,33 +157,30 @@ fn drains(config: &Config, root: &Section<'_>) {
     let message = format!(
         "a reload would cut requests before that, haproxy.hard_stop_after is {text}; give at most {text}, or raise that"
     );
-    let global = root.section("drain");
-    let mut blamed = false;
-    for (backend, section) in config.backends.iter().zip(root.sections("backend", "name")) {
+    for (backend, section) in config.backends.iter().zip(root.elements("backend")) {
         if backend.drain.timeout <= limit {
             continue;
         }
-        let own = section.section("drain");
-        if own.has("timeout") {
-            own.complain("timeout", message.clone());
-        } else if !std::mem::replace(&mut blamed, true) {
-            global.complain("timeout", message.clone());
-        }
+        let blamed = if section.has("drain.timeout") {
+            &section
+        } else {
+            root
+        };
+        blamed.complain("drain.timeout", message.clone());
     }
 }
 
-fn other_files(config: &Config, root: &Section<'_>) {
-    let section = root.section("haproxy");
-    let key = if section.has("files") {
-        "files"
+fn other_files(config: &Config, root: &Node<'_>) {
+    let key = if root.has("haproxy.files") {
+        "haproxy.files"
     } else {
-        "check_command"
+        "haproxy.check_command"
     };
     let ours = config.haproxy.config.as_path();
     for file in &config.haproxy.files {
         let path = file.display();
         if file == ours {
-            section.complain(
+            root.complain(
                 key,
                 format!("{path} is the file that is written; leave it out"),
             );
@@ -171,12 +188,12 @@ fn other_files(config: &Config, root: &Section<'_>) {
             let message = format!(
                 "{path} holds the file that is written; name the files before it one by one"
             );
-            section.complain(key, message);
+            root.complain(key, message);
         }
     }
 }
 
-fn files(config: &Config, root: &Section<'_>) {
+fn files(config: &Config, root: &Node<'_>) {
     let mut read: BTreeSet<&Path> = config
         .files
         .iter()
@@ -184,11 +201,10 @@ fn files(config: &Config, root: &Section<'_>) {
         .collect();
     read.extend(config.haproxy.template.as_deref());
     if read.contains(config.haproxy.config.as_path()) {
-        root.section("haproxy")
-            .complain("config", "is a template too; write to another file");
+        root.complain("haproxy.config", "is a template too; write to another file");
     }
     let mut written = BTreeSet::from([config.haproxy.config.as_path()]);
-    for (file, section) in config.files.iter().zip(root.sections("file", "path")) {
+    for (file, section) in config.files.iter().zip(root.elements("file")) {
         if !written.insert(&file.path) {
             section.complain("path", "is written already; write to another file");
         }

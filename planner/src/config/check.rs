@@ -8,9 +8,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::error::Fault;
-use super::source::{Section, Value};
-use super::value;
+use super::node::Node;
+use super::section::{Section, section};
+use super::value::{self, HOUR, MINUTE, boolean, number, some, time};
 
 /// What the check of a server asks, whoever asks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,17 +63,7 @@ pub enum ProxyVersion {
 
 impl Default for CheckConfig {
     fn default() -> Self {
-        Self {
-            request: None,
-            port: None,
-            tls: false,
-            sni: None,
-            send_proxy: None,
-            interval: Duration::from_secs(1),
-            timeout: None,
-            rise: 2,
-            fall: 2,
-        }
+        Keys::default().into()
     }
 }
 
@@ -142,142 +132,117 @@ impl fmt::Display for CheckConfig {
     }
 }
 
-/// The key `check` of a backend: none where it is `off`. `options` are the words of `server_options`.
-pub(super) fn check(backend: &Section<'_>, options: &[String]) -> Option<CheckConfig> {
-    if backend.is_table("check") {
-        return Some(table(backend.section("check"), options));
+section! {
+    /// The keys of a check that is a table.
+    struct Keys {
+        method: Option<String> = None, some(method);
+        path: Option<String> = None, some(path);
+        host: Option<String> = None, some(value::host);
+        status: StatusCodes = StatusCodes::default(), status;
+        port: Option<u16> = None, some(number(1..=65535));
+        tls: bool = false, boolean;
+        sni: Option<String> = None, some(value::sni);
+        send_proxy: Option<ProxyVersion> = None, send_proxy;
+        interval: Duration = Duration::from_secs(1), time(Duration::from_millis(100)..=HOUR);
+        timeout: Option<Duration> = None, some(time(Duration::from_millis(10)..=MINUTE));
+        rise: u16 = 2, number(1..=100);
+        fall: u16 = 2, number(1..=100);
     }
-    let short = backend.get("check", short_form);
-    short.unwrap_or_else(|| Some(CheckConfig::default()))
 }
 
-fn table(section: Section<'_>, options: &[String]) -> CheckConfig {
-    let default = CheckConfig::default();
-    let tenth = Duration::from_millis(100)..=Duration::from_secs(3600);
-    let check = CheckConfig {
-        request: request(&section),
-        port: section.get("port", value::number(1..=65535)),
-        tls: section
-            .get("tls", |value| value.boolean())
-            .unwrap_or(default.tls),
-        sni: section.get("sni", value::sni),
-        send_proxy: section
-            .get("send_proxy", |value| send_proxy(value, options))
-            .flatten(),
-        interval: section
-            .get("interval", value::duration(tenth))
-            .unwrap_or(default.interval),
-        timeout: section.get(
-            "timeout",
-            value::duration(Duration::from_millis(10)..=Duration::from_secs(60)),
-        ),
-        rise: section
-            .get("rise", value::number(1..=100))
-            .unwrap_or(default.rise),
-        fall: section
-            .get("fall", value::number(1..=100))
-            .unwrap_or(default.fall),
-    };
-    if check.sni.is_some() && !check.tls {
-        section.complain("sni", "is a name for TLS; add tls = true");
-    }
-    section.finish();
-    check
-}
-
-/// Its request, where a key tells of one.
-fn request(section: &Section<'_>) -> Option<Request> {
-    let method = section.get("method", method);
-    let path = section.get("path", path);
-    let host = section.get("host", value::host);
-    let status = section.get("status", status);
-    if !section.has("method") && !section.has("path") {
-        for key in ["host", "status"]
-            .into_iter()
-            .filter(|key| section.has(key))
-        {
-            section.complain(
-                key,
-                "is about a request; add path = \"/\", and method if it is not GET",
-            );
+impl From<Keys> for CheckConfig {
+    fn from(keys: Keys) -> Self {
+        let has_request = keys.method.is_some() || keys.path.is_some();
+        let request = Request {
+            method: keys.method.unwrap_or_else(|| "GET".to_owned()),
+            path: keys.path.unwrap_or_else(|| "/".to_owned()),
+            host: keys.host,
+            status: keys.status,
+        };
+        Self {
+            request: has_request.then_some(request),
+            port: keys.port,
+            tls: keys.tls,
+            sni: keys.sni,
+            send_proxy: keys.send_proxy,
+            interval: keys.interval,
+            timeout: keys.timeout,
+            rise: keys.rise,
+            fall: keys.fall,
         }
-        return None;
     }
-    Some(Request {
-        method: method.unwrap_or_else(|| "GET".to_owned()),
-        path: path.unwrap_or_else(|| "/".to_owned()),
-        host,
-        status: status.unwrap_or_default(),
-    })
 }
 
-/// `tcp`, `off` or `METHOD /path`.
-fn short_form(value: &Value<'_>) -> Result<Option<CheckConfig>, Fault> {
-    let what = "\"tcp\", \"off\", \"METHOD /path\" or a table";
-    let words = value::words(value, what)?;
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["tcp"] => Ok(Some(CheckConfig::default())),
-        ["off"] => Ok(None),
-        [method, path] if is_method(method) && path.starts_with('/') => Ok(Some(CheckConfig {
-            request: Some(Request {
-                method: (*method).to_owned(),
-                path: (*path).to_owned(),
-                host: None,
-                status: StatusCodes::default(),
-            }),
-            ..CheckConfig::default()
-        })),
-        _ => Err(value.fault(format!("expected {what}, for example \"HEAD /health\""))),
+/// A check, as a table or in a short form: `tcp`, `off` or `METHOD /path`. None where it is off.
+pub(super) fn check(node: &Node<'_>) -> Option<Option<CheckConfig>> {
+    if node.value().is_table() {
+        let keys = Keys::read(node)?;
+        if keys.sni.is_some() && !keys.tls {
+            node.complain("sni", "is a name for TLS; add tls = true");
+        }
+        if !node.has("method") && !node.has("path") {
+            for key in ["host", "status"].into_iter().filter(|key| node.has(key)) {
+                let message = "is about a request; add path = \"/\", and method if it is not GET";
+                node.complain(key, message);
+            }
+        }
+        return Some(Some(keys.into()));
     }
+    let what = "\"tcp\", \"off\", \"METHOD /path\" or a table";
+    let request = match value::words(node, what)?.as_slice() {
+        ["tcp"] => None,
+        ["off"] => return Some(None),
+        [method, path] if is_method(method) && path.starts_with('/') => Some(Request {
+            method: (*method).to_owned(),
+            path: (*path).to_owned(),
+            host: None,
+            status: StatusCodes::default(),
+        }),
+        _ => return node.refuse(format!("expected {what}, for example \"HEAD /health\"")),
+    };
+    Some(Some(CheckConfig {
+        request,
+        ..CheckConfig::default()
+    }))
 }
 
 fn is_method(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase())
 }
 
-fn method(value: &Value<'_>) -> Result<String, Fault> {
-    let what = "a method in upper case, such as \"GET\"";
-    let text = value.text(what)?;
-    if is_method(text) {
-        return Ok(text.to_owned());
-    }
-    Err(value.fault(format!("expected {what}")))
+fn method(node: &Node<'_>) -> Option<String> {
+    node.parse("a method in upper case, such as \"GET\"", |text| {
+        is_method(text).then(|| text.to_owned())
+    })
 }
 
-fn path(value: &Value<'_>) -> Result<String, Fault> {
+fn path(node: &Node<'_>) -> Option<String> {
     let what = "a path, such as \"/health\"";
-    match value::words(value, what)?.as_slice() {
-        [path] if path.starts_with('/') => Ok(path.clone()),
-        _ => Err(value.fault(format!(
+    match value::words(node, what)?.as_slice() {
+        [path] if path.starts_with('/') => Some((*path).to_owned()),
+        _ => node.refuse(format!(
             "expected {what}; it begins with `/` and has no blank"
-        ))),
+        )),
     }
 }
 
-fn status(value: &Value<'_>) -> Result<StatusCodes, Fault> {
+fn status(node: &Node<'_>) -> Option<StatusCodes> {
+    if node.value().is_integer() {
+        let code = number(100..=999)(node)?;
+        return Some(StatusCodes(vec![code..=code]));
+    }
     let what = "status codes, such as 200 or \"200,300-399\"";
-    let text = match value.integer(100..=999) {
-        Ok(code) => code.to_string(),
-        Err(_) => value.text(what)?.to_owned(),
-    };
-    StatusCodes::parse(&text).ok_or_else(|| value.fault(format!("expected {what}")))
+    node.parse(what, StatusCodes::parse)
 }
 
-/// `true` is the version that the server lines have for the traffic, else the first.
-fn send_proxy(value: &Value<'_>, options: &[String]) -> Result<Option<ProxyVersion>, Fault> {
-    let version = if options.iter().any(|word| word.starts_with("send-proxy-v2")) {
-        ProxyVersion::V2
-    } else {
-        ProxyVersion::V1
-    };
-    if let Ok(sends) = value.boolean() {
-        return Ok(sends.then_some(version));
+/// What a check begins with; `true` is the first version, unless the traffic begins with the other.
+fn send_proxy(node: &Node<'_>) -> Option<Option<ProxyVersion>> {
+    if let Some(sends) = node.as_boolean() {
+        return Some(sends.then_some(ProxyVersion::V1));
     }
-    match value.text("true, false, \"v1\" or \"v2\"") {
-        Ok("v1") => Ok(Some(ProxyVersion::V1)),
-        Ok("v2") => Ok(Some(ProxyVersion::V2)),
-        Ok(_) => Err(value.fault("expected true, false, \"v1\" or \"v2\"")),
-        Err(fault) => Err(fault),
-    }
+    node.parse("true, false, \"v1\" or \"v2\"", |text| match text {
+        "v1" => Some(Some(ProxyVersion::V1)),
+        "v2" => Some(Some(ProxyVersion::V2)),
+        _ => None,
+    })
 }

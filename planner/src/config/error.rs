@@ -24,12 +24,3 @@ pub enum Location {
     /// In this environment variable.
     Variable(String),
 }
-
-/// A value that cannot be taken, before its key is known.
-#[derive(Debug)]
-pub(super) struct Fault {
-    /// What is wrong; what to do.
-    pub(super) message: String,
-    /// Where in the file, when that is known better than by the key.
-    pub(super) span: Option<std::ops::Range<usize>>,
-}

@@ -6,9 +6,11 @@
 
 mod between;
 mod check;
+mod derived;
 mod error;
 mod loaded;
-mod read;
+mod node;
+mod section;
 mod settings;
 mod source;
 #[cfg(test)]
@@ -16,6 +18,8 @@ mod tests;
 mod value;
 
 use std::path::PathBuf;
+
+use toml::de::DeTable;
 
 pub use check::{CheckConfig, ProxyVersion, Request, StatusCodes};
 pub use error::{Diagnostic, Location};
@@ -26,6 +30,9 @@ pub use settings::{
 };
 pub use value::NodePattern;
 
+use self::section::Section;
+use self::source::Source;
+use self::value::{path, some};
 use crate::encoding::decode;
 
 impl Config {
@@ -63,17 +70,25 @@ impl Config {
         bytes: Vec<u8>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let text = decode(bytes).map_err(|error| vec![read::encoding(&error)]);
+        let text = decode(bytes).map_err(|error| {
+            let (line, column) = (error.line, error.column);
+            vec![Diagnostic {
+                location: Location::File { line, column },
+                key: String::new(),
+                message: error.to_string(),
+            }]
+        });
         text.and_then(|text| Self::parse(&text, env))
     }
 
     /// The control socket that the text of a file names, for those who only want to talk to it: the rest may be wrong. With
     /// the first thing that is in the way.
     pub fn control_socket(text: &str) -> (Option<PathBuf>, Option<Diagnostic>) {
-        let (table, errors) = toml::de::DeTable::parse_recoverable(text);
-        let source = source::Source::new(text, table.get_ref(), []);
-        let socket = source.root().section("control").get("socket", value::path);
-        let syntax = errors.first().map(|error| read::syntax(text, error));
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let source = Source::new(text, table.into_inner(), []);
+        let control = source.root().get("control");
+        let socket = control.and_then(|node| node.keys()?.take("socket", None, some(path), None));
+        let syntax = errors.first().map(|error| syntax(text, error));
         (
             socket,
             syntax.or_else(|| source.finish().into_iter().next()),
@@ -88,23 +103,31 @@ impl Config {
         text: &str,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let (table, errors) = toml::de::DeTable::parse_recoverable(text);
+        let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            return Err(errors
-                .iter()
-                .map(|error| read::syntax(text, error))
-                .collect());
+            return Err(errors.iter().map(|error| syntax(text, error)).collect());
         }
-        let source = source::Source::new(text, table.get_ref(), env);
-        let config = read::config(&source);
-        if source.is_clean() {
-            between::check(&config, &source.root());
+        let source = Source::new(text, table.into_inner(), env);
+        let root = source.root();
+        let mut config = <Self as Section>::read(&root);
+        between::ways_to_reload(&root);
+        if let Some(config) = config.as_mut().filter(|_| source.is_clean()) {
+            derived::fill(config, &root);
+            between::check(config, &root);
         }
         let diagnostics = source.finish();
-        if diagnostics.is_empty() {
-            Ok(config)
-        } else {
-            Err(diagnostics)
+        match config {
+            Some(config) if diagnostics.is_empty() => Ok(config),
+            _ => Err(diagnostics),
         }
+    }
+}
+
+/// What the parser of the file's syntax says.
+fn syntax(text: &str, error: &toml::de::Error) -> Diagnostic {
+    Diagnostic {
+        location: source::location(text, error.span().map_or(0, |span| span.start)),
+        key: String::new(),
+        message: format!("{}; this is no TOML", error.message()),
     }
 }

@@ -1,4 +1,7 @@
-//! What can be set, with its defaults. Pure.
+//! Every key that can be set, with its type, its default and how it is read. Pure.
+//!
+//! A new key is a line here, and one in `config.sample.toml`. If templates are to print it, [`crate::render`] hands it to
+//! them, and `templates/README.md` tells its name. How it goes with other keys is a matter of `derived` and `between`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,94 +12,110 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::check::CheckConfig;
-use super::value::NodePattern;
+use super::check::{CheckConfig, check};
+use super::loaded;
+use super::node::Node;
+use super::section::{Section, section};
+use super::value::{
+    DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, balance,
+    bind, binds, boolean, check_command, command, hold, listen, networks, node_pattern, number,
+    one_of, path, paths, percent, ports, printed, printed_path, server_options, socket_mode, some,
+    tables, tags, time, weight,
+};
 use crate::model::{BackendName, Weight};
 use crate::review::taken_over::TakenOver;
 
-/// All settings, checked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// Where the members come from.
-    pub serf: Serf,
-    /// The HAProxy that is looked after.
-    pub haproxy: Haproxy,
-    /// What the built-in template listens on; none only beside a template of one's own.
-    pub frontend: Option<Frontend>,
-    /// The backends, at least one, in the order of the file, names unique.
-    pub backends: Vec<BackendConfig>,
-    /// How additions gather.
-    pub debounce: Debounce,
-    /// Limits of reloads.
-    pub reload: Reload,
-    /// How often HAProxy is read back.
-    pub drift: DriftConfig,
-    /// What survives a restart.
-    pub state: StateConfig,
-    /// The HTTP listener; none where the section is left out.
-    pub http: Option<Http>,
-    /// The control socket.
-    pub control: Control,
-    /// Servers that HAProxy cannot forget.
-    pub retired: Retired,
-    /// What is done about members that the agent suspects.
-    pub suspicion: Suspicion,
-    /// How flapping members are held back.
-    pub damping: Damping,
-    /// HAProxy's timeouts.
-    pub timeouts: Timeouts,
-    /// Other files rendered from the same data.
-    pub files: Vec<OutputFile>,
-}
+section! {
+    /// All settings, checked.
+    pub struct Config {
+        /// Where the members come from.
+        pub serf: Serf = Serf::default(), Serf::read;
+        /// The HAProxy that is looked after.
+        pub haproxy: Haproxy = Haproxy::default(), Haproxy::read;
+        /// What the built-in template listens on; none only beside a template of one's own.
+        pub frontend: Option<Frontend> = None, some(Frontend::read);
+        /// The backends, at least one, in the order of the file, names unique.
+        pub backends as backend: Vec<BackendConfig> = Vec::new(), tables;
+        /// What the backends have that say nothing else.
+        pub(super) guard: GuardConfig = GuardConfig::default(), GuardConfig::read;
+        pub(super) drain: Drain = Drain::default(), Drain::read;
+        /// How additions gather.
+        pub debounce: Debounce = Debounce::default(), Debounce::read;
+        /// Limits of reloads.
+        pub reload: Reload = Reload::default(), Reload::read;
+        /// How often HAProxy is read back.
+        pub drift: DriftConfig = DriftConfig::default(), DriftConfig::read;
+        /// What survives a restart.
+        pub state: StateConfig = StateConfig::default(), StateConfig::read;
+        /// The HTTP listener; none where the section is left out.
+        pub http: Option<Http> = None, some(Http::read);
+        /// The control socket.
+        pub control: Control = Control::default(), Control::read;
+        /// Servers that HAProxy cannot forget.
+        pub retired: Retired = Retired::default(), Retired::read;
+        /// What is done about members that the agent suspects.
+        pub suspicion: Suspicion = Suspicion::default(), Suspicion::read;
+        /// How flapping members are held back.
+        pub damping: Damping = Damping::default(), Damping::read;
+        /// HAProxy's timeouts.
+        pub timeouts: Timeouts = Timeouts::default(), Timeouts::read;
+        /// Other files rendered from the same data.
+        pub files as file: Vec<OutputFile> = Vec::new(), tables;
+    }
 
-/// `[serf]`: the agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Serf {
-    /// RPC addresses `host:port`, tried in order, at least one.
-    pub addr: Vec<String>,
-    /// A file with the RPC auth key.
-    pub auth_key_file: Option<PathBuf>,
-    /// How often the members are fetched again though nothing was heard.
-    pub resync: Duration,
-    /// Whether an agent that knows only itself is told to join the members that are remembered.
-    pub rejoin: bool,
-    /// Members that an agent may list, 1 to 1,000,000: a longer list is not taken.
-    pub max_members: usize,
-}
+    /// `[serf]`: the agent.
+    pub struct Serf {
+        /// RPC addresses `host:port`, tried in order, at least one.
+        pub addr: Vec<String> = vec!["127.0.0.1:7373".to_owned()], agents;
+        /// A file with the RPC auth key.
+        pub auth_key_file: Option<PathBuf> = None, some(path);
+        /// How often the members are fetched again though nothing was heard.
+        pub resync: Duration = Duration::from_secs(10), time(SECOND..=HOUR);
+        /// Whether an agent that knows only itself is told to join the members that are remembered.
+        pub rejoin: bool = false, boolean;
+        /// Members that an agent may list, 1 to 1,000,000: a longer list is not taken.
+        pub max_members: usize = 50_000, number(1..=1_000_000);
+    }
 
-/// `[haproxy]`: its files and sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Haproxy {
-    /// The configuration file that is written.
-    pub config: PathBuf,
-    /// The template; none is the built-in one.
-    pub template: Option<PathBuf>,
-    /// The Runtime API's socket, level admin.
-    pub stats_socket: PathBuf,
-    /// Who may use it, where the built-in template makes it.
-    pub stats_socket_mode: SocketMode,
-    /// Who owns it there; none is whoever starts HAProxy.
-    pub stats_socket_user: Option<String>,
-    /// Its group there, likewise.
-    pub stats_socket_group: Option<String>,
-    /// How a reload is asked for.
-    pub reload: ReloadMethod,
-    /// Files and directories that HAProxy reads before ours, in that order: somebody else's, never written.
-    pub files: Vec<PathBuf>,
-    /// The command that judges a file, `{path}` standing for it.
-    pub check_command: Vec<String>,
-    /// The user that the built-in template lets HAProxy run as; none is that of the file that was taken over, or else the
-    /// one it was started by.
-    pub user: Option<String>,
-    /// The group, likewise.
-    pub group: Option<String>,
-    /// The directory that it is locked up in, likewise.
-    pub chroot: Option<PathBuf>,
-    /// No key: what the file that is written, or the one that was there before it, has of this.
-    pub taken_over: TakenOver,
-    /// HAProxy's `hard-stop-after`: how long an old worker may live, and how long a child has to finish at the end;
-    /// 1 s to 24 h.
-    pub hard_stop_after: Duration,
+    /// `[haproxy]`: its files and sockets.
+    pub struct Haproxy
+    beside {
+        /// What the file that is written, or the one that was there before it, has of this.
+        pub taken_over: TakenOver = TakenOver::default();
+    }
+    {
+        /// The configuration file that is written.
+        pub config: PathBuf = "/etc/haproxy/haproxy.cfg".into(), path;
+        /// The template; none is the built-in one.
+        pub template: Option<PathBuf> = None, some(path);
+        /// The Runtime API's socket, level admin.
+        pub stats_socket: PathBuf = "/run/haproxy/admin.sock".into(), printed_path;
+        /// Who may use it, where the built-in template makes it.
+        pub stats_socket_mode: SocketMode = SocketMode::OWNER, socket_mode;
+        /// Who owns it there; none is whoever starts HAProxy.
+        pub stats_socket_user: Option<String> = None, some(account);
+        /// Its group there, likewise.
+        pub stats_socket_group: Option<String> = None, some(account);
+        /// How a reload is asked for: on the master's socket, unless one of the next two keys is set.
+        pub reload as master_socket: ReloadMethod = ReloadMethod::MasterSocket("/run/haproxy-master.sock".into()),
+            |node| path(node).map(ReloadMethod::MasterSocket);
+        pub(super) reload_command: Vec<String> = Vec::new(), command;
+        pub(super) spawn: bool = false, boolean;
+        /// Files and directories that HAProxy reads before ours, in that order: somebody else's, never written.
+        pub files: Vec<PathBuf> = Vec::new(), paths;
+        /// The command that judges a file, `{path}` standing for it.
+        pub check_command: Vec<String> = loaded::check_command(&[]), check_command;
+        /// The user that the built-in template lets HAProxy run as; none is that of the file that was taken over, or else the
+        /// one it was started by.
+        pub user: Option<String> = None, some(account);
+        /// The group, likewise.
+        pub group: Option<String> = None, some(account);
+        /// The directory that it is locked up in, likewise.
+        pub chroot: Option<PathBuf> = None, some(printed_path);
+        /// HAProxy's `hard-stop-after`: how long an old worker may live, and how long a child has to finish at the end;
+        /// 1 s to 24 h.
+        pub hard_stop_after: Duration = Duration::from_secs(30), time(SECOND..=DAY);
+    }
 }
 
 /// The rights of a unix socket; others have none.
@@ -126,24 +145,25 @@ impl fmt::Display for SocketMode {
     }
 }
 
-/// `[timeouts]`: HAProxy's `timeout` lines of the built-in templates, each at least 1 ms (Configuration Manual,
-/// section 4.2 "Alphabetically sorted keywords reference").
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// `connect`: how long a connection to a server may take, at most a minute.
-    pub connect: Duration,
-    /// `queue`: how long a request waits for a server that is at its `maxconn`, at most an hour.
-    pub queue: Duration,
-    /// `client`: how long a client may be silent, at most a day.
-    pub client: Duration,
-    /// `server`: how long a server may be silent, at most a day.
-    pub server: Duration,
-    /// `tunnel`: how long both may be once they speak another protocol (WebSocket), at most a week.
-    pub tunnel: Duration,
-    /// `http-request`: how long a client may take to send the head of a request, at most an hour.
-    pub http_request: Duration,
-    /// `http-keep-alive`: how long a client may wait before its next request, at most an hour.
-    pub http_keep_alive: Duration,
+section! {
+    /// `[timeouts]`: HAProxy's `timeout` lines of the built-in templates, each at least 1 ms (Configuration Manual,
+    /// section 4.2 "Alphabetically sorted keywords reference").
+    pub struct Timeouts {
+        /// `connect`: how long a connection to a server may take, at most a minute.
+        pub connect: Duration = Duration::from_millis(500), time(MILLISECOND..=MINUTE);
+        /// `queue`: how long a request waits for a server that is at its `maxconn`, at most an hour.
+        pub queue: Duration = Duration::from_secs(5), time(MILLISECOND..=HOUR);
+        /// `client`: how long a client may be silent, at most a day.
+        pub client: Duration = Duration::from_secs(30), time(MILLISECOND..=DAY);
+        /// `server`: how long a server may be silent, at most a day.
+        pub server: Duration = Duration::from_secs(30), time(MILLISECOND..=DAY);
+        /// `tunnel`: how long both may be once they speak another protocol (WebSocket), at most a week.
+        pub tunnel: Duration = Duration::from_secs(3600), time(MILLISECOND..=7 * DAY);
+        /// `http-request`: how long a client may take to send the head of a request, at most an hour.
+        pub http_request: Duration = Duration::from_secs(10), time(MILLISECOND..=HOUR);
+        /// `http-keep-alive`: how long a client may wait before its next request, at most an hour.
+        pub http_keep_alive: Duration = Duration::from_secs(10), time(MILLISECOND..=HOUR);
+    }
 }
 
 /// How a reload is asked for.
@@ -157,59 +177,65 @@ pub enum ReloadMethod {
     Spawn,
 }
 
-/// `[frontend]`: what the built-in template listens on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frontend {
-    /// Arguments of `bind` lines, at least one.
-    pub bind: Vec<String>,
-    /// The backend that gets the traffic.
-    pub default_backend: BackendName,
-    /// Argument of the stats page's `bind` line; none is no stats page.
-    pub stats_bind: Option<String>,
-    /// Argument of the `log` line; none is no log.
-    pub log: Option<String>,
-}
+section! {
+    /// `[frontend]`: what the built-in template listens on.
+    pub struct Frontend {
+        /// Arguments of `bind` lines, at least one.
+        pub bind: Vec<String> = Vec::new(), binds,
+            "give the addresses to listen on, bind = [\"*:80\"]";
+        /// The backend that gets the traffic.
+        pub default_backend: BackendName = BackendName::unnamed(), backend_name;
+        /// Argument of the stats page's `bind` line; none is no stats page.
+        pub stats_bind: Option<String> = None, some(bind);
+        /// Argument of the `log` line; none is no log.
+        pub log: Option<String> = None, some(printed);
+    }
 
-/// A `[[backend]]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BackendConfig {
-    /// Its name, unique.
-    pub name: BackendName,
-    /// Tags that must all match, each with one of the values.
-    pub tags: BTreeMap<String, Vec<String>>,
-    /// Must match the whole member name.
-    pub node: Option<NodePattern>,
-    /// The port of members without a tag `port`, and without `ports` of all.
-    pub port: Option<u16>,
-    /// HAProxy's `balance`, words separated by one blank.
-    pub balance: String,
-    /// HAProxy's `mode`.
-    pub mode: Mode,
-    /// What HAProxy's check and the controller's own probe ask; none is no check, and a probe that only connects.
-    pub check: Option<CheckConfig>,
-    /// Who lets a new server in.
-    pub probe: ProbeMode,
-    /// HAProxy's `retries`: how often a request tries another server, 1 to 100.
-    pub retries: u8,
-    /// HAProxy's `observe`; none looks at no traffic. Nothing without a check.
-    pub observe: Option<Observe>,
-    /// HAProxy's `error-limit`: errors in a row that the traffic meets until its server is marked down, 1 to 1000.
-    pub error_limit: u16,
-    /// `maxconn` of each server; none is unlimited.
-    pub maxconn: Option<u32>,
-    /// More words for each server line.
-    pub server_options: Vec<String>,
-    /// Where servers may be; none is any unicast address but loopback, link-local, reserved and unspecified ones, and those
-    /// of cloud metadata services.
-    pub networks: Option<Vec<IpNet>>,
-    /// Ports that servers may have; `port` alone where the config says nothing else.
-    pub ports: Vec<RangeInclusive<u16>>,
-    /// A greater weight in a tag counts as this one.
-    pub max_weight: Weight,
-    /// How servers are held in rotation.
-    pub guard: GuardConfig,
-    /// How servers are taken out.
-    pub drain: Drain,
+    /// A `[[backend]]`.
+    pub struct BackendConfig {
+        /// Its name, unique.
+        pub name: BackendName = BackendName::unnamed(), backend_name,
+            "give the backend a name, name = \"nodes\"";
+        /// Tags that must all match, each with one of the values.
+        pub tags: BTreeMap<String, Vec<String>> = BTreeMap::new(), tags;
+        /// Must match the whole member name.
+        pub node: Option<NodePattern> = None, some(node_pattern);
+        /// The port of members without a tag `port`, and without `ports` of all.
+        pub port: Option<u16> = None, some(number(1..=65535));
+        /// HAProxy's `balance`, words separated by one blank.
+        pub balance: String = "roundrobin".to_owned(), balance;
+        /// HAProxy's `mode`.
+        pub mode: Mode = Mode::Http, one_of([("http", Mode::Http), ("tcp", Mode::Tcp)]);
+        /// What HAProxy's check and the controller's own probe ask; none is no check, and a probe that only connects.
+        pub check: Option<CheckConfig> = Some(CheckConfig::default()), check;
+        /// Who lets a new server in.
+        pub probe: ProbeMode = ProbeMode::On,
+            one_of([("on", ProbeMode::On), ("off", ProbeMode::Off), ("check", ProbeMode::Check)]);
+        /// HAProxy's `retries`: how often a request tries another server, 1 to 100.
+        // With these, GETs fail on none of several servers that die at once (`alone::deaths`).
+        pub retries: u8 = 8, number(1..=100);
+        /// HAProxy's `observe`; none looks at no traffic. Nothing without a check.
+        pub observe: Option<Observe> = Some(Observe::Layer4),
+            one_of([("layer4", Some(Observe::Layer4)), ("layer7", Some(Observe::Layer7)), ("off", None)]);
+        /// HAProxy's `error-limit`: errors in a row that the traffic meets until its server is marked down, 1 to 1000.
+        pub error_limit: u16 = 5, number(1..=1000);
+        /// `maxconn` of each server; none is unlimited.
+        pub maxconn: Option<u32> = None, some(number(1..=2_147_483_647));
+        /// More words for each server line.
+        pub server_options: Vec<String> = Vec::new(), server_options;
+        /// Where servers may be; none is any unicast address but loopback, link-local, reserved and unspecified ones, and those
+        /// of cloud metadata services.
+        pub networks: Option<Vec<IpNet>> = None, some(networks);
+        /// Ports that servers may have; `port` alone where the config says nothing else.
+        pub ports: Vec<RangeInclusive<u16>> = Vec::new(), ports;
+        /// A greater weight in a tag counts as this one.
+        // One member's tag cannot take nearly all of the traffic.
+        pub max_weight: Weight = Weight::TEN, weight;
+        /// How servers are held in rotation.
+        pub guard: GuardConfig = GuardConfig::default(), GuardConfig::read;
+        /// How servers are taken out.
+        pub drain: Drain = Drain::default(), Drain::read;
+    }
 }
 
 impl BackendConfig {
@@ -220,10 +246,9 @@ impl BackendConfig {
 }
 
 /// HAProxy's `mode` of a backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Requests.
-    #[default]
     Http,
     /// Connections.
     Tcp,
@@ -239,10 +264,9 @@ pub enum Observe {
 }
 
 /// Who lets a new server in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeMode {
     /// `on`: the controller's own probe, once it was answered well.
-    #[default]
     On,
     /// `off`: HAProxy's check, once it came back good.
     Off,
@@ -250,256 +274,100 @@ pub enum ProbeMode {
     Check,
 }
 
-/// `[guard]`: how much may go on the word of one witness.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GuardConfig {
-    /// Answering servers that stay whatever a single witness says.
-    pub min_servers: usize,
-    /// Servers that are in rotation at most, 1 to 100,000: whoever answers beyond them waits.
-    pub max_servers: usize,
-    /// Share of the servers in rotation that may go within `window`, 0 to 100.
-    pub max_removal_percent: u8,
-    /// How long a removal counts.
-    pub window: Duration,
-    /// How long a server stays that answers though its agent is gone; none is for ever.
-    pub hold: Option<Duration>,
-    /// Probes that must fail in a row before a server without a check counts as dead, 1 to 100.
-    pub probe_fall: u32,
-}
-
-/// `[drain]`: how servers are taken out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drain {
-    /// How long running requests may take before they are cut.
-    pub timeout: Duration,
-}
-
-/// `[debounce]`: how additions gather.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Debounce {
-    /// Without a change for so long, the gathered ones are applied.
-    pub quiet: Duration,
-    /// At the latest after so long; not below `quiet`.
-    pub max_wait: Duration,
-}
-
-/// `[reload]`: limits of reloads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reload {
-    /// Reloads are at least so far apart.
-    pub min_interval: Duration,
-    /// A reload that has brought no new worker by then has failed.
-    pub timeout: Duration,
-}
-
-/// `[drift]`: how often HAProxy is read back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DriftConfig {
-    /// Between two reads.
-    pub interval: Duration,
-}
-
-/// `[state]`: what survives a restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StateConfig {
-    /// A directory of this controller's own.
-    pub dir: PathBuf,
-}
-
-/// `[http]`: the listener for people and monitoring.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
-    /// Where it listens.
-    pub listen: SocketAddr,
-}
-
-/// `[control]`: what `status` and `plan` ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Control {
-    /// A unix socket.
-    pub socket: PathBuf,
-    /// Who may ask: everybody who may can approve removals.
-    pub mode: SocketMode,
-    /// Its group; none is the controller's own.
-    pub group: Option<String>,
-}
-
-/// `[retired]`: servers that a HAProxy below 3.0 keeps in maint because it cannot delete them safely.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retired {
-    /// So many in one backend lead to a reload.
-    pub max: usize,
-}
-
-/// `[suspicion]`: members that the agent suspects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suspicion {
-    /// Whether a suspected server without a check is probed and taken out when it is dead.
-    pub enabled: bool,
-}
-
-/// `[damping]`: members that come and go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damping {
-    /// The longest that a rejoin is held back.
-    pub max_penalty: Duration,
-}
-
-/// A `[[file]]`: another file rendered from the same data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputFile {
-    /// Its template.
-    pub template: PathBuf,
-    /// Where it is written, unique.
-    pub path: PathBuf,
-    /// The command that judges it, `{path}` standing for it.
-    pub check_command: Option<Vec<String>>,
-    /// Run after it changed.
-    pub reload_command: Option<Vec<String>>,
-}
-
-impl Default for Serf {
-    fn default() -> Self {
-        Self {
-            addr: vec!["127.0.0.1:7373".to_owned()],
-            auth_key_file: None,
-            resync: Duration::from_secs(10),
-            rejoin: false,
-            max_members: 50_000,
-        }
+section! {
+    /// `[guard]`: how much may go on the word of one witness.
+    pub struct GuardConfig {
+        /// Answering servers that stay whatever a single witness says.
+        pub min_servers: usize = 1, number(0..=100_000);
+        /// Servers that are in rotation at most, 1 to 100,000: whoever answers beyond them waits.
+        pub max_servers: usize = 1000, number(1..=100_000);
+        /// Share of the servers in rotation that may go within `window`, 0 to 100.
+        pub max_removal_percent as max_removal: u8 = 50, percent;
+        /// How long a removal counts.
+        pub window: Duration = Duration::from_secs(300), time(SECOND..=DAY);
+        /// How long a server stays that answers though its agent is gone; none is for ever.
+        pub hold: Option<Duration> = Some(Duration::from_secs(600)), hold;
+        /// Probes that must fail in a row before a server without a check counts as dead, 1 to 100.
+        pub probe_fall: u32 = 3, number(1..=100);
     }
-}
 
-impl Default for Haproxy {
-    fn default() -> Self {
-        Self {
-            config: "/etc/haproxy/haproxy.cfg".into(),
-            template: None,
-            stats_socket: "/run/haproxy/admin.sock".into(),
-            stats_socket_mode: SocketMode::OWNER,
-            stats_socket_user: None,
-            stats_socket_group: None,
-            reload: ReloadMethod::default(),
-            files: Vec::new(),
-            check_command: super::loaded::check_command(&[]),
-            user: None,
-            group: None,
-            chroot: None,
-            taken_over: TakenOver::default(),
-            hard_stop_after: Duration::from_secs(30),
-        }
+    /// `[drain]`: how servers are taken out.
+    pub struct Drain {
+        /// How long running requests may take before they are cut.
+        pub timeout: Duration = Duration::from_secs(30), time(Duration::ZERO..=DAY);
     }
-}
 
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_millis(500),
-            queue: Duration::from_secs(5),
-            client: Duration::from_secs(30),
-            server: Duration::from_secs(30),
-            tunnel: Duration::from_secs(3600),
-            http_request: Duration::from_secs(10),
-            http_keep_alive: Duration::from_secs(10),
-        }
+    /// `[debounce]`: how additions gather.
+    pub struct Debounce {
+        /// Without a change for so long, the gathered ones are applied.
+        pub quiet: Duration = Duration::from_millis(200), time(Duration::ZERO..=HOUR);
+        /// At the latest after so long; not below `quiet`.
+        pub max_wait: Duration = Duration::from_secs(2), time(Duration::ZERO..=HOUR);
     }
-}
 
-impl Default for ReloadMethod {
-    fn default() -> Self {
-        Self::MasterSocket("/run/haproxy-master.sock".into())
+    /// `[reload]`: limits of reloads.
+    pub struct Reload {
+        /// Reloads are at least so far apart.
+        pub min_interval: Duration = Duration::from_secs(2), time(Duration::ZERO..=HOUR);
+        /// A reload that has brought no new worker by then has failed.
+        pub timeout: Duration = Duration::from_secs(30), time(SECOND..=HOUR);
     }
-}
 
-impl Default for GuardConfig {
-    fn default() -> Self {
-        Self {
-            min_servers: 1,
-            max_servers: 1000,
-            max_removal_percent: 50,
-            window: Duration::from_secs(300),
-            hold: Some(Duration::from_secs(600)),
-            probe_fall: 3,
-        }
+    /// `[drift]`: how often HAProxy is read back.
+    pub struct DriftConfig {
+        /// Between two reads.
+        pub interval: Duration = Duration::from_secs(10), time(SECOND..=HOUR);
     }
-}
 
-impl Default for Drain {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(30),
-        }
+    /// `[state]`: what survives a restart.
+    pub struct StateConfig {
+        /// A directory of this controller's own.
+        pub dir: PathBuf = "/var/lib/serf-haproxy".into(), path;
     }
-}
 
-impl Default for Debounce {
-    fn default() -> Self {
-        Self {
-            quiet: Duration::from_millis(200),
-            max_wait: Duration::from_secs(2),
-        }
+    /// `[http]`: the listener for people and monitoring.
+    pub struct Http {
+        /// Where it listens.
+        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9280)), listen;
     }
-}
 
-impl Default for Reload {
-    fn default() -> Self {
-        Self {
-            min_interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(30),
-        }
+    /// `[control]`: what `status` and `plan` ask.
+    pub struct Control {
+        /// A unix socket.
+        pub socket: PathBuf = "/run/serf-haproxy/control.sock".into(), path;
+        /// Who may ask: everybody who may can approve removals.
+        pub mode: SocketMode = SocketMode::OWNER, socket_mode;
+        /// Its group; none is the controller's own.
+        pub group: Option<String> = None, some(account);
     }
-}
 
-impl Default for DriftConfig {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(10),
-        }
+    /// `[retired]`: servers that a HAProxy below 3.0 keeps in maint because it cannot delete them safely.
+    pub struct Retired {
+        /// So many in one backend lead to a reload.
+        pub max: usize = 100, number(0..=100_000);
     }
-}
 
-impl Default for StateConfig {
-    fn default() -> Self {
-        Self {
-            dir: "/var/lib/serf-haproxy".into(),
-        }
+    /// `[suspicion]`: members that the agent suspects.
+    pub struct Suspicion {
+        /// Whether a suspected server without a check is probed and taken out when it is dead.
+        pub enabled: bool = true, boolean;
     }
-}
 
-impl Default for Http {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9280)),
-        }
+    /// `[damping]`: members that come and go.
+    pub struct Damping {
+        /// The longest that a rejoin is held back.
+        pub max_penalty: Duration = Duration::from_secs(30), time(Duration::ZERO..=DAY);
     }
-}
 
-impl Default for Control {
-    fn default() -> Self {
-        Self {
-            socket: "/run/serf-haproxy/control.sock".into(),
-            mode: SocketMode::OWNER,
-            group: None,
-        }
-    }
-}
-
-impl Default for Retired {
-    fn default() -> Self {
-        Self { max: 100 }
-    }
-}
-
-impl Default for Suspicion {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
-impl Default for Damping {
-    fn default() -> Self {
-        Self {
-            max_penalty: Duration::from_secs(30),
-        }
+    /// A `[[file]]`: another file rendered from the same data.
+    pub struct OutputFile {
+        /// Its template.
+        pub template: PathBuf = PathBuf::new(), path, "name the template of the file";
+        /// Where it is written, unique.
+        pub path: PathBuf = PathBuf::new(), path, "say where the file is written";
+        /// The command that judges it, `{path}` standing for it.
+        pub check_command: Option<Vec<String>> = None, some(check_command);
+        /// Run after it changed.
+        pub reload_command: Option<Vec<String>> = None, some(command);
     }
 }

@@ -1,8 +1,9 @@
-//! What a single value may be: a value as given in, a checked one or what is wrong with it out. Pure.
+//! What a single value may be: the node of a key in, a checked value out, or none and a complaint. Pure.
 //!
 //! Whatever reaches HAProxy's configuration is refused if it holds a character that is live there (HAProxy's
 //! Configuration Manual, section 2.2 "Quoting and escaping") or on a line of the Runtime API (Management Guide 9.3).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, RangeInclusive};
 use std::path::PathBuf;
@@ -12,9 +13,9 @@ use ipnet::IpNet;
 use regex::Regex;
 use rustls_pki_types::DnsName;
 
-use super::error::Fault;
-use super::source::Value;
-use super::{Mode, Observe, ProbeMode, SocketMode};
+use super::SocketMode;
+use super::node::Node;
+use super::section::Section;
 use crate::model::{BackendName, Weight};
 
 /// Characters that HAProxy's configuration or its Runtime API gives a meaning of their own.
@@ -39,6 +40,13 @@ const OURS: [&str; 7] = [
     "check", "disabled", "enabled", "id", "maxconn", "no-check", "weight",
 ];
 
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// A regular expression that matches a whole member name.
 #[derive(Clone, Debug)]
 pub struct NodePattern(Regex);
@@ -57,326 +65,282 @@ impl PartialEq for NodePattern {
     }
 }
 
-/// A time span with a unit, `200ms`.
-pub(super) fn duration(
-    range: RangeInclusive<Duration>,
-) -> impl FnOnce(&Value<'_>) -> Result<Duration, Fault> {
-    move |value| {
-        let text = value.text("a time span with its unit, such as \"200ms\"")?;
-        if text.trim().bytes().all(|b| b.is_ascii_digit()) {
-            return Err(value.fault(format!(
-                "a time span without a unit; write \"{text}s\" or \"{text}ms\""
-            )));
-        }
-        let span = humantime::parse_duration(text).map_err(|error| {
-            value.fault(format!(
-                "not a time span ({error}); write for example \"200ms\""
-            ))
-        })?;
-        if range.contains(&span) {
-            return Ok(span);
-        }
-        let [start, end] = [range.start(), range.end()].map(|end| humantime::format_duration(*end));
-        Err(value.fault(format!("out of range; give {start} to {end}")))
+impl Eq for NodePattern {}
+
+/// The value of a key that may be left out.
+pub(super) fn some<T>(
+    read: impl Fn(&Node<'_>) -> Option<T>,
+) -> impl Fn(&Node<'_>) -> Option<Option<T>> {
+    move |node| read(node).map(Some)
+}
+
+/// The tables of a `[[key]]`.
+pub(super) fn tables<T: Section>(node: &Node<'_>) -> Option<Vec<T>> {
+    if node.value().is_array() {
+        return node.list(T::read);
+    }
+    node.expected_header("tables")
+}
+
+/// One of these words.
+pub(super) fn one_of<T, const N: usize>(
+    words: [(&'static str, T); N],
+) -> impl FnOnce(&Node<'_>) -> Option<T> {
+    move |node| {
+        let quoted = words.each_ref().map(|(word, _)| format!("{word:?}"));
+        let what = match quoted.split_last() {
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => String::new(),
+        };
+        node.parse(&what, |text| {
+            let named = words.into_iter().find(|(word, _)| *word == text);
+            named.map(|(_, value)| value)
+        })
     }
 }
 
+/// `true` or `false`.
+pub(super) fn boolean(node: &Node<'_>) -> Option<bool> {
+    let boolean = node.as_boolean();
+    boolean.or_else(|| node.expected("true or false"))
+}
+
+/// A time span with a unit, `200ms`.
+pub(super) fn time(range: RangeInclusive<Duration>) -> impl Fn(&Node<'_>) -> Option<Duration> {
+    move |node| {
+        let text = node.text("a time span with its unit, such as \"200ms\"")?;
+        if text.trim().bytes().all(|b| b.is_ascii_digit()) {
+            return node.refuse(format!(
+                "a time span without a unit; write \"{text}s\" or \"{text}ms\""
+            ));
+        }
+        let [start, end] = [range.start(), range.end()].map(|end| humantime::format_duration(*end));
+        match humantime::parse_duration(text) {
+            Ok(span) if range.contains(&span) => Some(span),
+            Ok(_) => node.refuse(format!("out of range; give {start} to {end}")),
+            Err(error) => node.refuse(format!(
+                "not a time span ({error}); write for example \"200ms\""
+            )),
+        }
+    }
+}
+
+/// A time span, of which `0s` is none.
+pub(super) fn hold(node: &Node<'_>) -> Option<Option<Duration>> {
+    let span = time(Duration::ZERO..=WEEK)(node)?;
+    Some((!span.is_zero()).then_some(span))
+}
+
 /// A share, `50%`.
-pub(super) fn percent(value: &Value<'_>) -> Result<u8, Fault> {
-    let what = "a share from \"0%\" to \"100%\"";
-    let text = value.text(what)?;
-    let number = text
-        .strip_suffix('%')
-        .and_then(|number| number.parse().ok());
-    number
-        .filter(|number| *number <= 100)
-        .ok_or_else(|| value.fault(format!("expected {what}")))
+pub(super) fn percent(node: &Node<'_>) -> Option<u8> {
+    node.parse("a share from \"0%\" to \"100%\"", |text| {
+        let number = text.strip_suffix('%')?.parse().ok();
+        number.filter(|number| *number <= 100)
+    })
 }
 
 /// A whole number of this type.
 pub(super) fn number<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,
-) -> impl FnOnce(&Value<'_>) -> Result<T, Fault> {
-    move |value| {
-        let number = value.integer(range)?;
-        T::try_from(number).map_err(|_| value.fault("too large"))
+) -> impl Fn(&Node<'_>) -> Option<T> {
+    move |node| {
+        let number = T::try_from(node.integer(&range)?).ok();
+        number.or_else(|| node.refuse("too large"))
     }
 }
 
 /// A weight, 0 to 256.
-pub(super) fn weight(value: &Value<'_>) -> Result<Weight, Fault> {
-    let number = number(0..=256)(value)?;
-    Weight::new(number).ok_or_else(|| value.fault("expected a whole number from 0 to 256"))
+pub(super) fn weight(node: &Node<'_>) -> Option<Weight> {
+    number(0..=256)(node).and_then(Weight::new)
 }
 
 /// An absolute path without control characters.
-pub(super) fn path(value: &Value<'_>) -> Result<PathBuf, Fault> {
-    let text = value.text("a path")?;
+pub(super) fn path(node: &Node<'_>) -> Option<PathBuf> {
+    let text = node.text("a path")?;
     if !text.starts_with('/') {
-        return Err(value.fault("not an absolute path; begin it with `/`"));
+        return node.refuse("not an absolute path; begin it with `/`");
     }
     if text.chars().any(char::is_control) {
-        return Err(value.fault("a path with a control character"));
+        return node.refuse("a path with a control character");
     }
-    Ok(PathBuf::from(text))
+    Some(PathBuf::from(text))
 }
 
 /// Absolute paths.
-pub(super) fn paths(value: &Value<'_>) -> Result<Vec<PathBuf>, Fault> {
-    value.list().iter().map(path).collect()
+pub(super) fn paths(node: &Node<'_>) -> Option<Vec<PathBuf>> {
+    node.list(path)
 }
 
 /// An absolute path that is printed into HAProxy's configuration.
-pub(super) fn printed_path(value: &Value<'_>) -> Result<PathBuf, Fault> {
-    let path = path(value)?;
-    word(value.text("a path")?).map_err(|message| value.fault(message))?;
-    Ok(path)
+pub(super) fn printed_path(node: &Node<'_>) -> Option<PathBuf> {
+    path(node).filter(|path| are_safe(node, &[path.to_str().unwrap_or_default()]))
 }
 
 /// A program and its arguments.
-pub(super) fn command(value: &Value<'_>) -> Result<Vec<String>, Fault> {
+pub(super) fn command(node: &Node<'_>) -> Option<Vec<String>> {
     let what = "a list of words, [\"program\", \"argument\"]";
-    let words = match value {
-        Value::File(file) if file.get_ref().is_array() => value.list(),
-        _ => return Err(value.expected(what)),
-    };
-    let words: Vec<String> = words
-        .iter()
-        .map(|word| word.text(what).map(str::to_owned))
-        .collect::<Result<_, _>>()?;
+    if !node.value().is_array() {
+        return node.expected(what);
+    }
+    let words = node.list(|word| word.text(what).map(str::to_owned))?;
     match words.first() {
         Some(program) if !program.is_empty() && !words.iter().any(|word| word.contains('\0')) => {
-            Ok(words)
+            Some(words)
         }
-        _ => Err(value.fault(format!("expected {what}"))),
+        _ => node.refuse(format!("expected {what}")),
     }
 }
 
 /// A command in which `{path}` stands for the file.
-pub(super) fn check_command(value: &Value<'_>) -> Result<Vec<String>, Fault> {
-    let words = command(value)?;
+pub(super) fn check_command(node: &Node<'_>) -> Option<Vec<String>> {
+    let words = command(node)?;
     if words.iter().any(|word| word.contains("{path}")) {
-        Ok(words)
+        Some(words)
     } else {
-        Err(value.fault("no word holds `{path}`; put it where the file's name belongs"))
+        node.refuse("no word holds `{path}`; put it where the file's name belongs")
     }
 }
 
 /// One or several `host:port` of agents.
-pub(super) fn agents(value: &Value<'_>) -> Result<Vec<String>, Fault> {
-    let agents: Vec<String> = value.list().iter().map(agent).collect::<Result<_, _>>()?;
-    if agents.is_empty() {
-        Err(value.fault("an empty list; name at least one agent"))
-    } else {
-        Ok(agents)
-    }
+pub(super) fn agents(node: &Node<'_>) -> Option<Vec<String>> {
+    not_empty(node, agent, "an empty list; name at least one agent")
 }
 
-fn agent(value: &Value<'_>) -> Result<String, Fault> {
-    let text = value.text("an address, \"127.0.0.1:7373\"")?;
-    let named = text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty()
-            && host
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-            && port.parse::<u16>().is_ok_and(|port| port != 0)
-    });
-    if named
-        || text
-            .parse::<SocketAddr>()
-            .is_ok_and(|addr| addr.port() != 0)
-    {
-        return Ok(text.to_owned());
+fn agent(node: &Node<'_>) -> Option<String> {
+    let text = node.text("an address, \"127.0.0.1:7373\"")?;
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
+    let named = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| is_name(host, b"-._") && is_port(port));
+    let addr = text.parse::<SocketAddr>();
+    if named || addr.is_ok_and(|addr| addr.port() != 0) {
+        return Some(text.to_owned());
     }
-    Err(value.fault(
+    node.refuse(
         "not an address with a port; write \"127.0.0.1:7373\", \"[::1]:7373\" or \"host:7373\"",
-    ))
+    )
 }
 
 /// An IP address and port to listen on.
-pub(super) fn listen(value: &Value<'_>) -> Result<SocketAddr, Fault> {
-    let text = value.text("an address, \"127.0.0.1:9280\"")?;
-    text.parse().map_err(|_| {
-        value.fault("not an IP address with a port; write \"127.0.0.1:9280\" or \"[::1]:9280\"")
+pub(super) fn listen(node: &Node<'_>) -> Option<SocketAddr> {
+    let addr = node.text("an address, \"127.0.0.1:9280\"")?.parse().ok();
+    addr.or_else(|| {
+        node.refuse("not an IP address with a port; write \"127.0.0.1:9280\" or \"[::1]:9280\"")
     })
 }
 
 /// The name of a backend.
-pub(super) fn backend_name(value: &Value<'_>) -> Result<BackendName, Fault> {
-    BackendName::new(value.text("a name")?).ok_or_else(|| {
-        value.fault("not a name; use 1 to 64 of letters, digits, `_`, `.` and `-`, beginning with a letter or digit")
+pub(super) fn backend_name(node: &Node<'_>) -> Option<BackendName> {
+    BackendName::new(node.text("a name")?).or_else(|| {
+        node.refuse("not a name; use 1 to 64 of letters, digits, `_`, `.` and `-`, beginning with a letter or digit")
     })
 }
 
 /// The name of a user or group.
-pub(super) fn account(value: &Value<'_>) -> Result<String, Fault> {
-    let text = value.text("a name")?;
-    let fits = !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-    if fits {
-        Ok(text.to_owned())
+pub(super) fn account(node: &Node<'_>) -> Option<String> {
+    let text = node.text("a name")?;
+    if is_name(text, b"-._") {
+        Some(text.to_owned())
     } else {
-        Err(value.fault("not the name of a user or group"))
+        node.refuse("not the name of a user or group")
     }
 }
 
 /// Who may use a socket: three octal digits, and nothing for others.
-pub(super) fn socket_mode(value: &Value<'_>) -> Result<SocketMode, Fault> {
-    let text = value.text("three octal digits, \"660\"")?;
+pub(super) fn socket_mode(node: &Node<'_>) -> Option<SocketMode> {
+    let what = "three octal digits, \"660\"";
+    let text = node.text(what)?;
     let octal = text.len() == 3 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     match u32::from_str_radix(text, 8) {
-        Ok(bits) if octal && bits & 0o7 == 0 => Ok(SocketMode(bits)),
-        Ok(_) if octal => Err(value.fault(
+        Ok(bits) if octal && bits & 0o7 == 0 => Some(SocketMode(bits)),
+        Ok(_) if octal => node.refuse(
             "this lets every user of the machine in; name a group instead, and end the mode with 0",
-        )),
-        _ => Err(value.expected("three octal digits, \"660\"")),
+        ),
+        _ => node.expected(what),
     }
 }
 
 /// Tag names and, for each, the values of which one must match.
-pub(super) fn tags(value: &Value<'_>) -> Result<Vec<(String, Vec<String>)>, Fault> {
-    let one = |(key, value): (&str, Value<'_>)| {
-        let values: Vec<String> = value
-            .list()
-            .iter()
-            .map(|value| {
-                value
-                    .text("a string or a list of strings")
-                    .map(str::to_owned)
-            })
-            .collect::<Result<_, _>>()?;
-        if values.is_empty() {
-            return Err(value.fault(format!("no value for tag `{key}`; list at least one")));
-        }
-        Ok((key.to_owned(), values))
+pub(super) fn tags(node: &Node<'_>) -> Option<BTreeMap<String, Vec<String>>> {
+    let value = |node: &Node<'_>| {
+        let text = node.text("a string or a list of strings");
+        text.map(str::to_owned)
     };
-    value
-        .table("a table, { role = \"backend\" }")?
-        .into_iter()
-        .map(one)
-        .collect()
+    let tags = node.names("a table, { role = \"backend\" }")?;
+    let one = |(tag, node): (&str, Node<'_>)| {
+        let empty = format!("no value for tag `{tag}`; list at least one");
+        Some((tag.to_owned(), not_empty(&node, value, &empty)?))
+    };
+    tags.into_iter().map(one).collect()
 }
 
 /// A regular expression on the whole member name.
-pub(super) fn node(value: &Value<'_>) -> Result<NodePattern, Fault> {
-    let text = value.text("a regular expression")?;
-    Regex::new(text)
-        .and_then(|_| Regex::new(&format!("^(?:{text})$")))
-        .map(NodePattern)
-        .map_err(|error| {
+pub(super) fn node_pattern(node: &Node<'_>) -> Option<NodePattern> {
+    let text = node.text("a regular expression")?;
+    let regex = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
+    match regex {
+        Ok(regex) => Some(NodePattern(regex)),
+        Err(error) => {
             let error = error.to_string();
-            let reason = error
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .trim_start_matches("error: ");
-            value.fault(format!("not a regular expression: {reason}"))
-        })
+            let reason = error.lines().last().unwrap_or_default();
+            let reason = reason.trim_start_matches("error: ");
+            node.refuse(format!("not a regular expression: {reason}"))
+        }
+    }
 }
 
 /// A balance algorithm with its arguments.
-pub(super) fn balance(value: &Value<'_>) -> Result<String, Fault> {
-    let words = words(value, "a string")?;
-    let first = words.first().map(String::as_str).unwrap_or_default();
+pub(super) fn balance(node: &Node<'_>) -> Option<String> {
+    let words = words(node, "a string")?;
+    let first = words.first().copied().unwrap_or_default();
     let name = first.split('(').next().unwrap_or_default();
     if ALGORITHMS.contains(&name) || (name == "hdr" && first.ends_with(')')) {
-        return Ok(words.join(" "));
+        return Some(words.join(" "));
     }
-    Err(value.fault(format!(
-        "not a balance algorithm; use one of {}, hdr(NAME)",
-        ALGORITHMS.join(", ")
-    )))
-}
-
-/// `http` or `tcp`.
-pub(super) fn mode(value: &Value<'_>) -> Result<Mode, Fault> {
-    match value.text("\"http\" or \"tcp\"")? {
-        "http" => Ok(Mode::Http),
-        "tcp" => Ok(Mode::Tcp),
-        _ => Err(value.fault("expected \"http\" or \"tcp\"")),
-    }
-}
-
-/// `layer4`, `layer7` or `off`.
-pub(super) fn observe(value: &Value<'_>) -> Result<Option<Observe>, Fault> {
-    let what = "\"layer4\", \"layer7\" or \"off\"";
-    match value.text(what)? {
-        "layer4" => Ok(Some(Observe::Layer4)),
-        "layer7" => Ok(Some(Observe::Layer7)),
-        "off" => Ok(None),
-        _ => Err(value.fault(format!("expected {what}"))),
-    }
-}
-
-/// `on`, `off` or `check`.
-pub(super) fn probe(value: &Value<'_>) -> Result<ProbeMode, Fault> {
-    let what = "\"on\", \"off\" or \"check\"";
-    match value.text(what)? {
-        "on" => Ok(ProbeMode::On),
-        "off" => Ok(ProbeMode::Off),
-        "check" => Ok(ProbeMode::Check),
-        _ => Err(value.fault(format!("expected {what}"))),
-    }
+    let known = ALGORITHMS.join(", ");
+    node.refuse(format!(
+        "not a balance algorithm; use one of {known}, hdr(NAME)"
+    ))
 }
 
 /// A host's name or address, a port after it or not.
-pub(super) fn host(value: &Value<'_>) -> Result<String, Fault> {
-    let what = "a host's name, such as \"www.example.com\"";
-    let text = value.text(what)?;
-    let fits = (1..=253).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err(value.fault(format!("expected {what}")))
-    }
+pub(super) fn host(node: &Node<'_>) -> Option<String> {
+    node.parse("a host's name, such as \"www.example.com\"", |text| {
+        let fits = text.len() <= 253 && is_name(text, b"-._:[]");
+        fits.then(|| text.to_owned())
+    })
 }
 
 /// A name for a TLS handshake, which is no address.
-pub(super) fn sni(value: &Value<'_>) -> Result<String, Fault> {
-    let what = "a host's name, such as \"www.example.com\"";
-    let text = value.text(what)?;
-    if DnsName::try_from(text).is_ok() {
-        Ok(text.to_owned())
-    } else {
-        Err(value.fault(format!("expected {what}")))
-    }
+pub(super) fn sni(node: &Node<'_>) -> Option<String> {
+    node.parse("a host's name, such as \"www.example.com\"", |text| {
+        DnsName::try_from(text).ok().map(|_| text.to_owned())
+    })
 }
 
 /// Words that are appended to a server line.
-pub(super) fn server_options(value: &Value<'_>) -> Result<Vec<String>, Fault> {
-    let words = words(value, "a string")?;
-    match words.iter().find(|word| OURS.contains(&word.as_str())) {
-        Some(word) => {
-            Err(value.fault(format!("`{word}` is written by the template; leave it out")))
-        }
-        None => Ok(words),
+pub(super) fn server_options(node: &Node<'_>) -> Option<Vec<String>> {
+    let words = words(node, "a string")?;
+    match words.iter().find(|word| OURS.contains(word)) {
+        Some(word) => node.refuse(format!("`{word}` is written by the template; leave it out")),
+        None => Some(words.into_iter().map(str::to_owned).collect()),
     }
 }
 
 /// Anything that is printed as words into HAProxy's configuration.
-pub(super) fn printed(value: &Value<'_>) -> Result<String, Fault> {
-    words(value, "a string").map(|words| words.join(" "))
+pub(super) fn printed(node: &Node<'_>) -> Option<String> {
+    words(node, "a string").map(|words| words.join(" "))
 }
 
 /// One or several addresses that HAProxy binds, each with its options.
-pub(super) fn binds(value: &Value<'_>) -> Result<Vec<String>, Fault> {
-    let binds: Vec<String> = value.list().iter().map(bind).collect::<Result<_, _>>()?;
-    if binds.is_empty() {
-        Err(value.fault("an empty list; give at least one address"))
-    } else {
-        Ok(binds)
-    }
+pub(super) fn binds(node: &Node<'_>) -> Option<Vec<String>> {
+    not_empty(node, bind, "an empty list; give at least one address")
 }
 
 /// An address that HAProxy binds, with its options.
-pub(super) fn bind(value: &Value<'_>) -> Result<String, Fault> {
-    let words = words(value, "a string")?;
-    let addr = words.first().map(String::as_str).unwrap_or_default();
+pub(super) fn bind(node: &Node<'_>) -> Option<String> {
+    let words = words(node, "a string")?;
+    let addr = words.first().copied().unwrap_or_default();
     let local = ["/", "unix@", "abns@", "fd@"]
         .iter()
         .any(|prefix| addr.starts_with(prefix));
@@ -388,86 +352,77 @@ pub(super) fn bind(value: &Value<'_>) -> Result<String, Fault> {
             None => port(ports),
         });
     if local || ported {
-        return Ok(words.join(" "));
+        return Some(words.join(" "));
     }
-    Err(value.fault(
+    node.refuse(
         "not an address with a port from 1 to 65535; write for example \"*:80\" or \"[::]:80\"",
-    ))
+    )
 }
 
 /// Networks in CIDR form; a bare address is a network of one.
-pub(super) fn networks(value: &Value<'_>) -> Result<Vec<IpNet>, Fault> {
-    let network = |value: &Value<'_>| {
-        let text = value.text("a network, \"10.0.0.0/8\"")?;
-        let network = text
-            .parse()
-            .ok()
-            .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        network.ok_or_else(|| value.fault("not a network; write for example \"10.0.0.0/8\""))
+pub(super) fn networks(node: &Node<'_>) -> Option<Vec<IpNet>> {
+    let network = |node: &Node<'_>| {
+        let text = node.text("a network, \"10.0.0.0/8\"")?;
+        let addr = || text.parse::<IpAddr>().map(IpNet::from);
+        let network = text.parse().or_else(|_| addr()).ok();
+        network.or_else(|| node.refuse("not a network; write for example \"10.0.0.0/8\""))
     };
-    let networks: Vec<IpNet> = value.list().iter().map(network).collect::<Result<_, _>>()?;
-    if networks.is_empty() {
-        Err(value.fault("an empty list lets nobody in; leave it out"))
-    } else {
-        Ok(networks)
-    }
+    not_empty(node, network, LETS_NOBODY_IN)
 }
 
 /// Ports, each a number or a range `8000-8999`.
-pub(super) fn ports(value: &Value<'_>) -> Result<Vec<RangeInclusive<u16>>, Fault> {
-    let ports: Vec<_> = value
-        .list()
-        .iter()
-        .map(port_range)
-        .collect::<Result<_, _>>()?;
-    if ports.is_empty() {
-        Err(value.fault("an empty list lets nobody in; leave it out"))
-    } else {
-        Ok(ports)
-    }
+pub(super) fn ports(node: &Node<'_>) -> Option<Vec<RangeInclusive<u16>>> {
+    let range = |node: &Node<'_>| {
+        if node.value().is_integer() {
+            return number(1..=65535)(node).map(|port| port..=port);
+        }
+        let text = node.text("a port or a range of ports, \"8000-8999\"")?;
+        let (from, to) = text.split_once('-').unwrap_or((text, text));
+        match (from.trim().parse::<u16>(), to.trim().parse::<u16>()) {
+            (Ok(from), Ok(to)) if from != 0 && from <= to => Some(from..=to),
+            _ => node.refuse("not a port or a range of ports; write 8080 or \"8000-8999\""),
+        }
+    };
+    not_empty(node, range, LETS_NOBODY_IN)
 }
 
-fn port_range(value: &Value<'_>) -> Result<RangeInclusive<u16>, Fault> {
-    if let Value::File(file) = value
-        && file.get_ref().is_integer()
-    {
-        let port = number(1..=65535)(value)?;
-        return Ok(port..=port);
+const LETS_NOBODY_IN: &str = "an empty list lets nobody in; leave it out";
+
+/// A list that says something; `empty` is what is wrong with one that does not.
+fn not_empty<T>(
+    node: &Node<'_>,
+    read: impl Fn(&Node<'_>) -> Option<T>,
+    empty: &str,
+) -> Option<Vec<T>> {
+    let list = node.list(read)?;
+    if list.is_empty() {
+        return node.refuse(empty);
     }
-    let text = value.text("a port or a range of ports, \"8000-8999\"")?;
-    let (from, to) = text.split_once('-').unwrap_or((text, text));
-    match (from.trim().parse::<u16>(), to.trim().parse::<u16>()) {
-        (Ok(from), Ok(to)) if from != 0 && from <= to => Ok(from..=to),
-        _ => Err(value.fault("not a port or a range of ports; write 8080 or \"8000-8999\"")),
-    }
+    Some(list)
+}
+
+fn is_name(text: &str, also: &[u8]) -> bool {
+    let mut bytes = text.bytes();
+    !text.is_empty() && bytes.all(|b| b.is_ascii_alphanumeric() || also.contains(&b))
 }
 
 /// Splits at blanks; refuses what is live in HAProxy's configuration, and an empty text.
-pub(super) fn words(value: &Value<'_>, what: &str) -> Result<Vec<String>, Fault> {
-    let text = value.text(what)?;
-    let words: Vec<String> = text
-        .split(' ')
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect();
+pub(super) fn words<'a>(node: &Node<'a>, what: &str) -> Option<Vec<&'a str>> {
+    let text = node.text(what)?;
+    let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
-        return Err(value.fault("is empty; leave it out"));
+        return node.refuse("is empty; leave it out");
     }
-    words
-        .iter()
-        .try_for_each(|text| word(text))
-        .map_err(|message| value.fault(message))?;
-    Ok(words)
+    are_safe(node, &words).then_some(words)
 }
 
-fn word(text: &str) -> Result<(), String> {
-    match text
-        .chars()
-        .find(|c| !c.is_ascii_graphic() || LIVE.contains(c))
-    {
-        Some(c) => Err(format!(
+fn are_safe(node: &Node<'_>, words: &[&str]) -> bool {
+    let mut chars = words.iter().flat_map(|word| word.chars());
+    let live = chars.find(|c| !c.is_ascii_graphic() || LIVE.contains(c));
+    let refuse = |c: char| {
+        node.refuse(format!(
             "the character {c:?} is not safe in HAProxy's configuration; leave it out"
-        )),
-        None => Ok(()),
-    }
+        ))
+    };
+    live.and_then(refuse).unwrap_or(live.is_none())
 }

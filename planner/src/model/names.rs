@@ -49,6 +49,13 @@ name! {
     ServerName
 }
 
+impl BackendName {
+    /// A name for a backend that was given none: its config is refused.
+    pub(crate) fn unnamed() -> Self {
+        Self("unnamed".to_owned())
+    }
+}
+
 /// An absolute weight, 0 to 256 (HAProxy's Configuration Manual, `weight`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
@@ -59,6 +66,8 @@ impl Weight {
     pub const DEFAULT: Self = Self(1);
     /// No new requests, as far as others have any weight.
     pub const ZERO: Self = Self(0);
+    /// Ten times the default.
+    pub(crate) const TEN: Self = Self(10);
 
     /// Takes 0 to 256.
     pub fn new(weight: u16) -> Option<Self> {
