@@ -319,6 +319,30 @@ fn timeouts_and_hard_stop_have_their_ranges() {
 }
 
 #[test]
+fn every_wrong_element_of_a_list_is_told() {
+    let text = format!("[serf]\naddr = [\"a\", \"b:1\", \"c\"]\n{SMALL}");
+    let told = diagnostics(&text);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("2:9: serf.addr: not an address"));
+    assert!(told[1].starts_with("2:21: serf.addr: not an address"));
+}
+
+#[test]
+fn what_should_be_a_section_is_told_with_its_header() {
+    let frontend = SMALL.split_once("[[").unwrap().0;
+    let told = |text: &str| diagnostics(text).join("\n");
+    assert_eq!(
+        told(&format!("guard = []\nfile = [5]\n{SMALL}")),
+        "1:9: guard: expected a table, found array; write [guard]\n\
+         2:9: file: expected a table, found integer; write [[file]]"
+    );
+    assert_eq!(
+        told(&format!("{frontend}[backend]\nname = \"nodes\"\n")),
+        "3:1: backend: expected tables, found table; write [[backend]]"
+    );
+}
+
+#[test]
 fn an_error_of_syntax_is_told_with_its_place() {
     let error = Config::parse("[serf]\naddr = \n", []).unwrap_err();
     assert_eq!(error[0].location, Location::File { line: 2, column: 8 });
@@ -446,6 +470,24 @@ fn an_error_of_a_variable_names_it() {
         variable("SERF_HAPROXY_HAPROXY_RELOAD_COMMAND", "x"),
     ));
     assert!(error[0].contains("expected a list"), "{error:?}");
+}
+
+#[test]
+fn every_variable_of_an_unknown_section_is_told() {
+    let variables = ["GAURD_WINDOW", "GAURD_HOLD", "BACKEND_NAME", "guard_hold"]
+        .map(|name| (format!("SERF_HAPROXY_{name}"), "7m".to_owned()));
+    let no_key = "this variable sets no key, lists and tables are set in the file only";
+    assert_eq!(
+        spoken(Config::parse(SMALL, variables)),
+        [
+            format!("SERF_HAPROXY_BACKEND_NAME: : {no_key}"),
+            format!("SERF_HAPROXY_GAURD_HOLD: : {no_key}; did you mean SERF_HAPROXY_GUARD_HOLD?"),
+            format!(
+                "SERF_HAPROXY_GAURD_WINDOW: : {no_key}; did you mean SERF_HAPROXY_GUARD_WINDOW?"
+            ),
+            format!("SERF_HAPROXY_guard_hold: : {no_key}"),
+        ]
+    );
 }
 
 #[test]
