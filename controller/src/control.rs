@@ -15,7 +15,7 @@ use planner::pending::PendingPlan;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use serde::{Deserialize, Serialize};
-use serf_rpc::Snapshot;
+use serf_rpc::{Latest, Snapshot};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
@@ -99,7 +99,7 @@ pub struct Published {
     /// When what it says was read last, which may be later; none before the first cycle.
     pub readings: Option<Readings>,
     /// The members as they were read last; none before the first cycle.
-    pub members: Option<watch::Receiver<Arc<Snapshot>>>,
+    pub members: Option<Latest<Snapshot>>,
     /// What is left to be done.
     pub plan: PendingPlan,
     /// What was done, the oldest first.
@@ -114,7 +114,7 @@ impl Published {
             readings.date(&mut status, now);
         }
         if let Some(members) = &self.members {
-            date_members(&members.borrow(), &mut status, SystemTime::now());
+            date_members(&members.latest(), &mut status, SystemTime::now());
         }
         status
     }

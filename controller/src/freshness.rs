@@ -59,7 +59,7 @@ pub(crate) fn date_members(snapshot: &Snapshot, status: &mut Status, now: System
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use serf_rpc::{Continuity, Member};
+    use serf_rpc::Member;
 
     use super::*;
 
@@ -84,10 +84,10 @@ mod tests {
     fn a_list_that_is_read_without_a_change_is_new_though_its_last_change_is_old() {
         let at = |secs| UNIX_EPOCH + Duration::from_secs(secs);
         let members = || vec![Member::builder("a").build()];
-        let first = Snapshot::default().merge(members(), Continuity::Fresh, at(10));
-        let second = first.0.merge(members(), Continuity::Continuous, at(50));
+        let first = Snapshot::default().relisted(members(), at(10));
+        let second = first.relisted(members(), at(50));
         let mut status = Status::default();
-        date_members(&second.0, &mut status, at(57));
+        date_members(&second, &mut status, at(57));
         assert_eq!(status.agent.members_age_seconds, Some(7));
         assert_eq!(status.agent.changed_age_seconds, Some(47));
     }

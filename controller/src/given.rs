@@ -11,7 +11,7 @@ use bstr::ByteSlice;
 use planner::config::{BackendConfig, Config};
 use planner::model::Model;
 use planner::select::shown;
-use serf_rpc::{Continuity, Member, MemberStatus, Presence, Snapshot};
+use serf_rpc::{Member, MemberStatus, Presence, Snapshot};
 
 /// The port that agents gossip on.
 const GOSSIP_PORT: u16 = 7946;
@@ -89,7 +89,7 @@ pub(crate) fn beside(snapshot: Snapshot, given: &[Member]) -> Snapshot {
         .chain(given.iter().cloned())
         .collect();
     let now = SystemTime::now();
-    snapshot.merge(members, Continuity::Fresh, now).0
+    snapshot.relisted(members, now)
 }
 
 /// The given members that become no server, each with the reason and what helps.
@@ -183,7 +183,7 @@ mod tests {
         let known = parse("old=192.0.2.1:80").unwrap();
         let snapshot = Snapshot::restored([known], SystemTime::now());
         let listed = ["a=192.0.2.2:80", "b=192.0.2.3:80"].map(|word| parse(word).unwrap());
-        let (snapshot, _) = snapshot.merge(listed.to_vec(), Continuity::Fresh, SystemTime::now());
+        let snapshot = snapshot.relisted(listed.to_vec(), SystemTime::now());
         let given = ["b=192.0.2.9:80", "c=192.0.2.4:80"].map(|word| parse(word).unwrap());
         let after = beside(snapshot, &given);
         let shown = after.entries().iter().map(|entry| {

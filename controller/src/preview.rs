@@ -19,7 +19,7 @@ use planner::plan::{Input, Plan, plan};
 use planner::render::{FIRST_LINE, RenderError};
 use planner::stamp::Stamp;
 use planner::syntax::{ConfigText, Scope};
-use serf_rpc::{AgentState, Client, Continuity, Member, Snapshot, WatchError};
+use serf_rpc::{AgentState, Client, Member, Snapshot, WatchError};
 
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
@@ -352,8 +352,7 @@ async fn ask_agents(config: &Config, known: Snapshot) -> (Snapshot, Vec<(String,
                     .and_then(|stats| stats.agent_name().map(ToOwned::to_owned));
                 let addr = agent.addr().to_owned();
                 let snapshot = known
-                    .merge(members, Continuity::Fresh, SystemTime::now())
-                    .0
+                    .relisted(members, SystemTime::now())
                     .with_local(local)
                     .with_agent(AgentState::Connected { addr });
                 return (snapshot, silent);

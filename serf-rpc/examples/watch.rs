@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use futures_util::StreamExt;
 use serf_rpc::{ConnectOptions, WatchEvent, WatchOptions, Watcher};
 
 #[tokio::main(flavor = "current_thread")]

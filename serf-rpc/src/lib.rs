@@ -140,6 +140,7 @@ mod command;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod link;
 #[cfg(test)]
 mod recordings;
 #[cfg(feature = "test-util")]
@@ -162,14 +163,17 @@ pub use client::{
     QueryReplies, QueryStream, Subscription,
 };
 pub use command::{MalformedPattern, MemberFilter, Pattern, Query, TagChange, UserEvent};
+pub use link::{
+    AgentState, ClientEvent, ClientEvents, Latest, LinkOptions, ManagedClient, ManagedEvents,
+    ManagedLog, Unreached, WatchError,
+};
 pub use types::{
     Coordinate, Event, EventFilter, EventKind, EventName, KeyReply, LogEntry, LogLevel, LogLine,
     Member, MemberBuilder, MemberEventKind, MemberStatus, ProtocolVersions, QueryId, QueryReply,
     Record, Stats,
 };
 pub use watch::{
-    AgentState, Change, Changes, Continuity, Entry, Presence, Snapshot, SuspicionStream, Unreached,
-    WatchError, WatchEvent, WatchOptions, Watcher,
+    Change, Changes, Entry, Presence, Snapshot, SuspicionStream, WatchEvent, WatchOptions, Watcher,
 };
 pub use wire::codec::DecodeError;
 pub use wire::framing::ObjectError;

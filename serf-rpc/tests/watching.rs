@@ -8,18 +8,17 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use serf_rpc::{
-    AgentState, Change, ConnectError, Member, MemberStatus, Presence, Snapshot, WatchError,
+    AgentState, Change, ConnectError, Latest, Member, MemberStatus, Presence, Snapshot, WatchError,
     WatchEvent, WatchOptions, Watcher,
 };
 use support::{FakeAgent, FakeConnection, alive, field, log_record, soon, user_event};
-use tokio::sync::watch;
 
 const JOIN: &str = "2026/11/23 16:07:50 [INFO] serf: EventMemberJoin: b 127.10.1.2";
 const IDLE: &str = "2026/11/23 16:07:51 [DEBUG] memberlist: Stream connection from=127.10.1.1:1";
 
 /// A watcher that asks again only when hinted at, and tries again fast.
 fn options(agents: &[&FakeAgent]) -> WatchOptions {
-    WatchOptions::new(agents.iter().map(|agent| agent.options()).collect())
+    WatchOptions::new(agents.iter().map(|agent| agent.options()))
         .resync(Duration::from_secs(3600))
         .retry(Duration::from_millis(1), Duration::from_millis(5))
 }
@@ -59,15 +58,15 @@ impl Watched {
     }
 }
 
-type Snapshots = watch::Receiver<Arc<Snapshot>>;
+type Snapshots = Latest<Snapshot>;
 
 /// The first snapshot from now on that is such.
 async fn until(
     snapshots: &mut Snapshots,
     what: &str,
-    such: impl FnMut(&Arc<Snapshot>) -> bool,
+    such: impl FnMut(&Snapshot) -> bool,
 ) -> Arc<Snapshot> {
-    soon(what, snapshots.wait_for(such)).await.unwrap().clone()
+    soon(what, snapshots.wait_for(such)).await.unwrap()
 }
 
 async fn until_listed(snapshots: &mut Snapshots, names: &[&str]) -> Arc<Snapshot> {
@@ -109,7 +108,7 @@ async fn the_first_snapshot_names_the_agent_and_its_members() {
     let agent = FakeAgent::start().await;
     let before = SystemTime::now();
     let (_watcher, snapshots, _watched) = watching(&agent, &[alive("a"), alive("b")]).await;
-    let snapshot = snapshots.borrow().clone();
+    let snapshot = snapshots.latest();
     assert_eq!(
         *snapshot.agent(),
         AgentState::Connected { addr: agent.addr() }
@@ -260,7 +259,7 @@ async fn a_lost_agent_shows_and_takes_nobody_away() {
     // It keeps trying, and comes back at the same place; the moment of the loss stays.
     let agent = FakeAgent::start_at(&addr).await;
     let mut watched = Watched::accept(&agent).await;
-    let AgentState::Lost { since: still, .. } = snapshots.borrow().agent().clone() else {
+    let AgentState::Lost { since: still, .. } = snapshots.latest().agent().clone() else {
         panic!("no answer yet");
     };
     assert_eq!(still, since);
@@ -396,13 +395,15 @@ async fn changes_come_in_order_with_the_revision_that_has_them() {
             (2, Change::Left(left))
         ]
     );
-    let snapshot = watcher.snapshots().borrow().clone();
+    let snapshot = watcher.snapshot();
     assert_eq!(snapshot.revision(), 2);
     assert!(matches!(
         snapshot.get("old").unwrap().presence,
         Presence::Absent { .. }
     ));
     watcher.stop().await;
+    let last = soon("the last event", changes.next()).await;
+    assert!(matches!(last, Some(WatchEvent::Stopped { .. })), "{last:?}");
     assert!(soon("the end", changes.next()).await.is_none());
 }
 
@@ -463,14 +464,13 @@ async fn the_end_of_a_watcher_is_the_end_of_its_connection() {
 async fn a_reading_without_a_change_is_not_announced() {
     let agent = FakeAgent::start().await;
     let (_watcher, mut snapshots, mut watched) = watching(&agent, &[alive("a")]).await;
-    let before = snapshots.borrow_and_update().read_at();
+    let before = snapshots.latest().read_at();
     watched.log(JOIN).await;
     watched.answer(&[alive("a")]).await;
     // The next answer is announced, and only that.
     watched.log(JOIN).await;
     watched.answer(&[alive("a"), alive("b")]).await;
-    soon("an announcement", snapshots.changed()).await.unwrap();
-    let after = snapshots.borrow_and_update().clone();
+    let after = soon("an announcement", snapshots.next()).await.unwrap();
     assert_eq!(
         (listed(&after), after.revision()),
         (vec!["a".to_owned(), "b".to_owned()], 2)

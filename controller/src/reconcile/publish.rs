@@ -93,6 +93,7 @@ impl Reconciler {
             AgentState::Connected { addr } => ("connected", Some(addr.clone())),
             AgentState::Silent { addr, .. } => ("silent", Some(addr.clone())),
             AgentState::Lost { addr, .. } => ("lost", Some(addr.clone())),
+            _ => ("lost", None),
         };
         let listed = self.desired.snapshot().entries().iter();
         let listed = listed.filter(|entry| entry.presence == Presence::Listed);

@@ -10,7 +10,7 @@ use planner::guard::Guard;
 use planner::model::ServerName;
 use planner::pipeline::{Desired, LoadedConfig};
 use planner::render::Renderer;
-use serf_rpc::{AgentState, Continuity, Member, Snapshot};
+use serf_rpc::{AgentState, Member, Snapshot};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -101,6 +101,6 @@ fn snapshot(members: &[&str]) -> Snapshot {
     let agent = AgentState::Connected {
         addr: "127.0.0.1:7373".to_owned(),
     };
-    let (snapshot, _) = Snapshot::default().merge(members, Continuity::Fresh, now);
+    let snapshot = Snapshot::default().relisted(members, now);
     snapshot.with_agent(agent)
 }

@@ -5,16 +5,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
-use futures_util::StreamExt;
+use anyhow::{Context as _, Result, bail, ensure};
 use integration::{Agent, Need, Tap, test, test_alone, wait_for};
 use rustix::process::Signal;
 use serf_rpc::{
     AgentState, CallError, CallErrorKind, Change, ConnectError, ConnectOptions, Event, EventFilter,
-    LogLevel, MemberEventKind, MemberFilter, MemberStatus, Presence, Snapshot, WatchEvent,
+    Latest, LogLevel, MemberEventKind, MemberFilter, MemberStatus, Presence, Snapshot, WatchEvent,
     WatchOptions, Watcher,
 };
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -25,21 +23,18 @@ fn options(agent: &Agent) -> ConnectOptions {
 
 /// A watcher that asks only when it is hinted at.
 fn watch(agent: &Agent) -> Watcher {
-    Watcher::spawn(WatchOptions::new(vec![options(agent)]).resync(Duration::from_secs(3600)))
+    Watcher::spawn(WatchOptions::from(options(agent)).resync(Duration::from_secs(3600)))
 }
 
 async fn until(
-    snapshots: &mut watch::Receiver<Arc<Snapshot>>,
+    snapshots: &mut Latest<Snapshot>,
     mut such: impl FnMut(&Snapshot) -> bool,
 ) -> Result<Arc<Snapshot>> {
-    let seen = timeout(SOON, snapshots.wait_for(|snapshot| such(snapshot)))
-        .await
-        .map(|seen| seen.map(|snapshot| snapshot.clone()));
-    match seen {
-        Ok(snapshot) => Ok(snapshot?),
+    match timeout(SOON, snapshots.wait_for(&mut such)).await {
+        Ok(snapshot) => snapshot.context("the watcher has ended"),
         Err(_) => bail!(
             "waited in vain; the last snapshot is {:?}",
-            snapshots.borrow()
+            snapshots.latest()
         ),
     }
 }
@@ -341,7 +336,7 @@ fn a_member_that_hangs_is_suspected_before_it_has_failed() {
             timeout(SOON, suspicions.next()).await?.expect("it goes on"),
             "b"
         );
-        assert_eq!(status(&snapshots.borrow(), "b"), Some(MemberStatus::Alive));
+        assert_eq!(status(&snapshots.latest(), "b"), Some(MemberStatus::Alive));
         b.process().signal(Signal::CONT)?;
         Ok(())
     });

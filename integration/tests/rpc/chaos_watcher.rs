@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use bstr::BString;
-use futures_util::StreamExt;
 use integration::fake_agent::{Behaviour, Churn, Delivery, Fault, MembersAnswer, node, nodes};
 use integration::{FakeAgent, TestEnv, test, wait_for};
 use serf_rpc::{
@@ -161,9 +160,9 @@ fn apply(known: &mut Vec<(Member, Seen)>, change: &Change) {
 /// Every snapshot up to the watcher's end; how many they were.
 async fn check_all(mut snapshots: Snapshots, universe: &BTreeSet<String>) -> Result<u32> {
     let mut count = 0;
-    while snapshots.changed().await.is_ok() {
+    while let Some(snapshot) = snapshots.next().await {
         count += 1;
-        check(&snapshots.borrow_and_update(), universe)?;
+        check(&snapshot, universe)?;
     }
     Ok(count)
 }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use integration::fake_agent::{Delivery, Fault, MembersAnswer, node, nodes};
 use integration::{FakeAgent, test, wait_for};
 use serf_rpc::{AgentState, ConnectError, MemberStatus, WatchError, WatchEvent, Watcher};
@@ -28,7 +27,7 @@ fn absent_is_told_from_gone_over_every_kind_of_session() {
         // Between two sessions: absent, and what was reaped stays so.
         agent.die();
         until(&mut snapshots, |s| !is_connected(s)).await?;
-        assert_eq!(seen(&snapshots.borrow(), second), Seen::Listed);
+        assert_eq!(seen(&snapshots.latest(), second), Seen::Listed);
         agent.remove(second);
         agent.listen()?;
         let snapshot = until(&mut snapshots, |s| {

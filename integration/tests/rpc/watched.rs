@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use integration::FakeAgent;
 use integration::fake_agent::Churn;
-use serf_rpc::{AgentState, ConnectOptions, Member, Presence, Snapshot, WatchOptions, Watcher};
-use tokio::sync::watch;
+use serf_rpc::{
+    AgentState, ConnectOptions, Latest, Member, Presence, Snapshot, WatchOptions, Watcher,
+};
 use tokio::time::timeout;
 
 /// Within this, whatever is awaited happens on a slow machine too.
@@ -15,7 +16,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 /// Longer than any test runs.
 pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
-pub(crate) type Snapshots = watch::Receiver<Arc<Snapshot>>;
+pub(crate) type Snapshots = Latest<Snapshot>;
 
 /// Short of patience, and quick to try again.
 pub(crate) fn options(agents: &[&FakeAgent]) -> WatchOptions {
@@ -24,7 +25,7 @@ pub(crate) fn options(agents: &[&FakeAgent]) -> WatchOptions {
             .connect_timeout(Duration::from_millis(200))
             .call_timeout(Duration::from_millis(200))
     });
-    WatchOptions::new(agents.collect()).retry(Duration::from_millis(1), Duration::from_millis(20))
+    WatchOptions::new(agents).retry(Duration::from_millis(1), Duration::from_millis(20))
 }
 
 /// A watcher that asks only when it is hinted at.
@@ -39,12 +40,11 @@ pub(crate) async fn until(
     snapshots: &mut Snapshots,
     mut such: impl FnMut(&Snapshot) -> bool,
 ) -> Result<Arc<Snapshot>> {
-    let seen = timeout(SOON, snapshots.wait_for(|snapshot| such(snapshot))).await;
-    match seen.map(|seen| seen.map(|snapshot| snapshot.clone())) {
-        Ok(snapshot) => Ok(snapshot?),
+    match timeout(SOON, snapshots.wait_for(&mut such)).await {
+        Ok(snapshot) => snapshot.context("the watcher has ended"),
         Err(_) => bail!(
             "waited in vain; the last snapshot is {:?}",
-            snapshots.borrow()
+            snapshots.latest()
         ),
     }
 }

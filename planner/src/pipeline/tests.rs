@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use serf_rpc::{Continuity, Member, MemberStatus, Snapshot};
+use serf_rpc::{Member, MemberStatus, Snapshot};
 
 use super::*;
 use crate::config::Config;
@@ -39,11 +39,7 @@ fn members(before: &Snapshot, members: &[(&str, MemberStatus)]) -> Arc<Snapshot>
         member.status(*status).build()
     };
     let members: Vec<Member> = (0..).zip(members).map(member).collect();
-    Arc::new(
-        before
-            .merge(members, Continuity::Fresh, SystemTime::UNIX_EPOCH)
-            .0,
-    )
+    Arc::new(before.relisted(members, SystemTime::UNIX_EPOCH))
 }
 
 fn key(server: &str) -> ServerKey {

@@ -1,7 +1,6 @@
 use std::time::SystemTime;
 
 use proptest::prelude::*;
-use serf_rpc::Continuity;
 
 use super::*;
 use crate::config::Config;
@@ -35,9 +34,7 @@ fn backends() -> Vec<BackendConfig> {
 
 fn listed(members: impl IntoIterator<Item = Member>) -> Snapshot {
     let members = members.into_iter().collect();
-    Snapshot::default()
-        .merge(members, Continuity::Fresh, SystemTime::UNIX_EPOCH)
-        .0
+    Snapshot::default().relisted(members, SystemTime::UNIX_EPOCH)
 }
 
 fn web(name: &str) -> serf_rpc::MemberBuilder {
@@ -262,7 +259,7 @@ fn gossip_is_believed_of_listed_members_and_no_bad_word_is_taken_back_by_silence
     use serf_rpc::MemberStatus::{Alive, Failed, Leaving, Left, None};
     let said = |status| {
         let listed = listed([web("w-1").status(status).build()]);
-        let (absent, _) = listed.merge(Vec::new(), Continuity::Fresh, SystemTime::UNIX_EPOCH);
+        let absent = listed.relisted(Vec::new(), SystemTime::UNIX_EPOCH);
         [listed, absent].map(|snapshot| {
             candidate(
                 &select(&snapshot, &backends(), &Defaults::default()),

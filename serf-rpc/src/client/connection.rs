@@ -7,14 +7,17 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bstr::BString;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use crate::client::ConnectOptions;
 use crate::client::error::ConnectionError;
@@ -68,6 +71,34 @@ pub(crate) struct RawResponse {
 /// Why the connection ended, once it has.
 pub(crate) type CloseReason = Arc<OnceLock<ConnectionError>>;
 
+/// When something last came.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    opened: Instant,
+    /// In microseconds from then on.
+    after: Arc<AtomicU64>,
+}
+
+impl Heard {
+    /// Nothing yet, on a connection that is opened now.
+    pub(crate) fn now() -> Self {
+        Self {
+            opened: Instant::now(),
+            after: Arc::default(),
+        }
+    }
+
+    fn note(&self) {
+        let after = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.after.store(after, Ordering::Relaxed);
+    }
+
+    /// That moment.
+    pub(crate) fn at(&self) -> Instant {
+        self.opened + Duration::from_micros(self.after.load(Ordering::Relaxed))
+    }
+}
+
 /// The socket and everything that goes through it.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
@@ -76,6 +107,7 @@ pub(crate) struct Connection<S> {
     requests: mpsc::UnboundedReceiver<Request>,
     decoder: Decoder,
     outbound: BytesMut,
+    heard: Heard,
     close_reason: CloseReason,
 }
 
@@ -100,6 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         socket: S,
         requests: mpsc::UnboundedReceiver<Request>,
         options: &ConnectOptions,
+        heard: &Heard,
         close_reason: CloseReason,
     ) -> Self {
         Self {
@@ -108,6 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             requests,
             decoder: Decoder::new(options.limits),
             outbound: BytesMut::new(),
+            heard: heard.clone(),
             close_reason,
         }
     }
@@ -139,6 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Due::Read(read) => match read.map_err(failed)? {
                     0 => return Err(ConnectionError::Closed),
                     _ => {
+                        self.heard.note();
                         if self.decoder.receive()? {
                             // Let those who read them take them before there are more.
                             yield_now().await;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bstr::{BStr, BString, ByteSlice};
 
 use crate::command::ErrorBody;
+use crate::link::WatchError;
 use crate::types::KeyReply;
 use crate::wire::codec::DecodeError;
 use crate::wire::protocol::{ProtocolError, Refusal};
@@ -229,6 +230,13 @@ pub enum CallErrorKind {
         /// Whether the command was handed to the connection: the agent may have carried it out then.
         sent: bool,
     },
+    /// A managed client has no connection, and will have none; nothing was sent.
+    #[error("no agent answers: {reason}")]
+    #[non_exhaustive]
+    NotConnected {
+        /// Why.
+        reason: Arc<WatchError>,
+    },
     /// The reply is complete but not of the shape that the command has.
     #[error("unexpected reply: {reason}")]
     #[non_exhaustive]
@@ -256,6 +264,13 @@ pub enum CallErrorKind {
         /// The limit.
         limit: usize,
     },
+}
+
+impl CallErrorKind {
+    pub(crate) fn not_connected(reason: WatchError) -> Self {
+        let reason = Arc::new(reason);
+        Self::NotConnected { reason }
+    }
 }
 
 /// Where the same command may succeed. Whether it is safe to send it again is another question: see [`Outcome`].
@@ -304,6 +319,9 @@ impl CallError {
     pub fn retry(&self) -> Retry {
         match &self.kind {
             CallErrorKind::Lost { .. } => Retry::NewConnection,
+            CallErrorKind::NotConnected { reason } if !reason.is_permanent() => {
+                Retry::NewConnection
+            }
             CallErrorKind::Refused {
                 refusal: Refusal::NotBroadcast,
                 ..
@@ -313,6 +331,7 @@ impl CallError {
             | CallErrorKind::Timeout { .. }
             | CallErrorKind::TooManyStreams { .. } => Retry::SameConnection,
             CallErrorKind::Refused { .. }
+            | CallErrorKind::NotConnected { .. }
             | CallErrorKind::Decode { .. }
             | CallErrorKind::Filter { .. }
             | CallErrorKind::OtherConnection => Retry::Never,
@@ -330,6 +349,7 @@ impl CallError {
             | CallErrorKind::Decode { .. } => Outcome::Unknown,
             CallErrorKind::Timeout { sent: false, .. }
             | CallErrorKind::Lost { sent: false, .. }
+            | CallErrorKind::NotConnected { .. }
             | CallErrorKind::Filter { .. }
             | CallErrorKind::OtherConnection
             | CallErrorKind::TooManyStreams { .. } => Outcome::NotSent,

@@ -14,7 +14,9 @@ use tracing::Instrument as _;
 use crate::command::{Command, Response};
 use crate::types::ConnectionId;
 
-use super::connection::{CloseReason, Connection, PendingCall, RawResponse, Request, StreamSink};
+use super::connection::{
+    CloseReason, Connection, Heard, PendingCall, RawResponse, Request, StreamSink,
+};
 use super::error::{CallError, CallErrorKind, ConnectionError};
 use super::options::ConnectOptions;
 use super::queue::{Capacity, Queue, channel};
@@ -31,6 +33,7 @@ pub(crate) struct Handle {
 
 struct Shared {
     id: ConnectionId,
+    heard: Heard,
     /// Where the connection is served: its clock is there too.
     runtime: runtime::Handle,
     addr: String,
@@ -53,10 +56,12 @@ impl Handle {
         let close_reason = CloseReason::default();
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let span = tracing::debug_span!("connection", addr = options.addr, number);
-        let connection = Connection::new(io, queue, options, close_reason.clone());
+        let heard = Heard::now();
+        let connection = Connection::new(io, queue, options, &heard, close_reason.clone());
         tokio::spawn(connection.run().instrument(span));
         let shared = Shared {
             id: ConnectionId::new(number),
+            heard,
             runtime: runtime::Handle::current(),
             addr: options.addr.clone(),
             requests,
@@ -92,6 +97,17 @@ impl Handle {
     /// Why the connection is gone; none while it is open.
     pub(crate) fn close_reason(&self) -> Option<ConnectionError> {
         self.shared.close_reason.get().cloned()
+    }
+
+    /// When something last came; when the connection was opened if nothing has.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.shared.heard.at()
+    }
+
+    /// Returns when the connection is gone, and says why.
+    pub(crate) async fn closed(&self) -> ConnectionError {
+        self.shared.requests.closed().await;
+        self.close_reason().unwrap_or(ConnectionError::Closed)
     }
 
     /// Sends a command and decodes its response.

@@ -15,6 +15,8 @@ mod subscription;
 use std::fmt;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::command::{
     Command, GetCoordinate, InstallKey, Leave, ListKeys, MemberFilter, Members, Monitor, Query,
     RemoveKey, Respond, StatsCommand, Stream, TagChange, UseKey, UserEvent,
@@ -65,6 +67,24 @@ impl Client {
     /// Why the connection is gone, if it is.
     pub fn lost(&self) -> Option<ConnectionError> {
         self.handle.close_reason()
+    }
+
+    /// Returns when the connection is gone, and says why.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn closed(&self) -> ConnectionError {
+        self.handle.closed().await
+    }
+
+    /// Whether both are the same connection.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.handle.id() == other.handle.id()
+    }
+
+    /// When something last came.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.handle.heard_at()
     }
 
     /// All members the agent knows, itself included, in no particular order. Those that left or

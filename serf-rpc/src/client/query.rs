@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bstr::BString;
+use bstr::{BStr, BString};
 use futures_util::Stream;
 use tokio::time::timeout;
 
@@ -61,12 +61,25 @@ impl Expected {
         }
     }
 
+    /// How many are not there yet.
+    fn missing(&self) -> usize {
+        match self {
+            Self::Acks(count) | Self::Responses(count) => *count,
+            Self::AcksOf(names) | Self::ResponsesOf(names) => names.len(),
+        }
+    }
+
+    /// Those who are not there, as far as they have names.
+    fn into_names(self) -> BTreeSet<BString> {
+        match self {
+            Self::Acks(_) | Self::Responses(_) => BTreeSet::new(),
+            Self::AcksOf(names) | Self::ResponsesOf(names) => names,
+        }
+    }
+
     /// Whether all are there.
     fn is_complete(&self) -> bool {
-        match self {
-            Self::Acks(count) | Self::Responses(count) => *count == 0,
-            Self::AcksOf(names) | Self::ResponsesOf(names) => names.is_empty(),
-        }
+        self.missing() == 0
     }
 }
 
@@ -88,6 +101,30 @@ pub struct QueryReplies {
     pub left_out: u64,
     /// Why there are no more.
     pub end: QueryEnd,
+    missing: BTreeSet<BString>,
+}
+
+impl QueryReplies {
+    /// What came, of so many that are missing.
+    pub(crate) fn new(
+        acks: Vec<BString>,
+        responses: Vec<(BString, BString)>,
+        missing: impl IntoIterator<Item = BString>,
+        end: QueryEnd,
+    ) -> Self {
+        Self {
+            acks,
+            responses,
+            left_out: 0,
+            end,
+            missing: missing.into_iter().collect(),
+        }
+    }
+
+    /// Who was expected by name and has not answered, in the order of the names.
+    pub fn missing(&self) -> impl Iterator<Item = &BStr> {
+        self.missing.iter().map(AsRef::as_ref)
+    }
 }
 
 /// Why no more answers are waited for.
@@ -142,23 +179,60 @@ impl QueryStream {
     /// # Cancel safety
     /// What was gathered is lost when the future is dropped.
     pub async fn gather(&mut self, expected: Expected, within: Duration) -> QueryReplies {
-        let mut replies = QueryReplies {
-            acks: Vec::new(),
-            responses: Vec::new(),
-            left_out: 0,
-            end: QueryEnd::Deadline,
-        };
-        let gathering = self.gather_into(&mut replies, expected);
+        self.gather_with(expected, within, |_, _| {}).await
+    }
+
+    /// Gathers the responses of these members, but no longer than `within`; `progress` hears each answer as it comes, and
+    /// how many of them are still missing. Who they are in the end is in [`QueryReplies::missing`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: serf_rpc::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use serf_rpc::Query;
+    ///
+    /// let mut answers = client.query(&Query::new("uptime")).await?;
+    /// let progress = |_: &serf_rpc::QueryReply, missing| tracing::info!(missing);
+    /// let gathered = answers.gather_from(["web1", "web2"], Duration::from_secs(3), progress).await;
+    /// for name in gathered.missing() {
+    ///     tracing::warn!(%name, "no answer");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// What was gathered is lost when the future is dropped.
+    pub async fn gather_from<N: AsRef<[u8]>>(
+        &mut self,
+        names: impl IntoIterator<Item = N>,
+        within: Duration,
+        progress: impl FnMut(&QueryReply, usize),
+    ) -> QueryReplies {
+        let names = names.into_iter().map(|name| BString::from(name.as_ref()));
+        self.gather_with(Expected::ResponsesOf(names.collect()), within, progress)
+            .await
+    }
+
+    async fn gather_with(
+        &mut self,
+        mut expected: Expected,
+        within: Duration,
+        progress: impl FnMut(&QueryReply, usize),
+    ) -> QueryReplies {
+        let mut replies = QueryReplies::new(Vec::new(), Vec::new(), [], QueryEnd::Deadline);
+        let gathering = self.gather_into(&mut replies, &mut expected, progress);
         if let Ok(end) = timeout(within, gathering).await {
             replies.end = end;
         }
+        replies.missing = expected.into_names();
         replies
     }
 
     async fn gather_into(
         &mut self,
         replies: &mut QueryReplies,
-        mut expected: Expected,
+        expected: &mut Expected,
+        mut progress: impl FnMut(&QueryReply, usize),
     ) -> QueryEnd {
         loop {
             if expected.is_complete() {
@@ -168,6 +242,7 @@ impl QueryStream {
             let next = self.next().await;
             if let Some(Ok(reply)) = &next {
                 expected.heard(reply);
+                progress(reply, expected.missing());
             }
             match next {
                 None => return QueryEnd::Done,

@@ -51,6 +51,9 @@ pub enum Event {
     },
     /// The reader was too slow, and so many events were left out here.
     Lagged(u64),
+    /// The stream was begun anew on another connection, and events may be missing here. Only in
+    /// [`ManagedEvents`](crate::ManagedEvents).
+    Resubscribed,
 }
 
 /// Which query, on which connection: what [`Client::respond`](crate::Client::respond) takes.
@@ -143,6 +146,10 @@ impl Record for Event {
 
     fn lagged(missed: u64) -> Self {
         Self::Lagged(missed)
+    }
+
+    fn resubscribed() -> Self {
+        Self::Resubscribed
     }
 }
 

@@ -51,6 +51,8 @@ pub enum LogEntry {
     Line(LogLine),
     /// The reader was too slow, and so many lines were left out here.
     Lagged(u64),
+    /// The log was begun anew on another connection. Only in [`ManagedLog`](crate::ManagedLog).
+    Resubscribed,
 }
 
 impl LogEntry {
@@ -58,7 +60,7 @@ impl LogEntry {
     pub fn into_line(self) -> Option<LogLine> {
         match self {
             Self::Line(line) => Some(line),
-            Self::Lagged(_) => None,
+            Self::Lagged(_) | Self::Resubscribed => None,
         }
     }
 }
@@ -158,6 +160,10 @@ impl Record for LogEntry {
 
     fn lagged(missed: u64) -> Self {
         Self::Lagged(missed)
+    }
+
+    fn resubscribed() -> Self {
+        Self::Resubscribed
     }
 }
 

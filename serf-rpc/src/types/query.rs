@@ -64,6 +64,10 @@ impl Record for QueryRecord {
     fn lagged(missed: u64) -> Self {
         Self(Some(QueryReply::Lagged(missed)))
     }
+
+    fn resubscribed() -> Self {
+        Self(None)
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,10 @@ pub trait Record: Sealed + Sized {
     /// What stands where so many were left out.
     #[doc(hidden)]
     fn lagged(missed: u64) -> Self;
+
+    /// What stands where a stream was begun anew.
+    #[doc(hidden)]
+    fn resubscribed() -> Self;
 }
 
 /// Keeps [`Record`] to the types of this crate.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bstr::{BString, ByteSlice};
 
+use crate::link::AgentState;
 use crate::types::{Member, MemberStatus};
 
 /// How long a member that no agent lists is remembered.
@@ -38,6 +39,21 @@ pub struct Entry {
     pub presence: Presence,
 }
 
+impl Entry {
+    /// Whether the member may be used: it is alive, as last listed, and the agent lists it or a fresh session has not
+    /// listed it for no longer than `max_absence` yet. An agent that has just been restarted lists its members within a
+    /// second or two.
+    pub fn usable(&self, max_absence: Duration) -> bool {
+        let is_alive = self.member.status() == MemberStatus::Alive;
+        is_alive
+            && match self.presence {
+                Presence::Listed => true,
+                Presence::Absent { since } => since.elapsed().unwrap_or_default() <= max_absence,
+                Presence::Reaped { .. } => false,
+            }
+    }
+}
+
 /// Whether the agent lists a member now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -56,36 +72,9 @@ pub enum Presence {
     },
 }
 
-/// Whether the agent answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AgentState {
-    /// No agent has answered yet.
-    NeverReached,
-    /// The agent at that address answers.
-    Connected {
-        /// `host:port`.
-        addr: String,
-    },
-    /// The agent at that address is connected and has not answered for a while: it stands still, or is overloaded. Only
-    /// where [`WatchOptions::pulse`](crate::WatchOptions::pulse) is set.
-    Silent {
-        /// `host:port`.
-        addr: String,
-        /// Since when nothing was heard.
-        since: SystemTime,
-    },
-    /// The last agent is lost.
-    Lost {
-        /// `host:port` of the last agent.
-        addr: String,
-        /// Since when.
-        since: SystemTime,
-    },
-}
-
 /// How an answer relates to the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Continuity {
+pub(crate) enum Continuity {
     /// The first of a connection: what it leaves out may be news to this agent only.
     Fresh,
     /// A later one of the same connection, hence of the same run of the same agent: what it leaves
@@ -211,12 +200,9 @@ impl Snapshot {
         self.changed_at
     }
 
-    /// Since when the agent has not answered; none while it does, and before any ever did.
+    /// When the agent was last heard, if it does not answer now; none while it does, and before any ever did.
     pub fn stale_since(&self) -> Option<SystemTime> {
-        match self.agent {
-            AgentState::Lost { since, .. } | AgentState::Silent { since, .. } => Some(since),
-            AgentState::Connected { .. } | AgentState::NeverReached => None,
-        }
+        self.agent.stale_since()
     }
 
     /// The member that the agent itself is; none before it was asked for its name.
@@ -242,13 +228,20 @@ impl Snapshot {
         }
     }
 
+    /// The snapshot of whoever knew this one and is told now, by an agent asked for the first time, that these are the
+    /// members: as a [`Watcher`](crate::Watcher) that has just connected would have it. Who is not among them is absent.
+    #[must_use]
+    pub fn relisted(&self, members: Vec<Member>, now: SystemTime) -> Self {
+        self.merge(members, Continuity::Fresh, now).0
+    }
+
     /// The snapshot after an agent's answer to `members`, read at `now`, and what changed, in the
     /// order of the members' names. The state of the agent is taken over.
     ///
     /// An agent always lists itself, so an empty answer says nothing about anybody: all become
     /// absent, as by a fresh one. What is not listed any more is forgotten after 24 h, and the
     /// oldest of it beyond four times the most members ever listed, or 1024.
-    pub fn merge(
+    pub(crate) fn merge(
         &self,
         answer: Vec<Member>,
         kind: Continuity,

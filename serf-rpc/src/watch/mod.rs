@@ -1,15 +1,15 @@
 //! Following the membership of a cluster through the agents that answer.
 
 mod bucket;
-pub(crate) mod error;
 mod hints;
 pub(crate) mod log_line;
 mod membership;
-mod pulse;
-mod unreached;
+mod options;
+mod publisher;
 mod watcher;
 
-pub use error::WatchError;
-pub use membership::{AgentState, Change, Continuity, Entry, Presence, Snapshot};
-pub use unreached::Unreached;
-pub use watcher::{Changes, SuspicionStream, WatchEvent, WatchOptions, Watcher};
+pub use membership::{Change, Entry, Presence, Snapshot};
+pub use options::WatchOptions;
+pub use watcher::{Changes, SuspicionStream, WatchEvent, Watcher};
+#[cfg(feature = "test-util")]
+pub(crate) use {membership::Continuity, publisher::Publisher};

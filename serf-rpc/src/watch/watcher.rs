@@ -4,121 +4,38 @@
 //! asks for the members. From then on everything that comes is only a reason to ask again: one
 //! question is in the air at a time, and at most one more waits.
 
-use std::hash::{BuildHasher, RandomState};
+use std::convert::Infallible;
+use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bstr::{BStr, BString};
+use futures_util::Stream;
 use futures_util::future::{Fuse, FusedFuture, FutureExt};
-use futures_util::stream::{self, BoxStream, Stream, StreamExt};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::runtime;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use crate::client::error::{CallError, ConnectionError, StreamError};
-use crate::client::{Client, ConnectOptions, Subscription};
-use crate::types::{ConnectionId, EventFilter, LogEntry, LogLevel, Member, Record, Sealed};
-use crate::watch::error::WatchError;
-use crate::watch::hints::Hints;
-use crate::watch::membership::{AgentState, Change, Continuity, Snapshot};
-use crate::watch::pulse::{Due, Pulse};
-use crate::watch::unreached::{self, Unreached};
+use crate::client::{ConnectOptions, Subscription};
+use crate::link::events::Told;
+use crate::link::keeper::{self, Link, Session};
+use crate::link::managed::{at, wall_clock};
+use crate::link::pulse::{Due, Pulse};
+use crate::link::{AgentState, Latest, ManagedClient, Unreached, WatchError};
+use crate::types::{ConnectionId, EventFilter, LogEntry, LogLevel, Record, Sealed};
 use crate::wire::codec::DecodeError;
 
-/// Items kept for a slow reader of changes or suspicions.
-const BACKLOG: usize = 1024;
+use super::hints::Hints;
+use super::membership::{Change, Continuity, Snapshot};
+use super::options::WatchOptions;
+use super::publisher::{self, Published, Publisher};
+
 /// A monitor begins with the last 512 lines of the log. What those suspect is over.
 const OLD_LINES: Duration = Duration::from_millis(500);
-
-/// What to watch, and how.
-#[derive(Clone, Debug)]
-pub struct WatchOptions {
-    agents: Vec<ConnectOptions>,
-    resync: Duration,
-    seed: Snapshot,
-    retry: (Duration, Duration),
-    suspicion_interval: Duration,
-    pulse: Option<Duration>,
-}
-
-impl WatchOptions {
-    /// The agents to try, in this order, whenever there is no connection.
-    pub fn new(agents: Vec<ConnectOptions>) -> Self {
-        Self {
-            agents,
-            resync: Duration::from_secs(10),
-            seed: Snapshot::default(),
-            retry: (Duration::from_millis(50), Duration::from_secs(2)),
-            suspicion_interval: Duration::from_secs(1),
-            pulse: None,
-        }
-    }
-
-    /// How long to go without asking, if nothing hints at a change; 10 s unless set, varied by a
-    /// tenth so that watchers do not ask in step.
-    #[must_use]
-    pub fn resync(mut self, period: Duration) -> Self {
-        self.resync = period;
-        self
-    }
-
-    /// The snapshot to begin with, for instance one [`restored`](Snapshot::restored).
-    #[must_use]
-    pub fn seed(mut self, snapshot: Snapshot) -> Self {
-        self.seed = snapshot;
-        self
-    }
-
-    /// The shortest and the longest pause between attempts to connect; 50 ms and 2 s unless set.
-    /// It doubles from one to the other, and starts anew after a connection that lasted longer
-    /// than the longest pause.
-    #[must_use]
-    pub fn retry(mut self, shortest: Duration, longest: Duration) -> Self {
-        self.retry = (shortest, longest.max(shortest));
-        self
-    }
-
-    /// How long a member that was suspected is not suspected again; 1 s unless set.
-    #[must_use]
-    pub fn suspicion_interval(mut self, interval: Duration) -> Self {
-        self.suspicion_interval = interval;
-        self
-    }
-
-    /// Notices an agent that stands still: where nothing was heard of it for so long, it is asked something small, and
-    /// where it has not answered after as long again it is [`AgentState::Silent`]. Its connection is kept, until a call
-    /// has no reply in its own time. Unless set, only such a call shows it.
-    ///
-    /// An agent that prunes a member which is alive is silent for 6 s.
-    #[must_use]
-    pub fn pulse(mut self, period: Duration) -> Self {
-        self.pulse = Some(period);
-        self
-    }
-
-    /// The pauses between attempts, one after the other.
-    fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
-        let (shortest, longest) = self.retry;
-        ExponentialBuilder::new()
-            .with_min_delay(shortest)
-            // Jitter adds up to as much again.
-            .with_max_delay(shortest.max(longest / 2))
-            .with_jitter()
-            .without_max_times()
-            .build()
-            .map(move |pause| pause.min(longest))
-    }
-
-    /// How long to wait this time without a hint.
-    fn resync_period(&self) -> Duration {
-        let random = RandomState::new().hash_one(());
-        let per_mille = 900 + u32::try_from(random % 201).unwrap_or_default();
-        self.resync.saturating_mul(per_mille) / 1000
-    }
-}
 
 /// Something that a watcher has seen.
 #[derive(Clone, Debug)]
@@ -143,74 +60,128 @@ pub enum WatchEvent {
         /// How.
         change: Change,
     },
+    /// The watcher has ended. This is the last event.
+    Stopped {
+        /// Why.
+        error: Arc<WatchError>,
+    },
     /// The reader was too slow, and so many items were left out here.
     Lagged(u64),
 }
 
 /// Follows the membership as an agent sees it, for as long as it lives.
 ///
-/// Snapshots are a few milliseconds behind what the agent knows. It never gives up: a lost agent
-/// shows in [`Snapshot::agent`] and [`Snapshot::stale_since`], while the members stay.
+/// Snapshots are a few milliseconds behind what the agent knows. A lost agent
+/// shows in [`Snapshot::agent`] and [`Snapshot::stale_since`], while the members stay. It gives up only if all agents
+/// refuse in a way that must fail again, as with a wrong key; see [`WatchOptions::keep_trying`].
 ///
 /// **Keep one for the life of a process**, and share it. It subscribes to the agent's events, and an
 /// agent may crash when a stream ends while it delivers an event; see [`Subscription`]. Dropping
-/// and stopping it both end the connection and with it the stream.
-#[derive(Debug)]
+/// and stopping it both end the connection and with it the stream, and so does the end of its runtime. Whoever still
+/// reads then gets a last snapshot, whose agent is [`AgentState::Stopped`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use serf_rpc::{ConnectOptions, Watcher};
+///
+/// let watcher = Watcher::spawn(ConnectOptions::new("127.0.0.1:7373"));
+/// let snapshot = watcher.ready().await?;
+/// let usable = |entry: &&serf_rpc::Entry| entry.usable(Duration::from_secs(10));
+/// tracing::info!(members = snapshot.entries().iter().filter(usable).count());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "it stops when it is dropped"]
 pub struct Watcher {
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    events: broadcast::Sender<WatchEvent>,
-    suspicions: broadcast::Sender<BString>,
-    unreached: watch::Receiver<Arc<[Unreached]>>,
+    published: Published,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    /// None outside a runtime, and where a test feeds it.
+    task: Option<JoinHandle<()>>,
 }
 
 impl Watcher {
-    /// Starts watching. Dropping the watcher ends it too.
-    pub fn spawn(options: WatchOptions) -> Self {
-        let (publisher, snapshots) = watch::channel(Arc::new(options.seed.clone()));
-        let events = broadcast::Sender::new(BACKLOG);
-        let suspicions = broadcast::Sender::new(BACKLOG);
-        let (failures, unreached) = watch::channel(Arc::default());
+    /// Starts watching. Without an agent to try, and outside a Tokio runtime, it has ended at once: see
+    /// [`ready`](Self::ready).
+    pub fn spawn(options: impl Into<WatchOptions>) -> Self {
+        let options = options.into();
+        let (links, link) = watch::channel(None);
+        let (publisher, published) = publisher::channel(options.seed.clone(), link);
         let (stop, stopped) = oneshot::channel();
-        let task = Task {
-            options,
-            publisher,
-            events: events.clone(),
-            suspicions: suspicions.clone(),
-            unreached: unreached::Publisher(failures),
+        let task = Task { options, publisher };
+        let task = match runtime::Handle::try_current() {
+            Ok(runtime) => Some(runtime.spawn(task.run(links, stopped))),
+            Err(_) => {
+                let why = WatchError::no_runtime(&task.options.link.agents);
+                task.publisher.end(why);
+                None
+            }
         };
         Self {
-            snapshots,
-            events,
-            suspicions,
-            unreached,
+            published,
             stop,
-            task: tokio::spawn(task.run(stopped)),
+            task,
         }
     }
 
-    /// The latest snapshot, at any time. A change is announced when the entries change or the
-    /// state of the agent does; the time of the last reading alone is no change.
-    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshots.clone()
+    /// A watcher that is fed by a test.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn fed() -> (Self, Publisher) {
+        let (_, links) = watch::channel(None);
+        let (publisher, published) = publisher::channel(Snapshot::default(), links);
+        let (stop, _) = oneshot::channel();
+        let task = None;
+        let watcher = Self {
+            published,
+            stop,
+            task,
+        };
+        (watcher, publisher)
+    }
+
+    /// The snapshot now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.snapshots.latest()
+    }
+
+    /// The first snapshot of an agent that answers, once there is one.
+    ///
+    /// # Errors
+    /// Why there will be none: the watcher has ended.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn ready(&self) -> Result<Arc<Snapshot>, WatchError> {
+        let is_ready = |snapshot: &Snapshot| match snapshot.agent() {
+            AgentState::Connected { .. } | AgentState::Stopped { .. } => true,
+            AgentState::NeverReached | AgentState::Silent { .. } | AgentState::Lost { .. } => false,
+        };
+        let found = self.snapshots().wait_for(is_ready).await;
+        let ready =
+            |snapshot: &Arc<Snapshot>| matches!(snapshot.agent(), AgentState::Connected { .. });
+        found.filter(ready).ok_or_else(|| {
+            let why = self.published.ended.get();
+            why.map_or(WatchError::Stopped, |why| (**why).clone())
+        })
+    }
+
+    /// The snapshot now, and each that is announced: when the entries change or the
+    /// state of the agent does. The time of the last reading alone is no change.
+    pub fn snapshots(&self) -> Latest<Snapshot> {
+        self.published.snapshots.clone()
     }
 
     /// The agents that do not answer, with the reason, in the order in which they first failed. One that has never been
     /// tried is not among them. A change is announced when somebody answers, or fails otherwise than before.
-    pub fn unreached(&self) -> watch::Receiver<Arc<[Unreached]>> {
-        self.unreached.clone()
+    pub fn unreached(&self) -> Latest<[Unreached]> {
+        self.published.unreached.clone()
     }
 
     /// What happens from now on. Each change comes after the snapshot that has it, so: first take
     /// the stream, then the snapshot, then skip changes up to its revision.
     pub fn changes(&self) -> Changes {
-        let items = items(self.events.subscribe());
-        Changes(
-            items
-                .map(|item| item.unwrap_or_else(WatchEvent::Lagged))
-                .boxed(),
-        )
+        let events = &self.published.events;
+        Changes(events.listen(|missed| Some(WatchEvent::Lagged(missed))))
     }
 
     /// Names of members that the agent, from now on, finds hard to reach, long before it declares
@@ -218,33 +189,68 @@ impl Watcher {
     /// snapshot, and comes once in [`WatchOptions::suspicion_interval`]. A reader that is more than
     /// a thousand of them behind misses the oldest; those that go on come again.
     pub fn suspicions(&self) -> SuspicionStream {
-        let items = items(self.suspicions.subscribe());
-        SuspicionStream(
-            items
-                .filter_map(|item| std::future::ready(item.ok()))
-                .boxed(),
-        )
+        SuspicionStream(self.published.suspicions.listen(|_| None))
+    }
+
+    /// A client on the watcher's connection, which comes back as the watcher does and ends with it.
+    pub fn client(&self) -> ManagedClient {
+        self.published.client.clone()
     }
 
     /// Ends the watcher and its connection.
     pub async fn stop(self) {
         drop(self.stop);
-        // It ends by itself; if it panicked there is nothing left to end.
-        let _ = self.task.await;
+        if let Some(task) = self.task {
+            // It ends by itself; if it panicked there is nothing left to end.
+            let _ = task.await;
+        }
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = self.snapshot();
+        f.debug_struct("Watcher")
+            .field("agent", snapshot.agent())
+            .field("revision", &snapshot.revision())
+            .field("members", &snapshot.entries().len())
+            .finish_non_exhaustive()
     }
 }
 
 /// What a watcher sees; see [`Watcher::changes`].
-pub struct Changes(BoxStream<'static, WatchEvent>);
+#[derive(Debug)]
+pub struct Changes(Told<WatchEvent>);
+
+impl Changes {
+    /// The next event; none after the end.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<WatchEvent> {
+        self.0.next().await
+    }
+}
 
 /// Whom an agent suspects; see [`Watcher::suspicions`].
-pub struct SuspicionStream(BoxStream<'static, BString>);
+#[derive(Debug)]
+pub struct SuspicionStream(Told<BString>);
+
+impl SuspicionStream {
+    /// The name of the next member; none after the end.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<BString> {
+        self.0.next().await
+    }
+}
 
 impl Stream for Changes {
     type Item = WatchEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<WatchEvent>> {
-        self.0.poll_next_unpin(cx)
+        self.0.poll_next(cx)
     }
 }
 
@@ -252,80 +258,40 @@ impl Stream for SuspicionStream {
     type Item = BString;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<BString>> {
-        self.0.poll_next_unpin(cx)
+        self.0.poll_next(cx)
     }
-}
-
-/// The items of a channel, with the number of those left out as the error.
-fn items<T: Clone + Send + 'static>(
-    channel: broadcast::Receiver<T>,
-) -> impl Stream<Item = Result<T, u64>> {
-    stream::unfold(channel, |mut channel| async {
-        match channel.recv().await {
-            Ok(item) => Some((Ok(item), channel)),
-            Err(broadcast::error::RecvError::Lagged(count)) => Some((Err(count), channel)),
-            Err(broadcast::error::RecvError::Closed) => None,
-        }
-    })
 }
 
 /// The one task behind a watcher.
 struct Task {
     options: WatchOptions,
-    publisher: watch::Sender<Arc<Snapshot>>,
-    events: broadcast::Sender<WatchEvent>,
-    suspicions: broadcast::Sender<BString>,
-    unreached: unreached::Publisher,
+    publisher: Publisher,
 }
 
 impl Task {
-    async fn run(mut self, stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, links: watch::Sender<Option<Link>>, stopped: oneshot::Receiver<()>) {
+        let options = self.options.link.clone();
         tokio::select! {
             _ = stopped => {}
-            () = self.watch() => {}
-        }
-    }
-
-    /// Goes from one connection to the next for ever.
-    async fn watch(&mut self) {
-        let agents = self.options.agents.clone();
-        let mut pauses = self.options.pauses();
-        loop {
-            for agent in &agents {
-                let began = Instant::now();
-                let Err(error) = self.follow(agent).await;
-                let was_connected = self.lose(agent.addr(), error);
-                if began.elapsed() > self.options.retry.1 {
-                    pauses = self.options.pauses();
-                }
-                if was_connected {
-                    break;
-                }
-            }
-            sleep(pauses.next().unwrap_or(self.options.retry.1)).await;
+            why = keeper::keep(&options, &links, &mut self) => self.publisher.end(why),
         }
     }
 
     /// Follows one agent until it is lost.
-    async fn follow(
-        &mut self,
-        agent: &ConnectOptions,
-    ) -> Result<std::convert::Infallible, WatchError> {
-        let client = agent.connect().await?;
+    async fn follow(&mut self, link: &Link) -> Result<Infallible, WatchError> {
+        let client = &link.client;
+        let addr = client.addr();
         // Subscribed before the first question, so that no change falls between the two.
         let filter = EventFilter::members();
-        let mut events = unless_refused(
-            agent.addr(),
-            client.stream_as::<EventArrived>(&filter).await,
-        )?;
-        let mut lines = unless_refused(agent.addr(), client.monitor(LogLevel::Debug).await)?;
+        let mut events = unless_refused(addr, client.stream_as::<EventArrived>(&filter).await)?;
+        let mut lines = unless_refused(addr, client.monitor(LogLevel::Debug).await)?;
         let monitor_began = Instant::now();
-        let local = unless_refused(agent.addr(), client.stats().await)?
+        let local = unless_refused(addr, client.stats().await)?
             .and_then(|stats| stats.agent_name().map(BStr::to_owned));
         let mut kind = Continuity::Fresh;
         let mut question = pin!(Fuse::terminated());
         let mut small_talk = pin!(Fuse::terminated());
-        let mut pulse = Pulse::new(self.options.pulse, Instant::now());
+        let mut pulse = Pulse::new(self.options.link.pulse, Instant::now());
         let mut hints = Hints::new(self.options.suspicion_interval, Instant::now());
         let mut resync = pin!(sleep(self.options.resync_period()));
         loop {
@@ -339,13 +305,13 @@ impl Task {
                 answer = &mut question => {
                     let answer = answer?;
                     pulse.heard(Instant::now());
-                    self.publish(&client, &local, answer, kind);
+                    self.publisher.listed(addr, local.clone(), answer, kind);
                     kind = Continuity::Continuous;
                     resync.as_mut().reset(Instant::now() + self.options.resync_period());
                 }
                 line = next(&mut lines) => {
                     let line = line?;
-                    self.heard(&mut pulse, client.addr());
+                    self.heard(&mut pulse, addr);
                     match line {
                         Ok(LogEntry::Line(line)) => {
                             let now = Instant::now();
@@ -354,23 +320,28 @@ impl Task {
                                 self.suspect(&mut hints, name, now);
                             }
                         }
-                        Ok(LogEntry::Lagged(_)) | Err(_) => hints.membership(),
+                        Ok(_) | Err(_) => hints.membership(),
                     }
                 }
                 event = next(&mut events) => {
                     let _ = event?;
-                    self.heard(&mut pulse, client.addr());
+                    self.heard(&mut pulse, addr);
                     hints.membership();
                 }
                 answer = &mut small_talk => {
-                    unless_refused(agent.addr(), answer)?;
-                    self.heard(&mut pulse, client.addr());
+                    unless_refused(addr, answer)?;
+                    self.heard(&mut pulse, addr);
                 }
                 () = at(pulse.deadline()) => match pulse.due(Instant::now()) {
                     // The question that is in the air will do.
                     Due::Ask if !question.is_terminated() || !small_talk.is_terminated() => {}
                     Due::Ask => small_talk.set(client.stats().fuse()),
-                    Due::Silent(since) => self.fell_silent(client.addr(), since),
+                    Due::Silent(since) => {
+                        self.publisher.fell_silent(addr, wall_clock(since));
+                        if self.options.link.agents.len() > 1 {
+                            return Err(WatchError::Silent { after: since.elapsed() });
+                        }
+                    }
                 },
                 () = at(ask_at), if ask_at.is_some_and(|at| at > now) => {}
                 () = &mut resync, if !resync.is_elapsed() => hints.membership(),
@@ -378,104 +349,29 @@ impl Task {
         }
     }
 
-    fn publish(
-        &mut self,
-        client: &Client,
-        local: &Option<BString>,
-        answer: Vec<Member>,
-        kind: Continuity,
-    ) {
-        let before = self.publisher.borrow().clone();
-        let agent = AgentState::Connected {
-            addr: client.addr().to_owned(),
-        };
-        let (next, changes) = before.merge(answer, kind, SystemTime::now());
-        let connected = *before.agent() != agent;
-        let revision = next.revision();
-        let next = next.with_agent(agent).with_local(local.clone());
-        self.replace(next, connected || !changes.is_empty());
-        if connected {
-            self.unreached.answers(client.addr());
-            tracing::info!(addr = client.addr(), revision, "agent answers");
-            self.tell(WatchEvent::Connected {
-                addr: client.addr().to_owned(),
-            });
-        }
-        for change in changes {
-            tracing::debug!(member = ?change.member().name(), revision, ?change, "membership changed");
-            self.tell(WatchEvent::Changed { revision, change });
-        }
-    }
-
-    /// Notes that there is no connection to an agent, and says whether there was one.
-    fn lose(&mut self, addr: &str, error: WatchError) -> bool {
-        let before = self.publisher.borrow().clone();
-        let was_connected = matches!(
-            before.agent(),
-            AgentState::Connected { .. } | AgentState::Silent { .. }
-        );
-        if was_connected {
-            tracing::info!(addr, %error, "agent lost");
-            let lost = AgentState::Lost {
-                addr: addr.to_owned(),
-                since: SystemTime::now(),
-            };
-            self.replace(before.with_agent(lost), true);
-        } else {
-            tracing::debug!(addr, %error, "agent not reached");
-        }
-        let error = Arc::new(error);
-        self.unreached.failed(addr, Arc::clone(&error));
-        self.tell(WatchEvent::Unreachable {
-            addr: addr.to_owned(),
-            error,
-        });
-        was_connected
-    }
-
     /// Takes that the agent has said something.
     fn heard(&self, pulse: &mut Pulse, addr: &str) {
         if pulse.heard(Instant::now()) {
-            tracing::info!(addr, "agent answers again");
-            let addr = addr.to_owned();
-            let before = self.publisher.borrow().clone();
-            self.replace(before.with_agent(AgentState::Connected { addr }), true);
+            self.publisher.answers_again(addr);
         }
-    }
-
-    /// The agent was asked and says nothing, since then.
-    fn fell_silent(&self, addr: &str, since: Instant) {
-        let before = self.publisher.borrow().clone();
-        // Before its first answer it counts as not reached.
-        if !matches!(before.agent(), AgentState::Connected { .. }) {
-            return;
-        }
-        tracing::info!(addr, "agent is silent");
-        let silent = AgentState::Silent {
-            addr: addr.to_owned(),
-            since: SystemTime::now() - since.elapsed(),
-        };
-        self.replace(before.with_agent(silent), true);
-    }
-
-    fn replace(&self, snapshot: Snapshot, announce: bool) {
-        self.publisher.send_if_modified(|current| {
-            *current = Arc::new(snapshot);
-            announce
-        });
-    }
-
-    fn tell(&self, event: WatchEvent) {
-        // That nobody listens is no error.
-        let _ = self.events.send(event);
     }
 
     fn suspect(&self, hints: &mut Hints, name: &BStr, now: Instant) {
-        if self.publisher.borrow().get(name).is_some() && hints.suspect(name, now) {
-            tracing::debug!(member = ?name, "agent suspects a member");
-            // That nobody listens is no error.
-            let _ = self.suspicions.send(name.to_owned());
+        if self.publisher.knows(name) && hints.suspect(name, now) {
+            self.publisher.suspect(name);
         }
+    }
+}
+
+impl Session for Task {
+    async fn attend(&mut self, link: &Link) -> WatchError {
+        let Err(error) = self.follow(link).await;
+        self.publisher.heard(wall_clock(link.client.heard_at()));
+        error
+    }
+
+    fn lost(&mut self, agent: &ConnectOptions, error: Arc<WatchError>) -> bool {
+        self.publisher.lost(agent.addr(), error)
     }
 }
 
@@ -492,6 +388,10 @@ impl Record for EventArrived {
     fn lagged(_: u64) -> Self {
         Self
     }
+
+    fn resubscribed() -> Self {
+        Self
+    }
 }
 
 /// Without one of its streams or its agent's name a watcher still works, only later; without its connection it cannot.
@@ -502,14 +402,6 @@ fn unless_refused<T>(addr: &str, answer: Result<T, CallError>) -> Result<Option<
             Ok(None)
         }
         other => other.map(Some),
-    }
-}
-
-/// The moment; never where there is none.
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -524,47 +416,5 @@ async fn next<T: Record>(
         None => Err(ConnectionError::Closed),
         Some(Err(StreamError::Lost(error))) => Err(error),
         Some(item) => Ok(item),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_from_the_shortest_to_the_longest_and_stay_there() {
-        let (shortest, longest) = (Duration::from_millis(50), Duration::from_secs(2));
-        let options = WatchOptions::new(Vec::new()).retry(shortest, longest);
-        let pauses: Vec<_> = options.pauses().take(30).collect();
-        assert!(
-            pauses[0] >= shortest && pauses[0] <= shortest * 2,
-            "{pauses:?}"
-        );
-        assert!(
-            pauses
-                .iter()
-                .all(|pause| (shortest..=longest).contains(pause))
-        );
-        assert!(
-            pauses[10..].iter().all(|pause| *pause >= longest / 2),
-            "{pauses:?}"
-        );
-        let starts: Vec<_> = (0..50).filter_map(|_| options.pauses().next()).collect();
-        assert!(starts.iter().any(|start| *start != starts[0]), "in step");
-    }
-
-    #[test]
-    fn resyncs_vary_by_a_tenth() {
-        let options = WatchOptions::new(Vec::new()).resync(Duration::from_secs(10));
-        let periods: Vec<_> = (0..100).map(|_| options.resync_period()).collect();
-        let range = Duration::from_secs(9)..=Duration::from_secs(11);
-        assert!(
-            periods.iter().all(|period| range.contains(period)),
-            "{periods:?}"
-        );
-        assert!(
-            periods.iter().any(|period| *period != periods[0]),
-            "in step"
-        );
     }
 }

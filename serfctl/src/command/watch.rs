@@ -3,12 +3,8 @@
 use std::time::SystemTime;
 
 use clap::Args;
-use futures_util::StreamExt as _;
 use serde::Serialize;
-use serf_rpc::{
-    AgentState, Change, ConnectError, Member, Snapshot, WatchError, WatchEvent, WatchOptions,
-    Watcher,
-};
+use serf_rpc::{Change, ConnectError, Member, WatchError, WatchEvent, Watcher};
 
 use crate::{
     agent::AgentArgs,
@@ -65,7 +61,7 @@ async fn lines(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> 
     {
         return Err(failure);
     }
-    let watcher = Watcher::spawn(WatchOptions::new(vec![connect::options(agent)?]));
+    let watcher = Watcher::spawn(connect::options(agent)?);
     let mut events = watcher.changes();
     let mut seen = None;
     let mut lost = None;
@@ -75,10 +71,7 @@ async fn lines(agent: &AgentArgs, args: &WatchArgs) -> Result<Vec<u8>, Failure> 
                 lost = None;
                 args.gap("agent-connected", &addr, None)?;
                 if seen.is_none() {
-                    let mut snapshots = watcher.snapshots();
-                    let read = |snapshot: &std::sync::Arc<Snapshot>| is_read(snapshot);
-                    let Ok(snapshot) = snapshots.wait_for(read).await.map(|found| found.clone())
-                    else {
+                    let Ok(snapshot) = watcher.ready().await else {
                         break;
                     };
                     for entry in snapshot.entries() {
@@ -119,10 +112,6 @@ fn wants_another_key(error: &WatchError) -> bool {
         error,
         ConnectError::BadKey { .. } | ConnectError::MissingKey { .. }
     )
-}
-
-fn is_read(snapshot: &Snapshot) -> bool {
-    matches!(snapshot.agent(), AgentState::Connected { .. }) && snapshot.read_at().is_some()
 }
 
 fn word(change: &Change) -> &'static str {

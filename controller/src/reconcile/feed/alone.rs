@@ -148,7 +148,7 @@ mod tests {
     use std::slice::from_ref;
     use std::time::SystemTime;
 
-    use serf_rpc::{Continuity, Member};
+    use serf_rpc::Member;
 
     use crate::reconcile::retry::PAUSE;
 
@@ -166,7 +166,7 @@ mod tests {
         let connected = AgentState::Connected {
             addr: "127.0.0.1:7373".to_owned(),
         };
-        let (next, _) = before.merge(listed.to_vec(), Continuity::Fresh, now);
+        let next = before.relisted(listed.to_vec(), now);
         next.with_agent(connected)
     }
 

@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 
 use alone::{Alone, REJOIN, Remembered, join, one_line};
 use bstr::BString;
-use futures_util::StreamExt;
 use planner::config::Config;
 use serf_rpc::{
-    AgentState, ConnectOptions, Snapshot, SuspicionStream, Unreached, WatchError, WatchOptions,
-    Watcher,
+    AgentState, ConnectOptions, Latest, Snapshot, SuspicionStream, Unreached, WatchError,
+    WatchOptions, Watcher,
 };
-use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::journal::Journal;
@@ -30,9 +28,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// What comes from the agents.
 pub(super) struct MembershipFeed {
     watcher: Watcher,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    snapshots: Latest<Snapshot>,
     suspicions: SuspicionStream,
-    unreached: watch::Receiver<Arc<[Unreached]>>,
+    unreached: Latest<[Unreached]>,
     /// Whether the agent knows anybody else.
     alone: Alone,
     /// The join that it was told, one at most.
@@ -58,6 +56,8 @@ impl MembershipFeed {
         let options = WatchOptions::new(agents(config))
             .resync(config.serf.resync)
             .pulse(PULSE)
+            // A key may be mended while nobody restarts the controller.
+            .keep_trying()
             .seed(known);
         let watcher = Watcher::spawn(options);
         Self {
@@ -77,11 +77,11 @@ impl MembershipFeed {
     pub(super) async fn next(&mut self, journal: &mut Journal) -> News {
         tokio::select! {
             biased;
-            changed = self.snapshots.changed() => match changed {
-                Ok(()) => News::Members(self.snapshots.borrow_and_update().clone()),
-                Err(_) => News::End,
+            snapshot = self.snapshots.next() => match snapshot {
+                Some(snapshot) => News::Members(snapshot),
+                None => News::End,
             },
-            Ok(()) = self.unreached.changed() => News::Agents,
+            Some(_) = self.unreached.next() => News::Agents,
             Some(name) = self.suspicions.next() => News::Suspicion(name),
             Some(joined) = self.joins.join_next() => {
                 note_join(joined, journal);
@@ -91,7 +91,7 @@ impl MembershipFeed {
     }
 
     /// The members as they are read, for whoever wants to know how old they are.
-    pub(super) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+    pub(super) fn snapshots(&self) -> Latest<Snapshot> {
         self.watcher.snapshots()
     }
 
@@ -105,7 +105,7 @@ impl MembershipFeed {
     ) {
         let key_file = config.serf.auth_key_file.as_ref();
         let key_file = key_file.map(|path| path.display().to_string());
-        let unreached = self.unreached.borrow().clone();
+        let unreached = self.unreached.latest();
         match unanswered::problem(snapshot.agent(), &unreached, key_file.as_deref()) {
             Some((problem, advice)) => journal.problems.set("agent", problem, advice),
             None => journal.problems.clear("agent"),

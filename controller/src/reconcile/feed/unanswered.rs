@@ -23,7 +23,7 @@ pub(super) fn problem(
                 "it stands still or is overloaded: look at it (`systemctl status serf`), restart it if need be; {MEANWHILE}"
             ),
         )),
-        AgentState::NeverReached | AgentState::Lost { .. } => {
+        _ => {
             let first = unreached.first()?;
             let said: Vec<String> = unreached.iter().map(|one| said(&one.error)).collect();
             // A key that is refused is told before an agent that is not there: it is the nearer cause.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// Since when nothing was heard, and what was done about it.
 #[derive(Debug)]
 pub(crate) struct Pulse {
-    every: Option<Duration>,
+    every: Duration,
     heard: Instant,
     state: State,
 }
@@ -29,8 +29,8 @@ pub(crate) enum Due {
 }
 
 impl Pulse {
-    /// An agent that was heard just now, and is to be asked after so long a silence; never where there is none.
-    pub(crate) fn new(every: Option<Duration>, now: Instant) -> Self {
+    /// An agent that was heard just now, and is to be asked after so long a silence.
+    pub(crate) fn new(every: Duration, now: Instant) -> Self {
         Self {
             every,
             heard: now,
@@ -41,8 +41,8 @@ impl Pulse {
     /// When something is due; never while it is silent, as nothing follows from more of that.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Heard => Some(self.heard + self.every?),
-            State::Asked(at) => Some(at + self.every?),
+            State::Heard => self.heard.checked_add(self.every),
+            State::Asked(at) => at.checked_add(self.every),
             State::Silent => None,
         }
     }
@@ -55,6 +55,11 @@ impl Pulse {
         }
         self.state = State::Silent;
         Due::Silent(self.heard)
+    }
+
+    /// When something was last heard.
+    pub(crate) fn last(&self) -> Instant {
+        self.heard
     }
 
     /// Something came; says whether it was silent before.
@@ -73,7 +78,7 @@ mod tests {
     #[test]
     fn an_agent_is_asked_after_a_silence_and_silent_once_it_has_not_answered_for_as_long() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(Some(EVERY), start);
+        let mut pulse = Pulse::new(EVERY, start);
         assert_eq!(pulse.deadline(), Some(start + EVERY));
         assert_eq!(pulse.due(start + EVERY), Due::Ask);
         assert_eq!(pulse.deadline(), Some(start + EVERY * 2));
@@ -87,15 +92,15 @@ mod tests {
     #[test]
     fn one_that_stood_still_itself_asks_first() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(Some(EVERY), start);
+        let mut pulse = Pulse::new(EVERY, start);
         let later = start + EVERY * 100;
         assert_eq!(pulse.due(later), Due::Ask);
         assert_eq!(pulse.deadline(), Some(later + EVERY));
     }
 
     #[test]
-    fn without_a_period_nobody_is_asked() {
-        let pulse = Pulse::new(None, Instant::now());
+    fn with_an_endless_period_nobody_is_asked() {
+        let pulse = Pulse::new(Duration::MAX, Instant::now());
         assert_eq!(pulse.deadline(), None);
     }
 }

@@ -1,0 +1,75 @@
+//! Why there is no agent: the client's errors in, one error out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::ConnectOptions;
+use crate::client::error::{CallError, ConnectError, ConnectionError};
+
+/// Why a watcher or a managed client has no agent, or has lost it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// No connection.
+    #[error("{0}")]
+    Connect(ConnectError),
+    /// A call failed that everything rests on.
+    #[error("{0}")]
+    Call(CallError),
+    /// The connection ended.
+    #[error("connection lost: {0}")]
+    Lost(ConnectionError),
+    /// The agent says nothing any more, and there is another one to try.
+    #[error("the agent has said nothing for {after:?}")]
+    #[non_exhaustive]
+    Silent {
+        /// How long it has said nothing.
+        after: Duration,
+    },
+    /// There is no agent to try.
+    #[error("no agent is given")]
+    NoAgents,
+    /// The watcher or client was stopped or dropped, or its runtime has ended.
+    #[error("it was stopped")]
+    Stopped,
+}
+
+impl WatchError {
+    /// Whether another attempt with the same options must fail too; see [`ConnectError::is_permanent`].
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_permanent(),
+            Self::NoAgents | Self::Stopped => true,
+            Self::Call(_) | Self::Lost(_) | Self::Silent { .. } => false,
+        }
+    }
+}
+
+impl WatchError {
+    /// There is no runtime to be connected in.
+    pub(crate) fn no_runtime(agents: &[ConnectOptions]) -> Arc<Self> {
+        let without = |agent: &ConnectOptions| ConnectError::NoRuntime {
+            addr: agent.addr().to_owned(),
+        };
+        let error = agents.first().map(without);
+        Arc::new(error.map_or(Self::NoAgents, Self::Connect))
+    }
+}
+
+impl From<ConnectError> for WatchError {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(error)
+    }
+}
+
+impl From<CallError> for WatchError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<ConnectionError> for WatchError {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(error)
+    }
+}
