@@ -9,10 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use bstr::{ByteSlice, ByteVec};
 use planner::model::{
     AddedOptions, BackendName, Endpoint, SerfStatus, ServerKey, ServerName, Weight, Worker,
 };
@@ -137,11 +136,7 @@ impl StateDir {
     pub(crate) fn load_memory(&self) -> PersistedState {
         let saved: SavedMemory = self.load("members.json").unwrap_or_default();
         PersistedState {
-            members: saved
-                .members
-                .into_iter()
-                .map(SavedMember::into_member)
-                .collect(),
+            members: saved.members,
             in_rotation: saved
                 .in_rotation
                 .into_iter()
@@ -171,11 +166,7 @@ impl StateDir {
     /// [`StateError::Write`]; what was saved before is still there.
     pub(crate) fn save_memory(&self, memory: &PersistedState) -> Result<(), StateError> {
         let saved = SavedMemory {
-            members: memory
-                .members
-                .iter()
-                .map(SavedMember::from_member)
-                .collect(),
+            members: memory.members.clone(),
             in_rotation: memory
                 .in_rotation
                 .iter()
@@ -390,7 +381,7 @@ pub(crate) fn is_remembered(entry: &Entry, in_use: bool) -> bool {
 
 #[derive(Default, Serialize, Deserialize)]
 struct SavedMemory {
-    members: Vec<SavedMember>,
+    members: Vec<Member>,
     in_rotation: Vec<SavedServer>,
     #[serde(default)]
     removals: Vec<SavedRemoval>,
@@ -398,26 +389,6 @@ struct SavedMemory {
     words: Vec<SavedReport>,
     #[serde(default)]
     owners: Vec<SavedOwner>,
-}
-
-/// Names and tags are any bytes: escaped as `\xff` they fit into JSON, and come back as they were.
-#[derive(Serialize, Deserialize)]
-struct SavedMember {
-    name: String,
-    addr: Option<IpAddr>,
-    port: u16,
-    status: SavedStatus,
-    tags: BTreeMap<String, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SavedStatus {
-    None,
-    Alive,
-    Leaving,
-    Left,
-    Failed,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -510,50 +481,6 @@ impl SavedWorker {
             };
         let same_stamp = self.stamp.is_none() || self.stamp == now.stamp;
         self.pid == now.pid && same_start && same_stamp
-    }
-}
-
-impl SavedMember {
-    fn from_member(member: &Member) -> Self {
-        Self {
-            name: member.name().escape_bytes().to_string(),
-            addr: member.addr(),
-            port: member.port(),
-            status: match member.status() {
-                MemberStatus::Alive => SavedStatus::Alive,
-                MemberStatus::Leaving => SavedStatus::Leaving,
-                MemberStatus::Left => SavedStatus::Left,
-                MemberStatus::Failed => SavedStatus::Failed,
-                _ => SavedStatus::None,
-            },
-            tags: member
-                .tags()
-                .map(|(key, value)| {
-                    (
-                        key.escape_bytes().to_string(),
-                        value.escape_bytes().to_string(),
-                    )
-                })
-                .collect(),
-        }
-    }
-
-    fn into_member(self) -> Member {
-        let mut member =
-            Member::builder(Vec::unescape_bytes(&self.name)).status(match self.status {
-                SavedStatus::None => MemberStatus::None,
-                SavedStatus::Alive => MemberStatus::Alive,
-                SavedStatus::Leaving => MemberStatus::Leaving,
-                SavedStatus::Left => MemberStatus::Left,
-                SavedStatus::Failed => MemberStatus::Failed,
-            });
-        if let Some(addr) = self.addr {
-            member = member.addr(addr, self.port);
-        }
-        for (key, value) in &self.tags {
-            member = member.tag(Vec::unescape_bytes(key), Vec::unescape_bytes(value));
-        }
-        member.build()
     }
 }
 

@@ -159,8 +159,8 @@ pub use client::error::{
     CallError, CallErrorKind, ConnectError, ConnectionError, Outcome, Retry, StreamError,
 };
 pub use client::{
-    Client, ConnectOptions, EventStream, Expected, ForceLeave, Join, LogStream, QueryEnd,
-    QueryReplies, QueryStream, Subscription,
+    AddrError, Client, ConnectOptions, EventStream, Expected, ForceLeave, Join, LogStream,
+    QueryEnd, QueryReplies, QueryStream, Subscription,
 };
 pub use command::{MalformedPattern, MemberFilter, Pattern, Query, TagChange, UserEvent};
 pub use link::{
@@ -173,7 +173,8 @@ pub use types::{
     Record, Stats,
 };
 pub use watch::{
-    Change, Changes, Entry, Presence, Snapshot, SuspicionStream, WatchEvent, WatchOptions, Watcher,
+    Change, Changes, Entry, Presence, Selection, SetChange, Snapshot, SuspicionStream, WatchEvent,
+    WatchOptions, Watcher,
 };
 pub use wire::codec::DecodeError;
 pub use wire::framing::ObjectError;

@@ -26,7 +26,7 @@ use crate::types::{Coordinate, EventFilter, KeyReply, LogLevel, Member, QueryId,
 use error::{CallError, CallErrorKind, ConnectionError};
 use handle::Handle;
 pub use join::{ForceLeave, Join};
-pub use options::ConnectOptions;
+pub use options::{AddrError, ConnectOptions};
 pub use query::{Expected, QueryEnd, QueryReplies, QueryStream};
 pub use subscription::{EventStream, LogStream, Subscription};
 

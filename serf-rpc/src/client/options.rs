@@ -1,6 +1,8 @@
 //! How to connect and what to tolerate: an address and choices in, a [`Client`] out.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -123,8 +125,57 @@ impl ConnectOptions {
         self
     }
 
+    /// The agent that the variables of `serf` itself name: `SERF_RPC_ADDR`, `127.0.0.1:7373` unless set, and its key
+    /// `SERF_RPC_AUTH`; or a file with the key, `SERF_RPC_AUTH_FILE`, which goes before that.
+    ///
+    /// # Errors
+    /// The address is no `host:port`, or no text.
+    pub fn from_env() -> Result<Self, AddrError> {
+        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let addr = match var("SERF_RPC_ADDR").map(OsString::into_string) {
+            None => Ok(Self::new("127.0.0.1:7373")),
+            Some(Ok(addr)) => addr.parse(),
+            Some(Err(addr)) => Err(AddrError(addr.to_string_lossy().into_owned())),
+        }?;
+        Ok(match (var("SERF_RPC_AUTH_FILE"), var("SERF_RPC_AUTH")) {
+            (Some(path), _) => addr.auth_key_file(PathBuf::from(path)),
+            (None, Some(key)) => addr.auth_key(key.to_string_lossy()),
+            (None, None) => addr,
+        })
+    }
+
     /// Where the agent is, as it was given.
     pub fn addr(&self) -> &str {
         &self.addr
     }
 }
+
+/// An agent at `host:port`, without a key.
+///
+/// ```
+/// use serf_rpc::ConnectOptions;
+///
+/// let agent: ConnectOptions = "[::1]:7373".parse()?;
+/// assert_eq!(agent.addr(), "[::1]:7373");
+/// assert!("agent".parse::<ConnectOptions>().is_err());
+/// # Ok::<(), serf_rpc::AddrError>(())
+/// ```
+impl FromStr for ConnectOptions {
+    type Err = AddrError;
+
+    fn from_str(addr: &str) -> Result<Self, AddrError> {
+        let is_addr = addr.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+        });
+        if is_addr {
+            Ok(Self::new(addr))
+        } else {
+            Err(AddrError(addr.to_owned()))
+        }
+    }
+}
+
+/// An address that is no `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no host:port")]
+pub struct AddrError(String);

@@ -9,6 +9,7 @@ use crate::wire::codec::{DecodeError, Reader};
 /// All figures are seconds, as the agent gives them: nothing keeps a member from claiming others
 /// that are negative or no numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Coordinate {
     /// Its place in the Euclidean part; 8 dimensions in Serf.
     pub vec: Vec<f64>,

@@ -94,6 +94,7 @@ impl fmt::Display for MemberStatus {
 
 /// Versions of one of the two protocols that a member speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ProtocolVersions {
     /// The lowest it understands.
     pub min: u8,
@@ -110,7 +111,7 @@ impl Member {
             name: BString::from(name.as_ref()),
             addr: None,
             port: 0,
-            status: MemberStatus::Alive,
+            status: MemberStatus::Alive.as_str().into(),
             protocol: ProtocolVersions::default(),
             delegate: ProtocolVersions::default(),
             tags: Vec::new(),
@@ -396,7 +397,7 @@ pub struct MemberBuilder {
     name: BString,
     addr: Option<IpAddr>,
     port: u16,
-    status: MemberStatus,
+    status: BString,
     protocol: ProtocolVersions,
     delegate: ProtocolVersions,
     tags: Vec<(BString, BString)>,
@@ -411,10 +412,23 @@ impl MemberBuilder {
         self
     }
 
+    /// The port alone.
+    #[cfg(feature = "serde")]
+    fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
     /// What Serf says of it.
     #[must_use]
-    pub fn status(mut self, status: MemberStatus) -> Self {
-        self.status = status;
+    pub fn status(self, status: MemberStatus) -> Self {
+        self.status_word(status.as_str())
+    }
+
+    /// What Serf says of it in its own word, even one that this library does not know.
+    #[must_use]
+    pub fn status_word(mut self, word: impl AsRef<[u8]>) -> Self {
+        self.status = word.as_ref().into();
         self
     }
 
@@ -445,7 +459,7 @@ impl MemberBuilder {
             name: &self.name,
             addr: self.addr,
             port: self.port,
-            status: self.status.as_str().as_bytes(),
+            status: &self.status,
             protocol: self.protocol,
             delegate: self.delegate,
         };
@@ -455,6 +469,65 @@ impl MemberBuilder {
             .map(|(key, value)| (&key[..], &value[..]))
             .collect();
         parts.pack(&mut tags, &mut Vec::new())
+    }
+}
+
+/// Members as text that loses no byte: names, tags and status as [`text`](super::text) has them.
+#[cfg(feature = "serde")]
+mod saved {
+    use std::collections::BTreeMap;
+    use std::net::IpAddr;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Member, ProtocolVersions};
+    use crate::types::text::{escape, unescape};
+
+    #[derive(Serialize, Deserialize)]
+    struct Saved {
+        name: String,
+        addr: Option<IpAddr>,
+        port: u16,
+        status: String,
+        tags: BTreeMap<String, String>,
+        #[serde(default)]
+        protocol: ProtocolVersions,
+        #[serde(default)]
+        delegate: ProtocolVersions,
+    }
+
+    impl Serialize for Member {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let tags = self.tags();
+            let saved = Saved {
+                name: escape(self.name()),
+                addr: self.addr(),
+                port: self.port(),
+                status: escape(self.status_word()),
+                tags: tags.map(|(k, v)| (escape(k), escape(v))).collect(),
+                protocol: self.protocol(),
+                delegate: self.delegate(),
+            };
+            saved.serialize(serializer)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Member {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let saved = Saved::deserialize(deserializer)?;
+            let mut member = Self::builder(unescape(&saved.name))
+                .status_word(unescape(&saved.status))
+                .protocol(saved.protocol)
+                .delegate(saved.delegate)
+                .port(saved.port);
+            if let Some(addr) = saved.addr {
+                member = member.addr(addr, saved.port);
+            }
+            for (key, value) in &saved.tags {
+                member = member.tag(unescape(key), unescape(value));
+            }
+            Ok(member.build())
+        }
     }
 }
 

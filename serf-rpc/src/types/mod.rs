@@ -8,6 +8,8 @@ pub(crate) mod member;
 mod query;
 mod record;
 mod stats;
+#[cfg(feature = "serde")]
+pub(crate) mod text;
 
 pub use coordinate::Coordinate;
 pub use event::{Event, EventFilter, EventKind, EventName, MemberEventKind, QueryId};

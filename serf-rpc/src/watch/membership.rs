@@ -32,6 +32,7 @@ pub struct Snapshot {
 
 /// A member and whether the agent lists it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Entry {
     /// The member as last listed.
     pub member: Member,
@@ -56,6 +57,8 @@ impl Entry {
 
 /// Whether the agent lists a member now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Presence {
     /// The agent lists it.
     Listed,
@@ -146,13 +149,16 @@ impl Default for Snapshot {
 impl Snapshot {
     /// The members of an earlier run, all absent since then. Of equal names the last counts.
     pub fn restored(members: impl IntoIterator<Item = Member>, since: SystemTime) -> Self {
-        let entries: Vec<_> = in_order(members.into_iter().collect())
-            .into_iter()
-            .map(|member| Entry {
-                member,
-                presence: Presence::Absent { since },
-            })
-            .collect();
+        let presence = Presence::Absent { since };
+        let entries = members.into_iter().map(|member| Entry { member, presence });
+        Self::of_entries(entries.collect())
+    }
+
+    /// These in the order of their names, as no agent has told yet. Of equal names the last counts.
+    fn of_entries(mut entries: Vec<Entry>) -> Self {
+        entries.reverse();
+        entries.sort_by(|a, b| a.member.name().cmp(b.member.name()));
+        entries.dedup_by(|a, b| a.member.name() == b.member.name());
         Self {
             revision: 0,
             most_listed: entries.len(),
@@ -421,6 +427,53 @@ fn by_status(member: Member) -> Change {
         MemberStatus::Left => Change::Left(member),
         MemberStatus::Failed => Change::Failed(member),
         MemberStatus::None | MemberStatus::Unknown => Change::Other(member),
+    }
+}
+
+/// Snapshots as they are kept from one run to the next.
+#[cfg(feature = "serde")]
+mod saved {
+    use std::time::SystemTime;
+
+    use bstr::BString;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Entry, Presence, Snapshot};
+
+    #[derive(Serialize, Deserialize)]
+    struct Saved {
+        entries: Vec<Entry>,
+        read_at: Option<SystemTime>,
+        #[serde(with = "crate::types::text::option")]
+        local: Option<BString>,
+    }
+
+    impl Serialize for Snapshot {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let saved = Saved {
+                entries: self.entries().to_vec(),
+                read_at: self.read_at,
+                local: self.local.clone(),
+            };
+            saved.serialize(serializer)
+        }
+    }
+
+    /// What was listed when it was saved is absent since it was read.
+    impl<'de> Deserialize<'de> for Snapshot {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let saved = Saved::deserialize(deserializer)?;
+            let since = saved.read_at.unwrap_or(SystemTime::UNIX_EPOCH);
+            let entries = saved.entries.into_iter().map(|entry| Entry {
+                presence: match entry.presence {
+                    Presence::Listed => Presence::Absent { since },
+                    gone => gone,
+                },
+                ..entry
+            });
+            let restored = Self::of_entries(entries.collect());
+            Ok(restored.with_local(saved.local))
+        }
     }
 }
 

@@ -6,10 +6,12 @@ pub(crate) mod log_line;
 mod membership;
 mod options;
 mod publisher;
+mod select;
 mod watcher;
 
 pub use membership::{Change, Entry, Presence, Snapshot};
 pub use options::WatchOptions;
+pub use select::{Selection, SetChange};
 pub use watcher::{Changes, SuspicionStream, WatchEvent, Watcher};
 #[cfg(feature = "test-util")]
 pub(crate) use {membership::Continuity, publisher::Publisher};

@@ -30,9 +30,10 @@ use crate::types::{ConnectionId, EventFilter, LogEntry, LogLevel, Record, Sealed
 use crate::wire::codec::DecodeError;
 
 use super::hints::Hints;
-use super::membership::{Change, Continuity, Snapshot};
+use super::membership::{Change, Continuity, Entry, Snapshot};
 use super::options::WatchOptions;
 use super::publisher::{self, Published, Publisher};
+use super::select::Selection;
 
 /// A monitor begins with the last 512 lines of the log. What those suspect is over.
 const OLD_LINES: Duration = Duration::from_millis(500);
@@ -190,6 +191,35 @@ impl Watcher {
     /// a thousand of them behind misses the oldest; those that go on come again.
     pub fn suspicions(&self) -> SuspicionStream {
         SuspicionStream(self.published.suspicions.listen(|_| None))
+    }
+
+    /// The members that `choose` gives a value for, as a set that changes: with an address to balance load over, for
+    /// instance. First those that are there, then each difference. While members are absent the choice is made anew every
+    /// second, so that it may depend on [`Entry::usable`](crate::Entry::usable).
+    ///
+    /// ```no_run
+    /// # async fn example(watcher: serf_rpc::Watcher) -> Option<()> {
+    /// use std::time::Duration;
+    /// use serf_rpc::SetChange;
+    ///
+    /// let mut web = watcher.select(|entry| {
+    ///     let is_web = entry.member.tag("role").is_some_and(|role| role == "web");
+    ///     (is_web && entry.usable(Duration::from_secs(10))).then(|| entry.member.addr())?
+    /// });
+    /// while let Some(change) = web.next().await {
+    ///     match change {
+    ///         SetChange::Insert(name, addr) => tracing::info!(%name, %addr, "in"),
+    ///         SetChange::Remove(name) => tracing::info!(%name, "out"),
+    ///     }
+    /// }
+    /// # Some(())
+    /// # }
+    /// ```
+    pub fn select<V: Clone + PartialEq>(
+        &self,
+        choose: impl Fn(&Entry) -> Option<V> + Send + Sync + 'static,
+    ) -> Selection<V> {
+        Selection::new(self.snapshots(), Box::new(choose))
     }
 
     /// A client on the watcher's connection, which comes back as the watcher does and ends with it.
