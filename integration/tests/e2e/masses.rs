@@ -263,7 +263,7 @@ fn a_crowd_that_never_answers() {
 
 #[test]
 fn a_thousand_that_take_connections_and_never_answer() {
-    test_alone(&NEEDS, async |lab| tar_pits(lab, HaproxyKind::Host).await);
+    test(&NEEDS, async |lab| tar_pits(lab, HaproxyKind::Host).await);
 }
 
 #[test]
