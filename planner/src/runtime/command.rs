@@ -54,7 +54,7 @@ pub enum CommandError {
         /// The server.
         server: ServerName,
     },
-    /// The line is longer than [`MAX_LINE`].
+    /// The line is longer than HAProxy takes.
     #[error(
         "the command for server {backend}/{server} is {len} bytes long, more than HAProxy takes"
     )]
