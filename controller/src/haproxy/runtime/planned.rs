@@ -174,9 +174,11 @@ fn seen(fake: &FakeHaproxy) -> Vec<String> {
         let number = |column: usize| words[column].parse::<u32>().unwrap();
         let (admin, check, agent) = (number(6) & 9, number(13) & 6, number(14) & 6);
         let maxconn = limits[words[1]][words[3]].maxconn;
+        // While its agent is asked, the weight is the agent's, and nobody's to repair.
+        let weight = if agent == 6 { "its agent's" } else { words[7] };
         let shown = format!(
-            "{}/{} {}:{} admin {admin} weight {} maxconn {maxconn:?} check {check} agent {agent}",
-            words[1], words[3], words[4], words[18], words[7]
+            "{}/{} {}:{} admin {admin} weight {weight} maxconn {maxconn:?} check {check} agent {agent}",
+            words[1], words[3], words[4], words[18]
         );
         (admin != 1).then_some(shown)
     });
