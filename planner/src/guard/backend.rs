@@ -191,11 +191,12 @@ impl BackendState {
     /// may do.
     pub(super) fn decide(&mut self, now: Instant) {
         for _ in 0..MOST_PASSES {
-            let before: Vec<Phase> = self.slots.values().map(|slot| slot.phase).collect();
+            let phase = |slot: &ServerState| (slot.phase, slot.entered);
+            let before: Vec<_> = self.slots.values().map(phase).collect();
             self.pass(now);
             let (slots, rules) = (&self.slots, &self.rules);
             let others = self.owners.revise(slots, |slot| slot.serves(rules));
-            if !others && self.slots.values().map(|slot| slot.phase).eq(before) {
+            if !others && self.slots.values().map(phase).eq(before) {
                 break;
             }
         }

@@ -32,6 +32,8 @@ pub(super) const CLEARED_BY: u32 = 2;
 pub(super) struct ServerState {
     pub(super) endpoint: Endpoint,
     pub(super) phase: Phase,
+    /// So many times it has entered one: it may leave a phase and be back in it within one pass.
+    pub(super) entered: u64,
     pub(super) since: Instant,
     pub(super) origin: Origin,
     pub(super) gossip: SerfStatus,
@@ -151,6 +153,7 @@ impl ServerState {
             phase: Phase::Out {
                 admin: WantedAdmin::Maint,
             },
+            entered: 0,
             since: now,
             origin,
             gossip: SerfStatus::Absent,
@@ -247,6 +250,7 @@ impl ServerState {
 
     pub(super) fn enter(&mut self, phase: Phase, now: Instant) {
         self.phase = phase;
+        self.entered += 1;
         self.since = now;
         self.held = None;
         self.blocked = None;
