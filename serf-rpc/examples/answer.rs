@@ -1,32 +1,21 @@
-//! Answers every query of one name: `answer NAME ANSWER`. The agent is the one at `SERF_RPC_ADDR`, its
-//! key `SERF_RPC_AUTH`.
+//! Answers every query of one name, over restarts of the agent: `answer NAME ANSWER`. Agent and key are those of
+//! `SERF_RPC_ADDR` and `SERF_RPC_AUTH`.
 
-use std::io::Write;
-
-use serf_rpc::{ConnectOptions, Event, EventFilter, EventKind, EventName};
-
-const USAGE: &str = "usage: answer NAME ANSWER; a name has no comma";
+use serf_rpc::{ConnectOptions, Event, EventFilter, EventKind, EventName, ManagedClient};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let name = args.next().and_then(EventName::new).ok_or(USAGE)?;
-    let answer = args.next().ok_or(USAGE)?;
-    let addr = std::env::var("SERF_RPC_ADDR").unwrap_or_else(|_| "127.0.0.1:7373".into());
-    let key = std::env::var("SERF_RPC_AUTH").unwrap_or_default();
-    let client = ConnectOptions::new(addr).auth_key(key).connect().await?;
-    let mut queries = client
-        .stream(EventFilter::of([EventKind::QueryNamed(name)]))
-        .await?;
-    let mut out = std::io::stdout();
+    let name = args.next().and_then(EventName::new).ok_or("no name")?;
+    let answer = args.next().ok_or("usage: answer NAME ANSWER")?;
+    let client = ManagedClient::spawn(ConnectOptions::from_env()?);
+    let filter = EventFilter::of([EventKind::QueryNamed(name)]);
+    let mut queries = client.stream(filter).await?;
     while let Some(event) = queries.next().await {
-        let Event::Query { id, payload, .. } = event? else {
-            continue;
-        };
-        match client.respond(id, &answer).await {
-            Ok(()) => writeln!(out, "answered {payload:?}")?,
-            // Too late, or another client of this agent was faster.
-            Err(error) => writeln!(out, "not answered: {error}")?,
+        if let Event::Query { id, .. } = event
+            && let Err(error) = client.respond(id, &answer).await
+        {
+            tracing::warn!(%error, refusal = ?error.refusal(), "not answered");
         }
     }
     Ok(())

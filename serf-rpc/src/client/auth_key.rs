@@ -72,5 +72,5 @@ fn read(path: &Path) -> io::Result<Option<SecretString>> {
         ));
     }
     let key = text.trim();
-    Ok((!key.is_empty()).then(|| SecretString::from(key)))
+    Ok((!key.is_empty()).then(|| SecretString::from(key.to_owned())))
 }

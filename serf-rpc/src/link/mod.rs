@@ -5,7 +5,7 @@ pub(crate) mod events;
 pub(crate) mod keeper;
 mod latest;
 pub(crate) mod managed;
-mod options;
+pub(crate) mod options;
 pub(crate) mod pulse;
 mod resume;
 mod state;

@@ -1,8 +1,7 @@
 //! Which agents to be connected with, and how: addresses and choices in, the pauses between attempts out.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
-
-use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::client::ConnectOptions;
 
@@ -59,15 +58,19 @@ impl LinkOptions {
     /// The pauses between attempts, one after the other.
     pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
         let (shortest, longest) = self.retry;
-        ExponentialBuilder::new()
-            .with_min_delay(shortest)
-            // Jitter adds up to as much again.
-            .with_max_delay(shortest.max(longest / 2))
-            .with_jitter()
-            .without_max_times()
-            .build()
-            .map(move |pause| pause.min(longest))
+        // As much again is added at most.
+        let last = shortest.max(longest / 2);
+        let doubled = move |pause: &Duration| Some(pause.saturating_mul(2).min(last));
+        std::iter::successors(Some(shortest), doubled)
+            .map(move |pause| pause.saturating_add(up_to(pause)).min(longest))
     }
+}
+
+/// A random time up to that.
+pub(crate) fn up_to(most: Duration) -> Duration {
+    let random = RandomState::new().hash_one(());
+    let per_mille = u32::try_from(random % 1001).unwrap_or_default();
+    most.saturating_mul(per_mille) / 1000
 }
 
 impl From<ConnectOptions> for LinkOptions {

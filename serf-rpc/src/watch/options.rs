@@ -1,10 +1,10 @@
 //! What to watch, and how.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::client::ConnectOptions;
 use crate::link::LinkOptions;
+use crate::link::options::up_to;
 
 use super::Snapshot;
 
@@ -68,9 +68,10 @@ impl WatchOptions {
 
     /// How long to wait this time without a hint.
     pub(crate) fn resync_period(&self) -> Duration {
-        let random = RandomState::new().hash_one(());
-        let per_mille = 900 + u32::try_from(random % 201).unwrap_or_default();
-        self.resync.saturating_mul(per_mille) / 1000
+        let tenth = self.resync / 10;
+        self.resync
+            .saturating_sub(tenth)
+            .saturating_add(up_to(tenth.saturating_mul(2)))
     }
 }
 
