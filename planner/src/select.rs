@@ -29,45 +29,56 @@ pub struct Defaults {
 
 /// Picks the members of every backend.
 pub fn select(snapshot: &Snapshot, backends: &[BackendConfig], defaults: &Defaults) -> Model {
-    let mut model = Model::default();
-    for backend in backends {
-        model.backends.insert(backend.name.clone(), BTreeMap::new());
-    }
+    let mut unnameable = BTreeMap::new();
+    let mut nameable: Vec<(ServerName, &Entry)> = Vec::with_capacity(snapshot.entries().len());
     for entry in snapshot.entries() {
         let member = &entry.member;
-        let name = ServerName::new(member.name());
-        for backend in backends.iter().filter(|backend| picks(backend, member)) {
-            match &name {
-                Some(name) => {
-                    let key = ServerKey {
-                        backend: backend.name.clone(),
-                        server: name.clone(),
-                    };
-                    let attributes = if defaults.fixed.contains(&key) {
-                        Err(Quarantine::Fixed)
-                    } else {
-                        attributes(member, backend, defaults)
-                    };
-                    let candidate = Candidate {
-                        attributes,
-                        gossip: gossip(entry),
-                    };
-                    model
-                        .backends
-                        .entry(backend.name.clone())
-                        .or_default()
-                        .insert(name.clone(), candidate);
-                }
-                None => {
-                    model
-                        .unnameable
-                        .insert(shown(member.name()), Quarantine::Name);
-                }
+        match ServerName::new(member.name()) {
+            Some(name) => nameable.push((name, entry)),
+            None if backends.iter().any(|backend| picks(backend, member)) => {
+                unnameable.insert(shown(member.name()), Quarantine::Name);
             }
+            None => {}
         }
-        model.known.extend(name.map(|name| (name, gossip(entry))));
     }
-    model
+    let pick = |backend: &BackendConfig| {
+        let picked = nameable
+            .iter()
+            .filter(|(_, entry)| picks(backend, &entry.member));
+        let picked = picked
+            .map(|(name, entry)| (name.clone(), candidate(name, entry, backend, defaults)))
+            .collect();
+        (backend.name.clone(), picked)
+    };
+    let known = nameable.iter();
+    Model {
+        backends: backends.iter().map(pick).collect(),
+        known: known
+            .map(|(name, entry)| (name.clone(), gossip(entry)))
+            .collect(),
+        unnameable,
+    }
+}
+
+fn candidate(
+    name: &ServerName,
+    entry: &Entry,
+    backend: &BackendConfig,
+    defaults: &Defaults,
+) -> Candidate {
+    let key = ServerKey {
+        backend: backend.name.clone(),
+        server: name.clone(),
+    };
+    let attributes = if defaults.fixed.contains(&key) {
+        Err(Quarantine::Fixed)
+    } else {
+        attributes(&entry.member, backend, defaults)
+    };
+    Candidate {
+        attributes,
+        gossip: gossip(entry),
+    }
 }
 
 fn picks(backend: &BackendConfig, member: &Member) -> bool {
