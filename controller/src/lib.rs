@@ -6,6 +6,7 @@
 mod account;
 pub mod bucket;
 pub mod check;
+pub mod check_file;
 mod clock;
 mod clock_anchor;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod given;
 pub mod haproxy;
 mod here;
 mod history;
+pub mod init;
 pub mod notify;
 mod others;
 mod owner;

@@ -5,6 +5,7 @@ mod check;
 mod follow;
 mod generate;
 mod plan;
+mod units;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use ask::{ApproveArgs, HistoryArgs, StatusArgs};
 use check::CheckArgs;
 use follow::{DaemonArgs, RunArgs};
 use plan::{PlanArgs, RenderArgs};
+use units::CheckFileArgs;
 
 /// How a command ended, as the shell sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(crate) enum Exit {
     Usage,
     /// Config or template cannot be used, or the file is somebody else's: trying again is of no use.
     Config,
+    /// As a program ended that was called.
+    Called(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -46,6 +50,7 @@ impl From<Exit> for ExitCode {
             Exit::Pending => 2,
             Exit::Usage => 64,
             Exit::Config => 78,
+            Exit::Called(code) => code,
         })
     }
 }
@@ -141,6 +146,18 @@ enum Command {
     ///
     /// Takes config and template as they are in their files now, and the members as `plan` does.
     Render(RenderArgs),
+    /// See to it that HAProxy can start
+    ///
+    /// A file that passes the check command stays as it is. One that is missing or does not pass is written anew, with the
+    /// servers that were in rotation last, or else with none. Asks neither agent nor HAProxy. What serf-haproxy-init.service
+    /// calls before each start of HAProxy. Exits 1 if no text passes.
+    Init,
+    /// Have a file checked as root would check it
+    ///
+    /// A check_command for a controller that is not root, where the site's files name keys that it may not read:
+    /// ["serf-haproxy", "check-file", "{path}"]. Sends the text to serf-haproxy-check.socket, prints what HAProxy says of it
+    /// beside the site's files, and exits with HAProxy's code.
+    CheckFile(CheckFileArgs),
     /// Print the completions for a shell
     #[command(
         after_help = "Example:\n  serf-haproxy completions bash > /etc/bash_completion.d/serf-haproxy"
@@ -149,11 +166,13 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    #[command(after_help = "Example:\n  serf-haproxy man check | man -l -")]
+    /// Print a manual page
+    #[command(
+        after_help = "Examples:\n  serf-haproxy man check | man -l -\n  serf-haproxy man config | man -l -"
+    )]
     Man {
-        /// The page of this command alone
-        command: Option<String>,
+        /// The page of this command alone, or `config` for that of the config
+        page: Option<String>,
     },
 }
 
@@ -229,8 +248,10 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
             Some(name) => generate::print_template(name),
             None => plan::render(config, args),
         },
+        Command::Init => units::init(config),
+        Command::CheckFile(args) => units::check_file(args),
         Command::Completions { shell } => generate::completions(*shell),
-        Command::Man { command } => generate::man(command.as_deref()),
+        Command::Man { page } => generate::man(page.as_deref()),
     }
 }
 
