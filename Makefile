@@ -10,7 +10,7 @@ FUZZ_TARGETS ?= object session replies
 BASELINE ?= 394227d
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build check test demo lab lab-down bench drill fuzz fuzz-smoke lint semver minimal fmt tools clean rust
+.PHONY: help setup build check test demo lab lab-down bench drill fuzz fuzz-smoke deb lint semver minimal fmt tools clean rust
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -64,11 +64,15 @@ fuzz: rust ## fuzz the bytes of an agent; FUZZ_SECONDS=1800 for each target
 fuzz-smoke: ## the same for a minute each
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
 
+deb: rust ## the packages serf-haproxy and serfctl, in target/debian
+	$(CARGO) build --workspace --bins --profile $(PROFILE)
+	@packaging/deb $(PROFILE)
+
 lint: rust ## formatting, clippy, docs, shell syntax, licenses
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
-	@for script in scripts/* lab/tour lab/stage lab/bin/* lab/s6/*/*/run lab/s6/*/*/finish lab/s6/*/.s6-svscan/SIGTERM; do sh -n $$script; done
+	@for script in scripts/* packaging/generate packaging/deb packaging/debian/* lab/tour lab/stage lab/bin/* lab/s6/*/*/run lab/s6/*/*/finish lab/s6/*/.s6-svscan/SIGTERM; do sh -n $$script; done
 	@bash -n .ci/run
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo 'lint: cargo-deny is not here (make tools), licenses not checked'; fi
@@ -83,7 +87,8 @@ minimal: rust ## serf-rpc with the lowest versions of its dependencies that it a
 fmt: ## format everything
 	$(CARGO) fmt --all
 
-tools: rust ## install the tools of the longer campaigns
+tools: rust ## install the tools of packages and of the longer campaigns
+	@scripts/setup --deb
 	$(CARGO) install --locked cargo-deny cargo-fuzz cargo-mutants cargo-semver-checks
 
 clean: ## remove what was built

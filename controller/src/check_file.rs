@@ -140,7 +140,12 @@ mod tests {
 
     #[test]
     fn an_answer_ends_with_the_exit_code_and_one_that_is_cut_off_is_none() {
-        let said = |output: &str, code| Some(Said { output: output.to_owned(), code });
+        let said = |output: &str, code| {
+            Some(Said {
+                output: output.to_owned(),
+                code,
+            })
+        };
         assert_eq!(parse("exit code 0\n"), said("", 0));
         assert_eq!(parse("a\nb\nexit code 1\n"), said("a\nb\n", 1));
         for cut in ["", "a\n", "exit code 1", "exit code \n", "exit code x\n"] {

@@ -197,10 +197,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ours = dir.path().join("ours.cfg");
         let refused = init(config(dir.path(), "no such words")).await.unwrap_err();
-        assert!(
-            matches!(refused, InitError::Refused { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, InitError::Refused { .. }), "{refused}");
         assert!(fs::read_to_string(&ours).unwrap().contains("backend nodes"));
         fs::write(&ours, "glob\n").unwrap();
         init(config(dir.path(), "no such words")).await.unwrap_err();

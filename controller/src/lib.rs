@@ -26,6 +26,7 @@ pub mod preview;
 pub mod printable;
 mod probe;
 pub mod reconcile;
+pub mod setup;
 mod state;
 mod status;
 mod templates;

@@ -5,6 +5,7 @@ mod check;
 mod follow;
 mod generate;
 mod plan;
+mod setup;
 mod units;
 
 use std::io::{ErrorKind, Write as _};
@@ -23,6 +24,7 @@ use ask::{ApproveArgs, HistoryArgs, StatusArgs};
 use check::CheckArgs;
 use follow::{DaemonArgs, RunArgs};
 use plan::{PlanArgs, RenderArgs};
+use setup::SetupArgs;
 use units::CheckFileArgs;
 
 /// How a command ended, as the shell sees it.
@@ -106,6 +108,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set it up beside the HAProxy and Serf of this host
+    ///
+    /// Finds the agent, its key and members, HAProxy's unit and files; shows the config and the drop-in that it would write
+    /// and what would be done then, and does it after a yes. No file of the site's is touched: HAProxy reads a second one.
+    /// Exits 2 where nobody said yes.
+    Setup(SetupArgs),
     /// Follow the cluster and keep HAProxy up to date, until SIGTERM
     ///
     /// SIGHUP reads config and template again. HAProxy goes on as it is when this ends.
@@ -248,6 +256,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
             Some(name) => generate::print_template(name),
             None => plan::render(config, args),
         },
+        Command::Setup(args) => setup::setup(config, args),
         Command::Init => units::init(config),
         Command::CheckFile(args) => units::check_file(args),
         Command::Completions { shell } => generate::completions(*shell),

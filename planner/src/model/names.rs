@@ -84,7 +84,7 @@ name! {
 impl BackendName {
     /// A name for a backend that was given none: its config is refused.
     pub(crate) fn unnamed() -> Self {
-        Self("unnamed".to_owned())
+        Self("unnamed".into())
     }
 }
 
