@@ -353,7 +353,7 @@ pub async fn undo(config: &Path) -> Result<bool, SetupError> {
     }
     let drop_in = Path::new(DROP_IN);
     if drop_in.exists() {
-        let mut check = vec!["haproxy".to_owned(), "-c".to_owned(), "-q".to_owned()];
+        let mut check = vec!["haproxy".to_owned(), "-c".to_owned()];
         for file in site_files().await? {
             check.extend(["-f".to_owned(), file.display().to_string()]);
         }

@@ -1,7 +1,7 @@
 //! Whole machines for the operator's trial: a release of Debian goes in, three containers with systemd, the stock
 //! packages of HAProxy and Serf, and a network of their own come out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use crate::environment::wait::wait_for;
 const STARTS: Duration = Duration::from_secs(60);
 /// Where the project lies in a machine, as after `cargo build --release`.
 const PROJECT: &str = "/root/serf-haproxy";
+/// Where packages lie in a machine.
+pub const PACKAGES: &str = "/packages";
 
 /// The release that runs on all machines of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,8 @@ impl Release {
 pub struct Machines {
     release: Release,
     machines: Vec<Machine>,
+    /// A directory of packages, which they see as [`PACKAGES`].
+    packages: Option<PathBuf>,
 }
 
 /// One of them.
@@ -68,9 +72,22 @@ impl Machines {
     /// # Errors
     /// When docker refuses, or one does not start.
     pub async fn start(release: Release, names: &[&str]) -> Result<Self> {
+        Self::with_packages(release, names, None).await
+    }
+
+    /// The same with a directory of packages in each.
+    ///
+    /// # Errors
+    /// When docker refuses, or one does not start.
+    pub async fn with_packages(
+        release: Release,
+        names: &[&str],
+        packages: Option<&Path>,
+    ) -> Result<Self> {
         let mut machines = Self {
             release,
             machines: Vec::new(),
+            packages: packages.map(Path::to_owned),
         };
         for (name, last) in names.iter().zip(2..) {
             machines.machines.push(Machine {
@@ -97,11 +114,14 @@ impl Machines {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let programs = binary("serf-haproxy")?;
         let programs = programs.parent().context("a directory")?;
-        let volumes = [
+        let packages = self.packages.iter();
+        let packages = packages.map(|path| format!("{}:{PACKAGES}:ro", path.display()));
+        let mut volumes: Vec<String> = packages.collect();
+        volumes.extend([
             format!("{}:{PROJECT}/target/release:ro", programs.display()),
             format!("{}:{PROJECT}/docs:ro", project.join("docs").display()),
             format!("{}:{PROJECT}/lab:ro", project.join("lab").display()),
-        ];
+        ]);
         let mut args = vec!["run", "--detach", "--restart", "always"];
         args.extend(["--cap-add", "SYS_ADMIN", "--cgroupns", "private"]);
         args.extend(["--tmpfs", "/run", "--tmpfs", "/tmp"]);

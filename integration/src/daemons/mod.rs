@@ -8,5 +8,6 @@ pub mod haproxy;
 pub mod health_agent;
 pub mod machines;
 pub mod manners;
+pub mod packages;
 pub mod serf;
 pub mod web;

@@ -1,6 +1,7 @@
 //! The container lab and whole machines.
 
 mod balancer;
+mod install;
 mod operator;
 mod partition;
 mod scale;
