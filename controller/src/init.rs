@@ -11,8 +11,8 @@ use planner::config::Config;
 use planner::model::{Server, Servers};
 use planner::render::{FIRST_LINE, RenderError};
 
+use crate::error_chain::chain;
 use crate::haproxy::file::{ConfigFile, FileError, Owner, Staged, judge};
-use crate::reconcile::chain;
 use crate::state::StateDir;
 use crate::templates::{self, TemplateError};
 

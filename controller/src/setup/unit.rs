@@ -45,10 +45,10 @@ pub(super) fn files(shown: &str, defaults: &str) -> Result<Vec<PathBuf>, UnitErr
 
 /// The last assignment of CONFIG, without its quotes.
 fn config(assignments: &[String]) -> Option<String> {
-    let values = assignments
+    let mut values = assignments
         .iter()
         .filter_map(|word| word.strip_prefix("CONFIG="));
-    values.last().map(str::to_owned)
+    values.next_back().map(str::to_owned)
 }
 
 /// Words of a line or of an environment file: quotes hold them together and fall away, comments are left out.
