@@ -24,19 +24,26 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use serf_rpc::{ConnectOptions, Presence, WatchOptions, Watcher};
+//! use std::time::Duration;
+//! use serf_rpc::{ConnectOptions, WatchOptions, Watcher};
 //!
-//! let agent = ConnectOptions::new("127.0.0.1:7373").auth_key(std::env::var("SERF_RPC_AUTH")?);
-//! let watcher = Watcher::spawn(WatchOptions::new(vec![agent]));
+//! let agents = ["10.0.0.1:7373", "10.0.0.2:7373"].map(ConnectOptions::new);
+//! let watcher = Watcher::spawn(WatchOptions::new(agents));
+//! watcher.ready().await?;
 //! let mut snapshots = watcher.snapshots();
-//! while snapshots.changed().await.is_ok() {
-//!     let snapshot = snapshots.borrow_and_update().clone();
-//!     let listed = snapshot.entries().iter().filter(|entry| entry.presence == Presence::Listed);
-//!     tracing::info!(revision = snapshot.revision(), listed = listed.count());
+//! while let Some(snapshot) = snapshots.next().await {
+//!     let entries = snapshot.entries().iter();
+//!     let usable = entries.filter(|entry| entry.usable(Duration::from_secs(10)));
+//!     tracing::info!(revision = snapshot.revision(), usable = usable.count());
 //! }
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Over the loss of agents
+//!
+//! A [`Client`] is one connection. A [`ManagedClient`] keeps one with any of several agents, and repeats what is safe to
+//! repeat; [`Watcher::client`] is one on the watcher's connection.
 //!
 //! # Events, as they come
 //!
@@ -107,6 +114,22 @@
 //! # }
 //! ```
 //!
+//! # Errors
+//!
+//! Each is one line with its reason. [`CallError::retry`] says where the same command may succeed,
+//! [`CallError::outcome`] whether it may have been carried out, [`ConnectError::is_permanent`] that no attempt helps.
+//!
+//! # Runtime
+//!
+//! To connect and to watch needs a Tokio runtime with I/O and time enabled; without one both are errors, and with one that
+//! lacks them Tokio panics. Calls on a [`Client`] work on any executor.
+//!
+//! # Features
+//!
+//! * `serde`: members, snapshots and coordinates are saved and read.
+//! * `discover`: `Selection::into_discover`, a set of members as `tower` balances load over it.
+//! * `test-util`: module `testing`, a watcher that a test feeds, and everything an application is handed.
+//!
 //! # What to know about the agent
 //!
 //! * Its events are held back for 1–3 s, merged, sometimes suppressed and sometimes repeated.
@@ -121,7 +144,7 @@
 //!
 //! # How it is made
 //!
-//! Five folders, each of which knows only those before it.
+//! Six folders, each of which knows only those before it.
 //!
 //! * `wire`: `framing` finds where a msgpack value ends, `codec` reads and writes values, `protocol` knows the rules
 //!   that no byte shows, and `session` tells which response belongs to which call. No socket, no clock.
@@ -129,8 +152,9 @@
 //! * `command`: one type a command, which writes its request and names its response.
 //! * `client`: `connection` is the task that owns the socket, `handle` sends it commands, [`Client`] has a method for
 //!   each, and a [`Subscription`] reads a stream. `connect` makes one of [`ConnectOptions`].
+//! * `link`: `keeper` goes from one connection to the next, and a [`ManagedClient`] rests on it.
 //! * `watch`: `membership` makes snapshots of answers, `log_line` hints of the agent's log, and the [`Watcher`] both
-//!   of an agent.
+//!   of the connections that `link` keeps.
 //!
 //! A new command is a type in `command` and a method of [`Client`]. A new kind of event is a variant of [`Event`] and
 //! a line of its decoder in `types/event.rs`.

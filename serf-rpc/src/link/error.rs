@@ -20,7 +20,7 @@ pub enum WatchError {
     #[error("connection lost: {0}")]
     Lost(ConnectionError),
     /// The agent says nothing any more, and there is another one to try.
-    #[error("the agent has said nothing for {after:?}")]
+    #[error("the agent has said nothing for {after:.1?}")]
     #[non_exhaustive]
     Silent {
         /// How long it has said nothing.

@@ -40,7 +40,7 @@ fn said(error: &WatchError) -> String {
             format!("no Serf agent listens on {addr}")
         }
         WatchError::Connect(error) => chain(error),
-        WatchError::Call(_) | WatchError::Lost(_) => {
+        WatchError::Call(_) | WatchError::Lost(_) | WatchError::Silent { .. } => {
             format!("the Serf agent was lost: {}", chain(error))
         }
         other => chain(other),
