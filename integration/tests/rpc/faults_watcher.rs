@@ -127,16 +127,17 @@ fn agents_are_tried_in_order_past_one_that_hangs_and_one_that_is_dead() {
         good.put(node("new", [10, 1, 1, 1].into()).build());
         agree(&mut snapshots, &good).await?;
         assert_eq!(hanging.accepted(), 1);
-        // Once that is lost it is the first again.
-        good.die();
-        let first = hanging.rpc_addr().to_string();
-        let at_first =
-            |agent: &AgentState| matches!(agent, AgentState::Connected { addr } if *addr == first);
-        let snapshot = until(&mut snapshots, |snapshot| at_first(snapshot.agent())).await?;
-        assert_eq!(listed(&snapshot), hanging.members());
-        assert_eq!(seen(&snapshot, "node-000000"), Seen::Absent);
-        assert_eq!(seen(&snapshot, "good"), Seen::Absent);
+        // Once that is lost the next one is tried, and after the last the first.
         assert_eq!(last.accepted(), 0);
+        for (lost, next) in [(&good, &last), (&last, &hanging)] {
+            lost.die();
+            let addr = next.rpc_addr().to_string();
+            let is_next = |agent: &AgentState| matches!(agent, AgentState::Connected { addr: at } if *at == addr);
+            let snapshot = until(&mut snapshots, |snapshot| is_next(snapshot.agent())).await?;
+            assert_eq!(listed(&snapshot), next.members());
+            assert_eq!(seen(&snapshot, "node-000000"), Seen::Absent);
+            assert_eq!(seen(&snapshot, "good"), Seen::Absent);
+        }
         Ok(())
     });
 }
