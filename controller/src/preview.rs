@@ -94,6 +94,15 @@ pub async fn preview(config: &Config, given: &[Member]) -> Result<Preview, Previ
     Ok(Preview { pending, left_out })
 }
 
+/// The same where nothing is set up yet: these members are taken to be there and to answer, and nobody else is missed.
+///
+/// # Errors
+/// [`PreviewError`].
+pub async fn beforehand(config: &Config, members: &[Member]) -> Result<PendingPlan, PreviewError> {
+    let loaded = templates::load(config.clone())?;
+    View::take(&loaded, members, None).await?.pending()
+}
+
 /// What a running controller would do with config and templates as they are in their files now; the plan `in_force`
 /// where it has read them, or cannot. Blocks while it reads files.
 pub(crate) async fn of_now(evidence: InForce, in_force: PendingPlan) -> PendingPlan {

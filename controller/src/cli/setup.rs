@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _, stdin};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use controller::preview::preview;
+use controller::preview::beforehand;
 use controller::setup::{self, Asked, Survey, Tag};
 
 use super::{Exit, print, runtime, tell};
@@ -66,8 +66,10 @@ pub(super) fn setup(path: &Path, args: &SetupArgs) -> anyhow::Result<Exit> {
     }
     let proposal = survey.propose(&asked, path)?;
     print(&proposal.describe())?;
-    let pending = runtime.block_on(preview(&proposal.config, &[]))?.pending;
-    print(&format!("\nthen `plan` says:\n{pending}\n"))?;
+    let pending = runtime.block_on(beforehand(&proposal.config, &proposal.picked))?;
+    print(&format!(
+        "\nonce they answer, the file has them:\n{pending}\n"
+    ))?;
     if !args.yes && !agrees("do it?")? {
         return Ok(Exit::Pending);
     }

@@ -133,7 +133,7 @@ pub struct Proposal {
     /// The config, as it will be read.
     pub config: Config,
     /// The members that are to be servers, as of now.
-    picked: Vec<String>,
+    pub picked: Vec<Member>,
     files: Vec<NewFile>,
     /// The line of the site's that is needed then.
     pub next: String,
@@ -235,8 +235,7 @@ impl Survey {
             is_secret: false,
         });
         let site = self.site.first().map(|path| path.display().to_string());
-        let picked = found::picked(&self.members, &wanted.tag);
-        let picked = picked.map(|member| printable(&member.name().to_string()).to_string());
+        let picked = found::picked(&self.members, &wanted.tag).cloned();
         Ok(Proposal {
             config,
             picked: picked.collect(),
@@ -264,13 +263,14 @@ impl Proposal {
             }
             said.push('\n');
         }
-        let none = "nobody yet".to_owned();
-        let picked = if self.picked.is_empty() {
-            none
+        let name = |member: &Member| printable(&member.name().to_string()).into_owned();
+        let names: Vec<String> = self.picked.iter().map(name).collect();
+        let names = if names.is_empty() {
+            "nobody yet".to_owned()
         } else {
-            self.picked.join(", ")
+            names.join(", ")
         };
-        said += &format!("has that tag now: {picked}\n");
+        said += &format!("has that tag now: {names}\n");
         said + "would restart haproxy.service, once, so that it reads both files, and start serf-haproxy.service\n"
     }
 
@@ -382,6 +382,8 @@ pub async fn undo(config: &Path) -> Result<bool, SetupError> {
     }
     systemctl(&["daemon-reload"]).await?;
     systemctl(&["try-restart", "haproxy.service"]).await?;
+    // HAProxy leaves it behind.
+    let _ = fs::remove_file(MASTER_SOCKET);
     Ok(true)
 }
 

@@ -109,7 +109,7 @@ impl Machines {
         Ok(machines)
     }
 
-    /// Starts a machine. Beyond what a container has, systemd wants to mount.
+    /// Starts a machine. Beyond what a container has, systemd wants to mount, and one of our units to read any file.
     async fn run(&self, machine: &Machine, name: &str) -> Result<()> {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let programs = binary("serf-haproxy")?;
@@ -123,7 +123,8 @@ impl Machines {
             format!("{}:{PROJECT}/lab:ro", project.join("lab").display()),
         ]);
         let mut args = vec!["run", "--detach", "--restart", "always"];
-        args.extend(["--cap-add", "SYS_ADMIN", "--cgroupns", "private"]);
+        args.extend(["--cap-add", "SYS_ADMIN", "--cap-add", "DAC_READ_SEARCH"]);
+        args.extend(["--cgroupns", "private"]);
         args.extend(["--tmpfs", "/run", "--tmpfs", "/tmp"]);
         for volume in &volumes {
             args.extend(["--volume", volume]);
