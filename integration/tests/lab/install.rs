@@ -225,7 +225,7 @@ impl Site<'_> {
             .filter(|line| line.starts_with('/'))
             .collect();
         let has = |own: &&str| places.iter().any(|place| place.starts_with(*own));
-        ensure!(own.iter().all(|own| has(&own)), "{writable}");
+        ensure!(own.iter().all(has), "{writable}");
         let is_own = |place: &&str| own.iter().any(|own| place.starts_with(own));
         ensure!(places.iter().all(is_own), "{writable}");
         self.lb

@@ -28,16 +28,12 @@ use crate::stamp::Stamp;
 /// The first line of every file of ours; a file that begins otherwise is somebody else's.
 pub const FIRST_LINE: &str = "# written by serf-haproxy; changes are overwritten";
 
-/// The embedded templates by name. The first is the whole file, the second stands beside a file of the site's, the others can
+/// The embedded templates by name. The first is the whole file, the last stands beside a file of the site's, the others can
 /// be included by any template.
 pub const BUILT_IN: [(&str, &str); 4] = [
     (
         "haproxy.cfg.j2",
         include_str!("../../../templates/haproxy.cfg.j2"),
-    ),
-    (
-        "second-file.cfg.j2",
-        include_str!("../../../templates/second-file.cfg.j2"),
     ),
     (
         "backends.cfg.j2",
@@ -46,6 +42,10 @@ pub const BUILT_IN: [(&str, &str); 4] = [
     (
         "servers.cfg.j2",
         include_str!("../../../templates/servers.cfg.j2"),
+    ),
+    (
+        "second-file.cfg.j2",
+        include_str!("../../../templates/second-file.cfg.j2"),
     ),
 ];
 

@@ -378,6 +378,22 @@ fn a_line_of_the_text_is_traced_to_its_template() {
 }
 
 #[test]
+fn the_second_file_passes_the_audit_and_has_what_the_sites_does_not() {
+    let [.., (name, source)] = BUILT_IN;
+    assert_eq!(name, "second-file.cfg.j2");
+    assert_eq!(source.lines().next(), Some(FIRST_LINE));
+    let (config, second) = (nodes(""), custom(source));
+    assert_eq!(second.audit(&config).unwrap(), []);
+    let text = second.render(&config, &three()).unwrap().text;
+    let has_section = |section| text.lines().any(|line| line.starts_with(section));
+    assert!(has_section("backend nodes"), "{text}");
+    assert!(
+        !has_section("defaults") && !has_section("frontend"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_built_in_template_passes_the_audit() {
     for more in [
         "",
