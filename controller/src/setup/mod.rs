@@ -293,7 +293,7 @@ impl Proposal {
             }
             let _ = systemctl(&["daemon-reload"]).await;
             if is_ready {
-                let _ = systemctl(&["restart", "haproxy.service"]).await;
+                let _ = restart_haproxy("restart").await;
             }
         }
         outcome
@@ -310,8 +310,14 @@ impl Proposal {
     }
 }
 
+/// Restarts it, however often that was done in the last seconds: systemd refuses the sixth start within ten.
+async fn restart_haproxy(how: &str) -> Result<(), SetupError> {
+    systemctl(&["reset-failed", "haproxy.service"]).await?;
+    systemctl(&[how, "haproxy.service"]).await
+}
+
 async fn start() -> Result<(), SetupError> {
-    systemctl(&["restart", "haproxy.service"]).await?;
+    restart_haproxy("restart").await?;
     systemctl(&["restart", "serf-haproxy.service"]).await
 }
 
@@ -381,7 +387,7 @@ pub async fn undo(config: &Path) -> Result<bool, SetupError> {
         let _ = fs::remove_dir(directory);
     }
     systemctl(&["daemon-reload"]).await?;
-    systemctl(&["try-restart", "haproxy.service"]).await?;
+    restart_haproxy("try-restart").await?;
     // HAProxy leaves it behind.
     let _ = fs::remove_file(MASTER_SOCKET);
     Ok(true)

@@ -62,6 +62,7 @@ async fn trial(lab: &TestEnv, release: Release) -> Result<()> {
         lb,
         guide: Guide::read(lb)?,
     };
+    site.runs().await?;
     let before = site.fingerprint().await?;
     let began = Instant::now();
     for web in [web1, web2] {
@@ -143,6 +144,13 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// Debian's HAProxy runs as the package left it, though a busy host may have kept it from starting at once.
+    async fn runs(&self) -> Result<()> {
+        let start = "journalctl -b -u haproxy -o cat | tail; systemctl reset-failed haproxy; systemctl start haproxy; false";
+        let script = format!("systemctl is-active haproxy || {{ {start}; }}");
+        self.says(&script, "active").await
+    }
+
     /// The guide's section on the balancer.
     async fn install(&self) -> Result<()> {
         let (lb, section) = (self.lb, "The balancer");
@@ -294,7 +302,7 @@ impl Site<'_> {
         ] {
             self.lb
                 .run(&format!(
-                    "systemctl stop serf-haproxy; {damage}; systemctl restart haproxy"
+                    "systemctl stop serf-haproxy; {damage}; systemctl reset-failed haproxy; systemctl restart haproxy"
                 ))
                 .await?;
             let curl = "curl -sS --max-time 5 http://localhost/";
