@@ -374,7 +374,7 @@ impl Staged {
     /// Runs a check command with `{path}` replaced by the staged file's path in each word.
     ///
     /// # Errors
-    /// [`ProcessError`] when the command did not come to an end; a text that is not valid is no error.
+    /// `ProcessError` when the command did not come to an end; a text that is not valid is no error.
     pub async fn check(
         &self,
         command: &[String],
@@ -441,7 +441,7 @@ impl Staged {
 /// given; what it says of the path is told of `shown`.
 ///
 /// # Errors
-/// [`ProcessError`] when the command did not come to an end; a text that is not valid is no error.
+/// `ProcessError` when the command did not come to an end; a text that is not valid is no error.
 pub async fn judge(
     command: &[String],
     path: &Path,

@@ -2,8 +2,8 @@
 //!
 //! One task owns everything here. Each turn of the loop waits for news, then runs one cycle: it reads what HAProxy runs,
 //! decides, renders, plans and applies. Four owners do the work, and only data stands between them: [`Desired`] decides
-//! what HAProxy is to run, the [`Applier`] brings it there through the Runtime API, the [`Installer`] brings the file to
-//! the disk and reloads, and the [`Journal`] writes down what happened and what needs a person.
+//! what HAProxy is to run, the `Applier` brings it there through the Runtime API, the `Installer` brings the file to
+//! the disk and reloads, and the `Journal` writes down what happened and what needs a person.
 
 mod advice;
 mod applier;
