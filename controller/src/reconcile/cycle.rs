@@ -98,7 +98,13 @@ impl Reconciler {
         self.desired.in_force(now)
     }
 
+    /// Renders the text that lists these servers, unless the one there is does: a template that was refused meanwhile stays a
+    /// problem.
     fn render(&mut self, servers: Servers) {
+        let wanted = self.desired.wanted();
+        if wanted.is_some_and(|wanted| wanted.servers == servers) {
+            return;
+        }
         match self.desired.render(servers) {
             Ok(_) => self.journal.problems.clear("template"),
             Err(error) => {

@@ -195,7 +195,7 @@ async fn tar_pits(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         let member = member.tag("port", port.to_string());
         stage.agent.put(member.build());
     }
-    let before = stage.controller.memory()?;
+    let mut before = None;
     for turn in 0..3_u8 {
         let began = Instant::now();
         let name = format!("s{}", 10 + turn);
@@ -214,12 +214,12 @@ async fn tar_pits(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
             "{} pits: in after {joined:.1?}, out after {left:.1?}",
             pits.len()
         );
+        // All of them are known, and asked, by the first turn.
+        before.get_or_insert(stage.controller.memory()?);
     }
     let after = stage.controller.memory()?;
-    ensure!(
-        after.allocated_kb < before.allocated_kb * 5 / 4 + 2048,
-        "{before:?} → {after:?}"
-    );
+    let flat = before.is_some_and(|it| after.allocated_kb < it.allocated_kb * 5 / 4 + 2048);
+    ensure!(flat, "{before:?} → {after:?}");
     Ok(())
 }
 
