@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use planner::config::Config;
 use planner::guard::Guard;
@@ -237,7 +237,7 @@ impl View {
         let running = runtime_api(config, &state).read(true).await;
         let worker = running.as_ref().ok().map(|running| &running.worker);
         let others = match worker {
-            Some(worker) => Others::of(&config.haproxy.files, worker, &state, unix_secs()),
+            Some(worker) => Others::of(&config.haproxy.files, worker, &state, clock::unix_secs()),
             None => Others::now(&config.haproxy.files),
         };
         let scope = &loaded.scope.with_files(others.files);
@@ -271,7 +271,7 @@ impl View {
             desired.observe_running(&running.servers, now);
         }
         desired.decide(now);
-        let wanted = desired.render(desired.decisions().lines())?.clone();
+        let wanted = Wanted::render(loaded, scope, desired.decisions().lines())?;
         Ok(Self {
             on_disk: on_disk.map(|text| text.map(|text| (scope.read(&text), text))),
             running,
@@ -320,7 +320,7 @@ impl Running {
         let State {
             worker, servers, ..
         } = read;
-        let saved = state.load_added(&worker, unix_secs());
+        let saved = state.load_added(&worker, clock::unix_secs());
         let known = saved.is_some() || !edited;
         let stamp = worker.stamp.as_ref().filter(|_| known);
         let text = stamp.and_then(|stamp| state.load_text(stamp));
@@ -334,12 +334,6 @@ impl Running {
         scope.retain(&mut running.servers, started_with, &running.added);
         running
     }
-}
-
-fn unix_secs() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 /// The members as the first agent that answers lists them, as known where none does; and who does not.

@@ -66,10 +66,7 @@ fn candidate(
     backend: &BackendConfig,
     defaults: &Defaults,
 ) -> Candidate {
-    let key = ServerKey {
-        backend: backend.name.clone(),
-        server: name.clone(),
-    };
+    let key = ServerKey::new(&backend.name, name);
     let attributes = if defaults.fixed.contains(&key) {
         Err(Quarantine::Fixed)
     } else {

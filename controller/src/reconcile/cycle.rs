@@ -98,15 +98,11 @@ impl Reconciler {
         self.desired.in_force(now)
     }
 
-    /// Renders the text that lists these servers, unless the one there is does: a template that was refused meanwhile stays a
-    /// problem.
     fn render(&mut self, servers: Servers) {
-        let wanted = self.desired.wanted();
-        if wanted.is_some_and(|wanted| wanted.servers == servers) {
-            return;
-        }
         match self.desired.render(servers) {
-            Ok(_) => self.journal.problems.clear("template"),
+            Ok(true) => self.journal.problems.clear("template"),
+            // A template that was refused since the text was rendered stays a problem.
+            Ok(false) => {}
             Err(error) => {
                 let problem = chain(&error);
                 if self.fallback.is_some() {
@@ -174,13 +170,7 @@ impl Reconciler {
 
     /// Starts what brings the file to the disk and into force.
     fn install(&mut self) {
-        let target = Target {
-            desired: &self.desired,
-            reasons: &self.applier.plan().reload,
-            worker: self.applier.worker(),
-            last_worker: self.applier.last_worker(),
-            runtime: self.applier.runtime(),
-        };
+        let target = Target::of(&self.desired, &self.applier);
         self.installer.step(&target, &mut self.journal);
     }
 

@@ -143,13 +143,7 @@ impl Reconciler {
 
     /// Takes the end of a job.
     fn finish(&mut self, ended: Ended) {
-        let target = Target {
-            desired: &self.desired,
-            reasons: &self.applier.plan().reload,
-            worker: self.applier.worker(),
-            last_worker: self.applier.last_worker(),
-            runtime: self.applier.runtime(),
-        };
+        let target = Target::of(&self.desired, &self.applier);
         match self.installer.finish(ended, &target, &mut self.journal) {
             Installed::Nothing => {}
             Installed::Done { stamp, reloaded } => {

@@ -272,10 +272,7 @@ fn servers_before(
     let mut servers = BTreeMap::new();
     for backend in text.backends() {
         for line in text.servers(backend).filter(|line| !line.disabled) {
-            let key = ServerKey {
-                backend: backend.clone(),
-                server: line.name.clone(),
-            };
+            let key = ServerKey::new(backend, &line.name);
             servers.insert(
                 key,
                 Endpoint {

@@ -83,9 +83,7 @@ impl Reconciler {
             self.applier.set_added(saved.unwrap_or_default());
             self.remember_worker(worker);
         }
-        let is_new = !self.applier.is_current(worker);
-        self.applier.set_worker(worker);
-        if is_new {
+        if self.applier.set_worker(worker) {
             self.observe_others(worker);
         }
     }

@@ -347,15 +347,7 @@ impl BackendState {
             }
             lines -= 1;
             slot.heir = None;
-            let (endpoint, at, agreed) = (slot.endpoint, now, true);
-            self.ledger.insert(
-                name.clone(),
-                Removal {
-                    endpoint,
-                    at,
-                    agreed,
-                },
-            );
+            self.ledger.note(name, slot.endpoint, true, now);
             let admin = WantedAdmin::Cut;
             slot.enter(Phase::Out { admin }, now);
         }
@@ -394,15 +386,7 @@ impl BackendState {
             };
             if slot.held.is_none() {
                 spare -= 1;
-                let (endpoint, at, agreed) = (slot.endpoint, now, false);
-                self.ledger.insert(
-                    name.clone(),
-                    Removal {
-                        endpoint,
-                        at,
-                        agreed,
-                    },
-                );
+                self.ledger.note(name, slot.endpoint, false, now);
                 let admin = WantedAdmin::Maint;
                 slot.enter(Phase::Out { admin }, now);
             }
@@ -551,15 +535,7 @@ impl Ledger {
         why: RemovalCause,
         now: Instant,
     ) {
-        let (endpoint, at, agreed) = (slot.endpoint, now, false);
-        self.insert(
-            name.clone(),
-            Removal {
-                endpoint,
-                at,
-                agreed,
-            },
-        );
+        self.note(name, slot.endpoint, false, now);
         slot.removal_cause = Some(why);
         slot.drain(now);
     }

@@ -28,6 +28,22 @@ impl Ledger {
         self.0.insert(name, removal);
     }
 
+    /// A server goes now; `agreed` says that a second witness has called it dead.
+    pub(super) fn note(
+        &mut self,
+        name: &ServerName,
+        endpoint: Endpoint,
+        agreed: bool,
+        now: Instant,
+    ) {
+        let removal = Removal {
+            endpoint,
+            at: now,
+            agreed,
+        };
+        self.insert(name.clone(), removal);
+    }
+
     pub(super) fn contains(&self, name: &ServerName) -> bool {
         self.0.contains_key(name)
     }

@@ -187,7 +187,7 @@ impl Guard {
     pub fn words(&self, now: Instant) -> impl Iterator<Item = (ServerKey, SerfReport)> {
         self.pools.iter().flat_map(move |(backend, pool)| {
             let words = pool.words(now);
-            words.map(|(server, word)| (key(backend, server), word))
+            words.map(|(server, word)| (ServerKey::new(backend, server), word))
         })
     }
 
@@ -202,7 +202,7 @@ impl Guard {
     pub fn absent_owners(&self) -> impl Iterator<Item = (ServerKey, SocketAddr)> {
         self.pools.iter().flat_map(|(backend, pool)| {
             let owners = pool.absent_owners();
-            owners.map(|(server, addr)| (key(backend, server), addr))
+            owners.map(|(server, addr)| (ServerKey::new(backend, server), addr))
         })
     }
 
@@ -212,7 +212,7 @@ impl Guard {
             let slots = pool.slots.iter();
             slots
                 .filter(|(_, slot)| slot.phase == Phase::In)
-                .map(|(server, slot)| (key(backend, server), slot.endpoint))
+                .map(|(server, slot)| (ServerKey::new(backend, server), slot.endpoint))
         })
     }
 
@@ -220,7 +220,7 @@ impl Guard {
     pub fn removals(&self) -> impl Iterator<Item = (ServerKey, Removal)> {
         self.pools.iter().flat_map(|(backend, pool)| {
             let removals = pool.ledger.iter();
-            removals.map(|(server, removal)| (key(backend, server), removal))
+            removals.map(|(server, removal)| (ServerKey::new(backend, server), removal))
         })
     }
 
@@ -280,7 +280,7 @@ impl Guard {
                 }
                 _ => continue,
             };
-            approved.extend(names.iter().map(|name| key(backend, name)));
+            approved.extend(names.iter().map(|name| ServerKey::new(backend, name)));
         }
         approved
     }
@@ -301,7 +301,7 @@ impl Guard {
         for (backend, pool) in &self.pools {
             for (server, slot) in &pool.slots {
                 if let Some(target) = slot.target(&pool.rules, now) {
-                    targets.insert(key(backend, server), target);
+                    targets.insert(ServerKey::new(backend, server), target);
                 }
             }
         }
@@ -320,19 +320,14 @@ impl Guard {
                 decisions.deadline = earliest(decisions.deadline, deadline);
                 decisions.poll = earliest(decisions.poll, slot.poll(&pool.rules));
                 let decision = slot.decision(&pool.rules);
-                decisions.servers.insert(key(backend, server), decision);
+                decisions
+                    .servers
+                    .insert(ServerKey::new(backend, server), decision);
             }
             let budget = pool.budget_view();
             decisions.budgets.insert(backend.clone(), budget);
         }
         decisions
-    }
-}
-
-fn key(backend: &BackendName, server: &ServerName) -> ServerKey {
-    ServerKey {
-        backend: backend.clone(),
-        server: server.clone(),
     }
 }
 

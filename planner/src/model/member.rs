@@ -21,15 +21,9 @@ impl Model {
     /// Everything picked, with its key.
     pub fn candidates(&self) -> impl Iterator<Item = (ServerKey, &Candidate)> {
         self.backends.iter().flat_map(|(backend, servers)| {
-            servers.iter().map(|(server, candidate)| {
-                (
-                    ServerKey {
-                        backend: backend.clone(),
-                        server: server.clone(),
-                    },
-                    candidate,
-                )
-            })
+            servers
+                .iter()
+                .map(|(server, candidate)| (ServerKey::new(backend, server), candidate))
         })
     }
 }

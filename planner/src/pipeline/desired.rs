@@ -216,10 +216,7 @@ impl Desired {
         for (backend, servers) in &self.model.backends {
             let attributes = servers.get(name).map(|candidate| &candidate.attributes);
             if let Some(Ok(attributes)) = attributes {
-                let key = ServerKey {
-                    backend: backend.clone(),
-                    server: name.clone(),
-                };
+                let key = ServerKey::new(backend, name);
                 self.guard
                     .probed(&key, attributes.endpoint.addr, Probed::Good);
             }
@@ -314,22 +311,17 @@ impl Desired {
         in_force
     }
 
-    /// Renders the text that lists these servers, unless the one there is does.
+    /// Renders the text that lists these servers; says whether it did, as the one there is may list them.
     ///
     /// # Errors
     /// Those of the template; the text of before stays.
-    pub fn render(&mut self, servers: Servers) -> Result<&Wanted, RenderError> {
-        let wanted = match self.wanted.take() {
-            Some(wanted) if wanted.servers == servers => wanted,
-            before => match Wanted::render(&self.loaded, &self.scope, servers) {
-                Ok(wanted) => wanted,
-                Err(error) => {
-                    self.wanted = before;
-                    return Err(error);
-                }
-            },
-        };
-        Ok(self.wanted.insert(wanted))
+    pub fn render(&mut self, servers: Servers) -> Result<bool, RenderError> {
+        let wanted = self.wanted.as_ref();
+        if wanted.is_some_and(|wanted| wanted.servers == servers) {
+            return Ok(false);
+        }
+        self.wanted = Some(Wanted::render(&self.loaded, &self.scope, servers)?);
+        Ok(true)
     }
 }
 

@@ -6,9 +6,7 @@ use serf_rpc::{Member, MemberStatus, Snapshot};
 use super::*;
 use crate::config::Config;
 use crate::guard::{Guard, Probed};
-use crate::model::{
-    Admin, BackendName, Check, RunningServer, RunningServers, ServerKey, ServerName, ServerStat,
-};
+use crate::model::{Admin, Check, RunningServer, RunningServers, ServerKey, ServerStat};
 use crate::render::Renderer;
 
 const CONFIG: &str = r#"
@@ -43,10 +41,7 @@ fn members(before: &Snapshot, members: &[(&str, MemberStatus)]) -> Arc<Snapshot>
 }
 
 fn key(server: &str) -> ServerKey {
-    ServerKey {
-        backend: BackendName::new("web").unwrap(),
-        server: ServerName::new(server).unwrap(),
-    }
+    ServerKey::read("web", server).unwrap()
 }
 
 /// HAProxy has these servers in rotation, and its checks are good.
@@ -75,7 +70,8 @@ fn running(servers: &[(&str, u8)]) -> RunningServers {
 fn lines(desired: &mut Desired, now: Instant) -> Vec<String> {
     desired.decide(now);
     let servers = desired.in_force(now).lines();
-    let text = desired.render(servers).unwrap().rendered.text.clone();
+    desired.render(servers).unwrap();
+    let text = desired.wanted().unwrap().rendered.text.clone();
     let lines = text.lines().map(str::trim);
     let servers = lines.filter(|line| line.starts_with("server "));
     servers.map(str::to_owned).collect()

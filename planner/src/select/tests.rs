@@ -64,10 +64,7 @@ fn pick(members: impl IntoIterator<Item = Member>) -> Model {
 }
 
 fn key(backend: &str, server: &str) -> ServerKey {
-    ServerKey {
-        backend: BackendName::new(backend).unwrap(),
-        server: ServerName::new(server).unwrap(),
-    }
+    ServerKey::read(backend, server).unwrap()
 }
 
 fn candidate(model: &Model, backend: &str, server: &str) -> Option<Candidate> {

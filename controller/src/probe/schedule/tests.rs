@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use planner::model::{BackendName, ServerName};
 use proptest::prelude::*;
 
 use super::super::lane::Lane;
@@ -96,10 +95,7 @@ impl Scene {
 }
 
 fn key(number: u32) -> ServerKey {
-    ServerKey {
-        backend: BackendName::new("nodes").unwrap(),
-        server: ServerName::new(format!("s{number}")).unwrap(),
-    }
+    ServerKey::read("nodes", &format!("s{number}")).unwrap()
 }
 
 /// Each at an address of its own.

@@ -150,14 +150,16 @@ impl Applier {
         self.last_worker.as_ref()
     }
 
-    /// Takes the worker that answers; says how it differs from the one of before.
-    pub(super) fn set_worker(&mut self, worker: &Worker) {
-        if !self.is_current(worker) {
+    /// Takes the worker that answers; says whether another one did at the last reading, or none.
+    pub(super) fn set_worker(&mut self, worker: &Worker) -> bool {
+        let is_new = !self.is_current(worker);
+        if is_new {
             self.accepts_add.clear();
             self.refusals.count = 0;
         }
         self.last_worker = Some(worker.clone());
         self.worker = Some(worker.clone());
+        is_new
     }
 
     /// Takes that no worker answers.

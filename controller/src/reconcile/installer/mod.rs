@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use worker_text::WorkerText;
 
 use super::advice;
+use super::applier::Applier;
 use super::journal::{Journal, OUTPUTS, TEXTS};
 use super::retry::Retry;
 use crate::clock;
@@ -86,6 +87,19 @@ pub(super) struct Target<'a> {
     /// The one that was seen last.
     pub(super) last_worker: Option<&'a Worker>,
     pub(super) runtime: &'a RuntimeApi,
+}
+
+impl<'a> Target<'a> {
+    /// What is desired, and what of it the applier says to need a reload.
+    pub(super) fn of(desired: &'a Desired, applier: &'a Applier) -> Self {
+        Self {
+            desired,
+            reasons: &applier.plan().reload,
+            worker: applier.worker(),
+            last_worker: applier.last_worker(),
+            runtime: applier.runtime(),
+        }
+    }
 }
 
 impl Installer {

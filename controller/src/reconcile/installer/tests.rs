@@ -12,10 +12,27 @@ use crate::reconcile::testing::{FIRST, Scene, VERSIONS, desired};
 struct Hand {
     scene: Scene,
     installer: Installer,
+    given: Given,
+}
+
+/// What it is told.
+struct Given {
     desired: Desired,
     reasons: Vec<ReloadReason>,
     worker: Worker,
     runtime: RuntimeApi,
+}
+
+impl Given {
+    fn target(&self) -> Target<'_> {
+        Target {
+            desired: &self.desired,
+            reasons: &self.reasons,
+            worker: Some(&self.worker),
+            last_worker: Some(&self.worker),
+            runtime: &self.runtime,
+        }
+    }
 }
 
 impl Hand {
@@ -29,29 +46,27 @@ impl Hand {
         let master = Some(scene.master());
         let (loaded, state) = (desired.loaded(), scene.journal.state());
         let runtime = scene.runtime();
-        Self {
-            installer: Installer::new(config, None, loaded, master, state),
+        let installer = Installer::new(config, None, loaded, master, state);
+        let given = Given {
             reasons: vec![ReloadReason::UnknownWorker { server: None }],
             worker: runtime.worker().await.unwrap(),
             runtime,
             desired,
+        };
+        Self {
             scene,
+            installer,
+            given,
         }
     }
 
     fn text(&self) -> String {
-        self.desired.wanted().unwrap().text.text.to_string()
+        self.given.desired.wanted().unwrap().text.text.to_string()
     }
 
     /// Starts what is due; says whether a job runs then.
     fn step(&mut self) -> bool {
-        let target = Target {
-            desired: &self.desired,
-            reasons: &self.reasons,
-            worker: Some(&self.worker),
-            last_worker: Some(&self.worker),
-            runtime: &self.runtime,
-        };
+        let target = self.given.target();
         self.installer.step(&target, &mut self.scene.journal);
         !self.installer.is_idle()
     }
@@ -61,19 +76,13 @@ impl Hand {
         tokio::time::resume();
         let ended = self.installer.next_done().await;
         tokio::time::pause();
-        let target = Target {
-            desired: &self.desired,
-            reasons: &self.reasons,
-            worker: Some(&self.worker),
-            last_worker: Some(&self.worker),
-            runtime: &self.runtime,
-        };
+        let target = self.given.target();
         self.installer
             .finish(ended, &target, &mut self.scene.journal)
     }
 
     fn min_interval(&self) -> Duration {
-        self.desired.loaded().config.reload.min_interval
+        self.given.desired.loaded().config.reload.min_interval
     }
 
     fn on_disk(&self) -> Option<String> {
@@ -95,12 +104,12 @@ async fn a_text_is_checked_written_and_brought_into_force() {
         };
         let worker = reloaded.unwrap();
         assert_eq!(worker.stamp, Some(stamp));
-        assert!(!worker.is_same(&hand.worker));
+        assert!(!worker.is_same(&hand.given.worker));
         assert!(hand.installer.knows(&worker));
         assert_eq!(hand.on_disk(), Some(hand.text()));
         let counters = &hand.scene.journal.counters;
         assert_eq!((counters.writes, counters.reloads), (1, 1));
-        let (scope, state) = (hand.desired.scope(), hand.scene.journal.state());
+        let (scope, state) = (hand.given.desired.scope(), hand.scene.journal.state());
         assert!(hand.installer.text_of(&worker, scope, state).is_some());
     }
 }
@@ -152,8 +161,8 @@ async fn a_text_that_is_refused_leaves_file_and_worker_and_is_tried_ever_less_of
         "{pauses:?}"
     );
     assert_eq!(hand.on_disk(), None);
-    let seen = hand.runtime.worker().await.unwrap();
-    assert!(seen.is_same(&hand.worker));
+    let seen = hand.given.runtime.worker().await.unwrap();
+    assert!(seen.is_same(&hand.given.worker));
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,12 +180,12 @@ async fn the_member_that_a_file_is_invalid_with_is_found() {
         .map(|(key, _)| key.server.as_str())
         .collect();
     assert_eq!(names, ["bad"]);
-    hand.desired.blame(offenders);
+    hand.given.desired.blame(offenders);
     hand.installer.try_again();
     let now = clock::now();
-    hand.desired.decide(now);
-    let lines = hand.desired.in_force(now).lines();
-    hand.desired.render(lines).unwrap();
+    hand.given.desired.decide(now);
+    let lines = hand.given.desired.in_force(now).lines();
+    hand.given.desired.render(lines).unwrap();
     hand.step();
     tokio::time::sleep_until(hand.installer.write_at().unwrap().into()).await;
     assert!(hand.step());
@@ -209,14 +218,16 @@ async fn a_worker_that_appears_while_another_hands_text_is_in_the_file_is_unknow
     let edited = format!("{}# by hand\n", hand.text());
     std::fs::write(hand.scene.file(), edited).unwrap();
     let journal = &mut hand.scene.journal;
-    let ours = hand.installer.worker_appeared(&hand.worker, false, journal);
+    let ours = hand
+        .installer
+        .worker_appeared(&hand.given.worker, false, journal);
     assert!(!ours.await);
-    assert!(!hand.installer.knows(&hand.worker));
+    assert!(!hand.installer.knows(&hand.given.worker));
     assert!(hand.scene.problem("text").is_some());
     let remembered = Worker {
         pid: 99,
         version: Number { major: 3, minor: 0 },
-        ..hand.worker.clone()
+        ..hand.given.worker.clone()
     };
     assert!(Path::new(&hand.scene.file()).exists());
     let mut another = Hand::new(Version::V3_0, "true", &["s1"]).await;

@@ -261,10 +261,7 @@ mod tests {
     use super::*;
 
     fn key(server: &str) -> ServerKey {
-        ServerKey {
-            backend: BackendName::new("nodes").unwrap(),
-            server: ServerName::new(server).unwrap(),
-        }
+        ServerKey::read("nodes", server).unwrap()
     }
 
     fn decided(servers: &[(&str, &'static str, Why)]) -> Decisions {

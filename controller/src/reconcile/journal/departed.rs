@@ -77,15 +77,12 @@ impl Departed {
 #[cfg(test)]
 mod tests {
     use planner::guard::{BudgetView, Evidence, Origin, ServerStatus, Why};
-    use planner::model::{Endpoint, SerfStatus, ServerName, Weight};
+    use planner::model::{Endpoint, SerfStatus, Weight};
 
     use super::*;
 
     fn key(server: &str) -> ServerKey {
-        ServerKey {
-            backend: BackendName::new("nodes").unwrap(),
-            server: ServerName::new(server).unwrap(),
-        }
+        ServerKey::read("nodes", server).unwrap()
     }
 
     fn decided(servers: &[(&str, &'static str, Why)]) -> Decisions {

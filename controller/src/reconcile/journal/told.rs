@@ -65,7 +65,7 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use planner::guard::{Decision, Evidence, Origin, Why};
-    use planner::model::{BackendName, Endpoint, SerfStatus, ServerName, Weight};
+    use planner::model::{Endpoint, SerfStatus, Weight};
 
     use super::*;
 
@@ -90,10 +90,7 @@ mod tests {
             origin: Origin::Before,
             since: Instant::now(),
         };
-        let key = ServerKey {
-            backend: BackendName::new("nodes").unwrap(),
-            server: ServerName::new("s1").unwrap(),
-        };
+        let key = ServerKey::read("nodes", "s1").unwrap();
         Decisions {
             servers: why.map(|why| (key, decision(why))).into_iter().collect(),
             ..Decisions::default()

@@ -203,10 +203,7 @@ impl Scene {
 }
 
 fn key(name: &str) -> ServerKey {
-    ServerKey {
-        backend: BackendName::new("b").unwrap(),
-        server: ServerName::new(name).unwrap(),
-    }
+    ServerKey::read("b", name).unwrap()
 }
 
 fn addr(name: &str) -> SocketAddr {
