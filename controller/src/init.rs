@@ -13,6 +13,7 @@ use planner::render::{FIRST_LINE, RenderError};
 
 use crate::error_chain::chain;
 use crate::haproxy::file::{ConfigFile, FileError, Owner, Staged, judge};
+use crate::haproxy::message::first_alert;
 use crate::state::StateDir;
 use crate::templates::{self, TemplateError};
 
@@ -118,8 +119,8 @@ async fn complaint(config: &Config, staged: Option<&Staged>) -> Option<String> {
     match checked {
         Ok(checked) if checked.valid => None,
         Ok(checked) => {
-            let first = checked.messages.first().map(ToString::to_string);
-            Some(first.unwrap_or(checked.status))
+            let alert = first_alert(&checked.messages).map(ToString::to_string);
+            Some(alert.unwrap_or(checked.status))
         }
         Err(error) => Some(chain(&error)),
     }

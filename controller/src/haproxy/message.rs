@@ -53,6 +53,12 @@ pub fn messages(output: &str) -> Vec<HaproxyMessage> {
     messages
 }
 
+/// The first of them for which HAProxy does not start; it begins with notices of its version.
+pub(crate) fn first_alert(messages: &[HaproxyMessage]) -> Option<&HaproxyMessage> {
+    let mut messages = messages.iter();
+    messages.find(|message| message.level == Level::Alert)
+}
+
 fn message(line: &str) -> Option<HaproxyMessage> {
     let (level, rest) = line.strip_prefix('[')?.split_once(']')?;
     let level = match level {

@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use planner::config::{Config, Diagnostic};
-use serf_rpc::{ConnectError, ConnectOptions, Member, WatchError};
+use serf_rpc::{ConnectOptions, Member, WatchError};
 
 pub use found::{Agent, Tag, tag};
 pub use unit::UnitError;
 
 use crate::account;
+use crate::haproxy::message::{first_alert, messages};
 use crate::haproxy::process::{self, ProcessError};
 use crate::printable::printable;
 
@@ -365,9 +366,10 @@ pub async fn undo(config: &Path) -> Result<bool, SetupError> {
         }
         let checked = process::run(&check, WAIT).await?;
         if !checked.status.success() {
-            let lines = checked.output.lines();
-            let alert = lines.clone().find(|line| line.contains("[ALERT]"));
-            let said = alert.or(lines.last()).unwrap_or_default().to_owned();
+            let messages = messages(&checked.output);
+            let alert = first_alert(&messages).map(ToString::to_string);
+            let last = || checked.output.lines().last().unwrap_or_default().to_owned();
+            let said = alert.unwrap_or_else(last);
             return Err(SetupError::StillUsed { said });
         }
     }
@@ -425,10 +427,7 @@ async fn members(agent: &Agent) -> Result<Vec<Member>, WatchError> {
         Some(key) => options.auth_key(key.clone()),
         None => options,
     };
-    let client = options
-        .connect()
-        .await
-        .map_err(|error: ConnectError| error)?;
+    let client = options.connect().await?;
     Ok(client.members().await?)
 }
 

@@ -15,7 +15,7 @@ use super::search::Search;
 use crate::clock;
 use crate::haproxy::file::{Checked, ConfigFile, FileError, Replaced};
 use crate::haproxy::listen::{self, Taken};
-use crate::haproxy::message::{HaproxyMessage, Level};
+use crate::haproxy::message::{HaproxyMessage, Level, first_alert};
 use crate::haproxy::process::ProcessError;
 use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
 use crate::haproxy::runtime::{RuntimeApi, RuntimeError};
@@ -71,7 +71,7 @@ pub(super) enum JobError {
     Check(#[from] ProcessError),
     #[error(
         "the check command refuses the file ({status}): {}",
-        first_alert(messages, output)
+        refusal(messages, output)
     )]
     Invalid {
         status: String,
@@ -147,10 +147,9 @@ impl JobError {
     }
 }
 
-pub(super) fn first_alert(messages: &[HaproxyMessage], output: &str) -> String {
-    let alert = messages
-        .iter()
-        .find(|message| message.level == Level::Alert);
+/// What a check command says first, or else all of it.
+pub(super) fn refusal(messages: &[HaproxyMessage], output: &str) -> String {
+    let alert = first_alert(messages);
     alert.map_or_else(|| output.trim().to_owned(), ToString::to_string)
 }
 

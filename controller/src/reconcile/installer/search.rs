@@ -11,7 +11,7 @@ use planner::model::{Endpoint, Server, ServerKey, Servers};
 use planner::pipeline::OffendingServer;
 use planner::render::Renderer;
 
-use super::job::first_alert;
+use super::job::refusal;
 use crate::haproxy::file::ConfigFile;
 
 /// So many checks, at most, for one refused file.
@@ -74,10 +74,7 @@ impl Search {
         let mut suspects = Vec::new();
         for (backend, servers) in &self.wanted {
             for server in servers {
-                let key = ServerKey {
-                    backend: backend.clone(),
-                    server: server.name.clone(),
-                };
+                let key = ServerKey::new(backend, &server.name);
                 if !same(&key, server) {
                     suspects.push((key, server.clone()));
                 }
@@ -108,7 +105,7 @@ impl Search {
         let staged = file.stage(&rendered.text).await.ok()?;
         let command = &self.config.haproxy.check_command;
         let checked = staged.check(command, timeout).await.ok()?;
-        (!checked.valid).then(|| first_alert(&checked.messages, &checked.output))
+        (!checked.valid).then(|| refusal(&checked.messages, &checked.output))
     }
 }
 
