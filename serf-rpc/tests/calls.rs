@@ -11,7 +11,7 @@ use serf_rpc::{
     CallError, CallErrorKind, Client, ConnectionError, EventFilter, Member, MemberFilter,
     MemberStatus, ObjectError, Outcome, ProtocolError, Query, Retry, StreamError,
 };
-use support::{FakeAgent, FakeConnection, alive, encode, field, header, map, soon};
+use support::{FakeAgent, FakeConnection, alive, encode, field, header, map, runtime, soon};
 
 fn names(members: &[Member]) -> Vec<String> {
     members
@@ -371,12 +371,6 @@ async fn the_last_handle_closes_the_connection() {
 
 #[test]
 fn a_client_outlives_its_runtime_and_says_that_it_is_lost() {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
     let first = runtime();
     let (client, mut stream, _connection) = first.block_on(async {
         let agent = FakeAgent::start().await;

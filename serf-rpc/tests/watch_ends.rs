@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use serf_rpc::{AgentState, Latest, Snapshot, WatchError, WatchEvent, WatchOptions, Watcher};
-use support::{FakeAgent, FakeConnection, alive, soon};
+use support::{FakeAgent, FakeConnection, alive, runtime, soon};
 use tokio::time::Instant;
 
 /// Takes a watcher's next connection and lists one member, named as the agent.
@@ -48,12 +48,6 @@ async fn who_still_reads_of_a_watcher_that_is_gone_is_told_so() {
 
 #[test]
 fn who_still_reads_of_a_watcher_whose_runtime_has_ended_is_told_so() {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
     let first = runtime();
     let (watcher, snapshots) = first.block_on(async {
         let agent = FakeAgent::start().await;

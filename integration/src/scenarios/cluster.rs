@@ -1,5 +1,6 @@
 //! The parts put together: a balancer (agent, HAProxy, controller) and nodes (web server and agent).
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -48,6 +49,24 @@ impl Balancer {
     /// When one of them does not start.
     pub async fn start(lab: &TestEnv, kind: HaproxyKind) -> Result<Self> {
         Self::start_with(lab, kind, Ok).await
+    }
+
+    /// The same with these nodes, once they have joined and are served.
+    ///
+    /// # Errors
+    /// When one of all does not start, or is not served.
+    pub async fn start_serving(
+        lab: &TestEnv,
+        kind: HaproxyKind,
+        numbers: RangeInclusive<u8>,
+    ) -> Result<(Self, Vec<Node>)> {
+        let balancer = Self::start(lab, kind).await?;
+        let nodes = Node::start_all(lab, numbers).await?;
+        for node in &nodes {
+            node.join(&balancer.agent).await?;
+        }
+        balancer.serves(&names(&nodes)).await?;
+        Ok((balancer, nodes))
     }
 
     /// The same with another configuration of the controller.

@@ -39,12 +39,7 @@ fn a_request_in_flight_survives_the_leave_of_its_server() {
 #[test]
 fn a_dead_server_is_removed_once_its_agent_has_failed_and_a_crashed_agent_alone_removes_nothing() {
     test(&HOST, async |lab| {
-        let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
-        let mut nodes = Node::start_all(lab, 1..=5).await?;
-        for node in &nodes {
-            node.join(&balancer.agent).await?;
-        }
-        balancer.serves(&names(&nodes)).await?;
+        let (balancer, mut nodes) = Balancer::start_serving(lab, HaproxyKind::Host, 1..=5).await?;
         let (dead, crashed) = (0, 1);
         nodes[dead].agent.kill();
         nodes[dead].web.close();

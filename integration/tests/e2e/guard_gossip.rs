@@ -33,12 +33,7 @@ async fn all_stay(stage: &Scenario, time: Duration) -> Result<Status> {
 #[test]
 fn an_agent_that_is_killed_and_restarted_without_a_snapshot() {
     test(&NEEDS, async |lab| {
-        let mut balancer = Balancer::start(lab, HaproxyKind::Host).await?;
-        let nodes = Node::start_all(lab, 1..=3).await?;
-        for node in &nodes {
-            node.join(&balancer.agent).await?;
-        }
-        balancer.serves(&names(&nodes)).await?;
+        let (mut balancer, nodes) = Balancer::start_serving(lab, HaproxyKind::Host, 1..=3).await?;
         let load = Loads::start(lab, balancer.controller.front())?;
         balancer.agent.kill();
         balancer.agent.restart().await?;
@@ -68,12 +63,8 @@ fn an_agent_that_is_killed_and_restarted_without_a_snapshot() {
 #[test]
 fn an_agent_that_is_away_while_two_servers_join() {
     test(&NEEDS, async |lab| {
-        let mut balancer = Balancer::start(lab, HaproxyKind::Host).await?;
-        let mut nodes = Node::start_all(lab, 1..=2).await?;
-        for node in &nodes {
-            node.join(&balancer.agent).await?;
-        }
-        balancer.serves(&names(&nodes)).await?;
+        let (mut balancer, mut nodes) =
+            Balancer::start_serving(lab, HaproxyKind::Host, 1..=2).await?;
         let load = Loads::start(lab, balancer.controller.front())?;
         balancer.agent.kill();
         for number in 3..=4 {

@@ -66,12 +66,7 @@ fn a_leave_that_does_not_end_is_taken_back() {
 #[test]
 fn all_agents_that_leave_at_once_and_come_back() {
     test(&NEEDS, async |lab| {
-        let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
-        let mut nodes = Node::start_all(lab, 1..=3).await?;
-        for node in &nodes {
-            node.join(&balancer.agent).await?;
-        }
-        balancer.serves(&names(&nodes)).await?;
+        let (balancer, mut nodes) = Balancer::start_serving(lab, HaproxyKind::Host, 1..=3).await?;
         let load = integration::wrk::Loads::start(lab, balancer.controller.front())?;
         for node in &nodes {
             node.agent.begin_leave()?;
@@ -102,12 +97,7 @@ fn all_agents_that_leave_at_once_and_come_back() {
 #[test]
 fn a_slip_in_the_tags_of_all() {
     test(&NEEDS, async |lab| {
-        let balancer = Balancer::start(lab, HaproxyKind::Host).await?;
-        let nodes = Node::start_all(lab, 1..=4).await?;
-        for node in &nodes {
-            node.join(&balancer.agent).await?;
-        }
-        balancer.serves(&names(&nodes)).await?;
+        let (balancer, nodes) = Balancer::start_serving(lab, HaproxyKind::Host, 1..=4).await?;
         let load = integration::wrk::Loads::start(lab, balancer.controller.front())?;
         for node in &nodes {
             node.agent.set_tag("role", "typo").await?;

@@ -139,12 +139,8 @@ async fn started_in_order(lab: &TestEnv, order: [Part; 3]) -> Result<()> {
 #[test]
 fn a_balancer_killed_whole_uses_all_servers_again_before_its_agent_has_rejoined() {
     test(&HOST, async |lab| {
-        let mut balancer = Balancer::start(lab, HaproxyKind::Host).await?;
-        let mut nodes = Node::start_all(lab, 1..=3).await?;
-        for node in &nodes {
-            node.join(&balancer.agent).await?;
-        }
-        balancer.serves(&names(&nodes)).await?;
+        let (mut balancer, mut nodes) =
+            Balancer::start_serving(lab, HaproxyKind::Host, 1..=3).await?;
         let settled = balancer
             .controller
             .settles("all parts", SOON, |status| status.is_whole());
@@ -202,12 +198,8 @@ async fn restart_whole(balancer: &mut Balancer, order: [Part; 3]) -> Result<()> 
 #[test]
 fn a_lost_agent_takes_nothing_out() {
     test(&HOST, async |lab| {
-        let mut balancer = Balancer::start(lab, HaproxyKind::Host).await?;
-        let mut nodes = Node::start_all(lab, 1..=3).await?;
-        for node in &nodes {
-            node.join(&balancer.agent).await?;
-        }
-        balancer.serves(&names(&nodes)).await?;
+        let (mut balancer, mut nodes) =
+            Balancer::start_serving(lab, HaproxyKind::Host, 1..=3).await?;
         let worker = balancer.haproxy.worker().await?;
         for node in &mut nodes {
             node.freeze_agent()?;

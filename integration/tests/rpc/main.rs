@@ -11,6 +11,7 @@ mod faults_watcher;
 mod keys;
 mod names;
 mod queries;
+mod serfctl;
 mod serfctl_commands;
 mod serfctl_live;
 mod serfctl_members;

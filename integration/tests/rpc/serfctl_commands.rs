@@ -8,6 +8,8 @@ use integration::controller::binary;
 use integration::{Agent, Need, Process, Serf, SerfKind, TestEnv, on_each_serf, test, wait_for};
 use serde_json::Value;
 
+use crate::serfctl::serfctl;
+
 /// So often may figures move between two calls of serf.
 const TRIES: usize = 20;
 const SOON: Duration = Duration::from_secs(10);
@@ -112,22 +114,14 @@ async fn cluster_of(lab: &TestEnv, serf: &Serf) -> Result<[Agent; 2]> {
 
 /// serfctl, pointed at an agent that wants no key.
 fn run(agent: &Agent, args: &[&str]) -> Result<Output> {
-    let output = serfctl(agent)?.args(args).output();
+    let output = serfctl(agent, args)?.output();
     output.with_context(|| format!("serfctl {args:?}"))
 }
 
 /// serfctl, pointed at an agent that may want a key.
 fn with_key(serf: &Serf, agent: &Agent) -> Result<Command> {
-    let mut command = serfctl(agent)?;
+    let mut command = serfctl(agent, &[])?;
     command.env("SERF_RPC_AUTH", serf.key().unwrap_or_default());
-    Ok(command)
-}
-
-fn serfctl(agent: &Agent) -> Result<Command> {
-    let mut command = Command::new(binary("serfctl")?);
-    command
-        .env("SERF_RPC_ADDR", agent.rpc_addr().to_string())
-        .env_remove("SERF_RPC_AUTH");
     Ok(command)
 }
 

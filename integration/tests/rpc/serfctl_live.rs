@@ -3,14 +3,15 @@
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::controller::binary;
 use integration::{Agent, Need, Process, TestEnv, test, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
+
+use crate::serfctl::serfctl;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -23,15 +24,6 @@ async fn cluster(lab: &TestEnv) -> Result<[Agent; 2]> {
         .await?;
     a.knows(2, "alive", SOON).await?;
     Ok([a, b])
-}
-
-fn serfctl(agent: &Agent, args: &[&str]) -> Result<Command> {
-    let mut command = Command::new(binary("serfctl")?);
-    command
-        .args(args)
-        .env("SERF_RPC_ADDR", agent.rpc_addr().to_string())
-        .env_remove("SERF_RPC_AUTH");
-    Ok(command)
 }
 
 /// The documents of its lines, none of which may hold what a terminal obeys.

@@ -14,19 +14,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 use serf_rpc::{ConnectOptions, Event, EventFilter, EventKind};
 
+use crate::serfctl::serfctl;
+
 const SOON: Duration = Duration::from_secs(10);
 
 on_each_haproxy! {
     the_doctor_compares_haproxy_with_the_members => haproxy;
-}
-
-fn serfctl(agent: &Agent, args: &[&str]) -> Result<Command> {
-    let mut command = Command::new(binary("serfctl")?);
-    command
-        .args(args)
-        .env("SERF_RPC_ADDR", agent.rpc_addr().to_string())
-        .env_remove("SERF_RPC_AUTH");
-    Ok(command)
 }
 
 fn run(agent: &Agent, args: &[&str]) -> Result<Output> {

@@ -13,6 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A runtime of its own, which ends when it is dropped.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
 /// Waits for what must happen, and fails the test if it does not.
 pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
