@@ -65,6 +65,7 @@ fuzz-smoke: ## the same for a minute each
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
 
 deb: rust ## the packages serf-haproxy and serfctl, in target/debian
+	@scripts/setup --deb
 	$(CARGO) build --workspace --bins --profile $(PROFILE)
 	@packaging/deb $(PROFILE)
 
