@@ -203,6 +203,8 @@ fn a_server_whose_connections_are_open_is_deleted_later_and_nothing_has_failed()
         })
         .await?;
         stage.settled().await?;
+        // What the log says before is of a HAProxy that starts, whose socket refuses connections for a moment.
+        let started = stage.controller.log().len();
         // Some that wait for their answer, at each server.
         let mut clients = Vec::new();
         for _ in 0..4 {
@@ -220,7 +222,7 @@ fn a_server_whose_connections_are_open_is_deleted_later_and_nothing_has_failed()
         .await?;
         let log = stage.controller.log();
         ensure!(log.matches(line).count() == 1, "{log}");
-        ensure!(!log.contains("refused"), "{log}");
+        ensure!(!log[started..].contains("refused"), "{log}");
         for entry in stage.controller.history().await? {
             assert_eq!(entry["error"], serde_json::Value::Null, "{entry}");
         }
