@@ -9,9 +9,9 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::client::connection::{Decoder, PendingCall, RawResponse, Request, StreamSink};
-use crate::client::error::CallError;
 use crate::client::queue::{Capacity, Queue, Taken, channel};
 use crate::command::{Command, Join, Members, Monitor, Query, Response, Stop};
+use crate::error::CallError;
 use crate::types::{
     ConnectionId, Coordinate, Event, KeyReply, LogEntry, LogLevel, Member, MemberStatus,
     QueryRecord, Record, Stats,

@@ -144,11 +144,12 @@
 //!
 //! # How it is made
 //!
-//! Six folders, each of which knows only those before it.
+//! Seven folders, each of which knows only those before it.
 //!
 //! * `wire`: `framing` finds where a msgpack value ends, `codec` reads and writes values, `protocol` knows the rules
 //!   that no byte shows, and `session` tells which response belongs to which call. No socket, no clock.
 //! * `types`: what an agent speaks of. Bytes of a body in, a [`Member`], an [`Event`], [`Stats`] out.
+//! * `error`: what can go wrong, by boundary, and what to do then.
 //! * `command`: one type a command, which writes its request and names its response.
 //! * `client`: `connection` is the task that owns the socket, `handle` sends it commands, [`Client`] has a method for
 //!   each, and a [`Subscription`] reads a stream. `connect` makes one of [`ConnectOptions`].
@@ -161,6 +162,7 @@
 
 mod client;
 mod command;
+mod error;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -179,17 +181,18 @@ mod wire;
 struct Readme;
 
 pub use bstr::{BStr, BString};
-pub use client::error::{
-    CallError, CallErrorKind, ConnectError, ConnectionError, Outcome, Retry, StreamError,
-};
 pub use client::{
     AddrError, Client, ConnectOptions, EventStream, Expected, ForceLeave, Join, LogStream,
     QueryEnd, QueryReplies, QueryStream, Subscription,
 };
 pub use command::{MalformedPattern, MemberFilter, Pattern, Query, TagChange, UserEvent};
+pub use error::{
+    CallError, CallErrorKind, ConnectError, ConnectionError, Outcome, Retry, StreamError,
+    WatchError,
+};
 pub use link::{
     AgentState, ClientEvent, ClientEvents, Latest, LinkOptions, ManagedClient, ManagedEvents,
-    ManagedLog, Unreached, WatchError,
+    ManagedLog, Unreached,
 };
 pub use types::{
     Coordinate, Event, EventFilter, EventKind, EventName, KeyReply, LogEntry, LogLevel, LogLine,

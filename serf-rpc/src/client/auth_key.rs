@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use crate::client::error::ConnectError;
+use crate::error::ConnectError;
 
 /// A file with more bytes than this holds no key.
 const MOST_BYTES: u64 = 64 << 10;

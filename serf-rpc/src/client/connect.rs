@@ -16,9 +16,9 @@ use crate::command::{Auth, Handshake};
 use crate::wire::protocol::Refusal;
 
 use super::dial;
-use super::error::{CallError, ConnectError, Reach};
 use super::handle::Handle;
 use super::{Client, ConnectOptions};
+use crate::error::{CallError, ConnectError, Reach};
 
 impl ConnectOptions {
     /// Connects, shakes hands and authenticates.

@@ -20,8 +20,8 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::client::ConnectOptions;
-use crate::client::error::ConnectionError;
 use crate::client::queue::Sink;
+use crate::error::ConnectionError;
 use crate::wire::framing::{Limits, Scanner};
 use crate::wire::protocol::{self, ProtocolError, Refusal, ResponseShape};
 use crate::wire::session::{Incoming, Session};

@@ -17,9 +17,9 @@ use crate::types::ConnectionId;
 use super::connection::{
     CloseReason, Connection, Heard, PendingCall, RawResponse, Request, StreamSink,
 };
-use super::error::{CallError, CallErrorKind, ConnectionError};
 use super::options::ConnectOptions;
 use super::queue::{Capacity, Queue, channel};
+use crate::error::{CallError, CallErrorKind, ConnectionError};
 
 /// How many connections this process has had.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);

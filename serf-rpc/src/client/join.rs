@@ -8,7 +8,7 @@ use bstr::BString;
 use crate::command;
 
 use super::Client;
-use super::error::CallError;
+use crate::error::CallError;
 
 /// A call as a future.
 type Calling<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send + 'a>>;

@@ -4,7 +4,6 @@ mod auth_key;
 mod connect;
 pub(crate) mod connection;
 mod dial;
-pub(crate) mod error;
 mod handle;
 mod join;
 mod options;
@@ -23,7 +22,7 @@ use crate::command::{
 };
 use crate::types::{Coordinate, EventFilter, KeyReply, LogLevel, Member, QueryId, Record, Stats};
 
-use error::{CallError, CallErrorKind, ConnectionError};
+use crate::error::{CallError, CallErrorKind, ConnectionError};
 use handle::Handle;
 pub use join::{ForceLeave, Join};
 pub use options::{AddrError, ConnectOptions};

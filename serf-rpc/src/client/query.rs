@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use crate::types::{Member, QueryRecord, QueryReply};
 
-use super::error::{ConnectionError, StreamError};
 use super::subscription::Subscription;
+use crate::error::{ConnectionError, StreamError};
 
 /// What comes back from a [`Query`](crate::Query), as it comes, until its time is up.
 ///

@@ -10,9 +10,9 @@ use futures_util::Stream;
 use crate::command::Stop;
 use crate::types::{Event, LogEntry, Record};
 
-use super::error::{CallError, ConnectionError, StreamError};
 use super::handle::Handle;
 use super::queue::{Queue, Taken};
+use crate::error::{CallError, ConnectionError, StreamError};
 
 /// Events as they leave the agent's coalescer, from the moment of subscribing on.
 pub type EventStream = Subscription<Event>;

@@ -5,7 +5,8 @@ use bstr::BString;
 use crate::wire::codec::{DecodeError, Reader, Writer};
 use crate::wire::protocol::ResponseShape;
 
-use super::{Command, ErrorBody, Response};
+use super::{Command, Response};
+use crate::error::ErrorBody;
 
 /// A user event for all members (`serf event`).
 ///

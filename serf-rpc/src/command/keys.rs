@@ -4,7 +4,8 @@ use crate::types::KeyReply;
 use crate::wire::codec::{DecodeError, Reader, Writer};
 use crate::wire::protocol::ResponseShape;
 
-use super::{Command, ErrorBody, Response};
+use super::{Command, Response};
+use crate::error::ErrorBody;
 
 impl Response for KeyReply {
     const SHAPE: ResponseShape = ResponseShape::Body;

@@ -1,6 +1,6 @@
 //! `members` and `members-filtered`: which members to list in, the members as the agent lists them out.
 
-use crate::client::error::CallErrorKind;
+use crate::error::CallErrorKind;
 use crate::types::member::MemberDecoder;
 use crate::types::{Member, MemberStatus};
 use crate::wire::codec::{DecodeError, Reader, Writer};

@@ -9,7 +9,7 @@ mod query;
 mod re2;
 mod streams;
 
-use crate::types::KeyReply;
+use crate::error::ErrorBody;
 use crate::wire::codec::DecodeError;
 use crate::wire::protocol::ResponseShape;
 
@@ -53,17 +53,6 @@ pub(crate) trait Response: Sized {
     fn error_body(_body: &[u8]) -> ErrorBody {
         ErrorBody::Nothing
     }
-}
-
-/// What the body of a response with an error says beside the error's text.
-#[derive(Debug)]
-pub(crate) enum ErrorBody {
-    /// Nothing, or it does not decode.
-    Nothing,
-    /// `join`: how many addresses were reached.
-    Joined(u64),
-    /// A command for keys: what the members said.
-    Keys(Box<KeyReply>),
 }
 
 /// A header that says that it was done.

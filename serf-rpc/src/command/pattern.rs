@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bstr::{BString, ByteSlice};
 
-use crate::client::error::CallErrorKind;
+use crate::error::CallErrorKind;
 
 use super::re2;
 

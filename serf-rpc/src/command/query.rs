@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bstr::BString;
 
-use crate::client::error::CallErrorKind;
+use crate::error::CallErrorKind;
 use crate::wire::codec::Writer;
 
 use super::pattern::{Pattern, TagPatterns};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rmpv::Value;
 
 use super::*;
-use crate::client::error::CallError;
+use crate::error::CallError;
 use crate::recordings::{CONNECTION, Seen, fixtures, play, request};
 use crate::types::{
     Event, EventFilter, EventKind, EventName, LogEntry, LogLevel, QueryRecord, Record,

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use super::cluster::Joined;
 use super::*;
-use crate::client::error::{CallError, CallErrorKind};
+use crate::error::{CallError, CallErrorKind};
 use crate::recordings::{CONNECTION, Seen, VERSIONS, fixture, play};
 use crate::types::{
     LogEntry, Member, MemberStatus, ProtocolVersions, QueryRecord, QueryReply, Record,

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Client, ConnectOptions};
 
 use super::LinkOptions;
-use super::error::WatchError;
+use crate::error::WatchError;
 
 /// The connection there is, and with which agent.
 #[derive(Clone, Debug)]

@@ -13,17 +13,17 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::client::error::{CallError, CallErrorKind, Outcome, Retry};
 use crate::client::{Client, ConnectOptions, QueryStream};
 use crate::command::{Command, MemberFilter, Query, TagChange, UserEvent};
+use crate::error::{CallError, CallErrorKind, Outcome, Retry};
 use crate::types::{Coordinate, EventFilter, KeyReply, LogLevel, Member, QueryId, Stats};
 
-use super::error::WatchError;
 use super::events::{Teller, Told};
 use super::keeper::{self, Link, Links, Session};
 use super::pulse::{Due, Pulse};
 use super::stream::{ManagedEvents, ManagedLog};
 use super::{AgentState, Latest, LinkOptions};
+use crate::error::WatchError;
 
 /// A client that keeps a connection with one of several agents, and comes back when it is lost. A clone shares it.
 ///
@@ -143,7 +143,7 @@ impl ManagedClient {
                 runtime.spawn(async move { keeping.run(publisher).await }),
             ))),
             Err(_) => {
-                keeping.end(WatchError::no_runtime(&keeping.options.agents));
+                keeping.end(Arc::new(keeping.options.no_runtime()));
                 None
             }
         };

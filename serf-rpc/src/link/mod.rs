@@ -1,6 +1,5 @@
 //! Keeping a connection with one of several agents, and what rests on it: agents in, a client that comes back out.
 
-pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod keeper;
 mod latest;
@@ -12,7 +11,6 @@ mod state;
 mod stream;
 pub(crate) mod unreached;
 
-pub use error::WatchError;
 pub use latest::Latest;
 pub use managed::{ClientEvent, ClientEvents, ManagedClient};
 pub use options::LinkOptions;

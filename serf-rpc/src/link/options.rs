@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::client::ConnectOptions;
+use crate::error::{ConnectError, WatchError};
 
 /// The agents that a [`ManagedClient`](crate::ManagedClient) or a [`Watcher`](crate::Watcher) keeps a connection with
 /// one of, and how.
@@ -53,6 +54,15 @@ impl LinkOptions {
     pub fn keep_trying(mut self) -> Self {
         self.keeps_trying = true;
         self
+    }
+
+    /// There is no runtime to be connected in.
+    pub(crate) fn no_runtime(&self) -> WatchError {
+        let addr = |agent: &ConnectOptions| agent.addr().to_owned();
+        match self.agents.first().map(addr) {
+            Some(addr) => ConnectError::NoRuntime { addr }.into(),
+            None => WatchError::NoAgents,
+        }
     }
 
     /// The pauses between attempts, one after the other.

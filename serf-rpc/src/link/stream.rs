@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
 
-use crate::client::error::StreamError;
 use crate::client::{Client, EventStream, LogStream, Subscription};
+use crate::error::StreamError;
 use crate::types::{Event, EventFilter, LogEntry, LogLevel, Record};
 
-use super::error::WatchError;
 use super::keeper::{self, Link, Links};
 use super::resume::Resume;
+use crate::error::WatchError;
 
 /// How long to wait after an agent has refused a stream.
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use super::error::WatchError;
+use crate::error::WatchError;
 
 /// An agent that cannot be reached, or was lost and does not answer yet.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bstr::BString;
 
-use crate::client::error::{CallError, CallErrorKind, ConnectError, ConnectionError};
-use crate::command::ErrorBody;
+use crate::error::ErrorBody;
+use crate::error::{CallError, CallErrorKind, ConnectError, ConnectionError};
 
 /// The address has no agent.
 pub fn unresolved(addr: impl Into<String>, reason: io::Error) -> ConnectError {

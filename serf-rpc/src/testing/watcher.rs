@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use bstr::BStr;
 
-use crate::link::WatchError;
+use crate::error::WatchError;
 use crate::types::Member;
 use crate::watch::{Continuity, Publisher, Watcher};
 

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 use bstr::{BStr, BString};
 use tokio::sync::watch;
 
+use crate::error::WatchError;
 use crate::link::events::Teller;
 use crate::link::unreached::{self, Unreached};
-use crate::link::{AgentState, Latest, WatchError};
+use crate::link::{AgentState, Latest};
 use crate::link::{ClientEvent, ManagedClient, keeper::Links, managed::Ended};
 use crate::types::Member;
 

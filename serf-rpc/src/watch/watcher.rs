@@ -19,13 +19,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::client::error::{CallError, ConnectionError, StreamError};
 use crate::client::{ConnectOptions, Subscription};
+use crate::error::WatchError;
+use crate::error::{CallError, ConnectionError, StreamError};
 use crate::link::events::Told;
 use crate::link::keeper::{self, Link, Session};
 use crate::link::managed::{at, wall_clock};
 use crate::link::pulse::{Due, Pulse};
-use crate::link::{AgentState, Latest, ManagedClient, Unreached, WatchError};
+use crate::link::{AgentState, Latest, ManagedClient, Unreached};
 use crate::types::{ConnectionId, EventFilter, LogEntry, LogLevel, Record, Sealed};
 use crate::wire::codec::DecodeError;
 
@@ -113,8 +114,7 @@ impl Watcher {
         let task = match runtime::Handle::try_current() {
             Ok(runtime) => Some(runtime.spawn(task.run(links, stopped))),
             Err(_) => {
-                let why = WatchError::no_runtime(&task.options.link.agents);
-                task.publisher.end(why);
+                task.publisher.end(Arc::new(task.options.link.no_runtime()));
                 None
             }
         };

@@ -1,10 +1,8 @@
-//! Why there is no agent: the client's errors in, one error out.
+//! Why a watcher or a managed client has no agent.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::ConnectOptions;
-use crate::client::error::{CallError, ConnectError, ConnectionError};
+use super::{CallError, ConnectError, ConnectionError};
 
 /// Why a watcher or a managed client has no agent, or has lost it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,17 +40,6 @@ impl WatchError {
             Self::NoAgents | Self::Stopped => true,
             Self::Call(_) | Self::Lost(_) | Self::Silent { .. } => false,
         }
-    }
-}
-
-impl WatchError {
-    /// There is no runtime to be connected in.
-    pub(crate) fn no_runtime(agents: &[ConnectOptions]) -> Arc<Self> {
-        let without = |agent: &ConnectOptions| ConnectError::NoRuntime {
-            addr: agent.addr().to_owned(),
-        };
-        let error = agents.first().map(without);
-        Arc::new(error.map_or(Self::NoAgents, Self::Connect))
     }
 }
 
