@@ -4,6 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::{Stream, stream};
 use tokio::time::{Sleep, sleep};
 
 use crate::client::{Client, EventStream, LogStream, Subscription};
@@ -57,6 +58,13 @@ impl ManagedEvents {
         };
         self.inner.next(begin).await
     }
+
+    /// The same as a [`Stream`].
+    pub fn into_stream(self) -> impl Stream<Item = Event> + Send + Sync {
+        stream::unfold(self, async |mut events| {
+            Some((events.next().await?, events))
+        })
+    }
 }
 
 /// The log of an agent, over the loss of connections; see [`ManagedClient::log`](crate::ManagedClient::log).
@@ -104,6 +112,11 @@ impl ManagedLog {
             }
             return Some(entry);
         }
+    }
+
+    /// The same as a [`Stream`].
+    pub fn into_stream(self) -> impl Stream<Item = LogEntry> + Send + Sync {
+        stream::unfold(self, async |mut log| Some((log.next().await?, log)))
     }
 }
 
