@@ -129,7 +129,7 @@ async fn complaint(config: &Config, staged: Option<&Staged>) -> Option<String> {
 /// The servers that had traffic when a controller was last there.
 fn last_in_rotation(config: &Config) -> Servers {
     let mut servers = Servers::new();
-    let state = StateDir::peek(&config.state.dir).load_memory();
+    let state = StateDir::peek(&config.state.dir).load();
     for (key, endpoint) in state.in_rotation {
         servers.entry(key.backend).or_default().push(Server {
             name: key.server,

@@ -206,7 +206,7 @@ impl Known {
         state: &StateDir,
         on_disk: Option<&ConfigText>,
     ) -> Self {
-        let memory = state.load_memory();
+        let memory = state.load();
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
         let (snapshot, silent_agents) = ask_agents(&loaded.config, known).await;
         Self {

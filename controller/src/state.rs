@@ -133,8 +133,8 @@ impl StateDir {
     }
 
     /// What was last saved; empty where nothing readable was.
-    pub(crate) fn load_memory(&self) -> PersistedState {
-        let saved: SavedMemory = self.load("members.json").unwrap_or_default();
+    pub(crate) fn load(&self) -> PersistedState {
+        let saved: SavedState = self.read_json("members.json").unwrap_or_default();
         PersistedState {
             members: saved.members,
             in_rotation: saved
@@ -164,15 +164,15 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Write`]; what was saved before is still there.
-    pub(crate) fn save_memory(&self, memory: &PersistedState) -> Result<(), StateError> {
-        let saved = SavedMemory {
-            members: memory.members.clone(),
-            in_rotation: memory
+    pub(crate) fn save(&self, state: &PersistedState) -> Result<(), StateError> {
+        let saved = SavedState {
+            members: state.members.clone(),
+            in_rotation: state
                 .in_rotation
                 .iter()
                 .map(|(key, endpoint)| SavedServer::from_endpoint(key, *endpoint))
                 .collect(),
-            removals: memory
+            removals: state
                 .removals
                 .iter()
                 .map(|(key, removed)| SavedRemoval {
@@ -181,7 +181,7 @@ impl StateDir {
                     agreed: removed.agreed,
                 })
                 .collect(),
-            words: memory
+            words: state
                 .words
                 .iter()
                 .map(|(key, said)| SavedReport {
@@ -190,7 +190,7 @@ impl StateDir {
                     since: said.since,
                 })
                 .collect(),
-            owners: memory
+            owners: state
                 .owners
                 .iter()
                 .map(|(key, addr)| SavedOwner {
@@ -200,13 +200,13 @@ impl StateDir {
                 })
                 .collect(),
         };
-        self.save("members.json", &saved)
+        self.write_json("members.json", &saved)
     }
 
     /// The options of the servers that were added to this worker; none where it is another worker than the one last
     /// saved.
     pub(crate) fn load_added(&self, worker: &Worker, now_secs: u64) -> Option<AddedOptions> {
-        let saved: SavedAdded = self.load("added.json")?;
+        let saved: SavedAdded = self.read_json("added.json")?;
         if !saved.worker.is(worker, now_secs) {
             return None;
         }
@@ -236,12 +236,12 @@ impl StateDir {
             })
             .collect();
         let worker = SavedWorker::of(worker, now_secs);
-        self.save("added.json", &SavedAdded { worker, servers })
+        self.write_json("added.json", &SavedAdded { worker, servers })
     }
 
     /// The process id of the worker that was last known.
     pub(crate) fn remembered_pid(&self) -> Option<u32> {
-        let saved: SavedAdded = self.load("added.json")?;
+        let saved: SavedAdded = self.read_json("added.json")?;
         Some(saved.worker.pid)
     }
 
@@ -312,7 +312,7 @@ impl StateDir {
         self.dir.join("texts").join(format!("{stamp}.cfg"))
     }
 
-    fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+    fn read_json<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let path = self.dir.join(name);
         let bytes = match owner::read(&path) {
             Ok(bytes) => bytes,
@@ -329,7 +329,7 @@ impl StateDir {
             .ok()
     }
 
-    fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
+    fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
         let path = self.dir.join(name);
         let bytes = serde_json::to_vec(value).map_err(|error| StateError::Write {
             path: path.clone(),
@@ -380,7 +380,7 @@ pub(crate) fn is_remembered(entry: &Entry, in_use: bool) -> bool {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-struct SavedMemory {
+struct SavedState {
     members: Vec<Member>,
     in_rotation: Vec<SavedServer>,
     #[serde(default)]

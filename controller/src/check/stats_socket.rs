@@ -50,26 +50,15 @@ pub(super) fn remark<'a>(
     };
     let is_it = |line: &&&Line| is_same(Path::new(&path(line)), wanted);
     let ours: Vec<&&Line> = sockets.iter().filter(is_it).collect();
-    let is_admin = |line: &&&&Line| level(line) == Some("admin");
     let shown = wanted.display();
-    if let Some(line) = ours.iter().find(is_admin) {
-        let said = format!(
-            "`stats socket {shown}` is inside `.if`, and may not be in force; take it out of it"
+    let is_admin = |line: &&&&Line| level(line) == Some("admin");
+    if let Some(line) = ours.iter().find(is_admin).or(ours.first()) {
+        let (severity, said) = rights(line)?;
+        return found(
+            severity,
+            Some(line),
+            format!("`stats socket {shown}` {said}"),
         );
-        return line
-            .conditional
-            .then(|| found(Severity::Warning, Some(line), said))?;
-    }
-    if let Some(line) = ours.first() {
-        let said = match level(line) {
-            None => format!(
-                "`stats socket {shown}` has no level: servers could not be changed there; add: level admin"
-            ),
-            Some(level) => format!(
-                "`stats socket {shown}` has `level {level}`: servers could not be changed there; write: level admin"
-            ),
-        };
-        return found(Severity::Error, Some(line), said);
     }
     if let Some(line) = sockets.iter().find(|line| path(line).contains('$')) {
         let said = format!(
@@ -98,6 +87,25 @@ pub(super) fn remark<'a>(
             found(Severity::Error, title, said)
         }
     }
+}
+
+/// What is wrong with the socket's own line, whose path is right.
+fn rights(line: &Line) -> Option<(Severity, String)> {
+    Some(match level(line) {
+        Some("admin") if line.conditional => (
+            Severity::Warning,
+            "is inside `.if`, and may not be in force; take it out of it".into(),
+        ),
+        Some("admin") => return None,
+        None => (
+            Severity::Error,
+            "has no level: servers could not be changed there; add: level admin".into(),
+        ),
+        Some(level) => (
+            Severity::Error,
+            format!("has `level {level}`: servers could not be changed there; write: level admin"),
+        ),
+    })
 }
 
 fn level(line: &Line) -> Option<&str> {

@@ -58,7 +58,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     let (tasks, control_problem) = serve_control(&config, seen, asking);
     let (prober, probed) = Prober::new();
 
-    let saved = state.load_memory();
+    let saved = state.load();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
     let parsed = on_disk.as_ref().map(|text| &*text.parsed);
     let guard = guard_before(&loaded, &saved, parsed, &anchor);

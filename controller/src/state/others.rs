@@ -16,7 +16,7 @@ impl StateDir {
         now_secs: u64,
         named: &[PathBuf],
     ) -> Option<Vec<OtherFile>> {
-        let saved = self.load::<SavedOthers>("others.json")?;
+        let saved = self.read_json::<SavedOthers>("others.json")?;
         let fits = saved.worker.is(worker, now_secs) && saved.named == named;
         let file = |file: SavedOther| OtherFile {
             path: file.path.into(),
@@ -49,7 +49,7 @@ impl StateDir {
             named: named.to_vec(),
             files,
         };
-        self.save("others.json", &saved)
+        self.write_json("others.json", &saved)
     }
 }
 

@@ -29,11 +29,11 @@ impl StateDir {
             outputs.pop_first();
         }
         outputs.insert(path.to_owned(), stamp.0.clone());
-        self.save("outputs.json", &outputs)
+        self.write_json("outputs.json", &outputs)
     }
 
     fn outputs(&self) -> BTreeMap<PathBuf, String> {
-        self.load("outputs.json").unwrap_or_default()
+        self.read_json("outputs.json").unwrap_or_default()
     }
 }
 

@@ -39,7 +39,7 @@ impl Journal {
     pub(in crate::reconcile) fn save_members(&mut self, desired: &Desired, now: Instant) {
         let state = persisted(desired, &self.anchor, now);
         if state != self.saved {
-            let outcome = self.state.save_memory(&state);
+            let outcome = self.state.save(&state);
             if self.saved(MEMBERS, outcome) {
                 self.saved = state;
             }

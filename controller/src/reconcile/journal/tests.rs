@@ -44,7 +44,7 @@ async fn what_cannot_be_saved_is_a_problem_and_is_saved_as_soon_as_it_can_be() {
 async fn members_are_saved_when_they_have_changed() {
     let (mut scene, _) = scene().await;
     let file = scene.file();
-    let members = |scene: &Scene| scene.journal.state().load_memory().members.len();
+    let members = |scene: &Scene| scene.journal.state().load().members.len();
     let one = desired(&file, "", &["s1"]);
     scene.journal.save_members(&one, clock::now());
     assert_eq!(members(&scene), 1);
