@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serf_rpc::{
     AgentState, CallErrorKind, ClientEvent, ConnectOptions, Event, EventFilter, LinkOptions,
-    LogEntry, LogLevel, LogLine, ManagedClient, Outcome, Retry, UserEvent, Watcher,
+    LogEntry, LogLevel, LogLine, ManagedClient, MemberFilter, Outcome, Query, Retry, TagChange,
+    UserEvent, Watcher,
 };
 use support::{FakeAgent, FakeConnection, alive, soon, user_event};
 
@@ -229,4 +230,27 @@ async fn an_address_that_is_none_ends_the_client() {
     let error = soon("an error", client.members()).await.unwrap_err();
     assert_eq!(error.retry(), Retry::Never);
     assert!(matches!(*client.state(), AgentState::Stopped { .. }));
+}
+
+/// What holds no reference that its caller has to name may be spawned; that it compiles is the test.
+#[tokio::test]
+async fn calls_of_a_managed_client_may_be_spawned() {
+    let client = ManagedClient::spawn(LinkOptions::new([]));
+    let calls = tokio::spawn(async move {
+        let ended = [
+            client.members().await.is_err(),
+            client.members_filtered(&MemberFilter::new()).await.is_err(),
+            client.stats().await.is_err(),
+            client.get_coordinate("a").await.is_err(),
+            client.list_keys().await.is_err(),
+            client.tags(&TagChange::new()).await.is_err(),
+            client.join(["127.0.0.1:7946"]).await.is_err(),
+            client.event(&UserEvent::new("e")).await.is_err(),
+            client.query(&Query::new("q")).await.is_err(),
+            client.stream(EventFilter::all()).await.is_err(),
+            client.log(LogLevel::Info).next().await.is_none(),
+        ];
+        ended.into_iter().all(|ended| ended)
+    });
+    assert!(calls.await.unwrap());
 }

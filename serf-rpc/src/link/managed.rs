@@ -216,8 +216,8 @@ impl ManagedClient {
     /// # Errors
     /// See [`CallError`].
     pub async fn members(&self) -> Result<Vec<Member>, CallError> {
-        self.repeat("members", async |client| client.members().await)
-            .await
+        let call = |client: Client| async move { client.members().await };
+        self.repeat("members", call).await
     }
 
     /// [`Client::members_filtered`], repeated if need be.
@@ -225,10 +225,8 @@ impl ManagedClient {
     /// # Errors
     /// Those of [`Client::members_filtered`].
     pub async fn members_filtered(&self, filter: &MemberFilter) -> Result<Vec<Member>, CallError> {
-        self.repeat(MemberFilter::NAME, async |client| {
-            client.members_filtered(filter).await
-        })
-        .await
+        let call = |client: Client| async move { client.members_filtered(filter).await };
+        self.repeat(MemberFilter::NAME, call).await
     }
 
     /// [`Client::stats`], repeated if need be.
@@ -236,8 +234,8 @@ impl ManagedClient {
     /// # Errors
     /// See [`CallError`].
     pub async fn stats(&self) -> Result<Stats, CallError> {
-        self.repeat("stats", async |client| client.stats().await)
-            .await
+        let call = |client: Client| async move { client.stats().await };
+        self.repeat("stats", call).await
     }
 
     /// [`Client::get_coordinate`], repeated if need be.
@@ -249,10 +247,8 @@ impl ManagedClient {
         node: impl AsRef<[u8]>,
     ) -> Result<Option<Coordinate>, CallError> {
         let node = node.as_ref();
-        self.repeat("get-coordinate", async |client| {
-            client.get_coordinate(node).await
-        })
-        .await
+        let call = |client: Client| async move { client.get_coordinate(node).await };
+        self.repeat("get-coordinate", call).await
     }
 
     /// [`Client::list_keys`], repeated if need be.
@@ -260,8 +256,8 @@ impl ManagedClient {
     /// # Errors
     /// Those of [`Client::list_keys`].
     pub async fn list_keys(&self) -> Result<KeyReply, CallError> {
-        self.repeat("list-keys", async |client| client.list_keys().await)
-            .await
+        let call = |client: Client| async move { client.list_keys().await };
+        self.repeat("list-keys", call).await
     }
 
     /// [`Client::tags`], repeated if need be: each agent that was asked may have the tags then.
@@ -269,8 +265,8 @@ impl ManagedClient {
     /// # Errors
     /// Those of [`Client::tags`].
     pub async fn tags(&self, change: &TagChange) -> Result<(), CallError> {
-        self.repeat(TagChange::NAME, async |client| client.tags(change).await)
-            .await
+        let call = |client: Client| async move { client.tags(change).await };
+        self.repeat(TagChange::NAME, call).await
     }
 
     /// [`Client::join`], repeated if need be. It has a connection of its own, so an address that accepts and stays silent
@@ -283,15 +279,15 @@ impl ManagedClient {
         existing: impl IntoIterator<Item = A>,
     ) -> Result<u64, CallError> {
         let addrs = existing.into_iter().map(|addr| addr.as_ref().to_owned());
-        let addrs: Vec<String> = addrs.collect();
-        self.repeat_by("join", async |link, left| {
+        let addrs = &addrs.collect::<Vec<String>>();
+        let call = |link: Link, left: Duration| async move {
             let own = link.agent.connect().await.map_err(|error| {
                 CallError::new("join", CallErrorKind::not_connected(error.into()))
             })?;
             let own = own.with_call_timeout(left);
-            own.join(&addrs).into_future().await
-        })
-        .await
+            own.join(addrs).into_future().await
+        };
+        self.repeat_by("join", call).await
     }
 
     /// [`Client::event`]. It is sent again only if it was never sent.
@@ -299,8 +295,8 @@ impl ManagedClient {
     /// # Errors
     /// Those of [`Client::event`]; the members may have the event if [`CallError::outcome`] is [`Outcome::Unknown`].
     pub async fn event(&self, event: &UserEvent) -> Result<(), CallError> {
-        self.once(UserEvent::NAME, async |client| client.event(event).await)
-            .await
+        let call = |client: Client| async move { client.event(event).await };
+        self.once(UserEvent::NAME, call).await
     }
 
     /// [`Client::query`]. It is sent again only if it was never sent; its answers end with the connection.
@@ -308,8 +304,8 @@ impl ManagedClient {
     /// # Errors
     /// Those of [`Client::query`].
     pub async fn query(&self, query: &Query) -> Result<QueryStream, CallError> {
-        self.once(Query::NAME, async |client| client.query(query).await)
-            .await
+        let call = |client: Client| async move { client.query(query).await };
+        self.once(Query::NAME, call).await
     }
 
     /// [`Client::respond`], for a query of [`stream`](Self::stream).
@@ -318,8 +314,8 @@ impl ManagedClient {
     /// Those of [`Client::respond`]: [`CallErrorKind::OtherConnection`] if the connection that brought it is lost.
     pub async fn respond(&self, id: QueryId, payload: impl AsRef<[u8]>) -> Result<(), CallError> {
         let payload = payload.as_ref();
-        self.once("respond", async |client| client.respond(id, payload).await)
-            .await
+        let call = |client: Client| async move { client.respond(id, payload).await };
+        self.once("respond", call).await
     }
 
     /// Subscribes to events, on each connection anew: [`Event::Resubscribed`](crate::Event::Resubscribed) stands where
@@ -328,12 +324,18 @@ impl ManagedClient {
     /// # Errors
     /// Those of [`Client::stream`], of the first connection.
     pub async fn stream(&self, filter: EventFilter) -> Result<ManagedEvents, CallError> {
-        let (filter, kept) = (&filter, filter.clone());
-        let first = self.once("stream", async |client| {
-            Ok((client.clone(), client.stream(filter.clone()).await?))
-        });
-        let (client, events) = first.await?;
-        Ok(ManagedEvents::new(self.links.clone(), kept, client, events))
+        let wanted = &filter;
+        let call = |client: Client| async move {
+            let events = client.stream(wanted.clone()).await?;
+            Ok((client, events))
+        };
+        let (client, events) = self.once("stream", call).await?;
+        Ok(ManagedEvents::new(
+            self.links.clone(),
+            filter,
+            client,
+            events,
+        ))
     }
 
     /// Follows the agent's log, on a connection of its own and over restarts: what an agent repeats of its last lines
@@ -343,22 +345,26 @@ impl ManagedClient {
     }
 
     /// Calls until it is answered, on whatever connection there is.
-    async fn repeat<T>(
+    async fn repeat<T, F>(
         &self,
         command: &'static str,
-        call: impl AsyncFn(&Client) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
-        self.repeat_by(command, async |link, left| {
-            call(&link.client.with_call_timeout(left)).await
-        })
-        .await
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let call = |link: Link, left| call(link.client.with_call_timeout(left));
+        self.repeat_by(command, call).await
     }
 
-    async fn repeat_by<T>(
+    async fn repeat_by<T, F>(
         &self,
         command: &'static str,
-        call: impl AsyncFn(&Link, Duration) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
+        call: impl Fn(Link, Duration) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
         let deadline = self.deadline();
         let mut before = None;
         loop {
@@ -366,7 +372,7 @@ impl ManagedClient {
             let mut links = self.links.clone();
             let answer = tokio::select! {
                 biased;
-                answer = call(&link, left(deadline)) => Some(answer),
+                answer = call(link.clone(), left(deadline)) => Some(answer),
                 // Its agent was given up: another one is asked.
                 () = keeper::replaced(&mut links, &link.client) => None,
             };
@@ -380,17 +386,20 @@ impl ManagedClient {
     }
 
     /// Calls on the connection there is, and again only if that was never sent.
-    async fn once<T>(
+    async fn once<T, F>(
         &self,
         command: &'static str,
-        call: impl AsyncFn(&Client) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
         let deadline = self.deadline();
         let mut before = None;
         loop {
             let link = self.link(command, deadline, before.as_ref()).await?;
             let client = link.client.with_call_timeout(left(deadline));
-            match call(&client).await {
+            match call(client).await {
                 Err(error)
                     if error.retry() == Retry::NewConnection
                         && error.outcome() == Outcome::NotSent => {}
