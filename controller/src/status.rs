@@ -16,6 +16,9 @@ pub struct Status {
     pub revision: u64,
     /// What needs a person, the oldest first; empty when all is well.
     pub problems: Vec<Problem>,
+    /// The config in force.
+    #[serde(default)]
+    pub config: Config,
     /// The Serf agent.
     pub agent: Agent,
     /// HAProxy.
@@ -41,6 +44,17 @@ pub struct Problem {
     pub since: u64,
     /// What to do about it, in a sentence; empty where there is nothing to do but wait.
     pub advice: String,
+}
+
+/// The config with its templates, as it is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Tells configs and templates from others: balancers that say the same pick the same members and render them alike.
+    /// Eight hex digits of a hash of the backends and of what the templates say; addresses, paths and sockets are not in
+    /// it, nor is another version's comparable.
+    pub digest: String,
+    /// When it was taken, in seconds since 1970.
+    pub since: u64,
 }
 
 /// The Serf agent that membership comes from.

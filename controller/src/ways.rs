@@ -14,7 +14,7 @@ use crate::state::StateDir;
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// The configured agents; their key is read whenever one is connected to.
-pub(crate) fn agents(config: &Config) -> Vec<ConnectOptions> {
+pub fn agents(config: &Config) -> Vec<ConnectOptions> {
     let agent = |addr: &String| {
         let options = ConnectOptions::new(addr.clone()).connect_timeout(CONNECT);
         match &config.serf.auth_key_file {

@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod fleet;
 mod follow;
 mod generate;
 mod plan;
@@ -22,6 +23,7 @@ use tracing_subscriber::filter::Targets;
 use crate::logging;
 use ask::{ApproveArgs, HistoryArgs, StatusArgs};
 use check::CheckArgs;
+use fleet::FleetArgs;
 use follow::{DaemonArgs, RunArgs};
 use plan::{PlanArgs, RenderArgs};
 use setup::SetupArgs;
@@ -136,6 +138,12 @@ enum Command {
     /// A server whose agent is gone stays while it answers, and so does one that only one witness calls dead once too
     /// many have gone. `status` shows whom the guard holds and why. Exits 0 if somebody goes, 1 if not.
     Approve(ApproveArgs),
+    /// Say whether all balancers of the cluster do the same
+    ///
+    /// Asks the cluster itself, by a Serf query that every controller answers: no balancer has to be known or reached
+    /// otherwise. Shows each with its version, config, HAProxy, members and servers, and in what one differs from most.
+    /// Exits 0 only if all are well and agree.
+    Fleet(FleetArgs),
     /// Say what would be done, with a diff of the file
     ///
     /// Takes config and template as they are in their files now. A running controller is asked what it would do with
@@ -250,6 +258,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Status(args) => ask::status(config, args),
         Command::History(args) => ask::history(config, args),
         Command::Approve(args) => ask::approve(config, args),
+        Command::Fleet(args) => fleet::fleet(config, args),
         Command::Plan(args) => plan::plan(config, args),
         Command::Check(args) => check::check(config, args),
         Command::Render(args) => match &args.print_template {

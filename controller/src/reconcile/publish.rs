@@ -14,7 +14,7 @@ use super::journal::departed::Gone;
 use crate::clock;
 use crate::notify;
 use crate::published::Published;
-use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
+use crate::status::{Agent, Backend, Config, File, Haproxy, OldWorker, Server, Status};
 
 impl Reconciler {
     /// Publishes how everything stands, if it is time.
@@ -68,6 +68,10 @@ impl Reconciler {
             time: self.journal.anchor.unix_secs(clock::now()),
             revision: self.journal.revision,
             problems: self.journal.problems.list(),
+            config: Config {
+                digest: self.desired.loaded().digest.clone(),
+                since: self.journal.anchor.unix_secs(self.journal.loaded_at),
+            },
             agent: self.agent_status(),
             haproxy: self.haproxy_status(),
             file: File {

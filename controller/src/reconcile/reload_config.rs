@@ -5,6 +5,7 @@ use planner::config::Config;
 use super::advice;
 use super::feed::MembershipFeed;
 use super::{Reconciler, startup};
+use crate::clock;
 use crate::config;
 use crate::error_chain::chain;
 use crate::others::Others;
@@ -42,7 +43,7 @@ impl Reconciler {
         let another_agent = agent(&before.config) != agent(after);
         if another_agent {
             let known = (**self.desired.snapshot()).clone();
-            self.feed = MembershipFeed::new(after, known);
+            self.feed = MembershipFeed::new(after, known, self.journal.readers());
         }
         self.fallback.get_or_insert(before);
         self.say_fixed_keys();
@@ -81,6 +82,7 @@ impl Reconciler {
 
     /// Lets the other owners know of the config in force.
     fn config_changed(&mut self) {
+        self.journal.loaded_at = clock::now();
         let loaded = self.desired.loaded();
         let state = self.journal.state();
         self.applier

@@ -54,7 +54,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     let (now, anchor) = (clock::now(), ClockAnchor::now());
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (asking, askings) = mpsc::channel(ASKINGS);
-    let (tasks, control_problem) = serve_control(&config, seen, asking);
+    let (tasks, control_problem) = serve_control(&config, seen.clone(), asking);
     let (prober, probed) = Prober::new();
 
     let saved = state.load();
@@ -70,7 +70,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     }
     let mut reconciler = Reconciler {
         options,
-        feed: MembershipFeed::new(&config, snapshot.clone()),
+        feed: MembershipFeed::new(&config, snapshot.clone(), seen.clone()),
         next_drift: now + config.drift.interval,
         started_with: config,
         fallback: None,

@@ -82,6 +82,22 @@ impl Balancer {
         Self::start_beside(lab, kind, agent, configure).await
     }
 
+    /// Balancer number `number` of several, called `lb-{number}`, with an address and a directory of its own.
+    ///
+    /// # Errors
+    /// When one of its three does not start.
+    pub async fn start_one(lab: &TestEnv, kind: HaproxyKind, number: u8) -> Result<Self> {
+        let name = format!("lb-{number}");
+        let dir = lab.path(&name);
+        std::fs::create_dir(&dir)?;
+        let agent = Agent::on(lab, &name, number).tag("role", "balancer");
+        let agent = agent.start().await?;
+        let haproxy = Haproxy::prepare_in(&dir, kind).await?;
+        let front = lab.net().addr(number, 8080);
+        let options = ControllerOptions::new(&dir, agent.rpc_addr(), &haproxy, front);
+        Self::start_on(agent, haproxy, options).await
+    }
+
     /// The same beside an agent that runs already.
     ///
     /// # Errors
@@ -92,8 +108,16 @@ impl Balancer {
         agent: Agent,
         configure: impl FnOnce(ControllerOptions) -> Result<ControllerOptions>,
     ) -> Result<Self> {
-        let mut haproxy = Haproxy::prepare(lab, kind).await?;
+        let haproxy = Haproxy::prepare(lab, kind).await?;
         let options = configure(Controller::on(lab, agent.rpc_addr(), &haproxy))?;
+        Self::start_on(agent, haproxy, options).await
+    }
+
+    async fn start_on(
+        agent: Agent,
+        mut haproxy: Haproxy,
+        options: ControllerOptions,
+    ) -> Result<Self> {
         let controller = options.start()?;
         first_file(&haproxy).await?;
         haproxy.start().await?;

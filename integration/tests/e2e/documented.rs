@@ -51,6 +51,7 @@ pub(crate) fn normal(text: &str) -> String {
         (r"\b(cfg|j2|toml)(?::\d+)+", "$1:LINE"),
         (r"\b\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
         (r"\b[0-9a-f]{16}\b", "STAMP"),
+        (r"\b[0-9a-f]{8}\b", "DIGEST"),
         (r"\bworker \d+", "worker PID"),
         (r"version \d+\.\d+", "version X"),
         (r"\bHAProxy \d+\.\d+", "HAProxy X"),

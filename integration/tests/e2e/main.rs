@@ -10,6 +10,7 @@ mod check_joins;
 mod checks;
 mod drift;
 mod files;
+mod fleet;
 mod guard_death;
 mod guard_flapping;
 mod guard_gossip;

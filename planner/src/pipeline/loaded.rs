@@ -2,11 +2,13 @@
 //! what HAProxy listens on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serf_rpc::{Member, Snapshot};
+use sha2::{Digest, Sha256};
 
 use crate::admission::Admission;
 use crate::config::{BackendConfig, CheckConfig, Config, OutputFile};
@@ -35,6 +37,8 @@ pub struct LoadedConfig {
     pub files: Vec<(OutputFile, Arc<Renderer>)>,
     /// What the template forgets; the error where it fails with some servers.
     pub flaws: Result<Vec<Flaw>, RenderError>,
+    /// Tells it from others whose backends or templates say something else, of the same version.
+    pub digest: String,
     /// What HAProxy listens on with it, and the controller.
     listeners: Vec<Listener>,
 }
@@ -57,6 +61,7 @@ impl LoadedConfig {
             admissions: admissions(&config, &renderer, &beside),
             scope,
             flaws: renderer.audit(&config),
+            digest: digest(&config, &renderer, &files),
             listeners: own_listeners(&config, &bare),
             config: Arc::new(config),
             renderer: Arc::new(renderer),
@@ -164,6 +169,19 @@ impl LoadedConfig {
             fixed: self.scope.fixed_servers().collect(),
         }
     }
+}
+
+/// What tells backends and templates from others; paths, sockets and addresses of one host are not in it.
+fn digest(config: &Config, renderer: &Renderer, files: &[(OutputFile, Arc<Renderer>)]) -> String {
+    let mut hash = Sha256::new();
+    // What is printed of a value has every key in it, those too that were left out.
+    hash.update(format!("{:?}", config.backends));
+    for renderer in iter::once(renderer).chain(files.iter().map(|(_, renderer)| &**renderer)) {
+        hash.update(renderer.source());
+    }
+    let digest = hash.finalize();
+    let first = digest.iter().take(4);
+    first.map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a text has HAProxy listen on, and where the controller itself does.

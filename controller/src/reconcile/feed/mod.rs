@@ -12,11 +12,14 @@ use planner::config::Config;
 use serf_rpc::{
     AgentState, Latest, Snapshot, SuspicionStream, Unreached, WatchError, WatchOptions, Watcher,
 };
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::journal::Journal;
 use crate::clock;
 use crate::error_chain::chain;
+use crate::fleet;
+use crate::published::Published;
 use crate::ways::agents;
 
 /// An agent of which nothing was heard for so long is asked something; after as long again it is silent.
@@ -31,6 +34,8 @@ pub(super) struct MembershipFeed {
     alone: Alone,
     /// The join that it was told, one at most.
     joins: JoinSet<Result<u64, WatchError>>,
+    /// Who answers the query of a whole fleet.
+    _answering: JoinSet<()>,
 }
 
 /// Something that came from the agents.
@@ -48,7 +53,12 @@ pub(super) enum News {
 
 impl MembershipFeed {
     /// Follows the membership of the configured agents, from what is known.
-    pub(super) fn new(config: &Config, known: Snapshot) -> Self {
+    /// Whoever asks the cluster is answered with what is published.
+    pub(super) fn new(
+        config: &Config,
+        known: Snapshot,
+        published: watch::Receiver<Arc<Published>>,
+    ) -> Self {
         let options = WatchOptions::new(agents(config))
             .resync(config.serf.resync)
             .pulse(PULSE)
@@ -56,6 +66,8 @@ impl MembershipFeed {
             .keep_trying()
             .seed(known);
         let watcher = Watcher::spawn(options);
+        let mut answering = JoinSet::new();
+        answering.spawn(fleet::answer::answer(watcher.client(), published));
         Self {
             snapshots: watcher.snapshots(),
             suspicions: watcher.suspicions(),
@@ -63,6 +75,7 @@ impl MembershipFeed {
             watcher,
             alone: Alone::default(),
             joins: JoinSet::new(),
+            _answering: answering,
         }
     }
 

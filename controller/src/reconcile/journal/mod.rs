@@ -42,6 +42,8 @@ pub(super) struct Journal {
     /// When each thing was last read.
     pub(super) readings: Readings,
     pub(super) anchor: ClockAnchor,
+    /// When the config in force was taken.
+    pub(super) loaded_at: Instant,
     /// Counts up whenever a server stands otherwise than before.
     pub(super) revision: u64,
     history: History,
@@ -81,6 +83,7 @@ impl Journal {
             counters: Counters::default(),
             readings: Readings::new(anchor),
             anchor,
+            loaded_at: now,
             revision: 0,
             history: History::load(&state.history_path()),
             state,
@@ -190,6 +193,11 @@ impl Journal {
         self.published.send_modify(|published| {
             Arc::make_mut(published).readings = readings;
         });
+    }
+
+    /// For one more who shows it to people.
+    pub(super) fn readers(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.subscribe()
     }
 
     /// What people see.
