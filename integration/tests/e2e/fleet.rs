@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::documented::documented;
 
 const NEEDS: [Need; 3] = [Need::Serf, Need::Firewall, Need::Haproxy(HaproxyKind::Host)];
-/// Serf's own time to notice who has gone, and who is back.
+/// Serf's own time to notice who has gone, who is back, and whose join was lost among those of others: agents compare all
+/// they know every 15 s and more.
 const GOSSIP: Duration = Duration::from_secs(60);
 
 /// Code and text of `fleet`, asked on one of the balancers.
@@ -35,7 +36,8 @@ async fn three(lab: &TestEnv) -> Result<(Vec<Balancer>, Vec<Node>)> {
         agent.join(first.agent.ip()).await?;
     }
     for balancer in &balancers {
-        balancer.serves(&names(&nodes)).await?;
+        let served = names(&nodes);
+        balancer.haproxy.serves("nodes", &served, GOSSIP).await?;
     }
     Ok((balancers, nodes))
 }
