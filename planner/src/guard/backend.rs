@@ -143,7 +143,7 @@ impl BackendState {
         }
     }
 
-    pub(super) fn hear(
+    pub(super) fn observe_members(
         &mut self,
         candidates: &BTreeMap<ServerName, Candidate>,
         known: &BTreeMap<ServerName, SerfStatus>,
@@ -151,8 +151,8 @@ impl BackendState {
     ) {
         for (name, slot) in &mut self.slots {
             match candidates.get(name) {
-                Some(candidate) => slot.hear(candidate, now),
-                None => slot.miss(known.get(name).copied(), now),
+                Some(candidate) => slot.observe_candidate(candidate, now),
+                None => slot.observe_unpicked(known.get(name).copied(), now),
             }
         }
         for (name, candidate) in candidates {
@@ -161,15 +161,19 @@ impl BackendState {
             };
             if candidate.gossip == SerfStatus::Alive && !self.slots.contains_key(name) {
                 self.slot(name.clone(), attributes.endpoint, Origin::Member, now)
-                    .hear(candidate, now);
+                    .observe_candidate(candidate, now);
             }
         }
-        self.owners.hear(known);
+        self.owners.observe_known(known);
     }
 
-    pub(super) fn read(&mut self, running: Option<&BTreeMap<String, RunningServer>>, now: Instant) {
+    pub(super) fn observe_running(
+        &mut self,
+        running: Option<&BTreeMap<String, RunningServer>>,
+        now: Instant,
+    ) {
         for (name, slot) in &mut self.slots {
-            slot.read(running.and_then(|servers| servers.get(name.as_str())), now);
+            slot.observe_running(running.and_then(|servers| servers.get(name.as_str())), now);
         }
         self.forget_the_gone();
     }
@@ -206,11 +210,11 @@ impl BackendState {
     }
 
     fn pass(&mut self, now: Instant) {
-        self.observe(now);
+        self.observe_presence(now);
         self.revise_ledger(now);
         self.move_the_proven(now);
         self.step_each(now);
-        self.observe(now);
+        self.observe_presence(now);
         self.release_the_approved(now);
         self.cut_the_dead(now);
         self.part_doubles(now);
@@ -236,7 +240,7 @@ impl BackendState {
         }
     }
 
-    fn observe(&mut self, now: Instant) {
+    fn observe_presence(&mut self, now: Instant) {
         let times = self.times();
         for (name, slot) in &self.slots {
             let present = slot.is_wanted() || slot.may_come_in(&self.rules, false);

@@ -224,28 +224,28 @@ impl Guard {
         })
     }
 
-    /// Hears gossip.
-    pub fn hear(&mut self, model: &Model, now: Instant) {
+    /// Takes the members as the rules pick them.
+    pub fn observe_members(&mut self, model: &Model, now: Instant) {
         let none = BTreeMap::new();
         for (backend, pool) in &mut self.pools {
             let candidates = model.backends.get(backend).unwrap_or(&none);
-            pool.hear(candidates, &model.known, now);
+            pool.observe_members(candidates, &model.known, now);
         }
     }
 
-    /// Hears that the agent suspects a member; says whether anything may follow from it.
-    pub fn suspect(&mut self, name: &ServerName, now: Instant) -> bool {
+    /// Takes that the agent suspects a member; says whether anything may follow from it.
+    pub fn observe_suspicion(&mut self, name: &ServerName, now: Instant) -> bool {
         let mut news = false;
         for pool in self.pools.values_mut() {
             if let Some(slot) = pool.slots.get_mut(name) {
-                news |= slot.suspect(&pool.rules, now);
+                news |= slot.observe_suspicion(&pool.rules, now);
             }
         }
         news
     }
 
-    /// Reads what HAProxy runs. The first time, what it has ready counts as proven.
-    pub fn read(&mut self, running: &RunningServers, now: Instant) {
+    /// Takes the servers as HAProxy runs them. The first time, what it has ready counts as proven.
+    pub fn observe_running(&mut self, running: &RunningServers, now: Instant) {
         let adopts = !std::mem::replace(&mut self.adopted, true);
         for (backend, pool) in &mut self.pools {
             let servers = running.get(backend.as_str());
@@ -256,15 +256,15 @@ impl Guard {
                     }
                 }
             }
-            pool.read(servers, now);
+            pool.observe_running(servers, now);
         }
     }
 
-    /// Hears what a probe found at an address; says whether anything may follow from it.
-    pub fn probed(&mut self, key: &ServerKey, addr: SocketAddr, found: Probed) -> bool {
+    /// Takes what a probe found at an address; says whether anything may follow from it.
+    pub fn observe_probe(&mut self, key: &ServerKey, addr: SocketAddr, found: Probed) -> bool {
         self.pools.get_mut(&key.backend).is_some_and(|pool| {
             let slot = pool.slots.get_mut(&key.server);
-            slot.is_some_and(|slot| slot.probed(&pool.rules, addr, found))
+            slot.is_some_and(|slot| slot.observe_probe(&pool.rules, addr, found))
         })
     }
 

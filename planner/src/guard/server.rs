@@ -288,7 +288,7 @@ impl ServerState {
     }
 
     /// Takes how HAProxy runs it.
-    pub(super) fn read(&mut self, running: Option<&RunningServer>, now: Instant) {
+    pub(super) fn observe_running(&mut self, running: Option<&RunningServer>, now: Instant) {
         let stat = running.and_then(|running| running.stat.as_ref());
         self.running = running.is_some_and(|running| {
             running.admin == Admin::Ready && running.addr == Some(self.endpoint.addr)

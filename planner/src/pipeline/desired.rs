@@ -193,22 +193,22 @@ impl Desired {
         let own = [self.on_disk.of_text(), &self.elsewhere].concat();
         let defaults = self.loaded.defaults(&self.snapshot, &self.addresses, &own);
         self.model = select(&self.snapshot, &self.loaded.config.backends, &defaults);
-        self.guard.hear(&self.model, now);
+        self.guard.observe_members(&self.model, now);
     }
 
     /// Takes the servers as HAProxy runs them.
     pub fn observe_running(&mut self, servers: &RunningServers, now: Instant) {
-        self.guard.read(servers, now);
+        self.guard.observe_running(servers, now);
     }
 
     /// Takes that the agent suspects a member; says whether anything may follow from it.
     pub fn observe_suspicion(&mut self, name: &ServerName, now: Instant) -> bool {
-        self.guard.suspect(name, now)
+        self.guard.observe_suspicion(name, now)
     }
 
     /// Takes what a probe found; says whether anything may follow from it.
     pub fn observe_probe(&mut self, key: &ServerKey, addr: SocketAddr, probed: Probed) -> bool {
-        self.guard.probed(key, addr, probed)
+        self.guard.observe_probe(key, addr, probed)
     }
 
     /// Takes the servers of a member as ones that answer, which nobody has asked.
@@ -218,7 +218,7 @@ impl Desired {
             if let Some(Ok(attributes)) = attributes {
                 let key = ServerKey::new(backend, name);
                 self.guard
-                    .probed(&key, attributes.endpoint.addr, Probed::Good);
+                    .observe_probe(&key, attributes.endpoint.addr, Probed::Good);
             }
         }
     }

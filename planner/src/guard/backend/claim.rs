@@ -39,7 +39,7 @@ impl Owners {
     }
 
     /// Forgets whom gossip does not know any more.
-    pub(super) fn hear(&mut self, known: &BTreeMap<ServerName, SerfStatus>) {
+    pub(super) fn observe_known(&mut self, known: &BTreeMap<ServerName, SerfStatus>) {
         self.0.retain(|_, name| known.contains_key(name));
     }
 

@@ -22,7 +22,9 @@ fn join(scene: &mut Scene, numbers: std::ops::Range<u16>) {
 
 fn answer(scene: &mut Scene, number: u16) {
     let key = key(&format!("m{number:05}"));
-    scene.guard.probed(&key, endpoint(number), Probed::Good);
+    scene
+        .guard
+        .observe_probe(&key, endpoint(number), Probed::Good);
 }
 
 fn listed(scene: &mut Scene) -> Vec<String> {
@@ -114,7 +116,9 @@ fn ever_new_names_leave_nothing_behind() {
         scene.decide();
         for number in 0..SERVE {
             let key = key(&name(number));
-            scene.guard.probed(&key, endpoint(number), Probed::Good);
+            scene
+                .guard
+                .observe_probe(&key, endpoint(number), Probed::Good);
             scene.runs_at(&name(number), Admin::Ready, endpoint(number));
         }
         scene.decide();

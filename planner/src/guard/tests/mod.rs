@@ -167,7 +167,7 @@ impl Scene {
             .get(&key(name))
             .map(|target| target.addr);
         self.guard
-            .probed(&key(name), at.expect("a probe is wanted"), found);
+            .observe_probe(&key(name), at.expect("a probe is wanted"), found);
     }
 
     fn approve(&mut self, name: &str) -> usize {
@@ -183,8 +183,8 @@ impl Scene {
     }
 
     fn decide(&mut self) -> Decisions {
-        self.guard.hear(&self.model, self.now);
-        self.guard.read(&self.running, self.now);
+        self.guard.observe_members(&self.model, self.now);
+        self.guard.observe_running(&self.running, self.now);
         self.guard.decide(self.now)
     }
 
