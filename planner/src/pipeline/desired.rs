@@ -9,7 +9,7 @@ use serf_rpc::{Entry, Presence, Snapshot};
 
 use super::LoadedConfig;
 use crate::debounce::Debouncer;
-use crate::guard::{Approval, Decisions, Guard, Probed};
+use crate::guard::{Approval, Decisions, Guard, Probed, Target};
 use crate::model::here::Listener;
 use crate::model::{Endpoint, Model, RunningServers, ServerKey, ServerName, Servers};
 use crate::render::{RenderError, Rendered};
@@ -211,6 +211,11 @@ impl Desired {
         self.guard.observe_probe(key, addr, probed)
     }
 
+    /// The probes that are to run otherwise than when this was asked last; see [`Guard::probe_news`].
+    pub fn probe_news(&mut self, now: Instant) -> Vec<(ServerKey, Option<Target>)> {
+        self.guard.probe_news(now)
+    }
+
     /// Takes the servers of a member as ones that answer, which nobody has asked.
     pub fn assume_answering(&mut self, name: &ServerName) {
         for (backend, servers) in &self.model.backends {
@@ -297,7 +302,7 @@ impl Desired {
     /// as they were; who has changed since gets another chance.
     pub fn in_force(&mut self, now: Instant) -> Decisions {
         let mut in_force = in_force(&self.decisions, &mut self.additions, now);
-        let decided = &self.decisions.servers;
+        let decided = &self.decisions;
         self.offenders.retain(|key, offender| {
             let decision = decided.get(key);
             decision.is_some_and(|decision| decision.endpoint == offender.endpoint)

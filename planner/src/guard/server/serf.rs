@@ -28,7 +28,7 @@ impl ServerState {
             Err(quarantine) => {
                 // HAProxy's own: whatever goes there comes back, or meets no web server.
                 if matches!(quarantine, Quarantine::Here { addr, .. } if *addr == self.endpoint.addr)
-                    && !self.is_resting()
+                    && !self.is_out_of_use()
                 {
                     let admin = WantedAdmin::Maint;
                     self.enter(Phase::Out { admin }, now);

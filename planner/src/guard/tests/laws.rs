@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::guard::server::ServerState;
 
+mod rest;
 mod world;
 
 use world::{NAMES, PLACES, Seen, Step, Web, World, place_of, step};
@@ -21,8 +22,8 @@ fn decide(world: &mut World) -> Result<(), TestCaseError> {
     let running = world.scene.running.clone();
     world.scene.guard.observe_running(&running, world.scene.now);
     let before = world.see();
-    let decisions = world.scene.guard.decide(world.scene.now);
-    let again = world.scene.guard.decide(world.scene.now);
+    let decisions = world.scene.guard.decide(world.scene.now).whole();
+    let again = world.scene.guard.decide(world.scene.now).whole();
     prop_assert!(decisions == again, "a decision changed without news");
     let after = world.see();
     // Who moves to its new address serves all the while.
@@ -98,18 +99,18 @@ fn went_by_right(
             Ok(!before.dead)
         }
         Some(Why::Replaced { by: heir, .. }) => {
-            let slot = &world.pool().slots[heir];
+            let slot = world.slots()[heir];
             prop_assert!(slot.phase == Phase::In && slot.runs() && slot.is_wanted());
             prop_assert_eq!(slot.endpoint.addr, world.slot(who).unwrap().endpoint.addr);
             Ok(false)
         }
         Some(Why::AddressTaken(other)) => {
-            let slot = &world.pool().slots[other];
+            let slot = world.slots()[other];
             prop_assert!(slot.runs() && slot.is_wanted());
             Ok(false)
         }
         Some(Why::Suspected) => {
-            let mut others = world.pool().slots.values();
+            let mut others = world.slots().into_values();
             if others.any(|other| other.runs() && Some(other.endpoint.addr) == before.addr) {
                 return Ok(false);
             }
@@ -168,7 +169,7 @@ fn dead_by_two_witnesses_are_out(
 fn one_member_an_address(world: &World, decisions: &Decisions) -> Result<(), TestCaseError> {
     let mut addrs = BTreeSet::new();
     for (key, decision) in &decisions.servers {
-        let slot = &world.pool().slots[&key.server];
+        let slot = world.slots()[&key.server];
         let rules = &world.pool().rules;
         let there = decision.line == Some(Line::Ready) && slot.is_wanted() && slot.runs();
         if there && slot.answers(rules) {
@@ -206,18 +207,18 @@ fn rest(world: &mut World) -> Result<(), TestCaseError> {
     let rules = &world.pool().rules;
     // Its web server has traffic under another name, or is to have none.
     let taken = |slot: &ServerState| {
-        let mut others = world.pool().slots.values();
+        let mut others = world.slots().into_values();
         others.any(|other| {
             let there = other.phase == Phase::In || other.is_asked_for();
             there && other.endpoint.addr == slot.endpoint.addr
         })
     };
     // As far as anybody knows: of who is alive and has no check nobody else says anything.
-    let slots = world.pool().slots.values();
+    let slots = world.slots().into_values();
     let answering = slots.filter(|slot| slot.phase == Phase::In && slot.answers(rules));
     let answering: BTreeSet<_> = answering.map(|slot| slot.endpoint.addr).collect();
     let answering = answering.len();
-    for (name, slot) in &world.pool().slots {
+    for (name, slot) in world.slots() {
         if !up(slot) {
             continue;
         }

@@ -81,6 +81,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The truth, beside what the guard is told.
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) scene: Scene,
     pub(super) web: Vec<Web>,
@@ -93,16 +94,22 @@ pub(super) struct World {
     /// Servers whose removal was approved, or whose tag asks for it.
     pub(super) intended: Vec<bool>,
     pub(super) in_flight: Vec<u64>,
+    /// Whether anything could follow from what the guard was told last.
+    pub(super) mattered: bool,
 }
 
 impl World {
     pub(super) fn new(checked: bool, min_servers: usize) -> Self {
-        let mut scene = Scene::new(checked);
         let mut rules = rules(checked);
         rules.guard.min_servers = min_servers;
-        let backend = BackendName::new("b").unwrap();
-        scene.guard.set_rules([(backend, rules)].into());
-        for name in &NAMES[..PLACES] {
+        Self::with(rules, PLACES)
+    }
+
+    /// With so many of the members in rotation, and the others unknown yet.
+    pub(super) fn with(rules: Rules, serving: usize) -> Self {
+        let mut scene = Scene::new(rules.checked);
+        scene.set_rules(rules);
+        for name in &NAMES[..serving] {
             scene.gossip(name, SerfStatus::Alive);
             scene.runs(name, Admin::Ready, Check::Up, 0);
         }
@@ -119,6 +126,7 @@ impl World {
             own_probes_work: true,
             intended: vec![false; count],
             in_flight: vec![0; count],
+            mattered: false,
         }
     }
 
@@ -163,7 +171,8 @@ impl World {
             Step::OwnProbes(work) => self.own_probes_work = work,
             Step::Suspect(who) => {
                 let name = ServerName::new(NAMES[who]).unwrap();
-                self.scene.guard.observe_suspicion(&name, self.scene.now);
+                let now = self.scene.now;
+                self.mattered = self.scene.guard.observe_suspicion(&name, now);
             }
             Step::Approve(who) => {
                 let approved = self.scene.approve(NAMES[who]) > 0;
@@ -213,7 +222,7 @@ impl World {
             Web::Refuses => Probed::Refused,
             Web::Silent => Probed::Failed,
         };
-        self.scene.guard.observe_probe(&key, target.addr, found);
+        self.mattered = self.scene.guard.observe_probe(&key, target.addr, found);
     }
 
     /// HAProxy does what was decided.
@@ -251,7 +260,11 @@ impl World {
 
     pub(super) fn slot(&self, who: usize) -> Option<&ServerState> {
         let name = ServerName::new(NAMES[who]).unwrap();
-        self.pool().slots.get(&name)
+        self.slots().get(&name).copied()
+    }
+
+    pub(super) fn slots(&self) -> BTreeMap<&ServerName, &ServerState> {
+        self.pool().all()
     }
 
     pub(super) fn in_rotation(&self, who: usize) -> bool {
