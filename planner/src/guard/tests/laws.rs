@@ -105,8 +105,12 @@ fn went_by_right(
             Ok(false)
         }
         Some(Why::AddressTaken(other)) => {
-            let slot = world.slots()[other];
-            prop_assert!(slot.runs() && slot.is_wanted());
+            // Somebody who runs there goes on. Who is named may have come in just now, with a better claim still.
+            let slots = world.slots();
+            let there = slots[other].endpoint.addr;
+            let mut there = slots.values().filter(|slot| slot.endpoint.addr == there);
+            prop_assert!(slots[other].phase == Phase::In && slots[other].is_wanted());
+            prop_assert!(there.any(|slot| slot.runs() && slot.is_wanted()));
             Ok(false)
         }
         Some(Why::Suspected) => {
