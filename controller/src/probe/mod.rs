@@ -10,11 +10,11 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use planner::config::CheckConfig;
 use planner::guard::{Probed, Target, Urgency};
@@ -45,10 +45,10 @@ pub(crate) struct ProbeResult {
     pub probed: Probed,
 }
 
-/// What is to be asked from now on.
+/// What is to be asked from now on, otherwise than before.
 #[derive(Debug)]
 struct Wanted {
-    targets: BTreeMap<ServerKey, Target>,
+    news: Vec<(ServerKey, Option<Target>)>,
     checks: BTreeMap<BackendName, Arc<CheckConfig>>,
     begun: oneshot::Sender<usize>,
 }
@@ -68,15 +68,16 @@ impl Prober {
         (Self { wanted }, results)
     }
 
-    /// Says what is to be asked from now on, and hears how many servers have been asked for the first time.
+    /// Says who is to be asked from now on, otherwise than before, or not any more, and hears how many servers have been
+    /// asked for the first time. Nobody is asked of a backend without a check.
     pub(crate) async fn reconcile(
         &self,
-        targets: BTreeMap<ServerKey, Target>,
+        news: Vec<(ServerKey, Option<Target>)>,
         checks: BTreeMap<BackendName, Arc<CheckConfig>>,
     ) -> usize {
         let (begun, answer) = oneshot::channel();
         let wanted = Wanted {
-            targets,
+            news,
             checks,
             begun,
         };
@@ -119,7 +120,7 @@ impl Probes {
                 wanted = wants.recv() => match wanted {
                     Some(wanted) => {
                         let begun = wanted.begun;
-                        self.take(wanted.targets, wanted.checks);
+                        self.take(wanted.news, wanted.checks);
                         // Whoever does not wait for the number does not need it.
                         let _ = begun.send(self.begin());
                         continue;
@@ -133,37 +134,42 @@ impl Probes {
         }
     }
 
-    /// Takes the targets of now in the place of those before.
+    /// Takes targets in the place of those that their servers had; those of a backend whose check is another are asked
+    /// anew.
     fn take(
         &mut self,
-        targets: BTreeMap<ServerKey, Target>,
+        news: Vec<(ServerKey, Option<Target>)>,
         checks: BTreeMap<BackendName, Arc<CheckConfig>>,
     ) {
         let now = clock::now();
-        let before = std::mem::replace(&mut self.checks, checks);
-        let after = &self.checks;
-        let changed = |backend: &&BackendName| before.get(*backend) != after.get(*backend);
-        let all = before.keys().chain(after.keys());
-        let changed: BTreeSet<BackendName> = all.filter(changed).cloned().collect();
-        let gone = self
-            .schedule
-            .keys()
-            .filter(|key| !targets.contains_key(key));
-        let gone: Vec<ServerKey> = gone.cloned().collect();
-        for key in gone {
-            self.drop_target(&key);
+        if self.checks != checks {
+            let before = std::mem::replace(&mut self.checks, checks);
+            let after = &self.checks;
+            let is_asked_otherwise =
+                |key: &ServerKey| before.get(&key.backend) != after.get(&key.backend);
+            let known = self.schedule.targets();
+            let anew = known.filter(|(key, _)| is_asked_otherwise(key));
+            let anew: Vec<_> = anew.map(|(key, target)| (key.clone(), target)).collect();
+            for (key, target) in anew {
+                self.put(&key, target, now);
+            }
         }
-        for (key, target) in targets {
+        for (key, target) in news {
             let known = self.schedule.target(&key);
-            let same = known.is_some_and(|known| known.is_same(&target));
-            if same && !changed.contains(&key.backend) {
-                self.schedule.revive(&key, target.sign, now);
-                continue;
+            match target {
+                None => self.drop_target(&key),
+                Some(target) if known.is_some_and(|known| known.is_same(&target)) => {
+                    self.schedule.revive(&key, target.sign, now);
+                }
+                Some(target) => self.put(&key, target, now),
             }
-            self.drop_target(&key);
-            if self.checks.contains_key(&key.backend) {
-                self.schedule.add(&key, target, now);
-            }
+        }
+    }
+
+    fn put(&mut self, key: &ServerKey, target: Target, now: Instant) {
+        self.drop_target(key);
+        if self.checks.contains_key(&key.backend) {
+            self.schedule.add(key, target, now);
         }
     }
 

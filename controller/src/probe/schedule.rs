@@ -93,8 +93,9 @@ impl Schedule {
     }
 
     /// All servers that have one.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &ServerKey> {
-        self.entries.keys()
+    pub(super) fn targets(&self) -> impl Iterator<Item = (&ServerKey, Target)> {
+        let entries = self.entries.iter();
+        entries.map(|(key, entry)| (key, entry.target))
     }
 
     /// Takes a target that is new or another than before; the probe under way, if there is one, is none any more.

@@ -125,3 +125,78 @@ async fn a_server_that_speaks_no_tls_is_no_good_answer() {
     let ((), answer) = tokio::join!(serve, ask(addr, &check));
     assert!(answer.is_err());
 }
+
+fn server(number: u16) -> ServerKey {
+    ServerKey::read("nodes", &format!("s{number}")).unwrap()
+}
+
+/// One that listens nowhere, and is silent.
+fn target(number: u16) -> Target {
+    Target {
+        addr: (Ipv4Addr::new(192, 0, 2, 1), number).into(),
+        urgency: Urgency::Admission,
+        sign: clock::now(),
+    }
+}
+
+fn checks(check: CheckConfig) -> BTreeMap<BackendName, Arc<CheckConfig>> {
+    [(server(1).backend, Arc::new(check))].into()
+}
+
+/// Probes that have been begun of these servers, and were told of no others.
+fn probes(numbers: impl IntoIterator<Item = u16>) -> Probes {
+    let mut probes = Probes::new(mpsc::channel(RESULTS).0);
+    let news = numbers.into_iter();
+    let news = news.map(|number| (server(number), Some(target(number))));
+    probes.take(news.collect(), checks(CheckConfig::default()));
+    probes.begin();
+    probes
+}
+
+fn under_way(probes: &Probes) -> Vec<ServerKey> {
+    probes.under_way.keys().cloned().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_in_the_news_is_asked_on() {
+    let mut probes = probes(1..=3);
+    let before = probes.under_way[&server(3)].id();
+    let moved = Target {
+        addr: target(4711).addr,
+        ..target(1)
+    };
+    let news = vec![(server(1), Some(moved)), (server(2), None)];
+    probes.take(news, checks(CheckConfig::default()));
+    assert_eq!(under_way(&probes), [server(3)]);
+    assert_eq!(probes.begin(), 1, "another address is another server");
+    assert_eq!(under_way(&probes), [server(1), server(3)]);
+    assert_eq!(probes.under_way[&server(3)].id(), before);
+    assert_eq!(probes.schedule.target(&server(1)), Some(moved));
+    assert_eq!(probes.schedule.target(&server(2)), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_sign_of_life_leaves_a_probe_under_way() {
+    let mut probes = probes(1..=1);
+    let before = probes.under_way[&server(1)].id();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let newer = target(1);
+    probes.take(
+        vec![(server(1), Some(newer))],
+        checks(CheckConfig::default()),
+    );
+    assert_eq!(probes.under_way[&server(1)].id(), before);
+    assert_eq!(probes.schedule.target(&server(1)), Some(newer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_check_asks_all_anew_and_none_asks_nobody() {
+    let mut probes = probes(1..=2);
+    probes.take(Vec::new(), checks(request(None, "200")));
+    assert_eq!(under_way(&probes), []);
+    assert_eq!(probes.begin(), 2);
+    probes.take(Vec::new(), BTreeMap::new());
+    assert_eq!(under_way(&probes), []);
+    assert_eq!(probes.begin(), 0);
+    assert_eq!(probes.schedule.targets().count(), 0);
+}

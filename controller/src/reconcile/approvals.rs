@@ -72,7 +72,7 @@ impl Reconciler {
         };
         ServerName::new(server)
             .map(|server| ServerKey { backend, server })
-            .filter(|key| decisions.servers.contains_key(key))
+            .filter(|key| decisions.get(key).is_some())
             .map(Approval::Server)
             .ok_or_else(|| format!("there is no server {}", target.escape_debug()))
     }

@@ -77,10 +77,10 @@ impl Reconciler {
     }
 
     /// Says what is to be asked from now on; returns how many servers are asked for the first time.
-    async fn reconcile_probes(&self) -> usize {
-        let targets = self.desired.guard().targets(clock::now());
+    async fn reconcile_probes(&mut self) -> usize {
+        let news = self.desired.probe_news(clock::now());
         let checks = self.desired.loaded().probes();
-        self.prober.reconcile(targets, checks).await
+        self.prober.reconcile(news, checks).await
     }
 
     /// Decides about every server; returns what may be in force now.

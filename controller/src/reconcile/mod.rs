@@ -163,8 +163,9 @@ impl Reconciler {
     /// Whether everything is in place; where servers that wait for a probe do not count any more, without them.
     fn is_done(&self, waited: bool) -> bool {
         let decisions = self.desired.decisions();
-        let mut statuses = decisions.servers.values();
-        let waiting = statuses.any(|decision| decision.status.state == "waiting");
+        let waiting = decisions
+            .all()
+            .any(|(_, decision)| decision.status.state == "waiting");
         let quiet = decisions.poll.is_none() && !self.desired.gathers();
         let in_place = self.is_connected() && self.is_current() && self.installer.is_settled();
         in_place && quiet && (waited || !waiting)

@@ -163,7 +163,7 @@ impl Reconciler {
             backend.removed = budget.used;
             backend.may_go = budget.limit;
         }
-        for (key, decision) in &self.desired.decisions().servers {
+        for (key, decision) in self.desired.decisions().all() {
             let backend = backends.entry(key.backend.to_string()).or_default();
             let mut server = self.server_status(key, decision);
             if !read {

@@ -23,6 +23,10 @@ pub const GOSSIP_PORT: u16 = 7946;
 pub const RPC_PORT: u16 = 7373;
 
 const START: Duration = Duration::from_secs(10);
+/// How long Serf takes at most to notice by itself that one of a few members is gone, in its profile `local`: each is asked
+/// in turn, every second and on a busy machine every eighth (`AwarenessMaxMultiplier`), and suspected for 18 s then
+/// (`SuspicionMult` times `SuspicionMaxTimeoutMult`) where nobody confirms it.
+const DETECTION: Duration = Duration::from_secs(60);
 
 /// How an agent is to be started; kept, so that it can be started again.
 #[derive(Clone, Debug)]
@@ -297,13 +301,13 @@ impl Agent {
     }
 
     /// Waits until it takes these members, which leave gracefully, to have left. One whose last words
-    /// get lost on a busy machine is a failure to the others, and is given up for good.
+    /// get lost on a busy machine is a failure to the others as soon as they notice, and is given up for good.
     ///
     /// # Errors
-    /// When it does not within `timeout`.
-    pub async fn sees_off(&self, names: &[&str], timeout: Duration) -> Result<()> {
+    /// When it does not within the time that Serf takes to notice.
+    pub async fn sees_off(&self, names: &[&str]) -> Result<()> {
         let what = format!("{} to see {names:?} off", self.name());
-        wait_for(&what, timeout, async || {
+        wait_for(&what, DETECTION, async || {
             let Ok(members) = self.members().await else {
                 return false;
             };

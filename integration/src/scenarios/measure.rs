@@ -56,7 +56,7 @@ pub async fn joins(lab: &TestEnv, kind: HaproxyKind, count: u8) -> Result<Vec<Jo
             event: event - known,
         });
         node.agent.leave().await?;
-        balancer.agent.sees_off(&[&name], GONE).await?;
+        balancer.agent.sees_off(&[&name]).await?;
         balancer.serves(&["s1", "s2"]).await?;
         // The next join must not share a coalescing period with this leave. A leave that gets lost on a
         // busy machine is a failure to the others.

@@ -92,7 +92,7 @@ async fn joins_and_leaves(
         node.agent.begin_leave()?;
     }
     let leaving: Vec<&str> = newcomers.iter().map(|node| node.name()).collect();
-    balancer.agent.sees_off(&leaving, LEAVE).await?;
+    balancer.agent.sees_off(&leaving).await?;
     balancer
         .haproxy
         .serves("nodes", &names(&residents), LEAVE)

@@ -246,7 +246,7 @@ fn a_killed_controller_takes_over_the_running_haproxy_without_a_reload() {
         balancer.controller.kill();
         nodes[3].join(&balancer.agent).await?;
         nodes[0].agent.leave().await?;
-        balancer.agent.sees_off(&["s1"], SOON).await?;
+        balancer.agent.sees_off(&["s1"]).await?;
         balancer.controller.restart()?;
 
         balancer.serves(&["s2", "s3", "s4"]).await?;

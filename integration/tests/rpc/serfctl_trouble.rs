@@ -136,7 +136,7 @@ fn an_agent_that_has_been_among_others_and_knows_only_itself_is_found() {
     test(&[Need::Serf], async |lab| {
         let [a, mut b] = pair(lab).await?;
         b.leave().await?;
-        a.sees_off(&["b"], SOON).await?;
+        a.sees_off(&["b"]).await?;
         ensure!(run(&a, &["force-leave", "--prune", "b"])?.status.success());
         a.knows(0, "left", SOON).await?;
         let text = doctor(&a, &[])?;

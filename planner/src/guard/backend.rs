@@ -5,21 +5,24 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::model::{
-    Admin, Candidate, Endpoint, RunningServer, SerfStatus, ServerName, WantedAdmin, Weight,
+    Admin, BackendName, Candidate, Endpoint, RunningServer, SerfStatus, ServerName, WantedAdmin,
+    Weight,
 };
 
 use super::budget::{Budget, Ledger, Removal};
 use super::damping::{Damper, Times};
 use super::decision::{BudgetView, Held, Origin};
 use super::server::{Around, Phase, RemovalCause, ServerState};
-use super::{Rules, SerfReport};
+use super::{Rules, SerfReport, Target};
 
 mod admit;
 mod claim;
 mod handover;
 mod leave;
+mod rest;
 
 use claim::Owners;
+use rest::Rest;
 
 /// What is decided settles after two or three passes; more would be a fault, and no reason to hang.
 const MOST_PASSES: usize = 8;
@@ -27,8 +30,14 @@ const MOST_PASSES: usize = 8;
 /// A backend as the guard knows it.
 #[derive(Clone, Debug)]
 pub(super) struct BackendState {
+    name: BackendName,
     pub(super) rules: Rules,
+    /// Those about whom something may have to be decided.
     pub(super) slots: BTreeMap<ServerName, ServerState>,
+    /// All others.
+    pub(super) rest: Rest,
+    /// Those that are known no more, and that the prober has been told to ask.
+    gone: Vec<ServerName>,
     pub(super) ledger: Ledger,
     damper: Damper,
     owners: Owners,
@@ -37,10 +46,13 @@ pub(super) struct BackendState {
 }
 
 impl BackendState {
-    pub(super) fn new(rules: Rules) -> Self {
+    pub(super) fn new(name: BackendName, rules: Rules) -> Self {
         Self {
+            name,
             rules,
             slots: BTreeMap::new(),
+            rest: Rest::default(),
+            gone: Vec::new(),
             ledger: Ledger::default(),
             damper: Damper::default(),
             owners: Owners::default(),
@@ -55,6 +67,7 @@ impl BackendState {
         origin: Origin,
         now: Instant,
     ) -> &mut ServerState {
+        self.wake(&name);
         self.slots
             .entry(name)
             .or_insert_with(|| ServerState::new(endpoint, origin, now))
@@ -143,33 +156,39 @@ impl BackendState {
         }
     }
 
-    pub(super) fn hear(
+    pub(super) fn observe_members(
         &mut self,
         candidates: &BTreeMap<ServerName, Candidate>,
         known: &BTreeMap<ServerName, SerfStatus>,
         now: Instant,
     ) {
+        self.wake_the_changed(candidates);
         for (name, slot) in &mut self.slots {
             match candidates.get(name) {
-                Some(candidate) => slot.hear(candidate, now),
-                None => slot.miss(known.get(name).copied(), now),
+                Some(candidate) => slot.observe_candidate(candidate, now),
+                None => slot.observe_unpicked(known.get(name).copied(), now),
             }
         }
         for (name, candidate) in candidates {
             let Ok(attributes) = &candidate.attributes else {
                 continue;
             };
-            if candidate.gossip == SerfStatus::Alive && !self.slots.contains_key(name) {
+            if candidate.gossip == SerfStatus::Alive && !self.knows(name) {
                 self.slot(name.clone(), attributes.endpoint, Origin::Member, now)
-                    .hear(candidate, now);
+                    .observe_candidate(candidate, now);
             }
         }
-        self.owners.hear(known);
+        self.owners.observe_known(known);
     }
 
-    pub(super) fn read(&mut self, running: Option<&BTreeMap<String, RunningServer>>, now: Instant) {
+    pub(super) fn observe_running(
+        &mut self,
+        running: Option<&BTreeMap<String, RunningServer>>,
+        now: Instant,
+    ) {
+        self.wake_the_running(running);
         for (name, slot) in &mut self.slots {
-            slot.read(running.and_then(|servers| servers.get(name.as_str())), now);
+            slot.observe_running(running.and_then(|servers| servers.get(name.as_str())), now);
         }
         self.forget_the_gone();
     }
@@ -190,27 +209,29 @@ impl BackendState {
     /// Decides about every server, until nothing follows any more: what is decided about one changes what the others
     /// may do.
     pub(super) fn decide(&mut self, now: Instant) {
+        self.wake_the_neighbours();
         for _ in 0..MOST_PASSES {
             let phase = |slot: &ServerState| (slot.phase, slot.entered);
             let before: Vec<_> = self.slots.values().map(phase).collect();
             self.pass(now);
-            let (slots, rules) = (&self.slots, &self.rules);
-            let others = self.owners.revise(slots, |slot| slot.serves(rules));
+            let (slots, rest, rules) = (&self.slots, &self.rest, &self.rules);
+            let others = self.owners.revise(slots, rest, |slot| slot.serves(rules));
             if !others && self.slots.values().map(phase).eq(before) {
                 break;
             }
         }
-        let slots = &self.slots;
-        self.damper
-            .forget(|name| slots.contains_key(name), self.times(), now);
+        let (slots, rest) = (&self.slots, &self.rest);
+        let knows = |name: &ServerName| slots.contains_key(name) || rest.get(name).is_some();
+        self.damper.forget(knows, self.times(), now);
+        self.lay_to_rest(now);
     }
 
     fn pass(&mut self, now: Instant) {
-        self.observe(now);
+        self.observe_presence(now);
         self.revise_ledger(now);
         self.move_the_proven(now);
         self.step_each(now);
-        self.observe(now);
+        self.observe_presence(now);
         self.release_the_approved(now);
         self.cut_the_dead(now);
         self.part_doubles(now);
@@ -225,8 +246,50 @@ impl BackendState {
         self.forget_the_gone();
     }
 
+    fn knows(&self, name: &ServerName) -> bool {
+        self.slots.contains_key(name) || self.rest.get(name).is_some()
+    }
+
     fn forget_the_gone(&mut self) {
-        self.slots.retain(|_, slot| slot.phase != Phase::Gone);
+        self.slots.retain(|name, slot| {
+            let gone = slot.phase == Phase::Gone;
+            if gone && slot.told.is_some() {
+                self.gone.push(name.clone());
+            }
+            !gone
+        });
+    }
+
+    /// Forgets a server that is nobody's to decide about any more.
+    pub(super) fn forget(&mut self, name: &ServerName) {
+        self.wake(name);
+        let slot = self.slots.remove(name);
+        if slot.is_some_and(|slot| slot.told.is_some()) {
+            self.gone.push(name.clone());
+        }
+        self.ledger.revise(|other, _| other != name);
+    }
+
+    /// The probes that are to run from now on otherwise than was told last, and those that are not to any more.
+    pub(super) fn probe_news(&mut self, now: Instant) -> Vec<(ServerName, Option<Target>)> {
+        let mut news: Vec<_> = self.gone.drain(..).map(|name| (name, None)).collect();
+        let rules = &self.rules;
+        let mut tell = |name: &ServerName, slot: &mut ServerState| {
+            let target = slot.target(rules, now);
+            if slot.told != target {
+                slot.told = target;
+                news.push((name.clone(), target));
+            }
+        };
+        for (name, slot) in &mut self.slots {
+            tell(name, slot);
+        }
+        for name in std::mem::take(&mut self.rest.untold) {
+            if let Some(slot) = self.rest.get_mut(&name) {
+                tell(&name, slot);
+            }
+        }
+        news
     }
 
     fn times(&self) -> Times {
@@ -236,7 +299,7 @@ impl BackendState {
         }
     }
 
-    fn observe(&mut self, now: Instant) {
+    fn observe_presence(&mut self, now: Instant) {
         let times = self.times();
         for (name, slot) in &self.slots {
             let present = slot.is_wanted() || slot.may_come_in(&self.rules, false);

@@ -100,6 +100,11 @@ impl Damper {
         }
     }
 
+    /// Whether anything is remembered of a server.
+    pub(super) fn knows(&self, name: &ServerName) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Until when a server has to be steady before it is let in, and for how long that is in all.
     pub(super) fn until(&self, name: &ServerName) -> Option<(Instant, Duration)> {
         let flaps = self.0.get(name)?;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{
-    Check, Endpoint, Quarantine, SerfStatus, Server, ServerKey, ServerName, Servers, WantedAdmin,
-    WantedAdmins,
+    BackendName, Check, Endpoint, Quarantine, SerfStatus, Server, ServerKey, ServerName, Servers,
+    WantedAdmin, WantedAdmins,
 };
 
 /// What is to be done about one server.
@@ -307,17 +308,44 @@ pub struct BudgetView {
 /// All decisions, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decisions {
-    /// Every server known.
+    /// The servers about which something may have to be done.
     pub servers: BTreeMap<ServerKey, Decision>,
+    /// The others of every backend: they wait, and HAProxy does not have them. Of equal ones nothing is copied.
+    pub resting: BTreeMap<BackendName, Resting>,
     /// Every backend's budget.
-    pub budgets: BTreeMap<crate::model::BackendName, BudgetView>,
+    pub budgets: BTreeMap<BackendName, BudgetView>,
     /// When time alone will change a decision.
     pub deadline: Option<Instant>,
     /// How soon HAProxy has to be read again, with `show stat`.
     pub poll: Option<Duration>,
 }
 
+/// The decisions about servers at rest.
+pub type Resting = Arc<BTreeMap<ServerKey, Decision>>;
+
 impl Decisions {
+    /// What was decided about a server, if it is known.
+    pub fn get(&self, key: &ServerKey) -> Option<&Decision> {
+        let at_rest = || self.resting.get(&key.backend)?.get(key);
+        self.servers.get(key).or_else(at_rest)
+    }
+
+    /// Every server known, those at rest last.
+    pub fn all(&self) -> impl Iterator<Item = (&ServerKey, &Decision)> {
+        let at_rest = self.resting.values().flat_map(|resting| resting.iter());
+        self.servers.iter().chain(at_rest)
+    }
+
+    /// Every server but those at rest about which these others say the same.
+    pub fn beyond(&self, other: &Self) -> impl Iterator<Item = (&ServerKey, &Decision)> {
+        let resting = self.resting.iter().filter(|(backend, resting)| {
+            let same = |before| Arc::ptr_eq(before, resting);
+            !other.resting.get(*backend).is_some_and(same)
+        });
+        let at_rest = resting.flat_map(|(_, resting)| resting.iter());
+        self.servers.iter().chain(at_rest)
+    }
+
     /// Takes that gossip has said nothing at all yet: whom it does not name is not given up.
     pub(crate) fn before_gossip(&mut self) {
         for decision in self.servers.values_mut() {

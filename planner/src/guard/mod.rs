@@ -30,7 +30,7 @@ use crate::model::{
 use backend::BackendState;
 pub use budget::Removal;
 pub use decision::{
-    BudgetView, Decision, Decisions, Evidence, Held, Line, Origin, ServerStatus, Why,
+    BudgetView, Decision, Decisions, Evidence, Held, Line, Origin, Resting, ServerStatus, Why,
 };
 use server::Phase;
 
@@ -143,9 +143,13 @@ impl Guard {
         self.pools.retain(|backend, _| rules.contains_key(backend));
         for (backend, rules) in rules {
             match self.pools.get_mut(&backend) {
-                Some(pool) => pool.rules = rules,
+                Some(pool) => {
+                    pool.wake_all();
+                    pool.rules = rules;
+                }
                 None => {
-                    self.pools.insert(backend, BackendState::new(rules));
+                    let pool = BackendState::new(backend.clone(), rules);
+                    self.pools.insert(backend, pool);
                 }
             }
         }
@@ -169,8 +173,7 @@ impl Guard {
     pub fn forget(&mut self, keys: impl IntoIterator<Item = ServerKey>) {
         for key in keys {
             if let Some(pool) = self.pools.get_mut(&key.backend) {
-                pool.slots.remove(&key.server);
-                pool.ledger.revise(|name, _| *name != key.server);
+                pool.forget(&key.server);
             }
         }
     }
@@ -224,28 +227,28 @@ impl Guard {
         })
     }
 
-    /// Hears gossip.
-    pub fn hear(&mut self, model: &Model, now: Instant) {
+    /// Takes the members as the rules pick them.
+    pub fn observe_members(&mut self, model: &Model, now: Instant) {
         let none = BTreeMap::new();
         for (backend, pool) in &mut self.pools {
             let candidates = model.backends.get(backend).unwrap_or(&none);
-            pool.hear(candidates, &model.known, now);
+            pool.observe_members(candidates, &model.known, now);
         }
     }
 
-    /// Hears that the agent suspects a member; says whether anything may follow from it.
-    pub fn suspect(&mut self, name: &ServerName, now: Instant) -> bool {
+    /// Takes that the agent suspects a member; says whether anything may follow from it.
+    pub fn observe_suspicion(&mut self, name: &ServerName, now: Instant) -> bool {
         let mut news = false;
         for pool in self.pools.values_mut() {
             if let Some(slot) = pool.slots.get_mut(name) {
-                news |= slot.suspect(&pool.rules, now);
+                news |= slot.observe_suspicion(&pool.rules, now);
             }
         }
         news
     }
 
-    /// Reads what HAProxy runs. The first time, what it has ready counts as proven.
-    pub fn read(&mut self, running: &RunningServers, now: Instant) {
+    /// Takes the servers as HAProxy runs them. The first time, what it has ready counts as proven.
+    pub fn observe_running(&mut self, running: &RunningServers, now: Instant) {
         let adopts = !std::mem::replace(&mut self.adopted, true);
         for (backend, pool) in &mut self.pools {
             let servers = running.get(backend.as_str());
@@ -256,16 +259,14 @@ impl Guard {
                     }
                 }
             }
-            pool.read(servers, now);
+            pool.observe_running(servers, now);
         }
     }
 
-    /// Hears what a probe found at an address; says whether anything may follow from it.
-    pub fn probed(&mut self, key: &ServerKey, addr: SocketAddr, found: Probed) -> bool {
-        self.pools.get_mut(&key.backend).is_some_and(|pool| {
-            let slot = pool.slots.get_mut(&key.server);
-            slot.is_some_and(|slot| slot.probed(&pool.rules, addr, found))
-        })
+    /// Takes what a probe found at an address; says whether anything may follow from it.
+    pub fn observe_probe(&mut self, key: &ServerKey, addr: SocketAddr, found: Probed) -> bool {
+        let pool = self.pools.get_mut(&key.backend);
+        pool.is_some_and(|pool| pool.observe_probe(&key.server, addr, found))
     }
 
     /// Takes that somebody approves removals which the guard holds back; says whose.
@@ -295,17 +296,14 @@ impl Guard {
         })
     }
 
-    /// The probes that are to run.
-    pub fn targets(&self, now: Instant) -> BTreeMap<ServerKey, Target> {
-        let mut targets = BTreeMap::new();
-        for (backend, pool) in &self.pools {
-            for (server, slot) in &pool.slots {
-                if let Some(target) = slot.target(&pool.rules, now) {
-                    targets.insert(ServerKey::new(backend, server), target);
-                }
-            }
-        }
-        targets
+    /// What is otherwise than when this was asked last: the probes that are to run, and none for those that are not to any
+    /// more. Those of a backend that is gone are not named.
+    pub fn probe_news(&mut self, now: Instant) -> Vec<(ServerKey, Option<Target>)> {
+        let news = self.pools.iter_mut().flat_map(|(backend, pool)| {
+            let news = pool.probe_news(now).into_iter();
+            news.map(|(server, target)| (ServerKey::new(backend, &server), target))
+        });
+        news.collect()
     }
 
     /// Decides about every server.
@@ -324,6 +322,8 @@ impl Guard {
                     .servers
                     .insert(ServerKey::new(backend, server), decision);
             }
+            let resting = pool.rest.decisions().clone();
+            decisions.resting.insert(backend.clone(), resting);
             let budget = pool.budget_view();
             decisions.budgets.insert(backend.clone(), budget);
         }

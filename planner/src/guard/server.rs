@@ -8,9 +8,9 @@ use crate::model::{
     WantedAdmin, Weight,
 };
 
-use super::Rules;
 use super::decision::{Held, Origin};
 use super::entry::CheckResult;
+use super::{Rules, Target};
 
 mod check;
 mod probe;
@@ -69,6 +69,8 @@ pub(super) struct ServerState {
     pub(super) served: bool,
     /// HAProxy had it ready at its place when it was last read.
     running: bool,
+    /// The probe that the prober was told last to run.
+    pub(super) told: Option<Target>,
     /// Who has its address and port now, and takes over from it.
     pub(super) heir: Option<ServerName>,
     /// The value of its clients' cookies, as HAProxy has it.
@@ -175,6 +177,7 @@ impl ServerState {
             listed: true,
             served: false,
             running: false,
+            told: None,
             heir: None,
             cookie: None,
             lost_cookie: None,
@@ -208,7 +211,7 @@ impl ServerState {
 
     /// It had traffic when this controller was last there, or has it in the worker that was there first.
     pub(super) fn adopt(&mut self, endpoint: Endpoint, now: Instant) {
-        if self.is_resting() {
+        if self.is_out_of_use() {
             self.enter(Phase::In, now);
             if endpoint.addr != self.endpoint.addr && self.gossip == SerfStatus::Alive {
                 self.moving = Some(self.endpoint);
@@ -241,7 +244,7 @@ impl ServerState {
         self.enter(phase, now);
     }
 
-    fn is_resting(&self) -> bool {
+    fn is_out_of_use(&self) -> bool {
         self.phase
             == Phase::Out {
                 admin: WantedAdmin::Maint,
@@ -288,7 +291,7 @@ impl ServerState {
     }
 
     /// Takes how HAProxy runs it.
-    pub(super) fn read(&mut self, running: Option<&RunningServer>, now: Instant) {
+    pub(super) fn observe_running(&mut self, running: Option<&RunningServer>, now: Instant) {
         let stat = running.and_then(|running| running.stat.as_ref());
         self.running = running.is_some_and(|running| {
             running.admin == Admin::Ready && running.addr == Some(self.endpoint.addr)

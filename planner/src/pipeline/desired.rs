@@ -9,7 +9,7 @@ use serf_rpc::{Entry, Presence, Snapshot};
 
 use super::LoadedConfig;
 use crate::debounce::Debouncer;
-use crate::guard::{Approval, Decisions, Guard, Probed};
+use crate::guard::{Approval, Decisions, Guard, Probed, Target};
 use crate::model::here::Listener;
 use crate::model::{Endpoint, Model, RunningServers, ServerKey, ServerName, Servers};
 use crate::render::{RenderError, Rendered};
@@ -193,22 +193,27 @@ impl Desired {
         let own = [self.on_disk.of_text(), &self.elsewhere].concat();
         let defaults = self.loaded.defaults(&self.snapshot, &self.addresses, &own);
         self.model = select(&self.snapshot, &self.loaded.config.backends, &defaults);
-        self.guard.hear(&self.model, now);
+        self.guard.observe_members(&self.model, now);
     }
 
     /// Takes the servers as HAProxy runs them.
     pub fn observe_running(&mut self, servers: &RunningServers, now: Instant) {
-        self.guard.read(servers, now);
+        self.guard.observe_running(servers, now);
     }
 
     /// Takes that the agent suspects a member; says whether anything may follow from it.
     pub fn observe_suspicion(&mut self, name: &ServerName, now: Instant) -> bool {
-        self.guard.suspect(name, now)
+        self.guard.observe_suspicion(name, now)
     }
 
     /// Takes what a probe found; says whether anything may follow from it.
     pub fn observe_probe(&mut self, key: &ServerKey, addr: SocketAddr, probed: Probed) -> bool {
-        self.guard.probed(key, addr, probed)
+        self.guard.observe_probe(key, addr, probed)
+    }
+
+    /// The probes that are to run otherwise than when this was asked last; see [`Guard::probe_news`].
+    pub fn probe_news(&mut self, now: Instant) -> Vec<(ServerKey, Option<Target>)> {
+        self.guard.probe_news(now)
     }
 
     /// Takes the servers of a member as ones that answer, which nobody has asked.
@@ -218,7 +223,7 @@ impl Desired {
             if let Some(Ok(attributes)) = attributes {
                 let key = ServerKey::new(backend, name);
                 self.guard
-                    .probed(&key, attributes.endpoint.addr, Probed::Good);
+                    .observe_probe(&key, attributes.endpoint.addr, Probed::Good);
             }
         }
     }
@@ -297,7 +302,7 @@ impl Desired {
     /// as they were; who has changed since gets another chance.
     pub fn in_force(&mut self, now: Instant) -> Decisions {
         let mut in_force = in_force(&self.decisions, &mut self.additions, now);
-        let decided = &self.decisions.servers;
+        let decided = &self.decisions;
         self.offenders.retain(|key, offender| {
             let decision = decided.get(key);
             decision.is_some_and(|decision| decision.endpoint == offender.endpoint)

@@ -42,14 +42,11 @@ impl Unserved {
         now: Instant,
     ) -> Vec<Concern> {
         let wanting = |backend: &BackendName| down.contains(backend.as_str());
-        let wanted = of_backends(decisions, serves_by_intent);
-        self.0
-            .retain(|backend, _| wanting(backend) && wanted.contains_key(backend));
+        let all = decisions.all().filter(|(key, _)| wanting(&key.backend));
+        let wanted = of_backends(all, serves_by_intent);
+        self.0.retain(|backend, _| wanted.contains_key(backend));
         let mut concerns = Vec::new();
         for (backend, servers) in wanted {
-            if !wanting(backend) {
-                continue;
-            }
             let since = *self.0.entry(backend.clone()).or_insert(now);
             if now >= since + PATIENCE {
                 concerns.push(unserved(backend, &servers, said));
@@ -70,12 +67,12 @@ fn serves_by_intent(decision: &Decision) -> bool {
     there && decision.status.why != Why::AskedFor
 }
 
-fn of_backends(
-    decisions: &Decisions,
+fn of_backends<'a>(
+    decisions: impl IntoIterator<Item = (&'a ServerKey, &'a Decision)>,
     such: impl Fn(&Decision) -> bool,
-) -> BTreeMap<&BackendName, Vec<(&ServerKey, &Decision)>> {
+) -> BTreeMap<&'a BackendName, Vec<(&'a ServerKey, &'a Decision)>> {
     let mut backends: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (key, decision) in decisions.servers.iter().filter(|(_, it)| such(it)) {
+    for (key, decision) in decisions.into_iter().filter(|(_, it)| such(it)) {
         backends
             .entry(&key.backend)
             .or_default()
@@ -128,7 +125,7 @@ fn unserved(
 
 /// The servers that the guard holds in rotation.
 pub(in crate::reconcile) fn held(decisions: &Decisions) -> Vec<Concern> {
-    let held = of_backends(decisions, |decision| decision.status.why.is_held());
+    let held = of_backends(&decisions.servers, |it| it.status.why.is_held());
     let held = held.into_iter();
     held.map(|(backend, servers)| {
         let names: Vec<String> = servers
@@ -161,7 +158,7 @@ pub(in crate::reconcile) fn doubled(decisions: &Decisions, now: Instant) -> Vec<
         let named = matches!(it.status.why, Why::AddressTaken(_));
         named && it.evidence.gossip == SerfStatus::Alive && now >= it.since + OVERLAP
     };
-    let doubled = of_backends(decisions, long).into_iter();
+    let doubled = of_backends(&decisions.servers, long).into_iter();
     doubled
         .map(|(backend, servers)| {
             let name = |(key, it): &(&ServerKey, &Decision)| match &it.status.why {
@@ -184,7 +181,7 @@ pub(in crate::reconcile) fn doubled(decisions: &Decisions, now: Instant) -> Vec<
 
 /// Members that answer and wait, as the backend has as many servers as it may.
 pub(in crate::reconcile) fn crowded(decisions: &Decisions) -> Vec<Concern> {
-    let full = of_backends(decisions, |it| matches!(it.status.why, Why::Full(_))).into_iter();
+    let full = of_backends(decisions.all(), |it| matches!(it.status.why, Why::Full(_))).into_iter();
     full.map(|(backend, servers)| {
         let most = servers.iter().find_map(|(_, it)| match it.status.why {
             Why::Full(most) => Some(most),

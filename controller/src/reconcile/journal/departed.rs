@@ -41,7 +41,7 @@ impl Departed {
     ) {
         let went = before.servers.iter().filter(|(key, decision)| {
             let goes = matches!(decision.status.state, "drain" | "leaving" | "out");
-            goes && !now_decided.servers.contains_key(key)
+            goes && now_decided.get(key).is_none()
         });
         for (key, last) in went {
             let (last, at, kept) = (last.clone(), now, true);
@@ -54,7 +54,7 @@ impl Departed {
         let backends: BTreeSet<&BackendName> = now_decided.budgets.keys().collect();
         self.gone.retain(|key, gone| {
             let recent = now.saturating_duration_since(gone.at) < SHOWN;
-            let known = backends.contains(&key.backend) && !now_decided.servers.contains_key(key);
+            let known = backends.contains(&key.backend) && now_decided.get(key).is_none();
             known && recent
         });
         self.shorten();

@@ -116,7 +116,7 @@ impl Journal {
         now: Instant,
     ) {
         self.departed.take(before, decisions, running, now);
-        let (news, changed) = self.told.news(decisions, heard, now);
+        let (news, changed) = self.told.news(before, decisions, heard, now);
         for (ServerKey { backend, server }, ServerStatus { state, why }) in news {
             tracing::info!(%backend, %server, "{state}: {why}");
         }

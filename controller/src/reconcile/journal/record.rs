@@ -54,7 +54,7 @@ impl Journal {
         };
         let servers: BTreeSet<ServerKey> = steps.iter().map(Step::key).collect();
         let reason = |key: &ServerKey| {
-            let why = &decisions.servers.get(key)?.status.why;
+            let why = &decisions.get(key)?.status.why;
             Some(format!("{key}: {why}"))
         };
         let reasons = if drift.is_empty() {

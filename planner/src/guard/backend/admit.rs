@@ -21,6 +21,7 @@ impl BackendState {
     pub(super) fn let_in(&mut self, now: Instant) {
         let mut taken = self.addresses();
         let mut room = self.endpoints();
+        self.wake_the_first(room);
         let mut damped = BTreeSet::new();
         for name in self.waiting(&taken) {
             let Some(slot) = self.slots.get(&name) else {

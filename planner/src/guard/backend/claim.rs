@@ -12,6 +12,7 @@ use crate::guard::server::{Phase, ServerState};
 use crate::model::{SerfStatus, ServerName};
 
 use super::BackendState;
+use super::rest::Rest;
 
 /// How good a claim is: the greatest of an address wins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +40,7 @@ impl Owners {
     }
 
     /// Forgets whom gossip does not know any more.
-    pub(super) fn hear(&mut self, known: &BTreeMap<ServerName, SerfStatus>) {
+    pub(super) fn observe_known(&mut self, known: &BTreeMap<ServerName, SerfStatus>) {
         self.0.retain(|_, name| known.contains_key(name));
     }
 
@@ -47,11 +48,13 @@ impl Owners {
     pub(super) fn revise(
         &mut self,
         slots: &BTreeMap<ServerName, ServerState>,
+        rest: &Rest,
         serves: impl Fn(&ServerState) -> bool,
     ) -> bool {
         let before = self.0.len();
         self.0.retain(|addr, name| {
-            let slot = slots.get(name).filter(|slot| slot.is_wanted());
+            let slot = slots.get(name).or_else(|| rest.get(name));
+            let slot = slot.filter(|slot| slot.is_wanted());
             slot.is_none_or(|slot| slot.endpoint.addr == *addr)
         });
         let kept = self.0.len();

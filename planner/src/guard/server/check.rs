@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Phase, ServerState};
 use crate::guard::Rules;
+use crate::guard::entry::CheckResult;
 use crate::model::Check;
 
 impl ServerState {
@@ -32,6 +33,12 @@ impl ServerState {
         } else {
             self.since
         }
+    }
+
+    /// HAProxy was read since it matters, and neither has it nor checks it.
+    pub(in crate::guard) fn is_read_as_absent(&self) -> bool {
+        let unchecked = self.read_check() == Some(Check::None) && self.result == CheckResult::None;
+        unchecked && !self.running
     }
 
     /// HAProxy had it ready at its place when it was last read.

@@ -11,7 +11,7 @@ use crate::model::RequestedState;
 
 impl ServerState {
     /// Takes what a probe found; says whether that is news. More in a row than anything is decided by are none.
-    pub(in crate::guard) fn probed(
+    pub(in crate::guard) fn observe_probe(
         &mut self,
         rules: &Rules,
         addr: SocketAddr,
@@ -37,7 +37,7 @@ impl ServerState {
     }
 
     /// Takes that the agent suspects its member; says whether that matters.
-    pub(in crate::guard) fn suspect(&mut self, rules: &Rules, now: Instant) -> bool {
+    pub(in crate::guard) fn observe_suspicion(&mut self, rules: &Rules, now: Instant) -> bool {
         let new = self.phase == Phase::In && self.is_wanted() && !self.is_suspected();
         if new {
             self.suspected = Some(now);

@@ -7,7 +7,7 @@ use crate::model::{Attributes, Candidate, Quarantine, RequestedState, SerfStatus
 
 impl ServerState {
     /// Takes what gossip says of a member that a rule picks.
-    pub(in crate::guard) fn hear(&mut self, candidate: &Candidate, now: Instant) {
+    pub(in crate::guard) fn observe_candidate(&mut self, candidate: &Candidate, now: Instant) {
         self.set_gossip(candidate.gossip, now);
         if !self.selected {
             self.approved = false;
@@ -28,7 +28,7 @@ impl ServerState {
             Err(quarantine) => {
                 // HAProxy's own: whatever goes there comes back, or meets no web server.
                 if matches!(quarantine, Quarantine::Here { addr, .. } if *addr == self.endpoint.addr)
-                    && !self.is_resting()
+                    && !self.is_out_of_use()
                 {
                     let admin = WantedAdmin::Maint;
                     self.enter(Phase::Out { admin }, now);
@@ -41,7 +41,7 @@ impl ServerState {
 
     /// Takes that no rule picks it: because of its tags, or because gossip does not know it at all. Then what gossip said
     /// last stands, unless it was good.
-    pub(in crate::guard) fn miss(&mut self, gossip: Option<SerfStatus>, now: Instant) {
+    pub(in crate::guard) fn observe_unpicked(&mut self, gossip: Option<SerfStatus>, now: Instant) {
         let selected = gossip.is_none();
         self.approved &= self.selected == selected;
         self.selected = selected;

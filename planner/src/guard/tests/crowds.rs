@@ -22,7 +22,9 @@ fn join(scene: &mut Scene, numbers: std::ops::Range<u16>) {
 
 fn answer(scene: &mut Scene, number: u16) {
     let key = key(&format!("m{number:05}"));
-    scene.guard.probed(&key, endpoint(number), Probed::Good);
+    scene
+        .guard
+        .observe_probe(&key, endpoint(number), Probed::Good);
 }
 
 fn listed(scene: &mut Scene) -> Vec<String> {
@@ -36,8 +38,7 @@ fn with_most(max_servers: usize, admits: Admits) -> Scene {
     let mut rules = rules(true);
     rules.admits = admits;
     rules.guard.max_servers = max_servers;
-    let backend = BackendName::new("b").unwrap();
-    scene.guard.set_rules([(backend, rules)].into());
+    scene.set_rules(rules);
     scene
 }
 
@@ -49,6 +50,8 @@ fn of_thousands_that_never_answer_haproxy_hears_nothing() {
     answer(&mut scene, 4711);
     assert_eq!(listed(&mut scene), ["m04711"]);
     assert_eq!(scene.guard.targets(scene.now).len(), 4999);
+    let pool = scene.guard.pools.values().next().unwrap();
+    assert_eq!((pool.slots.len(), pool.all().len()), (1, 5000), "they rest");
 }
 
 #[test]
@@ -63,6 +66,8 @@ fn no_more_than_max_servers_are_in_rotation_and_who_was_there_first_goes_before(
         answer(&mut scene, number);
     }
     assert_eq!(listed(&mut scene), ["m00003", "m00004", "m00005"]);
+    let pool = scene.guard.pools.values().next().unwrap();
+    assert_eq!(pool.slots.len(), 3, "who finds no place rests");
     let waiting = scene.decision("m00001").unwrap();
     assert_eq!((waiting.line, waiting.status.why), (None, Why::Full(3)));
     for number in 3..=5 {
@@ -114,7 +119,9 @@ fn ever_new_names_leave_nothing_behind() {
         scene.decide();
         for number in 0..SERVE {
             let key = key(&name(number));
-            scene.guard.probed(&key, endpoint(number), Probed::Good);
+            scene
+                .guard
+                .observe_probe(&key, endpoint(number), Probed::Good);
             scene.runs_at(&name(number), Admin::Ready, endpoint(number));
         }
         scene.decide();
@@ -143,11 +150,8 @@ fn ever_new_names_leave_nothing_behind() {
         scene.decide();
     }
     let pool = scene.guard.pools.values().next().unwrap();
-    assert!(
-        pool.slots.len() <= usize::from(SERVE),
-        "{}",
-        pool.slots.len()
-    );
+    let known = pool.all().len();
+    assert!(known <= usize::from(SERVE), "{known}");
     assert_eq!(pool.ledger.used(), 0);
     assert_eq!(pool.absent_owners().count(), 0);
 }

@@ -24,7 +24,7 @@ fn probe_until(scene: &mut Scene, name: &str, found: Probed, times: usize) {
 
 fn suspect(scene: &mut Scene, name: &str) -> bool {
     let name = ServerName::new(name).unwrap();
-    scene.guard.suspect(&name, scene.now)
+    scene.guard.observe_suspicion(&name, scene.now)
 }
 
 #[test]
@@ -285,16 +285,20 @@ fn a_probe_is_news_where_something_follows_from_it() {
     let mut scene = Scene::new(true);
     scene.gossip("s1", SerfStatus::Alive);
     scene.decide();
-    let mut probed = |found| scene.guard.probed(&key("s1"), addr("s1"), found);
+    let mut probed = |found| scene.guard.observe_probe(&key("s1"), addr("s1"), found);
     assert!(!probed(Probed::Failed), "it waits, as before");
     assert!(probed(Probed::Good));
     assert!(probed(Probed::Good));
     let elsewhere = "192.0.2.251:1".parse().unwrap();
-    assert!(!scene.guard.probed(&key("s1"), elsewhere, Probed::Good));
+    assert!(
+        !scene
+            .guard
+            .observe_probe(&key("s1"), elsewhere, Probed::Good)
+    );
     let mut scene = Scene::in_rotation(false, &["s1", "s2"]);
     scene.gossip("s1", SerfStatus::Failed);
     scene.decide();
-    let mut probed = |found| scene.guard.probed(&key("s1"), addr("s1"), found);
+    let mut probed = |found| scene.guard.observe_probe(&key("s1"), addr("s1"), found);
     assert!(
         probed(Probed::Failed),
         "its agent is gone: this is the second witness"

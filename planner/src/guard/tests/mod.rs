@@ -6,7 +6,10 @@ mod one_witness;
 mod roles;
 mod serf;
 
+use std::sync::Arc;
+
 use super::*;
+use crate::guard::server::ServerState;
 use crate::model::{
     Admin, Attributes, Candidate, Check, Quarantine, RequestedState, RunningServer, SerfStatus,
     ServerStat, WantedAdmin, Weight,
@@ -34,7 +37,45 @@ fn rules(checked: bool) -> Rules {
     }
 }
 
+impl Guard {
+    /// The probes that are to run.
+    fn targets(&self, now: Instant) -> BTreeMap<ServerKey, Target> {
+        let mut targets = BTreeMap::new();
+        for (backend, pool) in &self.pools {
+            for (server, slot) in pool.all() {
+                if let Some(target) = slot.target(&pool.rules, now) {
+                    targets.insert(ServerKey::new(backend, server), target);
+                }
+            }
+        }
+        targets
+    }
+
+    fn wake_all(&mut self) {
+        self.pools.values_mut().for_each(BackendState::wake_all);
+    }
+}
+
+impl BackendState {
+    /// All servers, those at rest too.
+    fn all(&self) -> BTreeMap<&ServerName, &ServerState> {
+        self.slots.iter().chain(self.rest.iter()).collect()
+    }
+}
+
+impl Decisions {
+    /// With those at rest among the others.
+    fn whole(mut self) -> Self {
+        for resting in std::mem::take(&mut self.resting).into_values() {
+            let resting = Arc::unwrap_or_clone(resting);
+            self.servers.extend(resting);
+        }
+        self
+    }
+}
+
 /// A guard over one backend, with its HAProxy played by hand.
+#[derive(Clone)]
 struct Scene {
     guard: Guard,
     model: Model,
@@ -53,6 +94,11 @@ impl Scene {
             running: [("b".to_owned(), BTreeMap::new())].into(),
             now: Instant::now(),
         }
+    }
+
+    fn set_rules(&mut self, rules: Rules) {
+        let backend = BackendName::new("b").unwrap();
+        self.guard.set_rules([(backend, rules)].into());
     }
 
     /// Servers in rotation, alive and checked good.
@@ -167,7 +213,7 @@ impl Scene {
             .get(&key(name))
             .map(|target| target.addr);
         self.guard
-            .probed(&key(name), at.expect("a probe is wanted"), found);
+            .observe_probe(&key(name), at.expect("a probe is wanted"), found);
     }
 
     fn approve(&mut self, name: &str) -> usize {
@@ -183,9 +229,9 @@ impl Scene {
     }
 
     fn decide(&mut self) -> Decisions {
-        self.guard.hear(&self.model, self.now);
-        self.guard.read(&self.running, self.now);
-        self.guard.decide(self.now)
+        self.guard.observe_members(&self.model, self.now);
+        self.guard.observe_running(&self.running, self.now);
+        self.guard.decide(self.now).whole()
     }
 
     fn decision(&mut self, name: &str) -> Option<Decision> {

@@ -9,7 +9,7 @@ impl Scene {
 
     fn suspect(&mut self, name: &str) {
         let name = ServerName::new(name).unwrap();
-        self.guard.suspect(&name, self.now);
+        self.guard.observe_suspicion(&name, self.now);
         self.decide();
     }
 
@@ -227,7 +227,9 @@ fn too_many_failing_probes_at_once_are_the_controllers_own_fault() {
         scene.suspect(name);
     }
     for name in ["s1", "s2", "s3"] {
-        scene.guard.probed(&key(name), addr(name), Probed::Refused);
+        scene
+            .guard
+            .observe_probe(&key(name), addr(name), Probed::Refused);
         assert_eq!(scene.states("ready"), 4, "the others have not answered yet");
     }
     assert_eq!(scene.states("ready"), 4);
