@@ -379,22 +379,23 @@ impl Site<'_> {
         self.lb
             .run(&format!("cd {PACKAGES}/one\n{packages}"))
             .await?;
-        self.lb
-            .run("rm -r /etc/systemd/system/haproxy.service.d; systemctl daemon-reload")
-            .await?;
         self.set_up_under_load().await?;
         let again = self.lb.run(self.guide.block(section, "sh", 2)?).await?;
         ensure!(again.contains("nothing is changed"), "{again}");
         self.is_well("another installation").await
     }
 
-    /// At a terminal, and while the site serves something of its own: what its clients notice of HAProxy's restart.
+    /// From a terminal, as if for the first time, while the site serves something of its own: what its clients notice of
+    /// HAProxy's restart.
     async fn set_up_under_load(&self) -> Result<()> {
         self.append("frontend other\n    bind *:81\n    http-request return status 200 content-type text/plain string hello")
             .await?;
         self.lb.run("systemctl reload haproxy").await?;
         let other = "curl -sS --max-time 5 http://localhost:81/";
         self.says(other, "hello").await?;
+        self.lb
+            .run("rm -r /etc/systemd/system/haproxy.service.d; systemctl daemon-reload")
+            .await?;
         let load = Load::start(format!("{}:81", self.lb.ip()).parse()?, CLIENT);
         let (code, said) = self
             .at_a_terminal("serf-haproxy setup", "\\n3000\\nyes\\n")
