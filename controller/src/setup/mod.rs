@@ -301,7 +301,7 @@ impl Proposal {
             }
             let _ = systemctl(&["daemon-reload"]).await;
             if is_ready {
-                let _ = restart_haproxy("restart").await;
+                let _ = restart_haproxy(&["restart"]).await;
             }
         }
         outcome
@@ -319,13 +319,14 @@ impl Proposal {
 }
 
 /// Restarts it, however often that was done in the last seconds: systemd refuses the sixth start within ten.
-async fn restart_haproxy(how: &str) -> Result<(), SetupError> {
+async fn restart_haproxy(how: &[&str]) -> Result<(), SetupError> {
     systemctl(&["reset-failed", "haproxy.service"]).await?;
-    systemctl(&[how, "haproxy.service"]).await
+    systemctl(&[how, &["haproxy.service"]].concat()).await
 }
 
+/// serf-haproxy-init.service has run just now. Pulled in by the restart it would run again, and between stop and start.
 async fn start() -> Result<(), SetupError> {
-    restart_haproxy("restart").await?;
+    restart_haproxy(&["restart", "--job-mode=ignore-dependencies"]).await?;
     systemctl(&["restart", "serf-haproxy.service"]).await
 }
 
@@ -396,7 +397,7 @@ pub async fn undo(config: &Path) -> Result<bool, SetupError> {
         let _ = fs::remove_dir(directory);
     }
     systemctl(&["daemon-reload"]).await?;
-    restart_haproxy("try-restart").await?;
+    restart_haproxy(&["try-restart"]).await?;
     // HAProxy leaves it behind.
     let _ = fs::remove_file(MASTER_SOCKET);
     Ok(true)
@@ -449,7 +450,7 @@ async fn systemctl(arguments: &[&str]) -> Result<(), SetupError> {
         return Ok(());
     }
     let mut said = finished.output;
-    if let Some(unit) = command.get(2) {
+    if let Some(unit) = command.last() {
         let journal = [
             "journalctl",
             "--no-pager",

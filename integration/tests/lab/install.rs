@@ -403,6 +403,12 @@ impl Site<'_> {
         self.says(other, "hello").await?;
         let seen = load.stop();
         println!("HAProxy's restart by setup: {seen:?}");
+        let load = Load::start(format!("{}:81", self.lb.ip()).parse()?, CLIENT);
+        self.lb
+            .run("systemctl reset-failed haproxy; systemctl restart haproxy")
+            .await?;
+        self.says(other, "hello").await?;
+        println!("HAProxy's restart later: {:?}", load.stop());
         ensure!(code == 0 && said.contains("done; next"), "{code}: {said}");
         ensure!(seen.failed < REFUSED, "{seen:?}");
         let back =
