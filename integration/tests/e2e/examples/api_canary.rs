@@ -66,5 +66,7 @@ async fn canary(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     ensure!(!seen.contains_key("canary"), "{seen:?}");
     agent.leave().await?;
     balancer.agent.sees_off(&["canary"], SOON).await?;
-    balancer.is_well().await.map(drop)
+    let said = balancer.is_well().await?;
+    ensure!(!said.contains("warning"), "{said}");
+    Ok(())
 }

@@ -26,7 +26,7 @@ const BALANCER: u8 = 2;
 /// Gossip may miss somebody with a change of tags; then the next exchange of everything, every 15 s, has it.
 const TOLD: Duration = Duration::from_secs(45);
 /// What stands in Debian's haproxy.cfg, as far as it matters; the example's lines follow.
-const SITE: &str = "defaults\n    mode http\n    option httplog\n    option dontlognull\n    timeout connect 5000\n    \
+const SITE: &str = "defaults\n    mode http\n    option dontlognull\n    timeout connect 5000\n    \
                     timeout client 50000\n    timeout server 50000\n";
 
 /// One of the folders.

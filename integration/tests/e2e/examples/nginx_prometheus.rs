@@ -130,7 +130,9 @@ async fn follow(lab: &TestEnv) -> Result<()> {
     let prometheus = lab.path("prometheus.yml");
     let mut promtool = Command::new("promtool");
     output(promtool.args(["check", "config"]).arg(prometheus)).await?;
-    balancer.is_well().await.map(drop)
+    let said = balancer.is_well().await?;
+    ensure!(!said.contains("warning"), "{said}");
+    Ok(())
 }
 
 #[test]

@@ -76,5 +76,7 @@ async fn tls(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         report.failed()
     );
     ensure!(report.requests > 0 && report.failed() == 0, "{report:?}");
-    balancer.is_well().await.map(drop)
+    let said = balancer.is_well().await?;
+    ensure!(!said.contains("warning"), "{said}");
+    Ok(())
 }
