@@ -10,6 +10,9 @@ use tokio::runtime::Runtime;
 
 use super::{Exit, print, runtime, tell};
 
+/// An agent that does not answer is asked for again so often.
+const AGENTS: usize = 3;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -94,24 +97,24 @@ fn undo(path: &Path, args: &SetupArgs) -> anyhow::Result<Exit> {
     print("done; HAProxy runs with the site's files alone\n")
 }
 
-/// Asks where the agent is until it answers, and then for the rest.
+/// Asks where the agent is if it does not answer, and then for the rest.
 fn ask_for_what_is_left_out(runtime: &Runtime, asked: &mut Asked) -> anyhow::Result<Survey> {
     let mut questions = Questions::new(stdin().lock(), anstream::stderr());
-    loop {
-        match runtime.block_on(Survey::take(asked)) {
-            Ok(survey) => {
-                questions.rest(&survey, asked)?;
-                return Ok(survey);
-            }
-            Err(SetupError::Agent { addr, source }) => {
-                tell(&format!(
-                    "the Serf agent at {addr} does not answer: {source}"
-                ));
-                questions.agent(&addr, asked)?;
-            }
-            Err(error) => return Err(error.into()),
+    let mut found = runtime.block_on(Survey::take(asked));
+    for _ in 0..AGENTS {
+        let Err(SetupError::Agent { addr, .. }) = &found else {
+            break;
+        };
+        let addr = addr.clone();
+        if let Err(error) = found {
+            tell(&format!("{:#}", anyhow::Error::new(error)));
         }
+        questions.agent(&addr, asked)?;
+        found = runtime.block_on(Survey::take(asked));
     }
+    let survey = found?;
+    questions.rest(&survey, asked)?;
+    Ok(survey)
 }
 
 /// Whether somebody says yes; nobody at a terminal says no.

@@ -191,8 +191,14 @@ impl Site<'_> {
             code == 2 && said.contains("--yes does it"),
             "{code}: {said}"
         );
-        for (typed, code) in [("\\nmany\\n3000\\nno\\n", 2), ("\\n", 1)] {
-            let (ended, said) = self.at_a_terminal("serf-haproxy setup", typed).await?;
+        let setup = "serf-haproxy setup";
+        let elsewhere = "serf-haproxy setup --agent 127.0.0.1:1";
+        for (command, typed, code) in [
+            (setup, "\\nmany\\n3000\\nno\\n", 2),
+            (setup, "\\n", 1),
+            (elsewhere, "127.0.0.1:7373\\n\\n\\n3000\\nno\\n", 2),
+        ] {
+            let (ended, said) = self.at_a_terminal(command, typed).await?;
             println!("{said}");
             ensure!(ended == code, "{ended}: {said}");
             ensure!(said.contains("role=backend   2 members"), "{said}");
