@@ -1,13 +1,17 @@
 //! `setup`: a balancer without a config in, one that follows the cluster out, after a yes.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _, stdin};
+use std::io::{IsTerminal as _, stdin};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use controller::preview::beforehand;
-use controller::setup::{self, Asked, Survey, Tag};
+use controller::setup::{self, Asked, Questions, SetupError, Survey, Tag};
+use tokio::runtime::Runtime;
 
 use super::{Exit, print, runtime, tell};
+
+/// An agent that does not answer is asked for again so often.
+const AGENTS: usize = 3;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -60,10 +64,11 @@ pub(super) fn setup(path: &Path, args: &SetupArgs) -> anyhow::Result<Exit> {
         port: args.port,
     };
     let runtime = runtime()?;
-    let survey = runtime.block_on(Survey::take(&asked))?;
-    if !args.yes && stdin().is_terminal() {
-        ask_for_what_is_left_out(&survey, &mut asked)?;
-    }
+    let survey = if args.yes || !stdin().is_terminal() {
+        runtime.block_on(Survey::take(&asked))?
+    } else {
+        ask_for_what_is_left_out(&runtime, &mut asked)?
+    };
     let proposal = survey.propose(&asked, path)?;
     print(&proposal.describe())?;
     let pending = runtime.block_on(beforehand(&proposal.config, &proposal.picked))?;
@@ -92,37 +97,24 @@ fn undo(path: &Path, args: &SetupArgs) -> anyhow::Result<Exit> {
     print("done; HAProxy runs with the site's files alone\n")
 }
 
-fn ask_for_what_is_left_out(survey: &Survey, asked: &mut Asked) -> anyhow::Result<()> {
-    if asked.tag.is_none() {
-        let likeliest = survey.tags().into_iter().next();
-        let proposed = likeliest.map(|(key, value)| format!("{key}={value}"));
-        let answer = answer("which tag do web servers have?", proposed.as_deref())?;
-        asked.tag = Some(setup::tag(&answer).map_err(anyhow::Error::msg)?);
+/// Asks where the agent is if it does not answer, and then for the rest.
+fn ask_for_what_is_left_out(runtime: &Runtime, asked: &mut Asked) -> anyhow::Result<Survey> {
+    let mut questions = Questions::new(stdin().lock(), anstream::stderr());
+    let mut found = runtime.block_on(Survey::take(asked));
+    for _ in 0..AGENTS {
+        let Err(SetupError::Agent { addr, .. }) = &found else {
+            break;
+        };
+        let addr = addr.clone();
+        if let Err(error) = found {
+            tell(&format!("{:#}", anyhow::Error::new(error)));
+        }
+        questions.agent(&addr, asked)?;
+        found = runtime.block_on(Survey::take(asked));
     }
-    if let (Some(tag), None) = (&asked.tag, asked.port) {
-        let proposed = survey.port(tag).map(|port| port.to_string());
-        asked.port = Some(answer("on which port do they listen?", proposed.as_deref())?.parse()?);
-    }
-    Ok(())
-}
-
-/// A line of the terminal; an empty one is what was proposed.
-fn answer(question: &str, proposed: Option<&str>) -> anyhow::Result<String> {
-    let hint = proposed.map(|proposed| format!(" [{proposed}]"));
-    let _ = write!(
-        anstream::stderr(),
-        "{question}{} ",
-        hint.unwrap_or_default()
-    );
-    let mut line = String::new();
-    stdin().lock().read_line(&mut line)?;
-    let line = line.trim();
-    Ok(if line.is_empty() {
-        proposed.unwrap_or_default()
-    } else {
-        line
-    }
-    .to_owned())
+    let survey = found?;
+    questions.rest(&survey, asked)?;
+    Ok(survey)
 }
 
 /// Whether somebody says yes; nobody at a terminal says no.
@@ -131,8 +123,9 @@ fn agrees(question: &str) -> anyhow::Result<bool> {
         tell("nothing was changed; --yes does it");
         return Ok(false);
     }
-    Ok(matches!(
-        answer(question, Some("no"))?.as_str(),
-        "y" | "yes"
-    ))
+    let agrees = Questions::new(stdin().lock(), anstream::stderr()).agrees(question)?;
+    if !agrees {
+        tell("nothing was changed");
+    }
+    Ok(agrees)
 }

@@ -63,18 +63,25 @@ fn alive(members: &[Member]) -> impl Iterator<Item = &Member> {
         .filter(|member| member.status() == MemberStatus::Alive)
 }
 
-/// The tags of members that are alive, those of most members first, and `role` before others.
+/// The tags of members that are alive, those of most members first, and `role` before others. Whoever reads them may copy
+/// one to a shell, so those that are no plain words are left out: they can still be said.
 pub(super) fn tags(members: &[Member]) -> Vec<Tag> {
     let mut counts: BTreeMap<Tag, usize> = BTreeMap::new();
     for (key, value) in alive(members).flat_map(Member::tags) {
-        if key != "port" && key != "weight" && key != "state" {
-            let tag = (key.to_string(), value.to_string());
+        let tag = (key.to_string(), value.to_string());
+        let is_ours = ["port", "weight", "state"].contains(&tag.0.as_str());
+        if !is_ours && is_plain(&tag.0) && is_plain(&tag.1) {
             *counts.entry(tag).or_default() += 1;
         }
     }
     let mut tags: Vec<(Tag, usize)> = counts.into_iter().collect();
     tags.sort_by_key(|((key, _), count)| (key != "role", std::cmp::Reverse(*count)));
     tags.into_iter().map(|(tag, _)| tag).collect()
+}
+
+fn is_plain(word: &str) -> bool {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_.:-".contains(letter);
+    !word.is_empty() && word.chars().all(is_plain) && !word.starts_with('-')
 }
 
 /// The members that are alive and have this tag.

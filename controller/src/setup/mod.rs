@@ -4,6 +4,7 @@
 //! Written are the config, the key of the agent's RPC, and a drop-in for haproxy.service; no file of the site's.
 
 mod found;
+mod questions;
 mod unit;
 
 use std::fs::{self, Permissions};
@@ -16,6 +17,7 @@ use planner::config::{Config, Diagnostic};
 use serf_rpc::{ConnectOptions, Member, WatchError};
 
 pub use found::{Agent, Tag, tag};
+pub use questions::{NoAnswer, Questions};
 pub use unit::UnitError;
 
 use crate::account;
@@ -63,7 +65,7 @@ pub enum SetupError {
     #[error("no member has a tag; say which one web servers have or will have: --tag role=backend")]
     NoTag,
     /// Several tags may be meant.
-    #[error("say which tag picks web servers: {}", .0.iter().map(|(key, value)| format!("--tag {key}={value}")).collect::<Vec<_>>().join(", "))]
+    #[error("say which tag picks web servers: {}", .0.iter().take(10).map(|(key, value)| format!("--tag {key}={value}")).collect::<Vec<_>>().join(", "))]
     WhichTag(Vec<Tag>),
     /// Nothing says where they listen.
     #[error("say on which port web servers listen: --port 3000")]
@@ -181,6 +183,11 @@ impl Survey {
         found::tags(&self.members)
     }
 
+    /// How many members that are alive have this tag.
+    pub fn count(&self, tag: &Tag) -> usize {
+        found::picked(&self.members, tag).count()
+    }
+
     /// The port that members with this tag name, where it is one.
     pub fn port(&self, tag: &Tag) -> Option<u16> {
         let ports = found::ports(&self.members, tag);
@@ -259,7 +266,7 @@ impl Proposal {
             let secret = "(the agent's rpc_auth)\n";
             let text = if file.is_secret { secret } else { &file.text };
             for line in text.lines() {
-                said += format!("    {line}").trim_end();
+                said += format!("    {}", printable(line)).trim_end();
                 said.push('\n');
             }
             said.push('\n');
@@ -294,7 +301,7 @@ impl Proposal {
             }
             let _ = systemctl(&["daemon-reload"]).await;
             if is_ready {
-                let _ = restart_haproxy("restart").await;
+                let _ = restart_haproxy(&["restart"]).await;
             }
         }
         outcome
@@ -312,13 +319,14 @@ impl Proposal {
 }
 
 /// Restarts it, however often that was done in the last seconds: systemd refuses the sixth start within ten.
-async fn restart_haproxy(how: &str) -> Result<(), SetupError> {
+async fn restart_haproxy(how: &[&str]) -> Result<(), SetupError> {
     systemctl(&["reset-failed", "haproxy.service"]).await?;
-    systemctl(&[how, "haproxy.service"]).await
+    systemctl(&[how, &["haproxy.service"]].concat()).await
 }
 
+/// serf-haproxy-init.service has run just now. Pulled in by the restart it would run again, and between stop and start.
 async fn start() -> Result<(), SetupError> {
-    restart_haproxy("restart").await?;
+    restart_haproxy(&["restart", "--job-mode=ignore-dependencies"]).await?;
     systemctl(&["restart", "serf-haproxy.service"]).await
 }
 
@@ -389,7 +397,7 @@ pub async fn undo(config: &Path) -> Result<bool, SetupError> {
         let _ = fs::remove_dir(directory);
     }
     systemctl(&["daemon-reload"]).await?;
-    restart_haproxy("try-restart").await?;
+    restart_haproxy(&["try-restart"]).await?;
     // HAProxy leaves it behind.
     let _ = fs::remove_file(MASTER_SOCKET);
     Ok(true)
@@ -442,7 +450,7 @@ async fn systemctl(arguments: &[&str]) -> Result<(), SetupError> {
         return Ok(());
     }
     let mut said = finished.output;
-    if let Some(unit) = command.get(2) {
+    if let Some(unit) = command.last() {
         let journal = [
             "journalctl",
             "--no-pager",

@@ -42,6 +42,8 @@ pub struct ControllerOptions {
     user: Option<u32>,
     reload_command: Option<Vec<String>>,
     spawns: bool,
+    /// A config of the caller's, in place of all that its text is made of.
+    whole: Option<String>,
 }
 
 impl ControllerOptions {
@@ -69,7 +71,15 @@ impl ControllerOptions {
             user: None,
             reload_command: None,
             spawns: false,
+            whole: None,
         }
+    }
+
+    /// A config of the caller's, but for the state directory and the control socket.
+    #[must_use]
+    pub fn config(mut self, text: String) -> Self {
+        self.whole = Some(text);
+        self
     }
 
     /// A page with HAProxy's statistics.
@@ -257,6 +267,22 @@ impl ControllerOptions {
     }
 
     fn text(&self) -> String {
+        match &self.whole {
+            Some(text) => format!("{text}\n{}", self.places()),
+            None => self.made(),
+        }
+    }
+
+    /// What a test has to itself.
+    fn places(&self) -> String {
+        format!(
+            "[state]\ndir = {:?}\n\n[control]\nsocket = {:?}\n",
+            self.state_dir(),
+            self.dir.join("control.sock")
+        )
+    }
+
+    fn made(&self) -> String {
         let serf: Vec<String> = self.serf.iter().map(ToString::to_string).collect();
         let mut text = format!(
             "[serf]\naddr = {serf:?}\n{}\n[haproxy]\nconfig = {:?}\n",
@@ -292,13 +318,7 @@ impl ControllerOptions {
             "\n[[backend]]\nname = \"nodes\"\ntags = {{ role = \"backend\" }}\nport = 3000\n{}\n",
             self.backend
         );
-        let _ = writeln!(text, "[state]\ndir = {:?}\n", self.state_dir());
-        let _ = writeln!(
-            text,
-            "[control]\nsocket = {:?}\n\n{}",
-            self.dir.join("control.sock"),
-            self.sections
-        );
+        let _ = writeln!(text, "{}\n{}", self.places(), self.sections);
         text
     }
 }

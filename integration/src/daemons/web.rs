@@ -1,7 +1,8 @@
 //! Small web servers: a name and an address go in, an HTTP/1.1 server that counts comes out.
 //!
 //! `/` answers with the server's name, `/slow?ms=N` does so after N milliseconds, `/health` does so
-//! uncounted, `/primary` does so too, with 503 while the server is a standby, and `/close` closes without a word.
+//! uncounted, `/primary` does so too, with 503 while the server is a standby, and `/replica` with 503 while it is not;
+//! `/close` closes without a word.
 //! All of them share one thread, apart from the runtime of the test, so that neither
 //! delays the other.
 
@@ -141,12 +142,12 @@ impl Web {
         self.addr
     }
 
-    /// Whether it is a standby from now on: its page `/primary` says 503.
+    /// Whether it is a standby from now on: of its pages `/primary` and `/replica` the one or the other says 503.
     pub fn set_standby(&self, standby: bool) {
         self.shared.standby.store(standby, Ordering::Relaxed);
     }
 
-    /// Requests received, without those for `/health` and `/primary`.
+    /// Requests received, without those for `/health`, `/primary` and `/replica`.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
@@ -210,7 +211,7 @@ async fn serve(mut socket: Box<dyn Connection>, shared: &Shared) -> io::Result<(
         let now = Instant::now();
         let request = Request::parse(&buffer[..end]);
         skip(&mut socket, &mut buffer, end + request.body).await?;
-        if !matches!(request.path.as_str(), "/health" | "/primary") {
+        if !matches!(request.path.as_str(), "/health" | "/primary" | "/replica") {
             shared.requests.fetch_add(1, Ordering::Relaxed);
             shared
                 .first
@@ -260,9 +261,11 @@ impl Shared {
     fn status(&self, request: &Request) -> &'static str {
         let wanted = self.manners.host.as_ref();
         let stranger = wanted.is_some_and(|host| request.host.as_ref() != Some(host));
+        let standby = self.standby.load(Ordering::Relaxed);
         match request.path.as_str() {
             "/health" if stranger => "404 Not Found",
-            "/primary" if self.standby.load(Ordering::Relaxed) => "503 Service Unavailable",
+            "/primary" if standby => "503 Service Unavailable",
+            "/replica" if !standby => "503 Service Unavailable",
             _ => "200 OK",
         }
     }

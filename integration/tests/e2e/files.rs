@@ -18,7 +18,7 @@ const NEEDS: [Need; 4] = [
     Need::Program("nginx"),
     Need::Program("promtool"),
 ];
-const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/examples");
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/nginx-prometheus");
 
 /// A real nginx in front of the same servers, with the upstreams that the controller writes.
 struct Nginx {

@@ -1,4 +1,5 @@
-//! serf-haproxy as a whole, between Serf and HAProxy on the loopback; the harness itself, and the README.
+//! serf-haproxy as a whole, between Serf and HAProxy on the loopback; the harness itself, the examples, and
+//! what the docs say.
 
 mod admission;
 mod adopt;
@@ -9,6 +10,7 @@ mod check;
 mod check_joins;
 mod checks;
 mod drift;
+mod examples;
 mod files;
 mod fleet;
 mod guard_death;

@@ -1,4 +1,4 @@
-//! The README's configuration, taken at its word.
+//! The configuration of docs/whole-file.md, taken at its word.
 
 use std::process::Command;
 
@@ -7,10 +7,10 @@ use integration::controller::binary;
 use integration::{HaproxyKind, Need, test};
 
 #[test]
-fn the_readmes_configuration_passes_the_check() {
+fn the_configuration_of_the_docs_passes_the_check() {
     test(&[Need::Haproxy(HaproxyKind::Host)], async |lab| {
-        let readme = include_str!("../../../README.md");
-        let sample = readme.split("```toml\n").nth(1).context("a sample")?;
+        let page = include_str!("../../../docs/whole-file.md");
+        let sample = page.split("```toml\n").nth(1).context("a sample")?;
         let sample = sample.split("```").next().context("its end")?;
         let path = lab.path("config.toml");
         std::fs::write(&path, sample)?;

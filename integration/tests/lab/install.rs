@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use integration::compose::is_campaign;
+use integration::load::{Load, LoadProfile};
 use integration::machines::{Machine, Machines, PACKAGES, Release};
 use integration::packages::Packages;
 use integration::wrk::Loads;
@@ -20,6 +21,14 @@ use integration::{Need, TestEnv, test_alone, wait_for};
 const INSTALLED: Duration = Duration::from_secs(60);
 /// A thing that is expected has happened by then, on a busy machine too.
 const SOON: Duration = Duration::from_secs(30);
+/// A client that makes a connection for each request, some 600 a second, and tries again 10 ms after one that failed.
+const CLIENT: LoadProfile = LoadProfile {
+    clients: 1,
+    per_connection: 1,
+    pause: Duration::from_millis(1),
+};
+/// A restart of HAProxy takes less than 2 s on a busy machine, too.
+const REFUSED: u64 = 200;
 /// What `systemd-analyze security` may say at most.
 const EXPOSURE: f64 = 2.0;
 
@@ -162,12 +171,50 @@ impl Site<'_> {
         // The agent of the guide's reader has met the others by the time that the next command is typed.
         self.says("serfctl members --rpc-auth 'a long secret of your own' --tag role=backend --status alive", "web2")
             .await?;
+        self.refuse().await?;
         println!("{}", lb.run(self.guide.block(section, "sh", 2)?).await?);
         self.append(self.guide.block(section, "haproxy", 0)?)
             .await?;
         lb.run(self.guide.block(section, "sh", 3)?).await?;
         self.says(self.guide.block(section, "sh", 4)?, "hello")
             .await
+    }
+
+    /// Without a yes nothing is changed, at a terminal and without one, and what is asked has proposals.
+    async fn refuse(&self) -> Result<()> {
+        let before = self.fingerprint().await?;
+        let (code, said) = self.lb.try_run("serf-haproxy setup </dev/null").await?;
+        ensure!(code == 1 && said.contains("--port 3000"), "{code}: {said}");
+        let given = "serf-haproxy setup --tag role=backend --port 3000 </dev/null";
+        let (code, said) = self.lb.try_run(given).await?;
+        ensure!(
+            code == 2 && said.contains("--yes does it"),
+            "{code}: {said}"
+        );
+        let setup = "serf-haproxy setup";
+        let elsewhere = "serf-haproxy setup --agent 127.0.0.1:1";
+        for (command, typed, code) in [
+            (setup, "\\nmany\\n3000\\nno\\n", 2),
+            (setup, "\\n", 1),
+            (elsewhere, "127.0.0.1:7373\\n\\n\\n3000\\nno\\n", 2),
+        ] {
+            let (ended, said) = self.at_a_terminal(command, typed).await?;
+            println!("{said}");
+            ensure!(ended == code, "{ended}: {said}");
+            ensure!(said.contains("role=backend   2 members"), "{said}");
+            ensure!(said.contains("[role=backend]"), "{said}");
+        }
+        ensure!(before == self.fingerprint().await?, "something was changed");
+        let left = "ls /etc/serf-haproxy/* /var/lib/serf-haproxy/haproxy.cfg 2>/dev/null; true";
+        let left = self.lb.run(left).await?;
+        ensure!(left.trim().is_empty(), "{left}");
+        Ok(())
+    }
+
+    /// Types this at a terminal: the exit code, and what is seen.
+    async fn at_a_terminal(&self, command: &str, typed: &str) -> Result<(i32, String)> {
+        let script = format!("printf '{typed}' | script -qec '{command}' /dev/null");
+        self.lb.try_run(&script).await
     }
 
     /// Adds lines to the site's own file.
@@ -338,13 +385,41 @@ impl Site<'_> {
         self.lb
             .run(&format!("cd {PACKAGES}/one\n{packages}"))
             .await?;
-        self.lb
-            .run("rm -r /etc/systemd/system/haproxy.service.d; systemctl daemon-reload")
-            .await?;
-        self.lb.run(self.guide.block(section, "sh", 2)?).await?;
+        self.set_up_under_load().await?;
         let again = self.lb.run(self.guide.block(section, "sh", 2)?).await?;
         ensure!(again.contains("nothing is changed"), "{again}");
         self.is_well("another installation").await
+    }
+
+    /// From a terminal, as if for the first time, while the site serves something of its own: what its clients notice of
+    /// HAProxy's restart.
+    async fn set_up_under_load(&self) -> Result<()> {
+        self.append("frontend other\n    bind *:81\n    http-request return status 200 content-type text/plain string hello")
+            .await?;
+        self.lb.run("systemctl reload haproxy").await?;
+        let other = "curl -sS --max-time 5 http://localhost:81/";
+        self.says(other, "hello").await?;
+        self.lb
+            .run("rm -r /etc/systemd/system/haproxy.service.d; systemctl daemon-reload")
+            .await?;
+        let load = Load::start(format!("{}:81", self.lb.ip()).parse()?, CLIENT);
+        let (code, said) = self
+            .at_a_terminal("serf-haproxy setup", "\\n3000\\nyes\\n")
+            .await?;
+        self.says(other, "hello").await?;
+        let seen = load.stop();
+        println!("HAProxy's restart by setup: {seen:?}");
+        let load = Load::start(format!("{}:81", self.lb.ip()).parse()?, CLIENT);
+        self.lb
+            .run("systemctl reset-failed haproxy; systemctl restart haproxy")
+            .await?;
+        self.says(other, "hello").await?;
+        println!("HAProxy's restart later: {:?}", load.stop());
+        ensure!(code == 0 && said.contains("done; next"), "{code}: {said}");
+        ensure!(seen.failed < REFUSED, "{seen:?}");
+        let back =
+            "sed -i '/^frontend other/,$d' /etc/haproxy/haproxy.cfg; systemctl reload haproxy";
+        self.lb.run(back).await.map(drop)
     }
 
     /// The guide's last section.
@@ -352,11 +427,32 @@ impl Site<'_> {
         let front_end =
             "sed -i '/^frontend www/,$d' /etc/haproxy/haproxy.cfg; rm /etc/haproxy/site.pem";
         self.lb.run(front_end).await?;
-        let said = self.lb.run(self.guide.block("Uninstall", "sh", 0)?).await?;
-        println!("{said}");
+        let block = self.guide.block("Uninstall", "sh", 0)?;
+        let (undo, purge) = block.rsplit_once("apt-get").context("a purge")?;
+        println!("{}", self.lb.run(undo).await?);
+        self.undo_again().await?;
+        println!("{}", self.lb.run(&format!("apt-get{purge}")).await?);
         let left = "ls -d /etc/serf-haproxy /var/lib/serf-haproxy /usr/bin/serf-haproxy /run/serf-haproxy* 2>/dev/null; true";
         let left = self.lb.run(left).await?;
         ensure!(left.trim().is_empty(), "{left}");
+        Ok(())
+    }
+}
+
+impl Site<'_> {
+    /// There is nothing left to take away: that is said, and HAProxy is not even restarted.
+    async fn undo_again(&self) -> Result<()> {
+        let haproxy = "systemctl show -P MainPID haproxy";
+        let before = (self.fingerprint().await?, self.lb.run(haproxy).await?);
+        for command in [
+            "serf-haproxy setup --undo --yes",
+            "serf-haproxy setup --undo",
+        ] {
+            let said = self.lb.run(command).await?;
+            ensure!(said.contains("nothing is set up"), "{said}");
+        }
+        let after = (self.fingerprint().await?, self.lb.run(haproxy).await?);
+        ensure!(before == after, "before: {before:?}\nafter: {after:?}");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The operator's trial: three machines of Debian with systemd, the README followed word by word, then everything that
+//! The operator's trial: three machines of Debian with systemd, docs/whole-file.md followed word by word, then everything that
 //! goes wrong in a year. Whatever happens, `status` says what is the case and what to do.
 //!
 //! On trixie always; on bookworm too where `CAMPAIGN` is set (`scripts/test-image operator-bookworm` builds its image).
@@ -76,18 +76,18 @@ async fn web_servers(lb: &Machine, webs: [&Machine; 2]) -> Result<()> {
     Ok(())
 }
 
-/// The README, word by word: its configuration, and the commands that make a service of it.
+/// docs/whole-file.md, word by word: its configuration, and the commands that make a service of it.
 async fn install(lb: &Machine) -> Result<()> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = fs::read_to_string(readme)?;
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/whole-file.md");
+    let page = fs::read_to_string(page)?;
     let block = |after: &str, kind: &str| {
-        let (_, rest) = readme.split_once(after)?;
+        let (_, rest) = page.split_once(after)?;
         let (_, rest) = rest.split_once(kind)?;
         Some(rest.split_once("```")?.0.to_owned())
     };
-    let config = block("## Use it", "```toml\n").context("a configuration")?;
+    let config = block("# One template", "```toml\n").context("a configuration")?;
     lb.write("config.toml", &config).await?;
-    let commands = block("### As a service", "```sh\n").context("commands")?;
+    let commands = block("## As a service", "```sh\n").context("commands")?;
     let said = lb.run(&format!("set -eux\n{commands}")).await?;
     println!("{said}");
     Ok(())
