@@ -12,11 +12,13 @@ use controller::fleet::{Fleet, QUERY, Report};
 use controller::ways;
 use planner::config::Config;
 use serf_rpc::{Client, Member, MemberFilter, MemberStatus, Query, QueryReply};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{Exit, Format, FormatArgs, environment, print, print_json, runtime};
 
-/// Between one question and the next.
+/// A query is asked again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Between one fleet that does not agree and the next.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Balancers beyond these are not listed.
 const BALANCERS: usize = 1000;
@@ -35,8 +37,8 @@ pub(super) struct FleetArgs {
     /// So many balancers have to answer at least
     #[arg(long, value_name = "COUNT", default_value = "1")]
     expect: usize,
-    /// How long a balancer may take to answer, at least 100ms
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    /// How long a balancer may take to answer; it is asked once a second
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Ask again until all agree, for so long
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
@@ -89,34 +91,40 @@ async fn connected(config: &Config) -> anyhow::Result<Client> {
     Err(refused)
 }
 
-/// What everybody says now.
+/// What everybody says now. A query and its answers are packets that may be lost, so it is asked again meanwhile; who
+/// answers twice is taken by the last word.
 async fn asked(client: &Client, args: &FleetArgs) -> anyhow::Result<Fleet> {
     let should = expected(client, args).await?;
-    let time = args.timeout.max(Duration::from_millis(100));
-    let query = Query::new(QUERY).timeout(time);
-    let mut answers = client
-        .query(&query)
-        .await
-        .context("cannot ask the cluster")?;
-    let until = Instant::now() + time;
+    let until = Instant::now() + args.timeout;
+    let fleet = |reports, should| Fleet::new(reports, should, args.expect, !args.ignore_config);
     let mut reports = BTreeMap::new();
-    // The agent may be late with the end, or lost.
-    while let Ok(Some(Ok(reply))) = timeout_at(until, answers.next()).await {
-        if let QueryReply::Response { from, payload } = reply
-            && let Some(report) = Report::from_payload(&payload)
-            && reports.len() < BALANCERS
-        {
-            reports.insert(from.to_str_lossy().into_owned(), report);
+    while Instant::now() < until {
+        let round = until.min(Instant::now() + AGAIN);
+        let query = Query::new(QUERY).timeout(args.timeout);
+        let answers = client.query(&query).await;
+        let mut answers = answers.context("cannot ask the cluster")?;
+        while let Ok(Some(Ok(reply))) = timeout_at(round, answers.next()).await {
+            if let QueryReply::Response { from, payload } = reply
+                && let Some(report) = Report::from_payload(&payload)
+                && reports.len() < BALANCERS
+            {
+                reports.insert(from.to_str_lossy().into_owned(), report);
+            }
+            if is_complete(&reports, &should, args) {
+                return Ok(fleet(reports, should));
+            }
         }
-        let all_there = !args.tags.is_empty()
-            && reports.len() >= args.expect
-            && should.iter().all(|name| reports.contains_key(name));
-        if all_there {
-            break;
-        }
+        // The agent may end it early.
+        sleep_until(round).await;
     }
-    let same_config = !args.ignore_config;
-    Ok(Fleet::new(reports, should, args.expect, same_config))
+    Ok(fleet(reports, should))
+}
+
+/// Whether nobody else is waited for: only where it was said who has to answer.
+fn is_complete(reports: &BTreeMap<String, Report>, should: &[String], args: &FleetArgs) -> bool {
+    !should.is_empty()
+        && reports.len() >= args.expect
+        && should.iter().all(|name| reports.contains_key(name))
 }
 
 /// Who has to answer: all that have the tags, also those that are gone, since whoever is cut off is.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use integration::cluster::SOON;
 use integration::{Agent, HaproxyKind, TestEnv, Web, on_each_haproxy, wait_for, web};
 
 use super::{Balancer, Example, TOLD};
@@ -65,7 +64,7 @@ async fn canary(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     let seen = shares(&example, 100).await?;
     ensure!(!seen.contains_key("canary"), "{seen:?}");
     agent.leave().await?;
-    balancer.agent.sees_off(&["canary"], SOON).await?;
+    balancer.agent.sees_off(&["canary"]).await?;
     let said = balancer.is_well().await?;
     ensure!(!said.contains("warning"), "{said}");
     Ok(())
