@@ -8,14 +8,13 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use planner::config;
 use planner::pending::PendingPlan;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use serde::{Deserialize, Serialize};
-use serf_rpc::{Latest, Snapshot};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
@@ -25,9 +24,9 @@ use tokio::time::timeout;
 
 use crate::account;
 use crate::clock;
-use crate::freshness::{Readings, date_members};
 use crate::history::Entry;
-use crate::preview::{InForce, of_now};
+use crate::preview::of_now;
+use crate::published::{Approve, Approving, Asking, Published};
 use crate::status::Status;
 
 /// How long a client may take, and how long one waits.
@@ -55,68 +54,12 @@ pub enum Request {
     Approve(Approve),
 }
 
-/// Which held servers may go.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approve {
-    /// `BACKEND` or `BACKEND/SERVER`; all that are held if there is none.
-    pub targets: Vec<String>,
-    /// Only if nothing has changed since this revision of the status.
-    pub revision: Option<u64>,
-}
-
 impl Request {
     fn deadline(&self) -> Duration {
         match self {
             Self::Plan => PLAN_DEADLINE,
             _ => DEADLINE,
         }
-    }
-}
-
-/// What only the loop can answer.
-#[derive(Debug)]
-pub enum Asking {
-    /// Let servers go.
-    Approve(Approving),
-    /// Say what it goes by.
-    InForce(oneshot::Sender<InForce>),
-}
-
-/// An approval on its way to the loop.
-#[derive(Debug)]
-pub struct Approving {
-    /// What may go.
-    pub approve: Approve,
-    /// Who went, as `BACKEND/SERVER`, or why nobody did.
-    pub answer: oneshot::Sender<Result<Vec<String>, String>>,
-}
-
-/// What a cycle leaves for clients.
-#[derive(Clone, Debug, Default)]
-pub struct Published {
-    /// How everything stood after it.
-    pub status: Status,
-    /// When what it says was read last, which may be later; none before the first cycle.
-    pub readings: Option<Readings>,
-    /// The members as they were read last; none before the first cycle.
-    pub members: Option<Latest<Snapshot>>,
-    /// What is left to be done.
-    pub plan: PendingPlan,
-    /// What was done, the oldest first.
-    pub history: Arc<[Arc<Entry>]>,
-}
-
-impl Published {
-    /// How everything stands now: what the last cycle left, with its age.
-    pub fn status_at(&self, now: Instant) -> Status {
-        let mut status = self.status.clone();
-        if let Some(readings) = &self.readings {
-            readings.date(&mut status, now);
-        }
-        if let Some(members) = &self.members {
-            date_members(&members.latest(), &mut status, SystemTime::now());
-        }
-        status
     }
 }
 

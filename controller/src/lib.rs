@@ -4,6 +4,7 @@
 //! around HAProxy's sockets and files ([`haproxy`]), probes, state and the control socket.
 
 mod account;
+mod before;
 pub mod bucket;
 pub mod check;
 pub mod check_file;
@@ -25,8 +26,10 @@ mod owner;
 pub mod preview;
 pub mod printable;
 mod probe;
+pub mod published;
 pub mod reconcile;
 pub mod setup;
 mod state;
 mod status;
 mod templates;
+mod ways;

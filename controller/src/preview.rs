@@ -4,7 +4,6 @@
 //! guessed of whom it holds or waits for; only the files are those of now.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -21,6 +20,7 @@ use planner::stamp::Stamp;
 use planner::syntax::{ConfigText, Scope};
 use serf_rpc::{AgentState, Client, Member, Snapshot, WatchError};
 
+use crate::before::guard_before;
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::config;
@@ -30,9 +30,10 @@ use crate::haproxy::file::{ConfigFile, FileError};
 use crate::haproxy::runtime::{RuntimeError, State};
 use crate::here;
 use crate::others::Others;
-use crate::reconcile::{agents, guard_before, runtime_api};
+use crate::published::InForce;
 use crate::state::StateDir;
 use crate::templates::{self, TemplateError};
+use crate::ways::{agents, runtime_api};
 
 /// Why it cannot be said what would be done.
 #[derive(Debug, thiserror::Error)]
@@ -49,29 +50,6 @@ pub enum PreviewError {
     /// The addresses of this host cannot be read.
     #[error("cannot read this host's addresses")]
     Addresses(#[source] std::io::Error),
-}
-
-/// What a running controller goes by.
-#[derive(Debug)]
-pub struct InForce {
-    /// Where its config comes from, and the environment that goes before that.
-    pub(crate) config_path: PathBuf,
-    pub(crate) env: Vec<(String, String)>,
-    /// What it was started with.
-    pub(crate) started_with: Arc<Config>,
-    /// What is in force.
-    pub(crate) loaded: LoadedConfig,
-    pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) guard: Guard,
-    pub(crate) accepts_add: BTreeMap<BackendName, bool>,
-}
-
-impl InForce {
-    /// Its config file as others find it, too.
-    pub(crate) fn config_path(&self) -> PathBuf {
-        let path = &self.config_path;
-        path.canonicalize().unwrap_or_else(|_| path.clone())
-    }
 }
 
 /// Asks the agent and HAProxy, and plans, with `given` members beside those of the agent. Whoever does not answer is left

@@ -23,9 +23,9 @@ use crate::given;
 use crate::here;
 use crate::others::Others;
 use crate::preview::View;
-use crate::reconcile::master_socket;
 use crate::state::StateDir;
 use crate::templates;
+use crate::ways::master_socket;
 
 pub use finding::{Finding, Severity};
 

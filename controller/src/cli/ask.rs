@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use clap::Args;
-use controller::control::{Answer, Approve, Request, ask};
+use controller::control::{Answer, Request, ask};
+use controller::published::Approve;
 
 use super::{Exit, Format, FormatArgs, SocketArgs, print, print_json, runtime};
 

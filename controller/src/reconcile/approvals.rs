@@ -7,8 +7,7 @@ use planner::guard::Approval;
 use planner::model::{BackendName, ServerKey, ServerName};
 
 use super::Reconciler;
-use crate::control::{Approve, Approving};
-use crate::preview::InForce;
+use crate::published::{Approve, Approving, InForce};
 
 impl Reconciler {
     /// What it goes by, for whoever works out what it would do with other files.

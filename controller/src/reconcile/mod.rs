@@ -39,14 +39,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::control::Asking;
 use crate::haproxy::supervise::Supervisor;
 use crate::notify::Notifier;
 use crate::probe::{ProbeResult, Prober};
+use crate::published::Asking;
 
-pub(crate) use feed::agents;
 pub use run_error::RunError;
-pub(crate) use startup::{guard_before, master_socket, may_adopt, runtime_api};
+pub(crate) use startup::may_adopt;
 
 /// How long `once` waits for servers that have not answered a probe yet, and for an agent and HAProxy.
 const ONCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));

@@ -9,8 +9,8 @@ use super::advice;
 use super::feed::News;
 use super::installer::{Ended, Installed, Target};
 use crate::clock;
-use crate::control::Asking;
 use crate::probe::ProbeResult;
+use crate::published::Asking;
 
 /// What came of waiting.
 pub(super) enum Wakeup {

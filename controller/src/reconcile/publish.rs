@@ -12,8 +12,8 @@ use serf_rpc::{AgentState, Presence};
 use super::Reconciler;
 use super::journal::departed::Gone;
 use crate::clock;
-use crate::control::Published;
 use crate::notify;
+use crate::published::Published;
 use crate::status::{Agent, Backend, File, Haproxy, OldWorker, Server, Status};
 
 impl Reconciler {

@@ -9,6 +9,7 @@ use crate::config;
 use crate::error_chain::chain;
 use crate::others::Others;
 use crate::templates;
+use crate::ways;
 
 impl Reconciler {
     /// Reads config and templates again. What does not load leaves everything as it is.
@@ -83,8 +84,8 @@ impl Reconciler {
         let loaded = self.desired.loaded();
         let state = self.journal.state();
         self.applier
-            .set_runtime(startup::runtime_api(&loaded.config, state));
-        let master = startup::master_socket(&loaded.config, state);
+            .set_runtime(ways::runtime_api(&loaded.config, state));
+        let master = ways::master_socket(&loaded.config, state);
         self.installer
             .set_loaded(loaded, master.map(Into::into), state);
         match self.applier.worker().cloned() {

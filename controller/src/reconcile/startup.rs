@@ -1,17 +1,14 @@
 //! The start: what an earlier run and the file on the disk say, so that nothing is taken out by a restart.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use planner::config::{Config, ReloadMethod};
-use planner::guard::{Guard, Removal, SerfReport};
-use planner::model::{Endpoint, ServerKey};
 use planner::pipeline::{Desired, LoadedConfig, Text};
 use planner::render::FIRST_LINE;
 use planner::stamp::Stamp;
-use planner::syntax::{ConfigText, Scope};
+use planner::syntax::Scope;
 use serf_rpc::Snapshot;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,19 +19,21 @@ use super::feed::MembershipFeed;
 use super::installer::Installer;
 use super::journal::Journal;
 use super::{Adopt, Reconciler, RunError, RunOptions};
+use crate::before::guard_before;
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
-use crate::control::{Asking, Control, Published};
+use crate::control::Control;
 use crate::error_chain::chain;
 use crate::exposure;
 use crate::haproxy::file::{ConfigFile, Owner};
-use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::supervise::{Supervised, Supervisor};
 use crate::others::Others;
 use crate::owner;
 use crate::probe::Prober;
-use crate::state::{PersistedState, StateDir};
+use crate::published::{Asking, Published};
+use crate::state::StateDir;
 use crate::templates::{self, TemplateError};
+use crate::ways::{master_socket, runtime_api};
 
 /// Questions that wait for the loop.
 const ASKINGS: usize = 4;
@@ -89,23 +88,6 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     Ok(reconciler)
 }
 
-/// A guard that knows what an earlier process knew.
-pub(crate) fn guard_before(
-    loaded: &LoadedConfig,
-    saved: &PersistedState,
-    on_disk: Option<&ConfigText>,
-    anchor: &ClockAnchor,
-) -> Guard {
-    let now = clock::now();
-    let mut guard = Guard::new(loaded.rules());
-    for (key, endpoint) in servers_before(&saved.in_rotation, on_disk) {
-        guard.adopt(key, endpoint, now);
-    }
-    restore(&mut guard, saved, anchor);
-    guard.forget(loaded.scope.fixed_servers());
-    guard
-}
-
 impl Reconciler {
     /// Starts HAProxy, where it is to be a child.
     pub(super) fn supervise(&mut self) {
@@ -122,31 +104,6 @@ impl Reconciler {
             master_socket: self.journal.state().master_socket(),
             pid_file: self.journal.state().pid_file(),
         }));
-    }
-}
-
-/// Takes the removals that an earlier process made: they count, and the servers may come back. What Serf said then holds
-/// since then.
-fn restore(guard: &mut Guard, saved: &PersistedState, anchor: &ClockAnchor) {
-    let now = clock::now();
-    for (key, removed) in &saved.removals {
-        let removal = Removal {
-            endpoint: removed.endpoint,
-            at: anchor.instant(removed.at),
-            agreed: removed.agreed,
-        };
-        guard.restore(key.clone(), removal, now);
-    }
-    for (key, said) in &saved.words {
-        let word = SerfReport {
-            endpoint: said.endpoint,
-            gossip: said.gossip,
-            since: anchor.instant(said.since),
-        };
-        guard.remember(key.clone(), word, now);
-    }
-    for (key, addr) in &saved.owners {
-        guard.own(key.clone(), *addr);
     }
 }
 
@@ -168,20 +125,6 @@ fn serve_control(
         opened
     });
     (tasks, outcome.err().map(|error| chain(&error)))
-}
-
-/// HAProxy's Runtime API, with the way by its master where we know of one.
-pub(crate) fn runtime_api(config: &Config, state: &StateDir) -> RuntimeApi {
-    RuntimeApi::new(&config.haproxy.stats_socket).master(master_socket(config, state))
-}
-
-/// The socket of HAProxy's master, where there is one that we know of.
-pub(crate) fn master_socket(config: &Config, state: &StateDir) -> Option<PathBuf> {
-    match &config.haproxy.reload {
-        ReloadMethod::MasterSocket(socket) => Some(socket.clone()),
-        ReloadMethod::Spawn => Some(state.master_socket()),
-        ReloadMethod::Command(_) => None,
-    }
 }
 
 /// Begins with no key and no state directory that are open to others; of other files it is said.
@@ -256,31 +199,4 @@ async fn own_file(
         text: text.into(),
         parsed,
     }))
-}
-
-/// The servers that had traffic when the controller was last there: by its own book, or else by its own file.
-fn servers_before(
-    book: &BTreeMap<ServerKey, Endpoint>,
-    on_disk: Option<&ConfigText>,
-) -> BTreeMap<ServerKey, Endpoint> {
-    if !book.is_empty() {
-        return book.clone();
-    }
-    let Some(text) = on_disk else {
-        return BTreeMap::new();
-    };
-    let mut servers = BTreeMap::new();
-    for backend in text.backends() {
-        for line in text.servers(backend).filter(|line| !line.disabled) {
-            let key = ServerKey::new(backend, &line.name);
-            servers.insert(
-                key,
-                Endpoint {
-                    addr: line.addr,
-                    weight: line.weight,
-                },
-            );
-        }
-    }
-    servers
 }

@@ -17,9 +17,9 @@ use tokio::sync::watch;
 use super::journal::Journal;
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
-use crate::control::Published;
 use crate::haproxy::runtime::RuntimeApi;
 use crate::haproxy::socket::Socket;
+use crate::published::Published;
 use crate::state::{PersistedState, StateDir};
 
 pub(super) const VERSIONS: [Version; 3] = Version::ALL;

@@ -4,7 +4,7 @@ use fake_haproxy::{Fault, Haproxy, Socket as Of, Version};
 use planner::model::{Admin, WantedAdmin};
 
 use super::*;
-use crate::control::Published;
+use crate::published::Published;
 use crate::reconcile::testing::{FIRST, Scene, VERSIONS};
 
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -10,21 +10,17 @@ use alone::{Alone, REJOIN, Remembered, join, one_line};
 use bstr::BString;
 use planner::config::Config;
 use serf_rpc::{
-    AgentState, ConnectOptions, Latest, Snapshot, SuspicionStream, Unreached, WatchError,
-    WatchOptions, Watcher,
+    AgentState, Latest, Snapshot, SuspicionStream, Unreached, WatchError, WatchOptions, Watcher,
 };
 use tokio::task::{JoinError, JoinSet};
 
 use super::journal::Journal;
 use crate::clock;
 use crate::error_chain::chain;
+use crate::ways::agents;
 
 /// An agent of which nothing was heard for so long is asked something; after as long again it is silent.
 const PULSE: Duration = Duration::from_secs(2);
-/// How long an agent may take to connect and shake hands: it is near, and one that stands still is to be known as such
-/// within five seconds.
-const CONNECT: Duration = Duration::from_secs(3);
-
 /// What comes from the agents.
 pub(super) struct MembershipFeed {
     watcher: Watcher,
@@ -167,16 +163,4 @@ fn note_join(joined: Result<Result<u64, WatchError>, JoinError>, journal: &mut J
         }
         Err(error) => tracing::error!(%error, "a join has panicked"),
     }
-}
-
-/// The configured agents; their key is read whenever one is connected to.
-pub(crate) fn agents(config: &Config) -> Vec<ConnectOptions> {
-    let agent = |addr: &String| {
-        let options = ConnectOptions::new(addr.clone()).connect_timeout(CONNECT);
-        match &config.serf.auth_key_file {
-            Some(path) => options.auth_key_file(path),
-            None => options,
-        }
-    };
-    config.serf.addr.iter().map(agent).collect()
 }

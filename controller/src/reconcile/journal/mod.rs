@@ -26,9 +26,9 @@ use told::Told;
 use super::retry::Retry;
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
-use crate::control::Published;
 use crate::freshness::Readings;
 use crate::history::History;
+use crate::published::Published;
 use crate::state::{PersistedState, StateDir};
 use crate::status::Counters;
 

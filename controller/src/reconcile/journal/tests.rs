@@ -6,7 +6,7 @@ use fake_haproxy::Version;
 use planner::model::{AddedOptions, ServerKey, Worker};
 
 use crate::clock;
-use crate::control::Published;
+use crate::published::Published;
 use crate::reconcile::testing::{FIRST, Scene, desired};
 
 async fn scene() -> (Scene, Worker) {
