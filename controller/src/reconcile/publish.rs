@@ -21,6 +21,7 @@ impl Reconciler {
     pub(super) fn publish(&mut self) {
         if self.is_current() {
             self.options.notifier.settled();
+            self.journal.meters.applied();
         }
         let started = clock::now();
         if !self.journal.may_publish(started) {
@@ -39,6 +40,7 @@ impl Reconciler {
             status: self.status(),
             plan,
             members: Some(self.feed.snapshots()),
+            config_read: Some(self.config_read),
             ..Published::default()
         };
         self.journal.publish(published, started);

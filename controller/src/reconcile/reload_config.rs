@@ -5,6 +5,7 @@ use planner::config::Config;
 use super::advice;
 use super::feed::MembershipFeed;
 use super::{Reconciler, startup};
+use crate::clock;
 use crate::config;
 use crate::error_chain::chain;
 use crate::others::Others;
@@ -45,6 +46,7 @@ impl Reconciler {
             self.feed = MembershipFeed::new(after, known);
         }
         self.fallback.get_or_insert(before);
+        self.config_read = clock::now();
         self.say_fixed_keys();
         self.config_changed();
     }
@@ -81,6 +83,7 @@ impl Reconciler {
 
     /// Lets the other owners know of the config in force.
     fn config_changed(&mut self) {
+        self.web.config_changed();
         let loaded = self.desired.loaded();
         let state = self.journal.state();
         self.applier

@@ -18,6 +18,7 @@ use super::applier::Applier;
 use super::feed::MembershipFeed;
 use super::installer::Installer;
 use super::journal::Journal;
+use super::web::Web;
 use super::{Adopt, Reconciler, RunError, RunOptions};
 use crate::before::guard_before;
 use crate::clock;
@@ -54,7 +55,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     let (now, anchor) = (clock::now(), ClockAnchor::now());
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (asking, askings) = mpsc::channel(ASKINGS);
-    let (tasks, control_problem) = serve_control(&config, seen, asking);
+    let (tasks, control_problem) = serve_control(&config, seen.clone(), asking);
     let (prober, probed) = Prober::new();
 
     let saved = state.load_memory();
@@ -68,8 +69,12 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     if let Some(problem) = control_problem {
         journal.problems.set("control", problem, advice::CONTROL);
     }
+    let web = Web::new(seen, Arc::clone(&journal.meters));
     let mut reconciler = Reconciler {
         options,
+        config_read: now,
+        hinted: None,
+        web,
         feed: MembershipFeed::new(&config, snapshot.clone()),
         next_drift: now + config.drift.interval,
         started_with: config,

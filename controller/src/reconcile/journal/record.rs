@@ -165,6 +165,7 @@ impl Journal {
                 Action::Ready { .. } | Action::Agent { asked: true }
             )
         };
+        self.counters.steps += steps.len() as u64;
         if steps.iter().all(admits) {
             self.counters.admissions += u64::from(!steps.is_empty());
         } else {
