@@ -16,6 +16,7 @@ mod guard_gossip;
 mod guard_word;
 mod harness;
 mod hash;
+mod http;
 mod join;
 mod keys;
 mod lines;
