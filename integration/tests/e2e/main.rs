@@ -5,6 +5,7 @@ mod adopt;
 mod agent_check;
 mod alone;
 mod apply;
+mod browser;
 mod check;
 mod check_joins;
 mod checks;
