@@ -43,13 +43,12 @@ struct Problem<'a> {
 /// How something stands, and how old what is known of it is.
 #[derive(Serialize)]
 struct Fact {
-    /// What ages of the same name stand for.
-    id: &'static str,
     name: &'static str,
     /// `ok`, `warn` or `bad`.
     class: &'static str,
     says: String,
-    age: String,
+    /// By what of it was read; the page's script spreads them to the servers.
+    ages: Vec<(&'static str, String)>,
 }
 
 /// What the head is made of.
@@ -98,6 +97,7 @@ impl Page {
         syntax.trim_blocks(true).lstrip_blocks(true);
         templates.set_syntax(syntax.build()?);
         templates.add_template("page", include_str!("page/page.html.j2"))?;
+        templates.add_template("words", include_str!("page/words.html.j2"))?;
         templates.add_template("head", include_str!("page/head.html.j2"))?;
         templates.add_template("body", include_str!("page/body.html.j2"))?;
         let host = uname().nodename().to_string_lossy().into_owned();
@@ -197,7 +197,6 @@ fn facts(status: &Status) -> Vec<Fact> {
     };
     vec![
         Fact {
-            id: "agent",
             name: "Members",
             class: match &*agent.state {
                 "connected" => "ok",
@@ -208,10 +207,9 @@ fn facts(status: &Status) -> Vec<Fact> {
                 "{} listed, {} known; Serf agent{at} {}",
                 agent.listed, agent.members, agent.state
             ),
-            age: was(agent.members_age_seconds),
+            ages: vec![("agent", was(agent.members_age_seconds))],
         },
         Fact {
-            id: "haproxy",
             name: "HAProxy",
             class: if haproxy.state == "running" {
                 "ok"
@@ -219,21 +217,12 @@ fn facts(status: &Status) -> Vec<Fact> {
                 "bad"
             },
             says: format!("{}{version}{pid}{old}", haproxy.state),
-            age: was(haproxy.age_seconds),
+            ages: vec![
+                ("haproxy", was(haproxy.age_seconds)),
+                ("checks", was(haproxy.checks_age_seconds)),
+            ],
         },
         Fact {
-            id: "checks",
-            name: "Its checks",
-            class: if haproxy.state == "running" {
-                "ok"
-            } else {
-                "bad"
-            },
-            says: "what they say of each server".to_owned(),
-            age: was(haproxy.checks_age_seconds),
-        },
-        Fact {
-            id: "file",
             name: "File",
             class: if file.state == "current" {
                 "ok"
@@ -241,7 +230,7 @@ fn facts(status: &Status) -> Vec<Fact> {
                 "warn"
             },
             says: format!("{} {}", file.path, file.state),
-            age: was(file.age_seconds),
+            ages: vec![("file", was(file.age_seconds))],
         },
     ]
 }

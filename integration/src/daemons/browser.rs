@@ -227,12 +227,16 @@ impl Browser {
         done.await.map(drop)
     }
 
-    /// Takes a picture of what is in the window, as WebP.
+    /// Takes a picture of what is in the window, as PNG where the path says so, else as WebP.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn picture(&mut self, path: &Path) -> Result<()> {
-        let params = json!({"format": "webp", "quality": 60});
+        let params = if path.extension().is_some_and(|it| it == "png") {
+            json!({"format": "png"})
+        } else {
+            json!({"format": "webp", "quality": 60})
+        };
         let taken = self.call("Page.captureScreenshot", params).await?;
         let data = taken["data"].as_str().context("no picture")?;
         fs::write(

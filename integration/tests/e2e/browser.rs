@@ -72,9 +72,11 @@ async fn stage(lab: &TestEnv, webs: u8) -> Result<Scenario> {
 
 async fn picture(lab: &TestEnv, browser: &mut Browser, name: &str) -> Result<()> {
     let dir = std::env::var_os("PICTURES").map_or_else(|| lab.dir().to_owned(), PathBuf::from);
-    browser
-        .picture(&dir.join(name).with_extension("webp"))
-        .await
+    for format in ["webp", "png"] {
+        let path = dir.join(name).with_extension(format);
+        browser.picture(&path).await?;
+    }
+    Ok(())
 }
 
 async fn is_readable(browser: &mut Browser) -> Result<()> {
@@ -182,6 +184,13 @@ fn trouble_is_seen_first_live_and_by_keyboard() {
             is_readable(&mut browser).await?;
             picture(lab, &mut browser, name).await?;
         }
+
+        browser.look(1280, 1000, false, false).await?;
+        browser
+            .value("for (const it of document.querySelectorAll('.entry')) it.open = true; scrollTo(0, 1e6)")
+            .await?;
+        is_readable(&mut browser).await?;
+        picture(lab, &mut browser, "history").await?;
 
         // Without scripts it is as it was when it was loaded, and can be opened all the same.
         browser.without_scripts(true).await?;

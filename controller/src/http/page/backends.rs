@@ -18,9 +18,11 @@ pub(super) struct Row<'a> {
     class: &'static str,
     says: String,
     picks: &'a str,
-    /// Servers that are not in rotation and answering.
+    /// Servers that are not as they should be, or not known to be.
     look: Vec<Cell<'a>>,
     well: Vec<Cell<'a>>,
+    /// Servers that are to have no traffic.
+    idle: Vec<Cell<'a>>,
     /// Servers that are not shown.
     more: usize,
 }
@@ -66,11 +68,15 @@ pub(super) fn backends(backends: &BTreeMap<String, Backend>, now: u64) -> Vec<Ro
 fn row<'a>(name: &'a str, backend: &'a Backend, now: u64) -> Row<'a> {
     let cells = backend.servers.iter();
     let cells = cells.map(|(name, server)| cell(name, server, now));
-    let (mut well, mut look): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.class == "ok");
-    look.sort_by_key(|cell| rank(cell.class));
-    let more = backend.servers.len().saturating_sub(CELLS);
-    look.truncate(CELLS);
-    well.truncate(CELLS - look.len());
+    let (mut well, others): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.class == "ok");
+    let (mut idle, mut look): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|cell| cell.class == "idle");
+    look.sort_by_key(|cell| cell.class != "bad");
+    let mut places = CELLS;
+    for cells in [&mut look, &mut idle, &mut well] {
+        cells.truncate(places);
+        places -= cells.len();
+    }
     Row {
         name,
         class: class(backend, &look),
@@ -78,7 +84,8 @@ fn row<'a>(name: &'a str, backend: &'a Backend, now: u64) -> Row<'a> {
         picks: &backend.picks,
         look,
         well,
-        more,
+        idle,
+        more: backend.servers.len().saturating_sub(CELLS),
     }
 }
 
@@ -100,16 +107,8 @@ fn class(backend: &Backend, look: &[Cell<'_>]) -> &'static str {
     let serves = backend.answering.is_some_and(|count| count > 0);
     match () {
         () if !backend.servers.is_empty() && !serves => "bad",
-        () if look.iter().any(|cell| cell.class != "idle") => "warn",
+        () if !look.is_empty() => "warn",
         () => "ok",
-    }
-}
-
-fn rank(class: &str) -> u8 {
-    match class {
-        "bad" => 0,
-        "warn" => 1,
-        _ => 2,
     }
 }
 
