@@ -138,7 +138,11 @@ fn full() -> Published {
     let entry = Entry {
         at_ms: 1,
         how: "runtime".to_owned(),
-        changes: vec![format!("add nodes/{EVIL}"), "delete nodes/s9".to_owned()],
+        changes: vec![
+            format!("nodes/{EVIL}: add 10.0.0.1:80"),
+            "nodes/s9: delete".to_owned(),
+        ],
+        diff: vec![format!("+ server {EVIL}"), "- server s9".to_owned()],
         reasons: vec![EVIL.to_owned()],
         took_ms: 1.5,
         error: Some(EVIL.to_owned()),
@@ -160,7 +164,7 @@ fn full() -> Published {
     published.plan.steps = vec![EVIL.to_owned()];
     published.plan.reload = vec![EVIL.to_owned()];
     published.plan.on_disk = Some("a\nb\n".to_owned());
-    published.plan.wanted = format!("a\n{EVIL}\n");
+    published.plan.wanted = format!("a\nsecret\nserver {EVIL}\n");
     published
 }
 
@@ -302,6 +306,7 @@ async fn hostile_words_are_shown_and_not_taken_for_html() {
     let shown = page.matches("&lt;script&gt;alert(1)&lt;").count();
     assert!(shown >= 14, "{shown} of what is hostile is shown: {page}");
     assert!(page.contains("1 problem needs a person"));
+    assert!(!page.contains("secret"), "no more of the file than servers");
     let command = "serf-haproxy approve --revision 7 nodes/s3";
     assert!(page.contains(command), "{page}");
     let order = [

@@ -109,7 +109,7 @@ fn trouble_is_seen_first_live_and_by_keyboard() {
         browser.look(1280, 900, false, false).await?;
         browser.open(&url(lab)).await?;
         browser
-            .shows("document.body.innerText.includes('All is well')")
+            .shows("document.body.innerText.includes('Nothing needs a person')")
             .await?;
         picture(lab, &mut browser, "well-light").await?;
         is_readable(&mut browser).await?;

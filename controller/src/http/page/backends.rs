@@ -21,6 +21,8 @@ pub(super) struct Row<'a> {
     /// Servers that are not as they should be, or not known to be.
     look: Vec<Cell<'a>>,
     well: Vec<Cell<'a>>,
+    /// `narrow`, `medium` or `wide`, as their names are long.
+    width: &'static str,
     /// Servers that are to have no traffic.
     idle: Vec<Cell<'a>>,
     /// Servers that are not shown.
@@ -77,8 +79,14 @@ fn row<'a>(name: &'a str, backend: &'a Backend, now: u64) -> Row<'a> {
         cells.truncate(places);
         places -= cells.len();
     }
+    let longest = well.iter().map(|cell| cell.name.chars().count()).max();
     Row {
         name,
+        width: match longest.unwrap_or_default() {
+            0..=8 => "narrow",
+            9..=14 => "medium",
+            _ => "wide",
+        },
         class: class(backend, &look),
         says: says(backend),
         picks: &backend.picks,

@@ -1,18 +1,19 @@
 //! What was done and what is left to be done: entries and a plan in, what is shown of them out. Pure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use planner::pending::PendingPlan;
+use planner::review::changed::changed_servers;
 use serde::Serialize;
-use similar::{ChangeTag, TextDiff};
 
 use super::clock_time;
 use crate::history::Entry;
 
 /// Entries that are shown, the latest.
 const ENTRIES: usize = 60;
-/// Lines of a diff that are shown.
-const LINES: usize = 300;
+/// Servers of a file to come that are shown.
+const SERVERS: usize = 200;
 
 /// Something that was done.
 #[derive(Serialize)]
@@ -22,6 +23,7 @@ pub(super) struct Done<'a> {
     took: String,
     error: Option<&'a str>,
     changes: Vec<Line<'a>>,
+    diff: Vec<Line<'a>>,
     reasons: &'a [String],
 }
 
@@ -31,7 +33,7 @@ struct Line<'a> {
     /// `plus`, `minus` or `same`.
     class: &'static str,
     sign: &'static str,
-    text: std::borrow::Cow<'a, str>,
+    text: Cow<'a, str>,
 }
 
 /// What is left to be done.
@@ -40,7 +42,6 @@ pub(super) struct Left<'a> {
     steps: &'a [String],
     reload: &'a [String],
     diff: Vec<Line<'a>>,
-    more: bool,
 }
 
 /// What was done, the latest first.
@@ -50,69 +51,45 @@ pub(super) fn entries(history: &[Arc<Entry>]) -> Vec<Done<'_>> {
 }
 
 fn done(entry: &Entry) -> Done<'_> {
-    let changes = entry.changes.iter().map(|change| line(change));
     Done {
         at: clock_time(entry.at_ms / 1000),
         how: &entry.how,
         took: format!("{:.1} ms", entry.took_ms),
         error: entry.error.as_deref(),
-        changes: changes.collect(),
+        changes: lines(&entry.changes),
+        diff: lines(&entry.diff),
         reasons: &entry.reasons,
     }
 }
 
-/// A step by what it does to the servers that get requests.
-fn line(change: &str) -> Line<'_> {
-    let word = change.split(' ').next().unwrap_or_default();
-    let (class, sign) = match word {
-        "add" | "ready" => ("plus", "+"),
-        "delete" | "maint" | "drain" => ("minus", "−"),
-        _ => ("same", "·"),
+fn lines(texts: &[String]) -> Vec<Line<'_>> {
+    let texts = texts.iter().map(String::as_str);
+    texts.map(|text| line(text.into())).collect()
+}
+
+/// A step, or a line of a file, by what it does to the servers that get requests.
+fn line(text: Cow<'_, str>) -> Line<'_> {
+    let (_, step) = text.split_once(": ").unwrap_or_default();
+    let (class, sign) = match (text.get(..2), step.split(' ').next()) {
+        (Some("+ "), _) => ("plus", ""),
+        (Some("- "), _) => ("minus", ""),
+        (_, Some("add" | "ready")) => ("plus", "+ "),
+        (_, Some("delete" | "maint" | "drain" | "drain,")) => ("minus", "- "),
+        _ => ("same", "  "),
     };
-    Line {
-        class,
-        sign,
-        text: change.into(),
-    }
+    Line { class, sign, text }
 }
 
 /// What is left to be done; none where that is nothing.
 pub(super) fn plan(plan: &PendingPlan) -> Option<Left<'_>> {
     let on_disk = plan.on_disk.as_deref().unwrap_or_default();
-    let differs = on_disk != plan.wanted;
-    if plan.steps.is_empty() && plan.reload.is_empty() && !differs {
+    if plan.steps.is_empty() && plan.reload.is_empty() && on_disk == plan.wanted {
         return None;
     }
-    let mut diff = if differs {
-        lines(on_disk, &plan.wanted)
-    } else {
-        Vec::new()
-    };
-    let more = diff.len() > LINES;
-    diff.truncate(LINES);
+    let diff = changed_servers(on_disk, &plan.wanted, SERVERS);
     Some(Left {
         steps: &plan.steps,
         reload: &plan.reload,
-        diff,
-        more,
+        diff: diff.into_iter().map(|text| line(text.into())).collect(),
     })
-}
-
-fn lines(before: &str, after: &str) -> Vec<Line<'static>> {
-    let diff = TextDiff::from_lines(before, after);
-    let changes = diff.iter_all_changes();
-    let changed = changes.filter(|change| change.tag() != ChangeTag::Equal);
-    let line = |change: similar::Change<&str>| {
-        let (class, sign) = match change.tag() {
-            ChangeTag::Insert => ("plus", "+"),
-            ChangeTag::Delete => ("minus", "−"),
-            ChangeTag::Equal => ("same", " "),
-        };
-        Line {
-            class,
-            sign,
-            text: change.value().trim_end().to_owned().into(),
-        }
-    };
-    changed.take(LINES + 1).map(line).collect()
 }
