@@ -68,7 +68,7 @@ impl Collector for Scrape {
         let mut writer = Writer(encoder);
         writer.one_info(
             "build_info",
-            "This program",
+            "The version of serf-haproxy that runs",
             [("version", env!("CARGO_PKG_VERSION"))],
         )?;
         self.of_loop(&mut writer, &published, &status, now)?;
@@ -165,7 +165,7 @@ fn of_haproxy(writer: &mut Writer<'_>, status: &Status) -> fmt::Result {
     let sessions = haproxy.old_workers.map(|_| sessions);
     writer.gauge(
         "old_worker_sessions",
-        "Connections that they hold",
+        "Connections that workers of earlier reloads hold",
         sessions,
     )?;
     let behind = u64::from(status.file.state == "behind");
@@ -222,7 +222,7 @@ fn of_backends(writer: &mut Writer<'_>, backends: &BTreeMap<String, Backend>) ->
     )?;
     figure(
         "backend_answering",
-        "Those of them that nobody calls down; none while HAProxy does not answer",
+        "Servers in rotation that nobody calls down; none while HAProxy does not answer",
         |backend| backend.answering,
     )?;
     figure(

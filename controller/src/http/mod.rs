@@ -118,15 +118,14 @@ impl Server {
             .enable_all()
             .build()
             .map_err(HttpError::Begin)?;
+        let serve = async {
+            let Err(error) = serve::serve(listener, accesses, feed).await;
+            tracing::error!(error = %chain(&error), "no HTTP is served");
+        };
         let serve = move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    Err(error) = serve::serve(listener, accesses, feed) => {
-                        tracing::error!(error = %chain(&error), "no HTTP is served");
-                    }
-                    _ = stopped => {}
-                }
-            });
+            runtime.spawn(serve);
+            // What it serves ends with the runtime, when the other end is dropped.
+            let _ = runtime.block_on(stopped);
         };
         let thread = thread::Builder::new().name("http".to_owned());
         let thread = thread.spawn(serve).map_err(HttpError::Begin)?;
