@@ -80,6 +80,11 @@ fn files(config: &Config, config_path: &Path) -> Vec<(PathBuf, &'static str, Kin
     files.extend(others.map(|file| (file.template.clone(), "[[file]] template", Kind::Text)));
     let key = config.serf.auth_key_file.iter();
     files.extend(key.map(|path| (path.clone(), "[serf] auth_key_file", Kind::Key)));
+    let token = config
+        .http
+        .iter()
+        .filter_map(|http| http.token_file.clone());
+    files.extend(token.map(|path| (path, "[http] token_file", Kind::Key)));
     files.push((config.state.dir.clone(), "[state] dir", Kind::State));
     files
 }

@@ -29,6 +29,9 @@ pub struct Entry {
     pub how: String,
     /// What was changed.
     pub changes: Vec<String>,
+    /// The servers that a written file has and the one before had not, and the reverse.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diff: Vec<String>,
     /// Why.
     pub reasons: Vec<String>,
     /// How long it took, in milliseconds.
@@ -166,6 +169,7 @@ mod tests {
             at_ms,
             how: "runtime".to_owned(),
             changes: vec!["add nodes/s1".to_owned()],
+            diff: Vec::new(),
             reasons: vec!["nodes/s1: alive and answering".to_owned()],
             took_ms: 1.25,
             error: None,

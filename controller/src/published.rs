@@ -41,6 +41,8 @@ pub struct Approving {
 /// What a cycle leaves for clients.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
+    /// Counts up whenever it says something else than before, but for the time.
+    pub number: u64,
     /// How everything stood after it.
     pub status: Status,
     /// When what it says was read last, which may be later; none before the first cycle.
@@ -56,7 +58,27 @@ pub struct Published {
 impl Published {
     /// How everything stands now: what the last cycle left, with its age.
     pub fn status_at(&self, now: Instant) -> Status {
-        let mut status = self.status.clone();
+        Status {
+            backends: self.status.backends.clone(),
+            quarantined: self.status.quarantined.clone(),
+            ..self.summary_at(now)
+        }
+    }
+
+    /// The same without the backends and whoever is quarantined, which may be many.
+    pub fn summary_at(&self, now: Instant) -> Status {
+        let before = &self.status;
+        let mut status = Status {
+            time: before.time,
+            revision: before.revision,
+            problems: before.problems.clone(),
+            config: before.config.clone(),
+            agent: before.agent.clone(),
+            haproxy: before.haproxy.clone(),
+            file: before.file.clone(),
+            counters: before.counters.clone(),
+            ..Status::default()
+        };
         if let Some(readings) = &self.readings {
             readings.date(&mut status, now);
         }
@@ -64,6 +86,14 @@ impl Published {
             date_members(&members.latest(), &mut status, SystemTime::now());
         }
         status
+    }
+
+    /// Whether it says what that one says, whenever it was so.
+    pub(crate) fn says_the_same(&self, before: &Self) -> bool {
+        let (now, then) = (&self.status, &before.status);
+        Arc::ptr_eq(&self.history, &before.history)
+            && self.plan == before.plan
+            && now.is_at_another_time(then)
     }
 }
 

@@ -33,6 +33,33 @@ pub struct Status {
     pub quarantined: BTreeMap<String, String>,
 }
 
+impl Status {
+    /// Whether it is this one at another time: the ages of what was read apart, too.
+    pub(crate) fn is_at_another_time(&self, other: &Self) -> bool {
+        let Self {
+            time: _,
+            revision,
+            problems,
+            config,
+            agent,
+            haproxy,
+            file,
+            counters,
+            backends,
+            quarantined,
+        } = self;
+        *revision == other.revision
+            && *problems == other.problems
+            && *config == other.config
+            && *agent == other.agent
+            && *haproxy == other.haproxy
+            && *file == other.file
+            && *counters == other.counters
+            && *backends == other.backends
+            && *quarantined == other.quarantined
+    }
+}
+
 /// Something that is wrong and needs a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -126,6 +153,9 @@ pub struct Counters {
     pub applies: u64,
     /// Executions that only admitted such servers.
     pub admissions: u64,
+    /// Steps through the Runtime API that were tried.
+    #[serde(default)]
+    pub steps: u64,
     /// Steps that HAProxy refused.
     pub refused: u64,
     /// Executions that put back what somebody else had changed.

@@ -44,11 +44,8 @@ pub(crate) fn load(config: Config) -> Result<LoadedConfig, TemplateError> {
     Ok(LoadedConfig::new(config, renderer, files, others.files))
 }
 
-/// Says what of the config has no effect, and what the template forgets.
+/// Says what the template forgets.
 pub(crate) fn warn(loaded: &LoadedConfig) {
-    if loaded.config.http.is_some() {
-        tracing::warn!("[http] has no effect: this version has no HTTP listener yet");
-    }
     match &loaded.flaws {
         Ok(flaws) => {
             for flaw in flaws {

@@ -24,6 +24,7 @@ pub mod scenarios;
 pub mod traffic;
 
 pub use daemons::agent::{self, Agent};
+pub use daemons::browser::{self, Browser};
 pub use daemons::controller::{self, Controller};
 pub use daemons::haproxy::{self, Haproxy, HaproxyKind};
 pub use daemons::health_agent::HealthAgent;
@@ -39,8 +40,8 @@ pub use environment::{TestEnv, log_tails, mount};
 pub use fake_agent::FakeAgent;
 pub use scenarios::cluster::{self, Balancer, Node};
 pub use scenarios::{Need, measure, scenario, test, test_alone};
-pub use traffic::flight;
 pub use traffic::load::{self, Load};
 pub use traffic::recorder::{self, Recorder};
 pub use traffic::tap::{self, Tap};
 pub use traffic::wrk::{self, Wrk};
+pub use traffic::{flight, http};

@@ -117,6 +117,11 @@ fn needs(config: &Config, config_path: &Path) -> Vec<Need> {
     needs.extend(template.map(|path| read(path, "[haproxy] template")));
     let key = config.serf.auth_key_file.iter();
     needs.extend(key.map(|path| read(path, "[serf] auth_key_file")));
+    let token = config
+        .http
+        .iter()
+        .filter_map(|http| http.token_file.as_ref());
+    needs.extend(token.map(|path| read(path, "[http] token_file")));
     let target = fs::canonicalize(&haproxy.config).unwrap_or_else(|_| haproxy.config.clone());
     if target.exists() {
         needs.push(read(&target, "[haproxy] config"));

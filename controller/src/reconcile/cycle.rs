@@ -21,8 +21,12 @@ use crate::probe::ProbeResult;
 /// added and admitted in one go.
 const FIRST_ANSWERS: Duration = Duration::from_millis(5);
 
+/// What is applied later than so long after the first hint has waited for something else than this controller.
+const LATENCY: Duration = Duration::from_secs(10);
+
 impl Reconciler {
     pub(super) async fn cycle(&mut self) {
+        let started = clock::now();
         if clock::now() >= self.next_drift {
             let config = &self.desired.loaded().config;
             self.next_drift = clock::now() + config.drift.interval;
@@ -55,6 +59,17 @@ impl Reconciler {
         self.look_around();
         self.remember();
         self.publish();
+        let took = clock::since(started).as_secs_f64();
+        self.journal.meters.cycles.observe(took);
+    }
+
+    /// Measures how long the change took that has just been applied. One that had to wait for a probe or a check says
+    /// nothing of this controller.
+    fn measure_latency(&mut self) {
+        let latency = self.hinted.take().map(clock::since);
+        if let Some(latency) = latency.filter(|latency| *latency < LATENCY) {
+            self.journal.meters.latency.observe(latency.as_secs_f64());
+        }
     }
 
     /// Picks the members anew, with the addresses that this host has now.
@@ -147,7 +162,12 @@ impl Reconciler {
             };
             let journal = &mut self.journal;
             let applier = &mut self.applier;
-            if applier.carry_out(plan, &state, &intent, journal).await {
+            let steps = journal.counters.steps;
+            let added = applier.carry_out(plan, &state, &intent, journal).await;
+            if self.journal.counters.steps != steps {
+                self.measure_latency();
+            }
+            if added {
                 self.save_added(&state.worker);
             }
             return;

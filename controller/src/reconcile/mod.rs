@@ -20,6 +20,7 @@ mod run_error;
 mod startup;
 #[cfg(test)]
 mod testing;
+mod web;
 mod worker;
 
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ use serf_rpc::AgentState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use web::Web;
 
 use crate::clock;
 use crate::haproxy::supervise::Supervisor;
@@ -84,6 +86,7 @@ pub async fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
     let mut reconciler = startup::start(config, options).await?;
     reconciler.supervise();
     loop {
+        reconciler.look_after_web();
         reconciler.cycle().await;
         reconciler.notify_supervisor();
         tokio::select! {
@@ -145,6 +148,9 @@ struct Reconciler {
     started_with: Arc<Config>,
     /// The config and templates of before, until the new ones have proven themselves.
     fallback: Option<LoadedConfig>,
+    /// When the first hint came at a change of the members that no apply has followed yet.
+    hinted: Option<Instant>,
+    web: Web,
     feed: MembershipFeed,
     prober: Prober,
     probed: mpsc::Receiver<ProbeResult>,

@@ -49,6 +49,7 @@ impl Reconciler {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub(super) async fn listen(&mut self) -> Wakeup {
+        self.journal.meters.turned();
         let wake = self.next_wake();
         // A HAProxy that does not answer is tried more often than it is looked at.
         let look = self.applier.look_at().min(wake);
@@ -91,6 +92,7 @@ impl Reconciler {
             .into_iter()
             .flatten()
             .chain(self.applier.deadlines())
+            .chain(self.web.deadline())
             .chain(self.installer.deadlines(config.reload.min_interval, reload))
             .chain(self.journal.deadlines())
             .filter(|&at| at > now);
@@ -112,6 +114,7 @@ impl Reconciler {
                     Ok(others) => {
                         self.journal.problems.clear("max_members");
                         if others {
+                            self.hinted = self.hinted.or(snapshot.hinted_at());
                             self.select();
                         }
                     }
@@ -137,6 +140,7 @@ impl Reconciler {
 
     /// Takes what a probe found; says whether anything may follow from it.
     pub(super) fn observe_probe(&mut self, found: &ProbeResult) -> bool {
+        self.journal.meters.probed(found.probed);
         self.desired
             .observe_probe(&found.key, found.addr, found.probed)
     }

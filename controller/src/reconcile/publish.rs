@@ -21,6 +21,7 @@ impl Reconciler {
     pub(super) fn publish(&mut self) {
         if self.is_current() {
             self.options.notifier.settled();
+            self.journal.meters.applied();
         }
         let started = clock::now();
         if !self.journal.may_publish(started) {

@@ -83,6 +83,7 @@ impl Reconciler {
     /// Lets the other owners know of the config in force.
     fn config_changed(&mut self) {
         self.journal.loaded_at = clock::now();
+        self.web.config_changed();
         let loaded = self.desired.loaded();
         let state = self.journal.state();
         self.applier

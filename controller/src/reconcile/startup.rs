@@ -18,6 +18,7 @@ use super::applier::Applier;
 use super::feed::MembershipFeed;
 use super::installer::Installer;
 use super::journal::Journal;
+use super::web::Web;
 use super::{Adopt, Reconciler, RunError, RunOptions};
 use crate::before::guard_before;
 use crate::clock;
@@ -68,8 +69,11 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     if let Some(problem) = control_problem {
         journal.problems.set("control", problem, advice::CONTROL);
     }
+    let web = Web::new(seen.clone(), Arc::clone(&journal.meters));
     let mut reconciler = Reconciler {
         options,
+        hinted: None,
+        web,
         feed: MembershipFeed::new(&config, snapshot.clone(), seen.clone()),
         next_drift: now + config.drift.interval,
         started_with: config,

@@ -1,6 +1,7 @@
 //! Real programs, each supervised, each on addresses of its own, none surviving the process that started it.
 
 pub mod agent;
+pub mod browser;
 pub mod compose;
 pub mod container;
 pub mod controller;

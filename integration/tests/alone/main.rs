@@ -6,6 +6,7 @@ mod cut_off;
 mod deaths;
 mod flood;
 mod guard_death;
+mod http;
 mod join;
 mod load;
 mod stop;

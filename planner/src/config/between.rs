@@ -34,12 +34,26 @@ pub(super) fn check(config: &Config, root: &Node<'_>) {
     drains(config, root);
     files(config, root);
     other_files(config, root);
+    http(config, root);
     if config.debounce.quiet > config.debounce.max_wait {
         root.complain(
             "debounce.quiet",
             "is longer than max_wait; shorten it or raise max_wait",
         );
     }
+}
+
+/// What listens for others than this host asks who they are.
+fn http(config: &Config, root: &Node<'_>) {
+    let Some(http) = &config.http else { return };
+    if http.listen.ip().to_canonical().is_loopback() || http.token_file.is_some() {
+        return;
+    }
+    root.complain(
+        "http.listen",
+        "others could read everything there; set token_file = \"/etc/serf-haproxy/http.token\", or listen on 127.0.0.1 and \
+         reach it by a tunnel",
+    );
 }
 
 fn backends(config: &Config, root: &Node<'_>) {
@@ -211,5 +225,43 @@ fn files(config: &Config, root: &Node<'_>) {
         if read.contains(file.path.as_path()) {
             section.complain("path", "is a template too; write to another file");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listens_for_others_asks_who_they_are() {
+        let diagnostics = |lines: &str| {
+            let text = format!(
+                "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"a\"\ntags = {{ a = \"b\" }}\nport = 1\n[http]\n{lines}"
+            );
+            Config::parse(&text, []).err().unwrap_or_default()
+        };
+        for listen in [
+            "127.0.0.1:9280",
+            "127.9.9.9:1",
+            "[::1]:9280",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            let found = diagnostics(&format!("listen = {listen:?}"));
+            assert!(found.is_empty(), "{found:?}");
+        }
+        for listen in ["0.0.0.0:9280", "[::]:9280", "10.0.0.1:9280"] {
+            let open = format!("listen = {listen:?}\n");
+            let found = diagnostics(&open);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].key, "http.listen");
+            assert!(found[0].message.contains("token_file"), "{found:?}");
+            let found = diagnostics(&format!("{open}token_file = \"/t\""));
+            assert!(found.is_empty(), "{found:?}");
+        }
+        for hosts in ["\"http://a\"", "[\"a:80\"]", "\"\"", "7", "[\"[::1]\"]"] {
+            let found = diagnostics(&format!("hosts = {hosts}"));
+            assert_eq!(found.len(), 1, "{hosts}: {found:?}");
+        }
+        assert!(diagnostics("hosts = [\"a.example.\", \"2001:db8::1\"]").is_empty());
     }
 }

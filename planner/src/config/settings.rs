@@ -18,9 +18,9 @@ use super::node::Node;
 use super::section::{Section, section};
 use super::value::{
     DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, balance,
-    bind, binds, boolean, check_command, command, hold, listen, networks, node_pattern, number,
-    one_of, path, paths, percent, ports, printed, printed_path, server_options, socket_mode, some,
-    tables, tags, time, weight,
+    bind, binds, boolean, check_command, command, hold, hosts, listen, networks, node_pattern,
+    number, one_of, path, paths, percent, ports, printed, printed_path, server_options,
+    socket_mode, some, tables, tags, time, weight,
 };
 use crate::model::{BackendName, Weight};
 use crate::review::taken_over::TakenOver;
@@ -329,6 +329,10 @@ section! {
     pub struct Http {
         /// Where it listens.
         pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9280)), listen;
+        /// A file with the word that whoever asks has to give; none lets everybody who can connect ask.
+        pub token_file: Option<PathBuf> = None, some(path);
+        /// Names that it may be asked for by, beside those of this host's loopback and the address that it listens on.
+        pub hosts: Vec<String> = Vec::new(), hosts;
     }
 
     /// `[control]`: what `status` and `plan` ask.

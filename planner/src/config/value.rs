@@ -229,6 +229,18 @@ pub(super) fn listen(node: &Node<'_>) -> Option<SocketAddr> {
     })
 }
 
+/// Names or addresses of a host, without a port, in small letters.
+pub(super) fn hosts(node: &Node<'_>) -> Option<Vec<String>> {
+    node.list(|host| {
+        let text = host.text("a name, \"lb.example.com\"")?;
+        let named = is_name(text, b"-._") || text.parse::<IpAddr>().is_ok();
+        let name = named.then(|| text.trim_end_matches('.').to_ascii_lowercase());
+        name.or_else(|| {
+            host.refuse("not the name or address of a host; write \"lb.example.com\", without scheme and port")
+        })
+    })
+}
+
 /// The name of a backend.
 pub(super) fn backend_name(node: &Node<'_>) -> Option<BackendName> {
     BackendName::new(node.text("a name")?).or_else(|| {

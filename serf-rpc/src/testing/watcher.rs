@@ -7,7 +7,7 @@ use bstr::BStr;
 
 use crate::error::WatchError;
 use crate::types::Member;
-use crate::watch::{Continuity, Publisher, Watcher};
+use crate::watch::{Continuity, Publisher, Reasons, Watcher};
 
 /// The address of the agent that a fed watcher names.
 const ADDR: &str = "agent.test:7373";
@@ -41,7 +41,9 @@ impl FakeWatcher {
     /// the agent was lost meanwhile.
     pub fn set(&mut self, members: impl IntoIterator<Item = Member>) {
         let members = members.into_iter().collect();
-        self.publisher.listed(ADDR, None, members, self.kind);
+        let reasons = Reasons::default();
+        self.publisher
+            .listed(ADDR, None, members, self.kind, reasons);
         self.kind = Continuity::Continuous;
     }
 

@@ -19,10 +19,20 @@ const QUESTIONS: (u32, u32) = (100, 20);
 /// Suspicions at once, and a second in the long run.
 const SUSPICIONS: (u32, u32) = (100, 20);
 
+/// The hints at a change that came since the last question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reasons {
+    /// How many were read.
+    pub(crate) hints: u64,
+    /// When the first of them came.
+    pub(crate) first: Option<Instant>,
+}
+
 /// What was heard and not seen to yet.
 #[derive(Debug)]
 pub(crate) struct Hints {
     due: bool,
+    reasons: Reasons,
     questions: Bucket,
     suspicions: Bucket,
     /// How long a member that was suspected is not suspected again.
@@ -36,6 +46,7 @@ impl Hints {
     pub(crate) fn new(interval: Duration, now: Instant) -> Self {
         Self {
             due: true,
+            reasons: Reasons::default(),
             questions: Bucket::new(QUESTIONS.0, QUESTIONS.1, now),
             suspicions: Bucket::new(SUSPICIONS.0, SUSPICIONS.1, now),
             interval,
@@ -43,8 +54,15 @@ impl Hints {
         }
     }
 
-    /// The members may have changed.
-    pub(crate) fn membership(&mut self) {
+    /// The members may have changed: something hints at it.
+    pub(crate) fn membership(&mut self, now: Instant) {
+        self.reasons.hints += 1;
+        self.reasons.first.get_or_insert(now);
+        self.due = true;
+    }
+
+    /// The members are to be read again, though nothing hints at a change.
+    pub(crate) fn resync(&mut self) {
         self.due = true;
     }
 
@@ -53,10 +71,11 @@ impl Hints {
         self.due.then(|| self.questions.opens_at(now))
     }
 
-    /// They are being asked for.
-    pub(crate) fn asked(&mut self, now: Instant) {
+    /// They are being asked for, because of what is returned.
+    pub(crate) fn asked(&mut self, now: Instant) -> Reasons {
         self.due = false;
         self.questions.take(now);
+        std::mem::take(&mut self.reasons)
     }
 
     /// Takes a line of the log, and says whom it suspects, where that may still be said.
@@ -67,7 +86,7 @@ impl Hints {
         }
         match log_line::hint(line)? {
             Hint::Membership => {
-                self.due = true;
+                self.membership(now);
                 None
             }
             Hint::Suspicion(name) => may_suspect.then_some(name),
@@ -150,6 +169,24 @@ mod tests {
                 prop_assert!(hints.suspected.len() <= 200);
             }
         }
+    }
+
+    #[test]
+    fn a_question_knows_the_hints_that_led_to_it_and_a_resync_is_none() {
+        let start = Instant::now();
+        let mut hints = Hints::new(INTERVAL, start);
+        assert_eq!(hints.asked(start), Reasons::default(), "the first");
+        let at = |millis| start + Duration::from_millis(millis);
+        hints.resync();
+        hints.line(JOIN, at(5));
+        hints.membership(at(7));
+        let reasons = Reasons {
+            hints: 2,
+            first: Some(at(5)),
+        };
+        assert_eq!(hints.asked(at(9)), reasons);
+        hints.resync();
+        assert_eq!(hints.asked(at(20)), Reasons::default());
     }
 
     #[tokio::test(start_paused = true)]

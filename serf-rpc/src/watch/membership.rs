@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bstr::{BString, ByteSlice};
 
+use super::hints::Reasons;
 use crate::link::AgentState;
 use crate::types::{Member, MemberStatus};
 
@@ -28,6 +29,9 @@ pub struct Snapshot {
     local: Option<BString>,
     /// The most that were ever listed at once.
     most_listed: usize,
+    reads: u64,
+    hints: u64,
+    hinted_at: Option<Instant>,
 }
 
 /// A member and whether the agent lists it now.
@@ -167,6 +171,9 @@ impl Snapshot {
             read_at: None,
             changed_at: None,
             local: None,
+            reads: 0,
+            hints: 0,
+            hinted_at: None,
         }
     }
 
@@ -204,6 +211,30 @@ impl Snapshot {
     /// When what was read was last otherwise than before; none before the first answer.
     pub fn changed_at(&self) -> Option<SystemTime> {
         self.changed_at
+    }
+
+    /// How often the members were read.
+    pub fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    /// How many hints at a change of them were read, of those that came before they were read last.
+    pub fn hints(&self) -> u64 {
+        self.hints
+    }
+
+    /// When the first hint came that they were read for; none where nothing hinted at a change.
+    pub fn hinted_at(&self) -> Option<Instant> {
+        self.hinted_at
+    }
+
+    /// The same members, asked for because of this.
+    pub(crate) fn because_of(self, reasons: Reasons) -> Self {
+        Self {
+            hints: self.hints + reasons.hints,
+            hinted_at: reasons.first.map(tokio::time::Instant::into_std),
+            ..self
+        }
     }
 
     /// When the agent was last heard, if it does not answer now; none while it does, and before any ever did.
@@ -295,6 +326,9 @@ impl Snapshot {
             },
             local: self.local.clone(),
             most_listed,
+            reads: self.reads + 1,
+            hints: self.hints,
+            hinted_at: None,
         };
         (next, changes)
     }

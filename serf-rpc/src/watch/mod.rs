@@ -14,4 +14,4 @@ pub use options::WatchOptions;
 pub use select::{Selection, SetChange};
 pub use watcher::{Changes, SuspicionStream, WatchEvent, Watcher};
 #[cfg(feature = "test-util")]
-pub(crate) use {membership::Continuity, publisher::Publisher};
+pub(crate) use {hints::Reasons, membership::Continuity, publisher::Publisher};

@@ -13,6 +13,7 @@ use crate::link::{AgentState, Latest};
 use crate::link::{ClientEvent, ManagedClient, keeper::Links, managed::Ended};
 use crate::types::Member;
 
+use super::hints::Reasons;
 use super::membership::{Continuity, Snapshot};
 use super::watcher::WatchEvent;
 
@@ -81,13 +82,14 @@ impl Publisher {
         self.snapshots.borrow().clone()
     }
 
-    /// The agent at that address lists these members.
+    /// The agent at that address lists these members; it was asked because of these `reasons`.
     pub(crate) fn listed(
         &mut self,
         addr: &str,
         local: Option<BString>,
         members: Vec<Member>,
         kind: Continuity,
+        reasons: Reasons,
     ) {
         let before = self.snapshot();
         let addr = addr.to_owned();
@@ -97,7 +99,7 @@ impl Publisher {
         self.heard_at = Some(now);
         let connected = *before.agent() != agent;
         let revision = next.revision();
-        let next = next.with_agent(agent).with_local(local);
+        let next = next.with_agent(agent).with_local(local).because_of(reasons);
         self.replace(next, connected || !changes.is_empty());
         if connected {
             self.unreached.answers(&addr);

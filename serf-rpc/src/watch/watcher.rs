@@ -30,7 +30,7 @@ use crate::link::{AgentState, Latest, ManagedClient, Unreached};
 use crate::types::{ConnectionId, EventFilter, LogEntry, LogLevel, Record, Sealed};
 use crate::wire::codec::DecodeError;
 
-use super::hints::Hints;
+use super::hints::{Hints, Reasons};
 use super::membership::{Change, Continuity, Entry, Snapshot};
 use super::options::WatchOptions;
 use super::publisher::{self, Published, Publisher};
@@ -323,19 +323,20 @@ impl Task {
         let mut small_talk = pin!(Fuse::terminated());
         let mut pulse = Pulse::new(self.options.link.pulse, Instant::now());
         let mut hints = Hints::new(self.options.suspicion_interval, Instant::now());
+        let mut reasons = Reasons::default();
         let mut resync = pin!(sleep(self.options.resync_period()));
         loop {
             let now = Instant::now();
             let ask_at = hints.ask_at(now).filter(|_| question.is_terminated());
             if ask_at.is_some_and(|at| at <= now) {
                 question.set(client.members().fuse());
-                hints.asked(now);
+                reasons = hints.asked(now);
             }
             tokio::select! {
                 answer = &mut question => {
                     let answer = answer?;
                     pulse.heard(Instant::now());
-                    self.publisher.listed(addr, local.clone(), answer, kind);
+                    self.publisher.listed(addr, local.clone(), answer, kind, reasons);
                     kind = Continuity::Continuous;
                     resync.as_mut().reset(Instant::now() + self.options.resync_period());
                 }
@@ -350,13 +351,13 @@ impl Task {
                                 self.suspect(&mut hints, name, now);
                             }
                         }
-                        Ok(_) | Err(_) => hints.membership(),
+                        Ok(_) | Err(_) => hints.resync(),
                     }
                 }
                 event = next(&mut events) => {
                     let _ = event?;
                     self.heard(&mut pulse, addr);
-                    hints.membership();
+                    hints.membership(Instant::now());
                 }
                 answer = &mut small_talk => {
                     unless_refused(addr, answer)?;
@@ -374,7 +375,7 @@ impl Task {
                     }
                 },
                 () = at(ask_at), if ask_at.is_some_and(|at| at > now) => {}
-                () = &mut resync, if !resync.is_elapsed() => hints.membership(),
+                () = &mut resync, if !resync.is_elapsed() => hints.resync(),
             }
         }
     }

@@ -78,6 +78,7 @@ impl Installer {
             started,
             written,
             replaced,
+            diff,
             result,
             offenders,
         } = done;
@@ -109,6 +110,7 @@ impl Installer {
             replaced: &replaced,
             before: job.before.is_some(),
             started,
+            diff,
             error: result.as_ref().err().map(|error| chain(error)),
         });
         if job.reload.is_some() {

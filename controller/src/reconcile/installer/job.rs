@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use planner::model::{ServerKey, Worker};
+use planner::pipeline::{OffendingServer, Text};
 use planner::plan::ReloadReason;
+use planner::review::changed::changed_servers;
 use planner::stamp::Stamp;
+use tokio::task::spawn_blocking;
 
 use super::search::Search;
 use crate::clock;
@@ -20,7 +23,6 @@ use crate::haproxy::process::ProcessError;
 use crate::haproxy::reload::{ReloadError, ReloadWay, reload};
 use crate::haproxy::runtime::{RuntimeApi, RuntimeError};
 use crate::reconcile::advice;
-use planner::pipeline::{OffendingServer, Text};
 
 /// A text on its way to the disk.
 #[derive(Clone, Debug)]
@@ -33,6 +35,9 @@ pub(super) struct Job {
     /// Who is to blame, should the text be refused.
     pub(super) search: Search,
 }
+
+/// Servers that the history names of a text.
+const DIFFERING: usize = 40;
 
 /// The reload that follows the write.
 #[derive(Clone, Debug)]
@@ -56,6 +61,8 @@ pub(in crate::reconcile) struct Done {
     pub(super) written: bool,
     /// What was on the disk before.
     pub(super) replaced: Replaced,
+    /// The servers that differ from those of the text before.
+    pub(super) diff: Vec<String>,
     /// The worker that a reload has brought.
     pub(super) result: Result<Option<Worker>, JobError>,
     /// Who makes the text invalid.
@@ -169,11 +176,13 @@ pub(super) async fn run(job: Job, file: ConfigFile) -> Done {
                 started,
                 written: false,
                 replaced: Replaced::Known,
+                diff: Vec::new(),
                 result: Err(error),
                 offenders,
             };
         }
     };
+    let diff = difference(&job).await;
     let result = match &job.reload {
         None => Ok(None),
         Some(how) => how.run(&job.text).await.map(Some),
@@ -183,9 +192,20 @@ pub(super) async fn run(job: Job, file: ConfigFile) -> Done {
         started,
         written: true,
         replaced,
+        diff,
         result,
         offenders: Vec::new(),
     }
+}
+
+/// The servers that differ, for the history: looked for on a thread of its own, as texts may be long.
+async fn difference(job: &Job) -> Vec<String> {
+    let Some(before) = job.before.clone() else {
+        return Vec::new();
+    };
+    let after = Arc::clone(&job.text.text);
+    let differing = move || changed_servers(&before, &after, DIFFERING);
+    spawn_blocking(differing).await.unwrap_or_default()
 }
 
 /// Puts the text on the disk; says what it took the place of.

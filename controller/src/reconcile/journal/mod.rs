@@ -28,6 +28,7 @@ use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::freshness::Readings;
 use crate::history::History;
+use crate::meters::Meters;
 use crate::published::Published;
 use crate::state::{PersistedState, StateDir};
 use crate::status::Counters;
@@ -39,6 +40,8 @@ pub(super) struct Journal {
     /// What needs a person now.
     pub(super) problems: Problems,
     pub(super) counters: Counters,
+    /// What is measured as it happens.
+    pub(super) meters: Arc<Meters>,
     /// When each thing was last read.
     pub(super) readings: Readings,
     pub(super) anchor: ClockAnchor,
@@ -81,6 +84,7 @@ impl Journal {
         Self {
             problems: Problems::new(anchor),
             counters: Counters::default(),
+            meters: Arc::default(),
             readings: Readings::new(anchor),
             anchor,
             loaded_at: now,
@@ -178,11 +182,15 @@ impl Journal {
     pub(super) fn publish(&mut self, published: Published, started: Instant) {
         let now = clock::now();
         self.publishing.next = now + now.saturating_duration_since(started) * PUBLISH_SHARE;
-        self.published.send_replace(Arc::new(Published {
+        let before = self.published();
+        let mut published = Published {
             history: self.history.entries(),
             readings: Some(self.readings),
             ..published
-        }));
+        };
+        let differs = !published.says_the_same(&before);
+        published.number = before.number + u64::from(differs);
+        self.published.send_replace(Arc::new(published));
     }
 
     /// Says that HAProxy was read just now and is as it was.

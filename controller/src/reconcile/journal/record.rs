@@ -26,6 +26,8 @@ pub(in crate::reconcile) struct Written<'a> {
     /// Whether a text of ours was there before.
     pub(in crate::reconcile) before: bool,
     pub(in crate::reconcile) started: Instant,
+    /// The servers that differ from those of the text before.
+    pub(in crate::reconcile) diff: Vec<String>,
     pub(in crate::reconcile) error: Option<String>,
 }
 
@@ -69,6 +71,7 @@ impl Journal {
             how: "runtime".to_owned(),
             changes: steps.iter().map(ToString::to_string).collect(),
             reasons,
+            diff: Vec::new(),
             took_ms: clock::millis_since(started),
             error,
         });
@@ -94,6 +97,7 @@ impl Journal {
             how: "found".to_owned(),
             changes: vec![format!("{worker} in the place of worker {before}")],
             reasons: vec![reason],
+            diff: Vec::new(),
             took_ms: 0.0,
             error: None,
         });
@@ -135,6 +139,7 @@ impl Journal {
                 written.stamp
             )],
             reasons,
+            diff: written.diff,
             took_ms: clock::millis_since(written.started),
             error: written.error,
         });
@@ -152,6 +157,7 @@ impl Journal {
             how: "file".to_owned(),
             changes: vec![path],
             reasons: Vec::new(),
+            diff: Vec::new(),
             took_ms: clock::millis_since(started),
             error,
         });
@@ -165,6 +171,7 @@ impl Journal {
                 Action::Ready { .. } | Action::Agent { asked: true }
             )
         };
+        self.counters.steps += steps.len() as u64;
         if steps.iter().all(admits) {
             self.counters.admissions += u64::from(!steps.is_empty());
         } else {

@@ -1,0 +1,159 @@
+//! What is answered where: a request that may be asked in, an answer with its headers out.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::watch;
+
+use super::access::{Access, Refusal};
+use super::shown::Shown;
+use super::{events, metrics, page};
+
+/// What of a page may be loaded: what comes from here.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Says what is not as new as it should be.
+const STALE: HeaderName = HeaderName::from_static("serf-haproxy-stale");
+const SCHEMES: &str =
+    "Bearer realm=\"serf-haproxy\", Basic realm=\"serf-haproxy\", charset=\"UTF-8\"";
+const PATHS: &str = "there is /, /status, /events, /metrics, /healthz and /readyz\n";
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// What answers are made from.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) shown: Shown,
+    pub(super) access: watch::Receiver<Arc<Access>>,
+}
+
+type Of = State<Arc<Served>>;
+
+/// All paths, behind the rules.
+pub(super) fn router(served: Arc<Served>) -> Router {
+    let slots = events::Slots::default();
+    Router::new()
+        .route("/", get(whole_page))
+        .route("/body", get(body))
+        .route("/status", get(status))
+        .route(
+            "/events",
+            get(async move |State(served): Of, request: Request| {
+                let of_page = request.uri().query() == Some("page");
+                events::answer(served, of_page, &slots)
+            }),
+        )
+        .route("/metrics", get(all_metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/page.css", get(async || of(page::STYLE, "text/css")))
+        .route(
+            "/page.js",
+            get(async || of(page::SCRIPT, "text/javascript")),
+        )
+        .route("/icon.svg", get(async || of(page::ICON, "image/svg+xml")))
+        .fallback(async || (StatusCode::NOT_FOUND, of(PATHS, TEXT)))
+        .layer(from_fn_with_state(Arc::clone(&served), guard))
+        .with_state(served)
+}
+
+/// Whoever may not ask gets nothing but the reason, and nothing is kept or taken for what it is not.
+async fn guard(State(served): Of, request: Request, next: Next) -> Response {
+    let access = Arc::clone(&served.access.borrow());
+    let refusal = access.refuses(request.method(), request.uri(), request.headers());
+    let mut response = match refusal {
+        None => next.run(request).await,
+        Some(refusal) => refuse(refusal),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CACHE_CONTROL, "no-store"),
+        (REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn refuse(refusal: Refusal) -> Response {
+    let mut response = (refusal.status(), of(refusal.text(), TEXT)).into_response();
+    let (name, value) = match refusal {
+        Refusal::Method => (ALLOW, "GET, HEAD"),
+        Refusal::Token => (WWW_AUTHENTICATE, SCHEMES),
+        Refusal::Host => return response,
+    };
+    let headers = response.headers_mut();
+    headers.insert(name, HeaderValue::from_static(value));
+    response
+}
+
+/// An answer of this type.
+fn of(content: impl Into<Bytes>, content_type: &'static str) -> Response {
+    let body = Body::from(content.into());
+    ([(CONTENT_TYPE, content_type)], body).into_response()
+}
+
+async fn whole_page(State(served): Of) -> Response {
+    of(served.shown.page(), HTML)
+}
+
+async fn body(State(served): Of) -> Response {
+    of(served.shown.body(), HTML)
+}
+
+async fn status(State(served): Of) -> Response {
+    of(served.shown.status(), JSON)
+}
+
+async fn all_metrics(State(served): Of) -> Response {
+    of(served.shown.metrics(), metrics::CONTENT_TYPE)
+}
+
+/// Whether the loop turns.
+async fn healthz(State(served): Of) -> Response {
+    let meters = &served.shown.feed().meters;
+    let age = meters.turn_age().as_secs();
+    let said = format!("the loop turned {age} s ago\n");
+    let status = if meters.is_turning() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, of(said, TEXT)).into_response()
+}
+
+/// Whether HAProxy has been brought to what it is to run, once. Without an agent it goes on with what is known, which is
+/// what it is there for.
+async fn readyz(State(served): Of) -> Response {
+    let feed = served.shown.feed();
+    if !feed.meters.has_applied() {
+        let said = "HAProxy and its file have not been as they should be yet\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, of(said, TEXT)).into_response();
+    }
+    let mut response = of("HAProxy was brought to what it is to run\n", TEXT);
+    let agent = &feed.published.borrow().status.agent.state;
+    if agent != "connected"
+        && let Ok(value) = HeaderValue::try_from(format!("agent {agent}"))
+    {
+        response.headers_mut().insert(STALE, value);
+    }
+    response
+}

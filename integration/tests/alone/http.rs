@@ -1,0 +1,126 @@
+//! What it costs to be looked at: a scrape each second and ten open pages.
+//!
+//! Only where `CAMPAIGN` is set, and to be said of a release build: `SERF_HAPROXY_BIN_DIR=$PWD/target/release`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use integration::cluster::SOON;
+use integration::controller::Status;
+use integration::fake_agent::node;
+use integration::http::{Events, get};
+use integration::scenario::Scenario;
+use integration::{HaproxyKind, Need, TestEnv, test_alone};
+use serf_rpc::Member;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+const NEEDS: [Need; 1] = [Need::Haproxy(HaproxyKind::Host)];
+const PORT: u16 = 3999;
+const PAGES: usize = 10;
+const LONG: Duration = Duration::from_secs(30);
+
+/// So many members on addresses of their own, all of which one listener has.
+fn members(count: u32) -> impl Iterator<Item = Member> {
+    let first = u32::from(Ipv4Addr::new(127, 200, 0, 1));
+    (0..count).map(move |number| {
+        let member = node(format!("web-{number:05}"), Ipv4Addr::from(first + number));
+        let member = member.tag("role", "backend");
+        member.tag("port", PORT.to_string()).build()
+    })
+}
+
+async fn answer_all() -> Result<JoinSet<()>> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { while listener.accept().await.is_ok() {} });
+    Ok(tasks)
+}
+
+/// A page as its script keeps it new.
+async fn page(addr: SocketAddr) -> Result<()> {
+    get(addr, "/").await?;
+    let mut events = Events::open(addr, "/events?page").await?;
+    loop {
+        events.next("body").await?;
+        get(addr, "/body").await?;
+    }
+}
+
+async fn scrape(addr: SocketAddr) -> Result<()> {
+    let mut second = interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        ensure!(get(addr, "/metrics").await?.status == 200);
+    }
+}
+
+/// The share of a core that the controller takes meanwhile.
+async fn share(stage: &Scenario) -> Result<f64> {
+    let (began, before) = (Instant::now(), stage.controller.cpu_time()?);
+    sleep(LONG).await;
+    let spent = stage.controller.cpu_time()?.saturating_sub(before);
+    Ok(spent.as_secs_f64() / began.elapsed().as_secs_f64())
+}
+
+async fn cost(lab: &TestEnv, count: u32) -> Result<f64> {
+    let addr = lab.net().addr(1, 9280);
+    let mut tasks = answer_all().await?;
+    let lines = format!(
+        "ports = [3000, {PORT}]\n[backend.check]\ninterval = \"1h\"\n[backend.guard]\nmax_servers = 100000\n"
+    );
+    let stage = Scenario::start(lab, 0, |options| {
+        let http = format!("[http]\nlisten = \"{addr}\"");
+        options.backend(&lines).sections(&http)
+    })
+    .await?;
+    for member in members(count) {
+        stage.agent.put(member);
+    }
+    let all = |status: &Status| status.servers("ready") == count as usize && status.is_whole();
+    stage
+        .controller
+        .settles("all to be ready", 20 * SOON, all)
+        .await?;
+    sleep(Duration::from_secs(15)).await;
+    let idle = share(&stage).await?;
+    for _ in 0..PAGES {
+        tasks.spawn(async move { drop(page(addr).await) });
+    }
+    tasks.spawn(async move { drop(scrape(addr).await) });
+    sleep(Duration::from_secs(3)).await;
+    let looked_at = share(&stage).await?;
+    let began = Instant::now();
+    let length = get(addr, "/").await?.body.len();
+    eprintln!(
+        "{count} members: idle {:.2} % of a core, looked at {:.2} %, a page of {length} bytes takes {:?}",
+        100.0 * idle,
+        100.0 * looked_at,
+        began.elapsed()
+    );
+    Ok(looked_at - idle)
+}
+
+fn test_cost(count: u32, most: f64) {
+    if std::env::var_os("CAMPAIGN").is_none() {
+        eprintln!("SKIPPED: CAMPAIGN is not set");
+        return;
+    }
+    test_alone(&NEEDS, async |lab| {
+        let cost = cost(lab, count).await?;
+        ensure!(cost <= most, "{:.2} % of a core", 100.0 * cost);
+        Ok(())
+    });
+}
+
+#[test]
+fn ten_pages_and_a_scrape_a_second_cost_a_hundredth_of_a_core_at_a_hundred_members() {
+    test_cost(100, 0.01);
+}
+
+#[test]
+fn ten_pages_and_a_scrape_a_second_cost_three_hundredths_at_ten_thousand() {
+    test_cost(10_000, 0.03);
+}
