@@ -32,6 +32,17 @@ fn agents_join_leave_and_come_back() {
 }
 
 #[test]
+fn one_whose_last_words_get_lost_is_seen_off_all_the_same() {
+    test(&[Need::Serf], async |lab| {
+        let a = Agent::on(lab, "a", 1).start().await?;
+        let mut b = Agent::on(lab, "b", 2).join(a.ip()).start().await?;
+        a.knows(2, "alive", SOON).await?;
+        b.kill();
+        a.sees_off(&["b"]).await
+    });
+}
+
+#[test]
 fn an_agent_with_a_key_answers_the_harness() {
     test(&[Need::Serf], async |lab| {
         let a = Agent::on(lab, "a", 1).rpc_auth("secret").start().await?;

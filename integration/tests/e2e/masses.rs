@@ -143,13 +143,13 @@ async fn a_crowd(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         stage.add(lab, 20 + turn)?;
         honest.push(name.clone());
         let names: Vec<&str> = honest.iter().map(String::as_str).collect();
-        stage.haproxy.serves("nodes", &names, 4 * SOON).await?;
+        stage.haproxy.serves("nodes", &names, SOON).await?;
         let joined = began.elapsed();
         let began = Instant::now();
         let leaver = honest.remove(0);
         stage.gossip(&leaver, MemberStatus::Left);
         let names: Vec<&str> = honest.iter().map(String::as_str).collect();
-        stage.haproxy.serves("nodes", &names, 4 * SOON).await?;
+        stage.haproxy.serves("nodes", &names, SOON).await?;
         let left = began.elapsed();
         println!("an honest one is in after {joined:.1?}, another out after {left:.1?}");
     }

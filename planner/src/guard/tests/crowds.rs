@@ -38,6 +38,7 @@ fn with_most(max_servers: usize, admits: Admits) -> Scene {
     let mut rules = rules(true);
     rules.admits = admits;
     rules.guard.max_servers = max_servers;
+    rules.guard.min_servers = 0;
     scene.set_rules(rules);
     scene
 }
@@ -82,6 +83,60 @@ fn no_more_than_max_servers_are_in_rotation_and_who_was_there_first_goes_before(
         RequestedState::Ready,
     );
     assert_eq!(listed(&mut scene), ["m00002", "m00003", "m00005"]);
+}
+
+/// One server in rotation, no place for another, and a second member that has not answered yet.
+fn full() -> Scene {
+    let mut scene = with_most(1, Admits::Probe);
+    join(&mut scene, 1..2);
+    scene.decide();
+    answer(&mut scene, 1);
+    assert_eq!(listed(&mut scene), ["m00001"]);
+    scene.runs_at("m00001", Admin::Ready, endpoint(1));
+    join(&mut scene, 2..3);
+    scene.decide();
+    scene
+}
+
+/// Another member comes to the address of the second one.
+fn double(scene: &mut Scene) {
+    let ready = RequestedState::Ready;
+    scene.gossip_at("m00003", SerfStatus::Alive, endpoint(2), ready);
+    scene.decide();
+}
+
+/// The first one leaves, and the second has its place.
+fn give_place(scene: &mut Scene) {
+    let ready = RequestedState::Ready;
+    scene.gossip_at("m00001", SerfStatus::Left, endpoint(1), ready);
+    assert_eq!(scene.state("m00001"), "drain");
+    let why = scene.decision("m00003").unwrap().status.why;
+    let first = ServerName::new("m00002").unwrap();
+    assert_eq!(why, Why::AddressTaken(first));
+    assert_eq!(listed(scene), ["m00002"]);
+}
+
+#[test]
+fn of_two_that_find_no_place_at_one_address_the_other_waits_behind_the_first() {
+    let mut scene = full();
+    double(&mut scene);
+    answer(&mut scene, 2);
+    let key = key("m00003");
+    scene.guard.observe_probe(&key, endpoint(2), Probed::Good);
+    for name in ["m00002", "m00003"] {
+        assert_eq!(scene.decision(name).unwrap().status.why, Why::Full(1));
+    }
+    give_place(&mut scene);
+}
+
+#[test]
+fn who_comes_to_the_address_of_one_that_finds_no_place_waits_behind_it() {
+    let mut scene = full();
+    answer(&mut scene, 2);
+    let why = scene.decision("m00002").unwrap().status.why;
+    assert_eq!(why, Why::Full(1));
+    double(&mut scene);
+    give_place(&mut scene);
 }
 
 #[test]

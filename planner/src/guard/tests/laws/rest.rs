@@ -13,7 +13,7 @@ struct Turn {
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
-    let max_servers = prop::option::weighted(0.05, 1..8_usize);
+    let max_servers = prop::option::weighted(0.05, 1..5_usize);
     let turn = (step(), max_servers, any::<bool>());
     turn.prop_map(|(step, max_servers, asks)| Turn {
         step,
@@ -94,7 +94,7 @@ proptest! {
     fn who_rests_is_decided_about_as_if_he_did_not(
         checked in any::<bool>(),
         admits in prop_oneof![4 => Just(Admits::Probe), 1 => Just(Admits::GoodCheck), 1 => Just(Admits::AnyCheck)],
-        (min_servers, max_servers) in (0..4_usize, 1..8_usize),
+        (min_servers, max_servers) in (0..4_usize, 1..5_usize),
         serving in 0..=PLACES,
         turns in prop::collection::vec(turn(), 1..120),
     ) {
