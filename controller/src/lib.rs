@@ -19,6 +19,7 @@ pub mod haproxy;
 mod here;
 mod history;
 pub mod init;
+pub mod migrate;
 pub mod notify;
 mod others;
 mod owner;
