@@ -42,6 +42,7 @@ pub struct ControllerOptions {
     user: Option<u32>,
     reload_command: Option<Vec<String>>,
     spawns: bool,
+    made: Option<String>,
 }
 
 impl ControllerOptions {
@@ -69,6 +70,7 @@ impl ControllerOptions {
             user: None,
             reload_command: None,
             spawns: false,
+            made: None,
         }
     }
 
@@ -125,6 +127,13 @@ impl ControllerOptions {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// A configuration that was made elsewhere; only the sockets and directories of this place are added to it.
+    #[must_use]
+    pub fn made(mut self, text: String) -> Self {
+        self.made = Some(text);
         self
     }
 
@@ -257,6 +266,24 @@ impl ControllerOptions {
     }
 
     fn text(&self) -> String {
+        let Some(made) = &self.made else {
+            return self.own_text() + &self.places();
+        };
+        let master = format!("[haproxy]\nmaster_socket = {:?}\n", self.master_socket);
+        made.replace("[haproxy]\n", &master) + "\n" + &self.places()
+    }
+
+    /// The state directory, the control socket, and all that was asked for.
+    fn places(&self) -> String {
+        format!(
+            "[state]\ndir = {:?}\n\n[control]\nsocket = {:?}\n\n{}\n",
+            self.state_dir(),
+            self.dir.join("control.sock"),
+            self.sections
+        )
+    }
+
+    fn own_text(&self) -> String {
         let serf: Vec<String> = self.serf.iter().map(ToString::to_string).collect();
         let mut text = format!(
             "[serf]\naddr = {serf:?}\n{}\n[haproxy]\nconfig = {:?}\n",
@@ -291,13 +318,6 @@ impl ControllerOptions {
             text,
             "\n[[backend]]\nname = \"nodes\"\ntags = {{ role = \"backend\" }}\nport = 3000\n{}\n",
             self.backend
-        );
-        let _ = writeln!(text, "[state]\ndir = {:?}\n", self.state_dir());
-        let _ = writeln!(
-            text,
-            "[control]\nsocket = {:?}\n\n{}",
-            self.dir.join("control.sock"),
-            self.sections
         );
         text
     }
@@ -498,6 +518,15 @@ impl Status {
         self.0["backends"]["nodes"]["servers"][name][field]
             .as_str()
             .unwrap_or_default()
+    }
+
+    /// The names of the servers of a backend that are in this state, in the order of the alphabet.
+    #[must_use]
+    pub fn named(&self, backend: &str, state: &str) -> Vec<&str> {
+        let servers = self.0["backends"][backend]["servers"].as_object();
+        let servers = servers.into_iter().flatten();
+        let such = servers.filter(|(_, server)| server["state"] == state);
+        such.map(|(name, _)| name.as_str()).collect()
     }
 
     /// How many servers of the backend `nodes` are in this state.
