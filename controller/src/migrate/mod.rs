@@ -13,7 +13,7 @@ use std::time::Duration;
 use planner::admission;
 use planner::config::{Config, Diagnostic};
 use planner::encoding::{NotUtf8, decode};
-use planner::migrate::{Already, MigrateError, Migrated, Migration, already, prove};
+use planner::migrate::{Already, Around, MigrateError, Migrated, Migration, already, prove};
 use planner::model::{BackendName, Servers, Version};
 use planner::plan::Join;
 use planner::render::{RenderError, Renderer, with_invented};
@@ -29,6 +29,7 @@ use crate::check::scratch::Scratch;
 use crate::error_chain::chain;
 use crate::haproxy::file::{Checked, judge};
 use crate::haproxy::message::Level;
+use crate::here;
 use crate::printable::printable;
 use crate::setup::{self, SetupError, Tag, found};
 use proposal::Backend;
@@ -139,7 +140,11 @@ pub async fn propose(wanted: &Wanted) -> Result<Outcome, Error> {
         .iter()
         .map(|(name, _)| name.clone())
         .collect();
-    let migration = Migration::of(&old, &names, &members).map_err(|source| Error::Migrate {
+    let around = Around {
+        members: members.clone(),
+        addresses: here::addresses().unwrap_or_default(),
+    };
+    let migration = Migration::of(&old, &names, &around).map_err(|source| Error::Migrate {
         path: wanted.file.clone(),
         source,
     })?;

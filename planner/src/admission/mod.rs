@@ -117,7 +117,8 @@ pub fn asked(backend: &BackendName, text: &ConfigText) -> Option<CheckConfig> {
     let lines = text.lines(backend);
     let spoken = Spoken::by_line(&line.options, &lines).ok()?;
     let config = spoken.config();
-    (is_checked && spoken.difference(&config).is_none()).then_some(config)
+    let says = is_checked && config.can_be_written() && spoken.difference(&config).is_none();
+    says.then_some(config)
 }
 
 fn connection(port: Option<u16>) -> CheckConfig {

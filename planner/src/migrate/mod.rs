@@ -12,6 +12,7 @@ mod tests;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serf_rpc::Member;
 
@@ -20,9 +21,11 @@ pub use proof::{Difference, prove};
 pub use section::{Present, ServerFate, Stays};
 pub use words::WordMap;
 
+use crate::model::here::Here;
 use crate::model::{BackendName, Server, Servers};
 use crate::render::FIRST_LINE;
 use crate::stamp::Stamp;
+use crate::syntax::listeners::listeners;
 use section::Plan;
 use source::{Source, has_servers, is_server};
 
@@ -109,6 +112,15 @@ pub fn backends(text: &str) -> Vec<(String, usize)> {
         .collect()
 }
 
+/// What is known beside the file.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// The members of the cluster; none where they are not known.
+    pub members: Vec<Member>,
+    /// The addresses of this host.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
 /// What becomes of a file.
 #[derive(Clone, Debug)]
 pub struct Migration {
@@ -144,16 +156,16 @@ pub struct Migrated {
 }
 
 impl Migration {
-    /// Makes a template of a file; `members` are those of the cluster, none where they are not known.
+    /// Makes a template of a file.
     ///
     /// # Errors
     /// [`MigrateError`].
-    pub fn of(
-        text: &str,
-        backends: &[BackendName],
-        members: &[Member],
-    ) -> Result<Self, MigrateError> {
+    pub fn of(text: &str, backends: &[BackendName], around: &Around) -> Result<Self, MigrateError> {
         let source = Source::new(text);
+        let here = Here {
+            addresses: around.addresses.clone(),
+            listeners: listeners(text),
+        };
         let mut draft = Draft::new(&source);
         let mut migrated = Vec::new();
         for name in backends {
@@ -169,7 +181,7 @@ impl Migration {
                     second: second.title.number,
                 });
             }
-            let plan = Plan::of(&source, section, members);
+            let plan = Plan::of(&source, section, &around.members, &here);
             let mode = source.lines().setting(section, &["mode"]);
             let member_line = draft.put_loop(name, &plan);
             migrated.push(Migrated {

@@ -9,6 +9,7 @@ use serf_rpc::{Member, MemberStatus};
 
 use super::source::{Source, is_server};
 use super::words::{Common, Spelled, WordMap};
+use crate::model::here::{Here, What};
 use crate::model::{ServerName, Weight};
 use crate::syntax::keywords::settings;
 use crate::syntax::lexed::is_plain_word;
@@ -80,6 +81,11 @@ pub enum Stays {
     Twice,
     /// Another server's state is its own.
     Tracks,
+    /// HAProxy itself listens there.
+    Here {
+        /// The line that has it listen.
+        listener: String,
+    },
     /// It is named outside its own line.
     Named {
         /// Where.
@@ -139,6 +145,7 @@ impl Plan {
         source: &'a Source<'_>,
         section: &'a Section,
         members: &'a [Member],
+        here: &Here,
     ) -> Self {
         let references = References::of(source, section.name());
         let mut times: BTreeMap<&str, usize> = BTreeMap::new();
@@ -156,10 +163,12 @@ impl Plan {
                 continue;
             }
             let twice = times.get(line.word(1)) > Some(&1);
-            let read = read(line, twice, &references).and_then(|read| match defaults {
-                Some(line) => Err(Stays::Defaults { line }),
-                None => Ok(read),
-            });
+            let read = read(line, twice, &references)
+                .and_then(|read| listens(here, read.1).map_or(Ok(read), Err))
+                .and_then(|read| match defaults {
+                    Some(line) => Err(Stays::Defaults { line }),
+                    None => Ok(read),
+                });
             let address = address(line.word(2));
             let found = at(members, address.ok().map(|addr| addr.ip()));
             let kept = read.as_ref().err().cloned();
@@ -313,6 +322,15 @@ fn read(
         Some((line, word)) => Err(Stays::Named { line, word }),
         None => Ok((name, addr)),
     }
+}
+
+/// Why no member may be at an address of this host.
+fn listens(here: &Here, addr: SocketAddr) -> Option<Stays> {
+    let listener = here.listener(addr)?;
+    let What::Haproxy(listener) = listener.what.clone() else {
+        return None;
+    };
+    Some(Stays::Here { listener })
 }
 
 /// Reads an address and a port as HAProxy does: of IPv6 the last part is the port, in brackets or not.
@@ -474,6 +492,10 @@ impl fmt::Display for Stays {
                 "no member is called so: 1 to 64 of A-Z a-z 0-9 _ . - after a letter or digit",
             ),
             Self::Twice => f.write_str("another line has its name"),
+            Self::Here { listener } => write!(
+                f,
+                "HAProxy itself listens there (`{listener}`), and no member is let in there"
+            ),
             Self::Tracks => f.write_str("`track`: its state is another server's"),
             Self::Named { line, word } => write!(
                 f,

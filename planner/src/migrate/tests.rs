@@ -30,7 +30,11 @@ fn migrated_among(
     members: &[Member],
 ) -> (Migration, Rendered, Rendered) {
     let backends: Vec<BackendName> = backends.iter().map(|backend| name(backend)).collect();
-    let migration = Migration::of(text, &backends, members).unwrap();
+    let around = Around {
+        members: members.to_vec(),
+        addresses: BTreeSet::from([[10, 0, 0, 200].into()]),
+    };
+    let migration = Migration::of(text, &backends, &around).unwrap();
     let config = config(&backends);
     let renderer = Renderer::new("t.j2", migration.template.clone()).unwrap();
     let flaws = renderer.audit(&config).unwrap();
@@ -104,6 +108,8 @@ fn a_site_becomes_a_template_that_says_the_same() {
 #[test]
 fn every_line_that_can_be_no_members_stays_and_says_why() {
     let text = "defaults\n default-server inter 1s\nlisten l\n bind :1\n\
+        server own-1 127.0.0.1:1\n\
+        server own-2 10.0.0.200:1\n\
         server a 10.0.0.1:80\n\
         server b 10.0.0.2\n\
         server c unix@/run/c.sock\n\
@@ -223,7 +229,7 @@ fn what_is_ours_already_is_known() {
 #[test]
 fn a_backend_that_is_not_there_or_there_twice_is_refused_with_those_there_are() {
     let refused = |text: &str, backend: &str| {
-        let refused = Migration::of(text, &[name(backend)], &[]);
+        let refused = Migration::of(text, &[name(backend)], &Around::default());
         refused.unwrap_err().to_string()
     };
     assert_eq!(
