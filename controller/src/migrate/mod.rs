@@ -13,7 +13,9 @@ use std::time::Duration;
 use planner::admission;
 use planner::config::{Config, Diagnostic};
 use planner::encoding::{NotUtf8, decode};
-use planner::migrate::{Already, Around, MigrateError, Migrated, Migration, already, prove};
+use planner::migrate::{
+    Already, Around, MigrateError, Migrated, Migration, Present, already, prove,
+};
 use planner::model::{BackendName, Servers, Version};
 use planner::plan::Join;
 use planner::render::{RenderError, Renderer, with_invented};
@@ -30,7 +32,6 @@ use crate::error_chain::chain;
 use crate::haproxy::file::{Checked, judge};
 use crate::haproxy::message::Level;
 use crate::here;
-use crate::printable::printable;
 use crate::setup::{self, SetupError, Tag, found};
 use proposal::Backend;
 
@@ -331,28 +332,29 @@ impl Draft<'_> {
                 let weight = present.weight.get();
                 notes.push(format!("{name}: its member needs the tag weight={weight}"));
             }
-            notes.extend(self.member_note(present.name.as_str(), addr.ip(), tags));
+            notes.extend(self.member_note(present, tags));
         }
         notes
     }
 
-    /// What is wrong with the member at the address of a server.
-    fn member_note(&self, server: &str, ip: std::net::IpAddr, tags: &[Tag]) -> Option<String> {
-        let mut members = self.members?.iter();
-        let alive = |member: &Member| member.status() == MemberStatus::Alive;
-        let member = members.find(|member| member.addr() == Some(ip) && alive(member));
-        let Some(member) = member else {
+    /// What is wrong with the member of a server.
+    fn member_note(&self, present: &Present, tags: &[Tag]) -> Option<String> {
+        let members = self.members?;
+        let (server, ip) = (present.name.as_str(), present.addr.ip());
+        let name = present.alias.as_deref().unwrap_or(server);
+        let is_it = |member: &&Member| {
+            let alive = member.status() == MemberStatus::Alive;
+            alive && member.addr() == Some(ip) && member.name() == name
+        };
+        let Some(member) = members.iter().find(is_it) else {
             return Some(format!(
                 "{server}: no member is at {ip}; it goes with the migration, unless one is by then"
             ));
         };
-        let name = printable(&member.name().to_string()).into_owned();
         if !is_picked(member, tags) {
             let tags: Vec<String> = tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            return Some(format!(
-                "{server}: its member {name} has no tag {}",
-                tags.join(", ")
-            ));
+            let tags = tags.join(", ");
+            return Some(format!("{server}: its member {name} has no tag {tags}"));
         }
         (name != server)
             .then(|| format!("{server}: its member is called {name}, and so will the server be"))

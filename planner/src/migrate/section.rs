@@ -136,7 +136,8 @@ struct Readable<'a> {
     line: &'a Line,
     name: ServerName,
     addr: SocketAddr,
-    members: Vec<&'a Member>,
+    /// What its member is called, where that is something else.
+    alias: Option<&'a str>,
 }
 
 impl Plan {
@@ -154,6 +155,7 @@ impl Plan {
         }
         let mut fates = Vec::new();
         let mut readable: Vec<Readable<'a>> = Vec::new();
+        let mut known: BTreeSet<&str> = times.keys().copied().collect();
         let mut defaults = None;
         for line in &section.lines {
             if line.word(0) == "default-server" && !readable.is_empty() {
@@ -182,10 +184,10 @@ impl Plan {
                 stays: kept,
             });
             readable.extend(read.ok().map(|(name, addr)| Readable {
+                alias: alias(&found, &name, addr.port(), &mut known),
                 line,
                 name,
                 addr,
-                members: found,
             }));
         }
         let mut plan = Self::loop_of(source, section, &readable);
@@ -239,7 +241,7 @@ impl Plan {
             let all = self.fates.iter().enumerate();
             let ids = all.filter(|(_, fate)| fate.stays.is_none());
             let named = ids.zip(readable).flat_map(|((index, _), server)| {
-                let names = [Some(server.name.as_str()), server.alias()];
+                let names = [Some(server.name.as_str()), server.alias];
                 let names = names.into_iter().flatten();
                 names.map(move |name| (name.to_owned(), index + 1))
             });
@@ -256,17 +258,10 @@ impl<'a> Readable<'a> {
         let words = self.line.words.iter().skip(3).map(String::as_str);
         Spelled {
             name: self.name.as_str(),
-            alias: self.alias(),
+            alias: self.alias,
             addr: self.addr,
             words: words.collect(),
         }
-    }
-
-    fn alias(&self) -> Option<&'a str> {
-        let member = self.members.first()?;
-        let name = str::from_utf8(member.name()).ok()?;
-        ServerName::new(name)?;
-        (name != self.name.as_str()).then_some(name)
     }
 
     fn present(&self) -> Present {
@@ -279,7 +274,7 @@ impl<'a> Readable<'a> {
             name: self.name.clone(),
             addr: self.addr,
             weight: weight.unwrap_or(Weight::DEFAULT),
-            alias: self.alias().map(str::to_owned),
+            alias: self.alias.map(str::to_owned),
         }
     }
 }
@@ -374,6 +369,31 @@ fn at(members: &[Member], ip: Option<IpAddr>) -> Vec<&Member> {
     let mut found: Vec<&Member> = members.iter().filter(is_there).collect();
     found.sort_by_key(|member| member.status() != MemberStatus::Alive);
     found
+}
+
+/// Which of the members at the address of a server is its own, where none is called as it is: one that no other server
+/// is called as, rather one that names its port.
+fn alias<'a>(
+    members: &[&'a Member],
+    server: &ServerName,
+    port: u16,
+    known: &mut BTreeSet<&'a str>,
+) -> Option<&'a str> {
+    let name = |member: &&'a Member| {
+        let name = str::from_utf8(member.name()).ok()?;
+        ServerName::new(name).map(|_| name)
+    };
+    if members
+        .iter()
+        .any(|member| member.name() == server.as_str())
+    {
+        return None;
+    }
+    let port = port.to_string();
+    let mut others: Vec<&&Member> = members.iter().collect();
+    others.sort_by_key(|member| !member.tag("port").is_some_and(|tag| tag == port.as_str()));
+    let mut names = others.into_iter().filter_map(name);
+    names.find(|name| known.insert(name))
 }
 
 fn printed(member: &Member) -> String {

@@ -186,6 +186,27 @@ fn members_of_other_names_keep_the_words_of_the_servers_whose_addresses_they_hav
 }
 
 #[test]
+fn of_several_members_at_one_address_each_server_has_its_own() {
+    let member = |name: &str, port: &str| {
+        let builder = Member::builder(name).addr([10, 0, 0, 1].into(), 7946);
+        builder.tag("port", port).build()
+    };
+    let text = "global\nbackend b\n server db_5432 10.0.0.1:5432 check port 8008\n server db_5433 10.0.0.1:5433 check port 8009\n";
+    for (first, second, alias) in [
+        ("db_5432", "db_5433", None),
+        ("db_5433", "db_5432", None),
+        ("x", "db_5433", Some("x")),
+        ("db_5432", "y", None),
+    ] {
+        let members = [member(second, "5433"), member(first, "5432")];
+        let (migration, bare, full) = migrated_among(text, &["b"], &members);
+        assert_eq!(prove(text, &migration, &bare, &full), []);
+        let found = migration.backends[0].present[0].alias.as_deref();
+        assert_eq!(found, alias, "{first} {second}");
+    }
+}
+
+#[test]
 fn a_backend_without_a_line_that_a_member_could_have_gets_the_words_of_the_others() {
     for (lines, expected) in [
         ("", "check weight {{ server.weight }}"),
