@@ -23,6 +23,7 @@ mod history;
 mod http;
 pub mod init;
 mod meters;
+pub mod migrate;
 pub mod notify;
 mod others;
 mod owner;

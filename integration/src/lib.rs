@@ -31,7 +31,7 @@ pub use daemons::health_agent::HealthAgent;
 pub use daemons::manners::{self, Manners};
 pub use daemons::serf::{Serf, SerfKind};
 pub use daemons::web::{self, Web};
-pub use daemons::{compose, container, health_agent, machines, packages, serf};
+pub use daemons::{compose, container, health_agent, machines, packages, serf, view};
 pub use environment::firewall::{self, Firewall};
 pub use environment::net::{self, Net};
 pub use environment::process::{self, Process};

@@ -16,6 +16,7 @@ pub mod config;
 pub mod debounce;
 pub mod encoding;
 pub mod guard;
+pub mod migrate;
 pub mod model;
 pub mod pending;
 pub mod pipeline;

@@ -256,7 +256,7 @@ fn reload_command(config: &Config) -> Option<Finding> {
 }
 
 /// The version of the program that checks, where it is HAProxy or runs it: `haproxy`, `docker exec lb haproxy`.
-async fn checking_version(config: &Config) -> Option<Version> {
+pub(crate) async fn checking_version(config: &Config) -> Option<Version> {
     let command = &config.haproxy.check_command;
     let is_haproxy = |word: &String| Path::new(word).file_name() == Some("haproxy".as_ref());
     let at = command.iter().position(is_haproxy)?;

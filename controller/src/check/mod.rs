@@ -1,11 +1,11 @@
 //! What `check` finds out: config in, everything that stands against running with it out, each with its way out. Nothing
 //! is changed, and nothing written outside a folder of its own.
 
-mod around;
+pub(crate) mod around;
 mod finding;
 mod networks;
 mod rights;
-mod scratch;
+pub(crate) mod scratch;
 mod stats_socket;
 mod text;
 

@@ -18,7 +18,7 @@ const MOST: usize = 4096;
 
 /// The folder.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     _root: TempDir,
     file: PathBuf,
 }
@@ -29,7 +29,7 @@ impl Scratch {
     ///
     /// # Errors
     /// When that cannot be written.
-    pub(super) fn new<'a>(
+    pub(crate) fn new<'a>(
         text: &'a str,
         others: impl Iterator<Item = &'a str>,
         place: &Path,
@@ -54,7 +54,7 @@ impl Scratch {
     }
 
     /// Where the text is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.file
     }
 }

@@ -5,6 +5,7 @@ mod check;
 mod fleet;
 mod follow;
 mod generate;
+mod migrate;
 mod plan;
 mod setup;
 mod units;
@@ -25,6 +26,7 @@ use ask::{ApproveArgs, HistoryArgs, StatusArgs};
 use check::CheckArgs;
 use fleet::FleetArgs;
 use follow::{DaemonArgs, RunArgs};
+use migrate::MigrateArgs;
 use plan::{PlanArgs, RenderArgs};
 use setup::SetupArgs;
 use units::CheckFileArgs;
@@ -116,6 +118,13 @@ enum Command {
     /// and what would be done then, and does it after a yes. No file of the site's is touched: HAProxy reads a second one.
     /// Exits 2 where nobody said yes.
     Setup(SetupArgs),
+    /// Make a template and a config of a site's haproxy.cfg, whose servers are to be members
+    ///
+    /// Keeps every byte outside the backends that are named, and says what becomes of each of their server lines and why;
+    /// compares their addresses with the members of the agent, shows that HAProxy reads the same servers of the outcome, and
+    /// names the word for which joins would need reloads. Reads only, unless --out names a folder; overwrites nothing.
+    /// Exits 0 if all is the same for HAProxy, 1 if not.
+    Migrate(MigrateArgs),
     /// Follow the cluster and keep HAProxy up to date, until SIGTERM
     ///
     /// SIGHUP reads config and template again. HAProxy goes on as it is when this ends.
@@ -265,6 +274,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
             Some(name) => generate::print_template(name),
             None => plan::render(config, args),
         },
+        Command::Migrate(args) => migrate::migrate(args),
         Command::Setup(args) => setup::setup(config, args),
         Command::Init => units::init(config),
         Command::CheckFile(args) => units::check_file(args),

@@ -65,7 +65,7 @@ fn alive(members: &[Member]) -> impl Iterator<Item = &Member> {
 
 /// The tags of members that are alive, those of most members first, and `role` before others. Whoever reads them may copy
 /// one to a shell, so those that are no plain words are left out: they can still be said.
-pub(super) fn tags(members: &[Member]) -> Vec<Tag> {
+pub(crate) fn tags(members: &[Member]) -> Vec<Tag> {
     let mut counts: BTreeMap<Tag, usize> = BTreeMap::new();
     for (key, value) in alive(members).flat_map(Member::tags) {
         let tag = (key.to_string(), value.to_string());
@@ -96,17 +96,19 @@ pub(super) fn ports(members: &[Member], tag: &Tag) -> BTreeSet<u16> {
     picked(members, tag).filter_map(port).collect()
 }
 
-/// The networks that the members are in, as narrow as is usual: a /24 or a /64.
+/// The networks that the members are in.
 pub(super) fn networks(members: &[Member]) -> BTreeSet<IpNet> {
+    let addrs = alive(members).filter_map(Member::addr);
+    around(addrs.filter(|addr| !addr.is_loopback()))
+}
+
+/// The networks around addresses, as narrow as is usual: a /24 or a /64.
+pub(crate) fn around(addrs: impl Iterator<Item = IpAddr>) -> BTreeSet<IpNet> {
     let net = |addr: IpAddr| {
         let length = if addr.is_ipv4() { 24 } else { 64 };
         IpNet::new(addr, length).map(|net| net.trunc()).ok()
     };
-    let addrs = alive(members).filter_map(Member::addr);
-    addrs
-        .filter(|addr| !addr.is_loopback())
-        .filter_map(net)
-        .collect()
+    addrs.filter_map(net).collect()
 }
 
 /// What a config says.

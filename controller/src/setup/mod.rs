@@ -3,7 +3,7 @@
 //! Nothing is changed before [`Proposal::carry_out`], and what that changes is undone where HAProxy does not start with it.
 //! Written are the config, the key of the agent's RPC, and a drop-in for haproxy.service; no file of the site's.
 
-mod found;
+pub(crate) mod found;
 mod questions;
 mod unit;
 
@@ -158,13 +158,7 @@ impl Survey {
     /// [`SetupError`].
     pub async fn take(asked: &Asked) -> Result<Self, SetupError> {
         let site = site_files().await?;
-        let mut agent = Agent::read(serf_files().iter().map(String::as_str));
-        if let Some(addr) = &asked.agent {
-            agent.addr.clone_from(addr);
-        }
-        if let Some(path) = &asked.auth_key_file {
-            agent.auth_key = Some(read(path)?.trim().to_owned());
-        }
+        let agent = agent(asked.agent.as_deref(), asked.auth_key_file.as_deref())?;
         let members = members(&agent).await.map_err(|source| SetupError::Agent {
             addr: agent.addr.clone(),
             source: Box::new(source),
@@ -429,7 +423,19 @@ fn read(path: &Path) -> Result<String, SetupError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-async fn members(agent: &Agent) -> Result<Vec<Member>, WatchError> {
+/// The agent of this host, as its own files have it; what is named here goes before that.
+pub(crate) fn agent(addr: Option<&str>, auth_key_file: Option<&Path>) -> Result<Agent, SetupError> {
+    let mut agent = Agent::read(serf_files().iter().map(String::as_str));
+    if let Some(addr) = addr {
+        addr.clone_into(&mut agent.addr);
+    }
+    if let Some(path) = auth_key_file {
+        agent.auth_key = Some(read(path)?.trim().to_owned());
+    }
+    Ok(agent)
+}
+
+pub(crate) async fn members(agent: &Agent) -> Result<Vec<Member>, WatchError> {
     let options = ConnectOptions::new(agent.addr.clone());
     let options = match &agent.auth_key {
         Some(key) => options.auth_key(key.clone()),

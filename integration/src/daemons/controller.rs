@@ -82,6 +82,13 @@ impl ControllerOptions {
         self
     }
 
+    /// The same with this place's own socket of HAProxy's master.
+    #[must_use]
+    pub fn config_beside_master(self, text: &str) -> Self {
+        let master = format!("[haproxy]\nmaster_socket = {:?}\n", self.master_socket);
+        self.config(text.replace("[haproxy]\n", &master))
+    }
+
     /// A page with HAProxy's statistics.
     #[must_use]
     pub fn stats_bind(mut self, addr: SocketAddr) -> Self {
@@ -269,20 +276,21 @@ impl ControllerOptions {
     fn text(&self) -> String {
         match &self.whole {
             Some(text) => format!("{text}\n{}", self.places()),
-            None => self.made(),
+            None => self.own_text() + &self.places(),
         }
     }
 
-    /// What a test has to itself.
+    /// The state directory, the control socket, and all that was asked for.
     fn places(&self) -> String {
         format!(
-            "[state]\ndir = {:?}\n\n[control]\nsocket = {:?}\n",
+            "[state]\ndir = {:?}\n\n[control]\nsocket = {:?}\n\n{}\n",
             self.state_dir(),
-            self.dir.join("control.sock")
+            self.dir.join("control.sock"),
+            self.sections
         )
     }
 
-    fn made(&self) -> String {
+    fn own_text(&self) -> String {
         let serf: Vec<String> = self.serf.iter().map(ToString::to_string).collect();
         let mut text = format!(
             "[serf]\naddr = {serf:?}\n{}\n[haproxy]\nconfig = {:?}\n",
@@ -318,7 +326,6 @@ impl ControllerOptions {
             "\n[[backend]]\nname = \"nodes\"\ntags = {{ role = \"backend\" }}\nport = 3000\n{}\n",
             self.backend
         );
-        let _ = writeln!(text, "{}\n{}", self.places(), self.sections);
         text
     }
 }
@@ -518,6 +525,15 @@ impl Status {
         self.0["backends"]["nodes"]["servers"][name][field]
             .as_str()
             .unwrap_or_default()
+    }
+
+    /// The names of the servers of a backend that are in this state, in the order of the alphabet.
+    #[must_use]
+    pub fn named(&self, backend: &str, state: &str) -> Vec<&str> {
+        let servers = self.0["backends"][backend]["servers"].as_object();
+        let servers = servers.into_iter().flatten();
+        let such = servers.filter(|(_, server)| server["state"] == state);
+        such.map(|(name, _)| name.as_str()).collect()
     }
 
     /// How many servers of the backend `nodes` are in this state.

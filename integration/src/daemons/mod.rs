@@ -11,4 +11,5 @@ pub mod machines;
 pub mod manners;
 pub mod packages;
 pub mod serf;
+pub mod view;
 pub mod web;

@@ -25,6 +25,7 @@ mod join;
 mod keys;
 mod lines;
 mod masses;
+mod migrate;
 mod notify;
 mod operations;
 mod other_files;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{BackendConfig, CheckConfig, ProbeMode};
+use crate::model::BackendName;
 use crate::syntax::ConfigText;
 
 use spoken::Spoken;
@@ -106,6 +107,18 @@ impl Admission {
             instead: None,
         }
     }
+}
+
+/// What HAProxy's check asks of the servers of this backend, in the words of the config's `check`; none where that cannot say
+/// it, or nothing is asked.
+pub fn asked(backend: &BackendName, text: &ConfigText) -> Option<CheckConfig> {
+    let line = text.servers(backend).next()?;
+    let is_checked = text.opaque(backend).is_none() && line.options.check();
+    let lines = text.lines(backend);
+    let spoken = Spoken::by_line(&line.options, &lines).ok()?;
+    let config = spoken.config();
+    let says = is_checked && config.can_be_written() && spoken.difference(&config).is_none();
+    says.then_some(config)
 }
 
 fn connection(port: Option<u16>) -> CheckConfig {

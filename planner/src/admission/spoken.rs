@@ -247,6 +247,18 @@ impl Spoken {
         Ok(())
     }
 
+    /// As a config would say it.
+    pub(super) fn config(&self) -> CheckConfig {
+        CheckConfig {
+            request: self.request.clone(),
+            port: self.port,
+            tls: self.tls,
+            sni: self.sni.clone(),
+            send_proxy: self.send_proxy,
+            ..CheckConfig::default()
+        }
+    }
+
     /// The first part of it that is not what the config says.
     pub(super) fn difference(&self, config: &CheckConfig) -> Option<String> {
         if self.request != config.request || self.http_1_1 != is_http_1_1(config) {

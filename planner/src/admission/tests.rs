@@ -228,3 +228,34 @@ fn a_backend_that_cannot_be_read_is_taken_at_its_word() {
     assert_eq!(opaque.by, Admits::Probe);
     assert_eq!(opaque.asks.to_string(), "HEAD /");
 }
+
+#[test]
+fn what_a_check_asks_is_said_as_a_config_says_it_or_not_at_all() {
+    let asked = |section: &str, words: &str| {
+        let text = format!("defaults\nbackend web\n{section}\n    server a 192.0.2.1:80 {words}\n");
+        let asked = asked(&BackendName::new("web").unwrap(), &ConfigText::parse(&text));
+        asked.map(|check| check.to_string())
+    };
+    for (section, words, said) in [
+        ("", "check", Some("a connection")),
+        (
+            "option httpchk HEAD /up",
+            "check port 81",
+            Some("HEAD /up on port 81"),
+        ),
+        (
+            "",
+            "check ssl verify none send-proxy",
+            Some("a connection over TLS after a PROXY line"),
+        ),
+        ("", "", None),
+        ("option redis-check", "check", None),
+        // HAProxy takes it for the path
+        ("option httpchk GET", "check", None),
+        ("option httpchk GET /up HTTP/1.1", "check", None),
+        ("option httpchk get /up", "check", None),
+        ("", "check cookie \"$X\"", None),
+    ] {
+        assert_eq!(asked(section, words).as_deref(), said, "{section} {words}");
+    }
+}

@@ -61,6 +61,16 @@ pub enum ProxyVersion {
     V2,
 }
 
+impl CheckConfig {
+    /// Whether a config may say its request so.
+    pub(crate) fn can_be_written(&self) -> bool {
+        let request = self.request.iter();
+        let mut sayable =
+            request.map(|request| is_method(&request.method) && request.path.starts_with('/'));
+        sayable.all(|sayable| sayable)
+    }
+}
+
 impl Default for CheckConfig {
     fn default() -> Self {
         Keys::default().into()

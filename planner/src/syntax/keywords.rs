@@ -111,6 +111,31 @@ fn keyword(word: &str) -> Option<Keyword> {
     })
 }
 
+/// Words as they stand in a line, each keyword with its arguments. A word that is not known takes all words after it with
+/// it.
+pub(crate) fn settings<'a>(
+    words: impl IntoIterator<Item = &'a str>,
+) -> impl Iterator<Item = (&'a str, Vec<&'a str>)> {
+    let mut words = words.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let word = words.next()?;
+        let Some(known) = keyword(word) else {
+            return Some((word, words.by_ref().collect()));
+        };
+        let mut args = Vec::new();
+        if !matches!(known.words, Words::None) {
+            args.extend(words.next());
+        }
+        if matches!(known.words, Words::Source) {
+            while let Some(part) = words.next_if(|word| matches!(*word, "usesrc" | "interface")) {
+                args.push(part);
+                args.extend(words.next());
+            }
+        }
+        Some((word, args))
+    })
+}
+
 /// What a word without arguments does that is more than to be in force. Each but those that take `send-proxy-v2` back
 /// ends in keywords that every version takes at runtime, or in none.
 fn bare(word: &str) -> Option<Effect> {
@@ -167,24 +192,12 @@ impl Keywords {
 
     /// Lets `words` override what is in force. A word that is not known takes all words after it with it.
     pub(crate) fn apply<'a>(&mut self, words: impl IntoIterator<Item = &'a str>) {
-        let mut words = words.into_iter().peekable();
-        while let Some(word) = words.next() {
-            let Some(known) = keyword(word) else {
-                self.0
-                    .insert(word.to_owned(), words.map(str::to_owned).collect());
-                return;
-            };
-            let mut args: Vec<String> = Vec::new();
-            if !matches!(known.words, Words::None) {
-                args.extend(words.next().map(str::to_owned));
+        for (word, args) in settings(words) {
+            let args = args.into_iter().map(str::to_owned).collect();
+            match keyword(word) {
+                Some(known) => self.take_effect(word, args, known.effect),
+                None => self.set(word, args),
             }
-            if matches!(known.words, Words::Source) {
-                while let Some(part) = words.next_if(|w| matches!(*w, "usesrc" | "interface")) {
-                    args.push(part.to_owned());
-                    args.extend(words.next().map(str::to_owned));
-                }
-            }
-            self.take_effect(word, args, known.effect);
         }
     }
 

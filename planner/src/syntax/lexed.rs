@@ -69,11 +69,7 @@ impl<'a> Lexed<'a> {
 
     /// Whether its words may go into a line of the Runtime API as they are.
     pub(crate) fn is_safe(&self) -> bool {
-        let unsafe_byte = |b: u8| matches!(b, b'"' | b'\'' | b'\\' | b'$' | b'{' | b';' | b'<');
-        self.words.iter().all(|word| {
-            word.bytes()
-                .all(|b| b.is_ascii_graphic() && !unsafe_byte(b))
-        })
+        self.words.iter().all(|word| is_plain_word(word))
     }
 
     /// The line as it is compared: one blank between its words, where they can be told.
@@ -106,4 +102,11 @@ impl<'a> Lexed<'a> {
             self.text()
         }
     }
+}
+
+/// Whether a word, without quotes and escapes, is the same to HAProxy's file, to its Runtime API, and to a template.
+pub(crate) fn is_plain_word(word: &str) -> bool {
+    let is_live = |b: u8| matches!(b, b'"' | b'\'' | b'\\' | b'$' | b'{' | b';' | b'<' | b'#');
+    let mut bytes = word.bytes();
+    !word.is_empty() && bytes.all(|b| b.is_ascii_graphic() && !is_live(b))
 }

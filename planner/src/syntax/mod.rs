@@ -1,7 +1,7 @@
 //! HAProxy's configuration language: the text of a file in, its sections, lines and servers out.
 
 pub(crate) mod keywords;
-mod lexed;
+pub(crate) mod lexed;
 pub mod lines;
 pub mod listeners;
 pub(crate) mod options;

@@ -251,6 +251,12 @@ impl Options {
         )
     }
 
+    /// The same without a keyword.
+    pub(crate) fn without(mut self, keyword: &str) -> Self {
+        self.0.take(keyword);
+        self
+    }
+
     /// The first keyword that is not the same in `other`.
     pub(crate) fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
         let one_sided =
