@@ -19,7 +19,7 @@ const PROBLEM_BYTES: usize = 160;
 pub struct Report {
     /// The controller's version.
     pub version: String,
-    /// What tells its config and templates from others: see [`Status::config`].
+    /// What tells its config and templates from others: as `status` has it.
     pub config: String,
     /// Counts up whenever a server stands otherwise than before; since the controller started.
     pub revision: u64,
