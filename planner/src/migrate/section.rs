@@ -391,7 +391,7 @@ fn alias<'a>(
     }
     let port = port.to_string();
     let mut others: Vec<&&Member> = members.iter().collect();
-    others.sort_by_key(|member| !member.tag("port").is_some_and(|tag| tag == port.as_str()));
+    others.sort_by_key(|member| member.tag("port").is_none_or(|tag| tag != port.as_str()));
     let mut names = others.into_iter().filter_map(name);
     names.find(|name| known.insert(name))
 }
