@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use planner::admission;
-use planner::config::{Config, Diagnostic};
+use planner::config::{CheckConfig, Config, Diagnostic};
 use planner::encoding::{NotUtf8, decode};
 use planner::migrate::{
     Already, Around, MigrateError, Migrated, Migration, Present, already, prove,
 };
 use planner::model::{BackendName, Servers, Version};
 use planner::plan::Join;
-use planner::render::{RenderError, Renderer, with_invented};
+use planner::render::{RenderError, Rendered, Renderer, with_invented};
 use planner::review::promise::breaches;
 use planner::syntax::Scope;
 use serf_rpc::{Member, MemberStatus};
@@ -174,50 +174,14 @@ struct Draft<'a> {
 impl Draft<'_> {
     async fn report(&self, agent: AgentSaid) -> Result<Report, Error> {
         let migration = self.migration;
-        let tags: Vec<(Vec<Tag>, bool)> = self.tags();
-        let text = |checks: Vec<Option<_>>| {
-            let all = migration.backends.iter().zip(&tags).zip(checks);
-            let backends = all.map(|((migrated, (tags, _)), check)| Backend {
-                migrated,
-                tags,
-                check,
-                members: self.addresses(tags),
-            });
-            let backends: Vec<Backend<'_>> = backends.collect();
-            proposal::text(self.wanted, &agent.addr, migration, &backends)
-        };
-        let plain = text(vec![None; migration.backends.len()]);
-        let config = Config::read(plain.into_bytes(), []).map_err(Error::Config)?;
-        let name = self.wanted.template.display().to_string();
-        let renderer = Renderer::new(&name, migration.template.clone())?;
-        let bare = renderer.render(&config, &Servers::new())?;
-        let full = renderer.render(&config, &migration.present())?;
-        let scope = Scope::new(
-            config.backends.iter().map(|backend| &backend.name),
-            &bare.text,
-        );
-        let specimen = with_invented(&config, &Servers::new(), true, |_| true);
-        let specimen = scope.read(&renderer.render(&config, &specimen)?.text);
-        let checks = migration.backends.iter();
-        let checks = checks.map(|backend| admission::asked(&backend.name, &specimen));
-        let text = text(checks.collect());
+        let tags = self.tags();
+        let plain = self.config_text(&agent.addr, &tags, vec![None; tags.len()]);
+        let made = Made::new(self.wanted, migration, plain)?;
+        let text = self.config_text(&agent.addr, &tags, made.checks(migration)?);
         Config::read(text.clone().into_bytes(), []).map_err(Error::Config)?;
-        let version = checking_version(&config).await;
+        let version = checking_version(&made.config).await;
         let mut backends = Vec::new();
         for (backend, (tags, guessed)) in migration.backends.iter().zip(&tags) {
-            let mut servers = migration.present();
-            let before = scope.read(&full.text);
-            servers = with_invented(&config, &servers, true, |name| *name == backend.name);
-            let after = scope.read(&renderer.render(&config, &servers)?.text);
-            let join = Join {
-                version: version.unwrap_or(OLDEST),
-                before: &before,
-                after: &after,
-            };
-            let reloads = join
-                .obstacles()
-                .into_iter()
-                .chain(join.named(&backend.name));
             backends.push(BackendReport {
                 name: backend.name.to_string(),
                 line: backend.line,
@@ -225,14 +189,14 @@ impl Draft<'_> {
                 servers: backend.servers.clone(),
                 member_line: backend.member_line.clone(),
                 maps: backend.maps.clone(),
-                reloads: reloads.map(|obstacle| obstacle.to_string()).collect(),
+                reloads: made.reloads(migration, &backend.name, version.unwrap_or(OLDEST))?,
                 notes: self.notes(backend, tags, *guessed),
             });
         }
         let names = migration.backends.iter().map(|backend| &backend.name);
-        let promises = breaches([full.text.as_str()], names);
-        let mut proof = self.judged(&config, &full.text).await;
-        proof.differences = prove(self.old, migration, &bare, &full);
+        let promises = breaches([made.full.text.as_str()], names);
+        let mut proof = self.judged(&made.config, &made.full.text).await;
+        proof.differences = prove(self.old, migration, &made.bare, &made.full);
         Ok(Report {
             file: self.wanted.file.clone(),
             haproxy: version.map_or_else(
@@ -249,6 +213,23 @@ impl Draft<'_> {
             config: text,
             old: self.old.to_owned(),
         })
+    }
+
+    fn config_text(
+        &self,
+        agent: &str,
+        tags: &[(Vec<Tag>, bool)],
+        checks: Vec<Option<CheckConfig>>,
+    ) -> String {
+        let all = self.migration.backends.iter().zip(tags).zip(checks);
+        let backends = all.map(|((migrated, (tags, _)), check)| Backend {
+            migrated,
+            tags,
+            check,
+            members: self.addresses(tags),
+        });
+        let backends: Vec<Backend<'_>> = backends.collect();
+        proposal::text(self.wanted, agent, self.migration, &backends)
     }
 
     /// The tags of each backend, and whether nobody has said or seen them.
@@ -399,6 +380,69 @@ impl Draft<'_> {
         let folder = Path::new("/");
         let judged = judge(command, scratch.path(), place, Some(folder), WAIT).await;
         judged.map_err(|error| chain(&error))
+    }
+}
+
+/// The template at work.
+struct Made {
+    config: Config,
+    renderer: Renderer,
+    /// What it prints without any member.
+    bare: Rendered,
+    /// What it prints with the servers of now.
+    full: Rendered,
+    scope: Scope,
+}
+
+impl Made {
+    fn new(wanted: &Wanted, migration: &Migration, config: String) -> Result<Self, Error> {
+        let config = Config::read(config.into_bytes(), []).map_err(Error::Config)?;
+        let name = wanted.template.display().to_string();
+        let renderer = Renderer::new(&name, migration.template.clone())?;
+        let bare = renderer.render(&config, &Servers::new())?;
+        let full = renderer.render(&config, &migration.present())?;
+        let names = config.backends.iter().map(|backend| &backend.name);
+        Ok(Self {
+            scope: Scope::new(names, &bare.text),
+            config,
+            renderer,
+            bare,
+            full,
+        })
+    }
+
+    /// What HAProxy's check asks in each backend, where a config can say it.
+    fn checks(&self, migration: &Migration) -> Result<Vec<Option<CheckConfig>>, RenderError> {
+        let servers = with_invented(&self.config, &Servers::new(), true, |_| true);
+        let text = self
+            .scope
+            .read(&self.renderer.render(&self.config, &servers)?.text);
+        let backends = migration.backends.iter();
+        let asked = backends.map(|backend| admission::asked(&backend.name, &text));
+        Ok(asked.collect())
+    }
+
+    /// Why a member could not join a backend without a reload, nor the servers of now leave it.
+    fn reloads(
+        &self,
+        migration: &Migration,
+        backend: &BackendName,
+        version: Version,
+    ) -> Result<Vec<String>, RenderError> {
+        let present = migration.present();
+        let more = with_invented(&self.config, &present, true, |name| name == backend);
+        let (before, after) = (
+            self.scope.read(&self.full.text),
+            self.scope
+                .read(&self.renderer.render(&self.config, &more)?.text),
+        );
+        let join = Join {
+            version,
+            before: &before,
+            after: &after,
+        };
+        let obstacles = join.obstacles().into_iter().chain(join.named(backend));
+        Ok(obstacles.map(|obstacle| obstacle.to_string()).collect())
     }
 }
 

@@ -3,7 +3,7 @@ use super::*;
 const FILES: [&str; 3] = [TEMPLATE, CONFIG, REPORT];
 
 /// Files as they would be for this site.
-fn files(folder: &Path, site: &Path, template: &str) -> Files {
+fn site_files(folder: &Path, site: &Path, template: &str) -> Files {
     let known = BTreeMap::from([
         (TEMPLATE, Stamp::of_blank(template).0),
         (CONFIG, Stamp::of_blank("config").0),
@@ -25,13 +25,13 @@ fn what_is_written_is_taken_away_again_and_nothing_else_ever() {
     let (folder, site) = (root.path().join("out"), root.path().join("haproxy.cfg"));
     fs::write(&site, "global\n").unwrap();
     assert_eq!(undo(&folder).unwrap(), Undone::Nothing);
-    let files = files(&folder, &site, "template");
+    let files = site_files(&folder, &site, "template");
     assert!(!files.are_there());
     assert_eq!(files.write().unwrap().len(), 3);
     assert!(files.are_there());
     // over nothing, whatever it says
     assert!(matches!(files.write(), Err(FilesError::There(_))));
-    assert!(!self::files(&folder, &site, "another").are_there());
+    assert!(!site_files(&folder, &site, "another").are_there());
     let other = folder.join("other");
     fs::write(&other, "mine").unwrap();
     let Undone::Gone(gone) = undo(&folder).unwrap() else {
@@ -48,7 +48,7 @@ fn what_somebody_has_changed_or_goes_by_stays_with_all_the_rest() {
     let root = tempfile::tempdir().unwrap();
     let (folder, site) = (root.path().join("out"), root.path().join("haproxy.cfg"));
     fs::write(&site, "global\n").unwrap();
-    let files = files(&folder, &site, "template");
+    let files = site_files(&folder, &site, "template");
     for name in FILES {
         files.write().unwrap();
         fs::write(folder.join(name), "edited").unwrap();
@@ -70,7 +70,7 @@ fn a_folder_that_cannot_be_written_is_left_as_it_was() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("file");
     fs::write(&file, "x").unwrap();
-    let files = files(&file, &file, "template");
+    let files = site_files(&file, &file, "template");
     assert!(matches!(files.write(), Err(FilesError::File { .. })));
     assert_eq!(fs::read_to_string(file).unwrap(), "x");
 }

@@ -8,16 +8,21 @@ struct Turn {
     step: Step,
     /// As many as may be in rotation from now on.
     max_servers: Option<usize>,
+    /// HAProxy has a server of this name by another hand.
+    appears: Option<(usize, Admin)>,
     /// The prober asks for news.
     asks: bool,
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
     let max_servers = prop::option::weighted(0.05, 1..5_usize);
-    let turn = (step(), max_servers, any::<bool>());
-    turn.prop_map(|(step, max_servers, asks)| Turn {
+    let admin = prop_oneof![Just(Admin::Ready), Just(Admin::Drain), Just(Admin::Maint)];
+    let appears = prop::option::weighted(0.05, (0..NAMES.len(), admin));
+    let turn = (step(), max_servers, appears, any::<bool>());
+    turn.prop_map(|(step, max_servers, appears, asks)| Turn {
         step,
         max_servers,
+        appears,
         asks,
     })
 }
@@ -37,6 +42,9 @@ impl World {
             self.scene.set_rules(rules);
         }
         self.take(&turn.step);
+        if let Some((who, admin)) = turn.appears {
+            self.runs(who, admin, Check::Up, addr(NAMES[who]));
+        }
         wake(self);
         let scene = &mut self.scene;
         scene.guard.observe_members(&scene.model, scene.now);
@@ -46,7 +54,18 @@ impl World {
         wake(self);
         let decisions = self.scene.guard.decide(self.scene.now).whole();
         self.apply(&decisions);
+        wake(self);
         decisions
+    }
+
+    /// Nothing is to be done about those at rest, now or later.
+    fn is_quiet(&self) -> bool {
+        let rules = &self.pool().rules;
+        let mut resting = self.pool().rest.iter();
+        resting.all(|(_, slot)| {
+            let waits_for_time = slot.poll(rules).is_some() || slot.deadline(rules).is_some();
+            slot.decision(rules).line.is_none() && !waits_for_time
+        })
     }
 
     /// What the next process is to know.
@@ -68,6 +87,7 @@ fn play(rules: Rules, serving: usize, turns: &[Turn]) -> Result<(), TestCaseErro
     for turn in turns {
         let decisions = resting.turn(turn, true);
         prop_assert_eq!(decisions, restless.turn(turn, false));
+        prop_assert!(resting.is_quiet());
         prop_assert_eq!(resting.mattered, restless.mattered);
         prop_assert_eq!(resting.remembered(), restless.remembered());
         let (guard, now) = (&mut resting.scene.guard, resting.scene.now);

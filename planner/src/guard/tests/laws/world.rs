@@ -203,7 +203,7 @@ impl World {
         self.runs(who, running.admin, check, addr_of);
     }
 
-    fn runs(&mut self, who: usize, admin: Admin, check: Check, addr: SocketAddr) {
+    pub(super) fn runs(&mut self, who: usize, admin: Admin, check: Check, addr: SocketAddr) {
         let in_flight = self.in_flight[who];
         self.scene.runs(NAMES[who], admin, check, in_flight);
         let servers = self.scene.running.get_mut("b").unwrap();
