@@ -122,7 +122,7 @@ pub fn left_out(given: &[Member], model: &Model, config: &Config) -> Vec<String>
 fn wanted(config: &Config) -> String {
     let of_backend = |backend: &BackendConfig| {
         let tags = backend.tags.iter();
-        let tags = tags.map(|(key, values)| format!(",{key}={}", values.join("|")));
+        let tags = tags.map(|(tag, pattern)| format!(",{}", pattern.of(tag)));
         let tags: String = tags.collect();
         let node = backend
             .node

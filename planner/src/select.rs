@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bstr::{BStr, ByteSlice};
 use serf_rpc::{Entry, Member, MemberStatus, Presence, Snapshot};
 
-use crate::config::BackendConfig;
+use crate::config::{BackendConfig, TagPattern};
 use crate::model::here::Here;
 use crate::model::{
     Attributes, Candidate, Endpoint, Model, Quarantine, RequestedState, SerfStatus, ServerKey,
@@ -79,11 +79,11 @@ fn candidate(
 }
 
 fn picks(backend: &BackendConfig, member: &Member) -> bool {
-    let tags_match = backend.tags.iter().all(|(key, values)| {
-        member
-            .tag(key)
-            .is_some_and(|value| values.iter().any(|wanted| value == wanted.as_bytes()))
-    });
+    let fits = |(key, pattern): (&String, &TagPattern)| {
+        let value = member.tag(key);
+        value.is_some_and(|value| pattern.fits(value))
+    };
+    let tags_match = backend.tags.iter().all(fits);
     let node_matches = backend
         .node
         .as_ref()

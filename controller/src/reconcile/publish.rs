@@ -305,13 +305,9 @@ impl Reconciler {
 /// Whom the rule of a backend picks.
 fn picks(backend: &config::BackendConfig) -> String {
     let tags = backend.tags.iter();
-    let tags = tags.map(|(tag, values)| format!("{tag}={}", values.join("|")));
-    let name = |pattern: &str| {
-        let whole = pattern.strip_prefix("^(?:");
-        let whole = whole.and_then(|whole| whole.strip_suffix(")$"));
-        format!("name {}", whole.unwrap_or(pattern))
-    };
-    let node = backend.node.iter().map(|node| name(node.as_str()));
+    let tags = tags.map(|(tag, pattern)| pattern.of(tag));
+    let node = backend.node.iter();
+    let node = node.map(|node| format!("name {}", node.source()));
     tags.chain(node).collect::<Vec<_>>().join(", ")
 }
 

@@ -13,6 +13,7 @@ mod node;
 mod section;
 mod settings;
 mod source;
+mod tag_pattern;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -28,6 +29,7 @@ pub use settings::{
     Haproxy, Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf,
     SocketMode, StateConfig, Suspicion, Timeouts,
 };
+pub use tag_pattern::TagPattern;
 pub use value::NodePattern;
 
 use self::section::Section;

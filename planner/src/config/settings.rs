@@ -16,6 +16,7 @@ use super::check::{CheckConfig, check};
 use super::loaded;
 use super::node::Node;
 use super::section::{Section, section};
+use super::tag_pattern::TagPattern;
 use super::value::{
     DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, balance,
     bind, binds, boolean, check_command, command, hold, hosts, listen, networks, node_pattern,
@@ -196,8 +197,8 @@ section! {
         /// Its name, unique.
         pub name: BackendName = BackendName::unnamed(), backend_name,
             "give the backend a name, name = \"nodes\"";
-        /// Tags that must all match, each with one of the values.
-        pub tags: BTreeMap<String, Vec<String>> = BTreeMap::new(), tags;
+        /// Tags that must all match: each is one of the values, a list that contains one, or matches an expression.
+        pub tags: BTreeMap<String, TagPattern> = BTreeMap::new(), tags;
         /// Must match the whole member name.
         pub node: Option<NodePattern> = None, some(node_pattern);
         /// The port of members without a tag `port`, and without `ports` of all.

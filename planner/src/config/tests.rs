@@ -328,6 +328,36 @@ fn every_wrong_element_of_a_list_is_told() {
 }
 
 #[test]
+fn what_is_wrong_with_the_pattern_of_a_tag_is_told_with_its_place() {
+    let told = |pattern: &str| {
+        let text = SMALL.replacen("role = \"backend\"", &format!("role = {pattern}"), 1);
+        assert_ne!(text, SMALL);
+        diagnostics(&text).join("\n")
+    };
+    assert_eq!(told(r#"{ contains = "backend" }"#), "");
+    assert_eq!(told(r#"{ matches = "back.*" }"#), "");
+    for (pattern, wrong) in [
+        (r#"{ contains = "a,b" }"#, "a value without commas"),
+        (r#"{ contains = "" }"#, "a value without commas"),
+        (r#"{ matches = "(" }"#, "not a regular expression"),
+        (
+            r#"{ contains = "a", matches = "b" }"#,
+            "`contains` or `matches`",
+        ),
+        ("{}", "`contains` or `matches`"),
+        (r#"{ contain = "a" }"#, "contains"),
+        ("[]", "no value for tag `role`"),
+        ("1", "{ contains ="),
+    ] {
+        let told = told(pattern);
+        assert!(
+            told.contains("5:") && told.contains("backend.nodes.tags") && told.contains(wrong),
+            "{pattern}: {told}"
+        );
+    }
+}
+
+#[test]
 fn what_should_be_a_section_is_told_with_its_header() {
     let frontend = SMALL.split_once("[[").unwrap().0;
     let told = |text: &str| diagnostics(text).join("\n");

@@ -16,6 +16,7 @@ use rustls_pki_types::DnsName;
 use super::SocketMode;
 use super::node::Node;
 use super::section::Section;
+use super::tag_pattern::{TagPattern, tag_pattern};
 use crate::model::{BackendName, Weight};
 
 /// Characters that HAProxy's configuration or its Runtime API gives a meaning of their own.
@@ -47,9 +48,18 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(super) const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A regular expression that matches a whole member name.
+/// A regular expression that matches a whole name or value.
 #[derive(Clone, Debug)]
 pub struct NodePattern(Regex);
+
+impl NodePattern {
+    /// As it was given.
+    pub fn source(&self) -> &str {
+        let whole = self.0.as_str().strip_prefix("^(?:");
+        let whole = whole.and_then(|whole| whole.strip_suffix(")$"));
+        whole.unwrap_or(self.0.as_str())
+    }
+}
 
 impl Deref for NodePattern {
     type Target = Regex;
@@ -272,21 +282,14 @@ pub(super) fn socket_mode(node: &Node<'_>) -> Option<SocketMode> {
     }
 }
 
-/// Tag names and, for each, the values of which one must match.
-pub(super) fn tags(node: &Node<'_>) -> Option<BTreeMap<String, Vec<String>>> {
-    let value = |node: &Node<'_>| {
-        let text = node.text("a string or a list of strings");
-        text.map(str::to_owned)
-    };
+/// Tag names and, for each, what it has to be.
+pub(super) fn tags(node: &Node<'_>) -> Option<BTreeMap<String, TagPattern>> {
     let tags = node.names("a table, { role = \"backend\" }")?;
-    let one = |(tag, node): (&str, Node<'_>)| {
-        let empty = format!("no value for tag `{tag}`; list at least one");
-        Some((tag.to_owned(), not_empty(&node, value, &empty)?))
-    };
+    let one = |(tag, node): (&str, Node<'_>)| Some((tag.to_owned(), tag_pattern(tag, &node)?));
     tags.into_iter().map(one).collect()
 }
 
-/// A regular expression on the whole member name.
+/// A regular expression on the whole of a name or value.
 pub(super) fn node_pattern(node: &Node<'_>) -> Option<NodePattern> {
     let text = node.text("a regular expression")?;
     let regex = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
@@ -401,7 +404,7 @@ pub(super) fn ports(node: &Node<'_>) -> Option<Vec<RangeInclusive<u16>>> {
 const LETS_NOBODY_IN: &str = "an empty list lets nobody in; leave it out";
 
 /// A list that says something; `empty` is what is wrong with one that does not.
-fn not_empty<T>(
+pub(super) fn not_empty<T>(
     node: &Node<'_>,
     read: impl Fn(&Node<'_>) -> Option<T>,
     empty: &str,

@@ -300,6 +300,39 @@ proptest! {
 }
 
 #[test]
+fn a_value_is_picked_out_of_a_list_or_by_an_expression() {
+    let rules = r#"
+[frontend]
+bind = ["*:80"]
+default_backend = "list"
+[[backend]]
+name = "list"
+tags = { role = { contains = "backend" } }
+port = 3000
+[[backend]]
+name = "expression"
+tags = { role = { matches = "back(end)?" } }
+port = 3000
+"#;
+    let backends = Config::parse(rules, []).unwrap().backends;
+    let picked = |role: &[u8]| {
+        let member = Member::builder("a").addr([10, 0, 0, 1].into(), 7946);
+        let snapshot = listed([member.tag("role", role).build()]);
+        let model = select(&snapshot, &backends, &Defaults::default());
+        let picked = model
+            .backends
+            .iter()
+            .filter(|(_, picked)| !picked.is_empty());
+        picked.map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(picked(b"backend"), ["expression", "list"]);
+    assert_eq!(picked(b"app, backend"), ["list"]);
+    assert_eq!(picked(b"back"), ["expression"]);
+    assert_eq!(picked(b"backends"), Vec::<String>::new());
+    assert_eq!(picked(b"backend,\xff"), ["list"]);
+}
+
+#[test]
 fn a_member_with_the_name_of_a_line_of_the_templates_own_is_kept_out() {
     let model = pick([web("w-sorry").build(), web("w-1").build()]);
     let of = |name| candidate(&model, "web", name).unwrap().attributes;
