@@ -34,7 +34,7 @@ pub(super) struct BackendState {
     name: BackendName,
     pub(super) rules: Rules,
     /// Those about whom something may have to be decided.
-    pub(super) slots: BTreeMap<ServerName, ServerState>,
+    pub(super) servers: BTreeMap<ServerName, ServerState>,
     /// All others.
     pub(super) rest: Rest,
     /// Those that are known no more, and that the prober has been told to ask.
@@ -51,7 +51,7 @@ impl BackendState {
         Self {
             name,
             rules,
-            slots: BTreeMap::new(),
+            servers: BTreeMap::new(),
             rest: Rest::default(),
             gone: Vec::new(),
             ledger: Ledger::default(),
@@ -61,7 +61,7 @@ impl BackendState {
         }
     }
 
-    fn slot(
+    fn server(
         &mut self,
         name: ServerName,
         endpoint: Endpoint,
@@ -69,18 +69,18 @@ impl BackendState {
         now: Instant,
     ) -> &mut ServerState {
         self.wake(&name);
-        self.slots
+        self.servers
             .entry(name)
             .or_insert_with(|| ServerState::new(endpoint, origin, now))
     }
 
     pub(super) fn adopt(&mut self, name: ServerName, endpoint: Endpoint, now: Instant) {
-        let slot = self.slot(name, endpoint, Origin::Before, now);
-        slot.enter(Phase::In, now);
+        let server = self.server(name, endpoint, Origin::Before, now);
+        server.enter(Phase::In, now);
     }
 
     pub(super) fn restore(&mut self, name: ServerName, removal: Removal, now: Instant) {
-        self.slot(name.clone(), removal.endpoint, Origin::Before, now)
+        self.server(name.clone(), removal.endpoint, Origin::Before, now)
             .restore();
         self.ledger.insert(name, removal);
     }
@@ -93,33 +93,36 @@ impl BackendState {
     /// Those who were there first and are not in rotation: the others show it.
     pub(super) fn absent_owners(&self) -> impl Iterator<Item = (&ServerName, SocketAddr)> {
         let is_in = |name: &ServerName, addr| {
-            let slot = self.slots.get(name);
-            slot.is_some_and(|slot| slot.phase == Phase::In && slot.endpoint.addr == addr)
+            let server = self.servers.get(name);
+            server.is_some_and(|server| server.phase == Phase::In && server.endpoint.addr == addr)
         };
         let owners = self.owners.iter().map(|(addr, name)| (name, addr));
         owners.filter(move |(name, addr)| !is_in(name, *addr))
     }
 
     pub(super) fn remember(&mut self, name: ServerName, word: SerfReport, now: Instant) {
-        self.slot(name, word.endpoint, Origin::Before, now)
+        self.server(name, word.endpoint, Origin::Before, now)
             .remember(word.gossip, word.since);
     }
 
     /// Of whom gossip has said that they failed or leave, and since when.
     pub(super) fn words(&self, now: Instant) -> impl Iterator<Item = (&ServerName, SerfReport)> {
         let split = self.split.unwrap_or(now);
-        let served = self.slots.iter().filter(|(_, slot)| slot.has_served());
-        served.filter_map(move |(name, slot)| {
-            let since = match slot.gossip {
+        let served = self
+            .servers
+            .iter()
+            .filter(|(_, server)| server.has_served());
+        served.filter_map(move |(name, server)| {
+            let since = match server.gossip {
                 // In whole minutes, as it is written down whenever it changes.
                 SerfStatus::Failed => {
                     let minutes = now.saturating_duration_since(split).as_secs() / 60;
-                    slot.hold_from.min(split) + Duration::from_secs(minutes * 60)
+                    server.hold_from.min(split) + Duration::from_secs(minutes * 60)
                 }
-                SerfStatus::Leaving => slot.hold_from,
+                SerfStatus::Leaving => server.hold_from,
                 SerfStatus::Alive | SerfStatus::Left | SerfStatus::Absent => return None,
             };
-            let (endpoint, gossip) = (slot.endpoint, slot.gossip);
+            let (endpoint, gossip) = (server.endpoint, server.gossip);
             let word = SerfReport {
                 endpoint,
                 gossip,
@@ -145,13 +148,13 @@ impl BackendState {
         match running.admin {
             // an agent that is asked has said so, and is asked of a server in rotation only
             Admin::Drain if running.is_asked() => self
-                .slot(name, endpoint, Origin::Worker, now)
+                .server(name, endpoint, Origin::Worker, now)
                 .adopt(endpoint, now),
             Admin::Ready => self
-                .slot(name, endpoint, Origin::Worker, now)
+                .server(name, endpoint, Origin::Worker, now)
                 .adopt(endpoint, now),
             Admin::Drain => self
-                .slot(name, endpoint, Origin::Worker, now)
+                .server(name, endpoint, Origin::Worker, now)
                 .adopt_draining(now),
             Admin::Maint => {}
         }
@@ -164,10 +167,10 @@ impl BackendState {
         now: Instant,
     ) {
         self.wake_the_changed(candidates);
-        for (name, slot) in &mut self.slots {
+        for (name, server) in &mut self.servers {
             match candidates.get(name) {
-                Some(candidate) => slot.observe_candidate(candidate, now),
-                None => slot.observe_unpicked(known.get(name).copied(), now),
+                Some(candidate) => server.observe_candidate(candidate, now),
+                None => server.observe_unpicked(known.get(name).copied(), now),
             }
         }
         for (name, candidate) in candidates {
@@ -175,7 +178,7 @@ impl BackendState {
                 continue;
             };
             if candidate.gossip == SerfStatus::Alive && !self.knows(name) {
-                self.slot(name.clone(), attributes.endpoint, Origin::Member, now)
+                self.server(name.clone(), attributes.endpoint, Origin::Member, now)
                     .observe_candidate(candidate, now);
             }
         }
@@ -188,8 +191,8 @@ impl BackendState {
         now: Instant,
     ) {
         self.wake_the_running(running);
-        for (name, slot) in &mut self.slots {
-            slot.observe_running(running.and_then(|servers| servers.get(name.as_str())), now);
+        for (name, server) in &mut self.servers {
+            server.observe_running(running.and_then(|servers| servers.get(name.as_str())), now);
         }
         self.forget_the_gone();
     }
@@ -197,10 +200,10 @@ impl BackendState {
     /// Takes that somebody wants these out who are held; says who was.
     pub(super) fn approve(&mut self, wanted: impl Fn(&ServerName) -> bool) -> Vec<ServerName> {
         let mut approved = Vec::new();
-        for (name, slot) in self.slots.iter_mut().filter(|(name, _)| wanted(name)) {
-            let suspect = slot.is_suspected() && slot.is_dead(&self.rules);
-            if slot.phase == Phase::In && (!slot.is_wanted() || suspect) {
-                slot.approved = true;
+        for (name, server) in self.servers.iter_mut().filter(|(name, _)| wanted(name)) {
+            let suspect = server.is_suspected() && server.is_dead(&self.rules);
+            if server.phase == Phase::In && (!server.is_wanted() || suspect) {
+                server.approved = true;
                 approved.push(name.clone());
             }
         }
@@ -212,17 +215,19 @@ impl BackendState {
     pub(super) fn decide(&mut self, now: Instant) {
         self.wake_the_neighbours();
         for _ in 0..MOST_PASSES {
-            let phase = |slot: &ServerState| (slot.phase, slot.entered);
-            let before: Vec<_> = self.slots.values().map(phase).collect();
+            let phase = |server: &ServerState| (server.phase, server.entered);
+            let before: Vec<_> = self.servers.values().map(phase).collect();
             self.pass(now);
-            let (slots, rest, rules) = (&self.slots, &self.rest, &self.rules);
-            let others = self.owners.revise(slots, rest, |slot| slot.serves(rules));
-            if !others && self.slots.values().map(phase).eq(before) {
+            let (servers, rest, rules) = (&self.servers, &self.rest, &self.rules);
+            let others = self
+                .owners
+                .revise(servers, rest, |server| server.serves(rules));
+            if !others && self.servers.values().map(phase).eq(before) {
                 break;
             }
         }
-        let (slots, rest) = (&self.slots, &self.rest);
-        let knows = |name: &ServerName| slots.contains_key(name) || rest.get(name).is_some();
+        let (servers, rest) = (&self.servers, &self.rest);
+        let knows = |name: &ServerName| servers.contains_key(name) || rest.get(name).is_some();
         self.damper.forget(knows, self.times(), now);
         self.lay_to_rest(now);
     }
@@ -248,13 +253,13 @@ impl BackendState {
     }
 
     fn knows(&self, name: &ServerName) -> bool {
-        self.slots.contains_key(name) || self.rest.get(name).is_some()
+        self.servers.contains_key(name) || self.rest.get(name).is_some()
     }
 
     fn forget_the_gone(&mut self) {
-        self.slots.retain(|name, slot| {
-            let gone = slot.phase == Phase::Gone;
-            if gone && slot.told.is_some() {
+        self.servers.retain(|name, server| {
+            let gone = server.phase == Phase::Gone;
+            if gone && server.told.is_some() {
                 self.gone.push(name.clone());
             }
             !gone
@@ -264,8 +269,8 @@ impl BackendState {
     /// Forgets a server that is nobody's to decide about any more.
     pub(super) fn forget(&mut self, name: &ServerName) {
         self.wake(name);
-        let slot = self.slots.remove(name);
-        if slot.is_some_and(|slot| slot.told.is_some()) {
+        let server = self.servers.remove(name);
+        if server.is_some_and(|server| server.told.is_some()) {
             self.gone.push(name.clone());
         }
         self.ledger.revise(|other, _| other != name);
@@ -275,19 +280,19 @@ impl BackendState {
     pub(super) fn probe_news(&mut self, now: Instant) -> Vec<(ServerName, Option<Target>)> {
         let mut news: Vec<_> = self.gone.drain(..).map(|name| (name, None)).collect();
         let rules = &self.rules;
-        let mut tell = |name: &ServerName, slot: &mut ServerState| {
-            let target = slot.target(rules, now);
-            if slot.told != target {
-                slot.told = target;
+        let mut tell = |name: &ServerName, server: &mut ServerState| {
+            let target = server.target(rules, now);
+            if server.told != target {
+                server.told = target;
                 news.push((name.clone(), target));
             }
         };
-        for (name, slot) in &mut self.slots {
-            tell(name, slot);
+        for (name, server) in &mut self.servers {
+            tell(name, server);
         }
         for name in std::mem::take(&mut self.rest.untold) {
-            if let Some(slot) = self.rest.get_mut(&name) {
-                tell(&name, slot);
+            if let Some(server) = self.rest.get_mut(&name) {
+                tell(&name, server);
             }
         }
         news
@@ -302,22 +307,22 @@ impl BackendState {
 
     fn observe_presence(&mut self, now: Instant) {
         let times = self.times();
-        for (name, slot) in &self.slots {
-            let present = slot.is_wanted() || slot.may_come_in(&self.rules, false);
+        for (name, server) in &self.servers {
+            let present = server.is_wanted() || server.may_come_in(&self.rules, false);
             self.damper
-                .observe(name, present, slot.phase == Phase::In, times, now);
+                .observe(name, present, server.phase == Phase::In, times, now);
         }
     }
 
     /// A removal counts until the server is back or has left, or `window` after a second witness agreed.
     fn revise_ledger(&mut self, now: Instant) {
-        let (slots, rules) = (&self.slots, &self.rules);
+        let (servers, rules) = (&self.servers, &self.rules);
         self.ledger.revise(|name, removal| {
-            let slot = slots.get(name);
-            let dead = |slot: &ServerState| !slot.is_wanted() && slot.is_dead(rules);
-            removal.agreed |= slot.is_none_or(dead);
-            let back = slot.is_some_and(|slot| slot.phase == Phase::In);
-            let left = slot.is_some_and(|slot| slot.gossip == SerfStatus::Left);
+            let server = servers.get(name);
+            let dead = |server: &ServerState| !server.is_wanted() && server.is_dead(rules);
+            removal.agreed |= server.is_none_or(dead);
+            let back = server.is_some_and(|server| server.phase == Phase::In);
+            let left = server.is_some_and(|server| server.gossip == SerfStatus::Left);
             let old = removal.agreed && now >= removal.at + rules.guard.window;
             !(back || left || old)
         });
@@ -327,8 +332,8 @@ impl BackendState {
     /// may change places.
     fn move_the_proven(&mut self, now: Instant) {
         let mut movers: BTreeMap<SocketAddr, (ServerName, Endpoint)> = BTreeMap::new();
-        for (name, slot) in &self.slots {
-            if let Some(endpoint) = slot.proven_move() {
+        for (name, server) in &self.servers {
+            if let Some(endpoint) = server.proven_move() {
                 movers
                     .entry(endpoint.addr)
                     .or_insert((name.clone(), endpoint));
@@ -336,11 +341,12 @@ impl BackendState {
         }
         while !movers.is_empty() {
             let moves = |name: &ServerName| movers.values().any(|(mover, _)| mover == name);
-            let stays = |(name, slot): &(&ServerName, &ServerState)| {
-                slot.phase == Phase::In && slot.is_wanted() && !moves(name)
+            let stays = |(name, server): &(&ServerName, &ServerState)| {
+                server.phase == Phase::In && server.is_wanted() && !moves(name)
             };
-            let staying = self.slots.iter().filter(stays);
-            let stay: BTreeSet<SocketAddr> = staying.map(|(_, slot)| slot.endpoint.addr).collect();
+            let staying = self.servers.iter().filter(stays);
+            let stay: BTreeSet<SocketAddr> =
+                staying.map(|(_, server)| server.endpoint.addr).collect();
             let before = movers.len();
             movers.retain(|addr, _| !stay.contains(addr));
             if movers.len() == before {
@@ -348,49 +354,50 @@ impl BackendState {
             }
         }
         for (name, endpoint) in movers.into_values() {
-            if let Some(slot) = self.slots.get_mut(&name) {
-                slot.move_to(endpoint, now);
+            if let Some(server) = self.servers.get_mut(&name) {
+                server.move_to(endpoint, now);
             }
         }
     }
 
     fn step_each(&mut self, now: Instant) {
-        let left = self.slots.values().filter(|slot| !slot.is_wanted());
-        let left: BTreeSet<SocketAddr> = left.map(|slot| slot.endpoint.addr).collect();
-        let there = |slot: &&ServerState| slot.is_wanted() && left.contains(&slot.endpoint.addr);
-        let living = self.slots.values().filter(there);
-        let living: BTreeSet<SocketAddr> = living.map(|slot| slot.endpoint.addr).collect();
-        for (name, slot) in &mut self.slots {
-            slot.held = None;
+        let left = self.servers.values().filter(|server| !server.is_wanted());
+        let left: BTreeSet<SocketAddr> = left.map(|server| server.endpoint.addr).collect();
+        let there =
+            |server: &&ServerState| server.is_wanted() && left.contains(&server.endpoint.addr);
+        let living = self.servers.values().filter(there);
+        let living: BTreeSet<SocketAddr> = living.map(|server| server.endpoint.addr).collect();
+        for (name, server) in &mut self.servers {
+            server.held = None;
             let around = Around {
-                taken_over: living.contains(&slot.endpoint.addr),
+                taken_over: living.contains(&server.endpoint.addr),
                 counts: self.ledger.contains(name),
             };
-            slot.step(&self.rules, around, now);
+            server.step(&self.rules, around, now);
         }
     }
 
     /// Takes out whoever was held and approved: first, so that the rest is decided without them.
     fn release_the_approved(&mut self, now: Instant) {
-        for slot in self.slots.values_mut() {
-            if slot.phase != Phase::In || !slot.approved {
+        for server in self.servers.values_mut() {
+            if server.phase != Phase::In || !server.approved {
                 continue;
             }
-            let dead = slot.is_dead(&self.rules);
+            let dead = server.is_dead(&self.rules);
             // Nobody takes over from it and nothing takes it back.
-            slot.heir = None;
-            if !slot.is_wanted() && !dead {
-                slot.removal_cause = Some(RemovalCause::Approval);
-                slot.drain(now);
-            } else if slot.is_given_up() {
+            server.heir = None;
+            if !server.is_wanted() && !dead {
+                server.removal_cause = Some(RemovalCause::Approval);
+                server.drain(now);
+            } else if server.is_given_up() {
                 let admin = WantedAdmin::Cut;
-                slot.enter(Phase::Out { admin }, now);
-            } else if !slot.is_wanted() {
-                slot.removal_cause = Some(RemovalCause::Approval);
-                slot.enter(Phase::Leaving { shut: true }, now);
-            } else if slot.is_suspected() && dead {
+                server.enter(Phase::Out { admin }, now);
+            } else if !server.is_wanted() {
+                server.removal_cause = Some(RemovalCause::Approval);
+                server.enter(Phase::Leaving { shut: true }, now);
+            } else if server.is_suspected() && dead {
                 let admin = WantedAdmin::Maint;
-                slot.enter(Phase::Out { admin }, now);
+                server.enter(Phase::Out { admin }, now);
             }
         }
     }
@@ -400,20 +407,20 @@ impl BackendState {
     fn cut_the_dead(&mut self, now: Instant) {
         let floor = if self.rules.checked { self.floor() } else { 1 };
         let mut lines = self.in_rotation().count();
-        for (name, slot) in &mut self.slots {
-            let kept = !slot.is_wanted() && !slot.is_leaving();
-            if slot.phase != Phase::In || !kept || !slot.is_dead(&self.rules) {
+        for (name, server) in &mut self.servers {
+            let kept = !server.is_wanted() && !server.is_leaving();
+            if server.phase != Phase::In || !kept || !server.is_dead(&self.rules) {
                 continue;
             }
             if lines <= floor {
-                slot.held = Some(Held::Floor);
+                server.held = Some(Held::Floor);
                 continue;
             }
             lines -= 1;
-            slot.heir = None;
-            self.ledger.note(name, slot.endpoint, true, now);
+            server.heir = None;
+            self.ledger.note(name, server.endpoint, true, now);
             let admin = WantedAdmin::Cut;
-            slot.enter(Phase::Out { admin }, now);
+            server.enter(Phase::Out { admin }, now);
         }
     }
 
@@ -421,25 +428,26 @@ impl BackendState {
     /// half, so within the budget. If too many fail at once, the fault is likely the controller's own.
     fn remove_suspects(&mut self, now: Instant) {
         let rules = &self.rules;
-        let is_suspect = |slot: &ServerState| {
-            slot.is_wanted() && slot.is_suspected() && slot.is_judged_by_probe(rules)
+        let is_suspect = |server: &ServerState| {
+            server.is_wanted() && server.is_suspected() && server.is_judged_by_probe(rules)
         };
-        let is_dead_suspect =
-            |slot: &ServerState| slot.phase == Phase::In && is_suspect(slot) && slot.is_dead(rules);
-        if !self.slots.values().any(is_dead_suspect) {
+        let is_dead_suspect = |server: &ServerState| {
+            server.phase == Phase::In && is_suspect(server) && server.is_dead(rules)
+        };
+        if !self.servers.values().any(is_dead_suspect) {
             return;
         }
         // Those that are out already count too, and so do those whose probes have not come back yet.
-        let silent = |slot: &&ServerState| is_suspect(slot) && slot.proof.good == 0;
-        let silent = self.slots.values().filter(silent).count();
+        let silent = |server: &&ServerState| is_suspect(server) && server.proof.good == 0;
+        let silent = self.servers.values().filter(silent).count();
         let (budget, floor, answering) = (self.budget(), self.floor(), self.answering());
         let mut spare = budget.spare();
         let (used, limit) = (budget.used, budget.limit);
-        for (name, slot) in &mut self.slots {
-            if !is_dead_suspect(slot) {
+        for (name, server) in &mut self.servers {
+            if !is_dead_suspect(server) {
                 continue;
             }
-            slot.held = if silent > limit {
+            server.held = if silent > limit {
                 Some(Held::OwnProbes { silent, limit })
             } else if spare == 0 {
                 Some(Held::Budget { used, limit })
@@ -448,31 +456,36 @@ impl BackendState {
             } else {
                 None
             };
-            if slot.held.is_none() {
+            if server.held.is_none() {
                 spare -= 1;
-                self.ledger.note(name, slot.endpoint, false, now);
+                self.ledger.note(name, server.endpoint, false, now);
                 let admin = WantedAdmin::Maint;
-                slot.enter(Phase::Out { admin }, now);
+                server.enter(Phase::Out { admin }, now);
             }
         }
     }
 
     fn in_rotation(&self) -> impl Iterator<Item = &ServerState> {
-        self.slots.values().filter(|slot| slot.phase == Phase::In)
+        self.servers
+            .values()
+            .filter(|server| server.phase == Phase::In)
     }
 
     /// Servers in rotation that nobody calls dead.
     fn answering(&self) -> usize {
         let answering = self.in_rotation();
         answering
-            .filter(|slot| slot.weighs() && slot.answers(&self.rules))
+            .filter(|server| server.weighs() && server.answers(&self.rules))
             .count()
     }
 
     /// Where a web server takes requests now, under whatever names.
     fn serving(&self) -> BTreeSet<SocketAddr> {
-        let serving = self.slots.values().filter(|slot| slot.serves(&self.rules));
-        serving.map(|slot| slot.endpoint.addr).collect()
+        let serving = self
+            .servers
+            .values()
+            .filter(|server| server.serves(&self.rules));
+        serving.map(|server| server.endpoint.addr).collect()
     }
 
     fn floor(&self) -> usize {
@@ -491,7 +504,7 @@ impl BackendState {
     }
 
     fn budget(&self) -> Budget {
-        let in_rotation = self.in_rotation().filter(|slot| slot.weighs()).count();
+        let in_rotation = self.in_rotation().filter(|server| server.weighs()).count();
         Budget::new(in_rotation, self.ledger.used(), &self.rules.guard)
     }
 
@@ -524,15 +537,15 @@ enum Full {
 
 impl Room {
     /// Takes the place of one that goes, if there is one.
-    fn take(&mut self, slot: &ServerState) -> Result<(), Full> {
+    fn take(&mut self, server: &ServerState) -> Result<(), Full> {
         if self.spare == 0 {
             return Err(Full::Budget);
         }
-        if others(&self.serving, slot) < self.floor {
+        if others(&self.serving, server) < self.floor {
             return Err(Full::Floor);
         }
         self.spare -= 1;
-        self.serving.remove(&slot.endpoint.addr);
+        self.serving.remove(&server.endpoint.addr);
         Ok(())
     }
 }
@@ -542,17 +555,17 @@ impl Ledger {
     fn dismiss(
         &mut self,
         name: &ServerName,
-        slot: &mut ServerState,
+        server: &mut ServerState,
         why: RemovalCause,
         now: Instant,
     ) {
-        self.note(name, slot.endpoint, false, now);
-        slot.removal_cause = Some(why);
-        slot.drain(now);
+        self.note(name, server.endpoint, false, now);
+        server.removal_cause = Some(why);
+        server.drain(now);
     }
 }
 
 /// How many web servers take requests beside this one.
-fn others(serving: &BTreeSet<SocketAddr>, slot: &ServerState) -> usize {
-    serving.len() - usize::from(serving.contains(&slot.endpoint.addr))
+fn others(serving: &BTreeSet<SocketAddr>, server: &ServerState) -> usize {
+    serving.len() - usize::from(serving.contains(&server.endpoint.addr))
 }

@@ -126,7 +126,7 @@ pub enum Approval {
 /// The history of every server, and the decisions that follow from it.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
-    pools: BTreeMap<BackendName, BackendState>,
+    backends: BTreeMap<BackendName, BackendState>,
     adopted: bool,
 }
 
@@ -140,16 +140,17 @@ impl Guard {
 
     /// Takes other rules; servers of backends that are gone are forgotten.
     pub fn set_rules(&mut self, rules: BTreeMap<BackendName, Rules>) {
-        self.pools.retain(|backend, _| rules.contains_key(backend));
+        self.backends
+            .retain(|backend, _| rules.contains_key(backend));
         for (backend, rules) in rules {
-            match self.pools.get_mut(&backend) {
-                Some(pool) => {
-                    pool.wake_all();
-                    pool.rules = rules;
+            match self.backends.get_mut(&backend) {
+                Some(state) => {
+                    state.wake_all();
+                    state.rules = rules;
                 }
                 None => {
-                    let pool = BackendState::new(backend.clone(), rules);
-                    self.pools.insert(backend, pool);
+                    let state = BackendState::new(backend.clone(), rules);
+                    self.backends.insert(backend, state);
                 }
             }
         }
@@ -157,23 +158,23 @@ impl Guard {
 
     /// Takes a server as proven and in rotation: it was before this process started.
     pub fn adopt(&mut self, key: ServerKey, endpoint: Endpoint, now: Instant) {
-        if let Some(pool) = self.pools.get_mut(&key.backend) {
-            pool.adopt(key.server, endpoint, now);
+        if let Some(state) = self.backends.get_mut(&key.backend) {
+            state.adopt(key.server, endpoint, now);
         }
     }
 
     /// Takes a removal that an earlier process made: it counts, and the server may come back.
     pub fn restore(&mut self, key: ServerKey, removal: Removal, now: Instant) {
-        if let Some(pool) = self.pools.get_mut(&key.backend) {
-            pool.restore(key.server, removal, now);
+        if let Some(state) = self.backends.get_mut(&key.backend) {
+            state.restore(key.server, removal, now);
         }
     }
 
     /// Forgets servers that are nobody's to decide about any more: the template has them itself.
     pub fn forget(&mut self, keys: impl IntoIterator<Item = ServerKey>) {
         for key in keys {
-            if let Some(pool) = self.pools.get_mut(&key.backend) {
-                pool.forget(&key.server);
+            if let Some(state) = self.backends.get_mut(&key.backend) {
+                state.forget(&key.server);
             }
         }
     }
@@ -181,48 +182,48 @@ impl Guard {
     /// Takes what gossip said of a server when an earlier process was last there, and since when: `hold` goes on.
     /// It had traffic then, and may come back.
     pub fn remember(&mut self, key: ServerKey, word: SerfReport, now: Instant) {
-        if let Some(pool) = self.pools.get_mut(&key.backend) {
-            pool.remember(key.server, word, now);
+        if let Some(state) = self.backends.get_mut(&key.backend) {
+            state.remember(key.server, word, now);
         }
     }
 
     /// Since when gossip has said that servers failed or leave, for the next process.
     pub fn words(&self, now: Instant) -> impl Iterator<Item = (ServerKey, SerfReport)> {
-        self.pools.iter().flat_map(move |(backend, pool)| {
-            let words = pool.words(now);
+        self.backends.iter().flat_map(move |(backend, state)| {
+            let words = state.words(now);
             words.map(|(server, word)| (ServerKey::new(backend, server), word))
         })
     }
 
     /// Takes that a server was the first at its address when an earlier process was last there.
     pub fn own(&mut self, key: ServerKey, addr: SocketAddr) {
-        if let Some(pool) = self.pools.get_mut(&key.backend) {
-            pool.own(key.server, addr);
+        if let Some(state) = self.backends.get_mut(&key.backend) {
+            state.own(key.server, addr);
         }
     }
 
     /// Those who were the first at their address and are not in rotation, for the next process.
     pub fn absent_owners(&self) -> impl Iterator<Item = (ServerKey, SocketAddr)> {
-        self.pools.iter().flat_map(|(backend, pool)| {
-            let owners = pool.absent_owners();
+        self.backends.iter().flat_map(|(backend, state)| {
+            let owners = state.absent_owners();
             owners.map(|(server, addr)| (ServerKey::new(backend, server), addr))
         })
     }
 
     /// The servers in rotation, for the next process.
     pub fn in_rotation(&self) -> impl Iterator<Item = (ServerKey, Endpoint)> {
-        self.pools.iter().flat_map(|(backend, pool)| {
-            let slots = pool.slots.iter();
-            slots
-                .filter(|(_, slot)| slot.phase == Phase::In)
-                .map(|(server, slot)| (ServerKey::new(backend, server), slot.endpoint))
+        self.backends.iter().flat_map(|(backend, state)| {
+            let servers = state.servers.iter();
+            servers
+                .filter(|(_, server)| server.phase == Phase::In)
+                .map(|(name, server)| (ServerKey::new(backend, name), server.endpoint))
         })
     }
 
     /// The removals that count, for the next process.
     pub fn removals(&self) -> impl Iterator<Item = (ServerKey, Removal)> {
-        self.pools.iter().flat_map(|(backend, pool)| {
-            let removals = pool.ledger.iter();
+        self.backends.iter().flat_map(|(backend, state)| {
+            let removals = state.ledger.iter();
             removals.map(|(server, removal)| (ServerKey::new(backend, server), removal))
         })
     }
@@ -230,18 +231,18 @@ impl Guard {
     /// Takes the members as the rules pick them.
     pub fn observe_members(&mut self, model: &Model, now: Instant) {
         let none = BTreeMap::new();
-        for (backend, pool) in &mut self.pools {
+        for (backend, state) in &mut self.backends {
             let candidates = model.backends.get(backend).unwrap_or(&none);
-            pool.observe_members(candidates, &model.known, now);
+            state.observe_members(candidates, &model.known, now);
         }
     }
 
     /// Takes that the agent suspects a member; says whether anything may follow from it.
     pub fn observe_suspicion(&mut self, name: &ServerName, now: Instant) -> bool {
         let mut news = false;
-        for pool in self.pools.values_mut() {
-            if let Some(slot) = pool.slots.get_mut(name) {
-                news |= slot.observe_suspicion(&pool.rules, now);
+        for state in self.backends.values_mut() {
+            if let Some(server) = state.servers.get_mut(name) {
+                news |= server.observe_suspicion(&state.rules, now);
             }
         }
         news
@@ -250,34 +251,34 @@ impl Guard {
     /// Takes the servers as HAProxy runs them. The first time, what it has ready counts as proven.
     pub fn observe_running(&mut self, running: &RunningServers, now: Instant) {
         let adopts = !std::mem::replace(&mut self.adopted, true);
-        for (backend, pool) in &mut self.pools {
+        for (backend, state) in &mut self.backends {
             let servers = running.get(backend.as_str());
             if adopts {
                 for (name, running) in servers.into_iter().flatten() {
                     if let Some(name) = ServerName::new(name) {
-                        pool.adopt_running(name, running, now);
+                        state.adopt_running(name, running, now);
                     }
                 }
             }
-            pool.observe_running(servers, now);
+            state.observe_running(servers, now);
         }
     }
 
     /// Takes what a probe found at an address; says whether anything may follow from it.
     pub fn observe_probe(&mut self, key: &ServerKey, addr: SocketAddr, found: Probed) -> bool {
-        let pool = self.pools.get_mut(&key.backend);
-        pool.is_some_and(|pool| pool.observe_probe(&key.server, addr, found))
+        let state = self.backends.get_mut(&key.backend);
+        state.is_some_and(|state| state.observe_probe(&key.server, addr, found))
     }
 
     /// Takes that somebody approves removals which the guard holds back; says whose.
     pub fn approve(&mut self, approval: &Approval) -> Vec<ServerKey> {
         let mut approved = Vec::new();
-        for (backend, pool) in &mut self.pools {
+        for (backend, state) in &mut self.backends {
             let names = match approval {
-                Approval::All => pool.approve(|_| true),
-                Approval::Backend(wanted) if wanted == backend => pool.approve(|_| true),
+                Approval::All => state.approve(|_| true),
+                Approval::Backend(wanted) if wanted == backend => state.approve(|_| true),
                 Approval::Server(wanted) if wanted.backend == *backend => {
-                    pool.approve(|name| *name == wanted.server)
+                    state.approve(|name| *name == wanted.server)
                 }
                 _ => continue,
             };
@@ -288,19 +289,19 @@ impl Guard {
 
     /// Whether the next decision depends on `show stat`.
     pub fn wants_stat(&self) -> bool {
-        self.pools.values().any(|pool| {
+        self.backends.values().any(|state| {
             // Who of a backend with roles answers, only its check tells.
-            let roles = pool.rules.admits == Admits::AnyCheck;
-            let mut slots = pool.slots.values();
-            slots.any(|slot| roles || slot.poll(&pool.rules).is_some())
+            let roles = state.rules.admits == Admits::AnyCheck;
+            let mut servers = state.servers.values();
+            servers.any(|server| roles || server.poll(&state.rules).is_some())
         })
     }
 
     /// What is otherwise than when this was asked last: the probes that are to run, and none for those that are not to any
     /// more. Those of a backend that is gone are not named.
     pub fn probe_news(&mut self, now: Instant) -> Vec<(ServerKey, Option<Target>)> {
-        let news = self.pools.iter_mut().flat_map(|(backend, pool)| {
-            let news = pool.probe_news(now).into_iter();
+        let news = self.backends.iter_mut().flat_map(|(backend, state)| {
+            let news = state.probe_news(now).into_iter();
             news.map(|(server, target)| (ServerKey::new(backend, &server), target))
         });
         news.collect()
@@ -309,22 +310,22 @@ impl Guard {
     /// Decides about every server.
     pub fn decide(&mut self, now: Instant) -> Decisions {
         let mut decisions = Decisions::default();
-        for (backend, pool) in &mut self.pools {
-            pool.decide(now);
-            let aged = pool.ledger.deadline(pool.rules.guard.window);
+        for (backend, state) in &mut self.backends {
+            state.decide(now);
+            let aged = state.ledger.deadline(state.rules.guard.window);
             decisions.deadline = earliest(decisions.deadline, aged.filter(|&at| at > now));
-            for (server, slot) in &pool.slots {
-                let deadline = slot.deadline(&pool.rules).filter(|&at| at > now);
+            for (name, server) in &state.servers {
+                let deadline = server.deadline(&state.rules).filter(|&at| at > now);
                 decisions.deadline = earliest(decisions.deadline, deadline);
-                decisions.poll = earliest(decisions.poll, slot.poll(&pool.rules));
-                let decision = slot.decision(&pool.rules);
+                decisions.poll = earliest(decisions.poll, server.poll(&state.rules));
+                let decision = server.decision(&state.rules);
                 decisions
                     .servers
-                    .insert(ServerKey::new(backend, server), decision);
+                    .insert(ServerKey::new(backend, name), decision);
             }
-            let resting = pool.rest.decisions().clone();
+            let resting = state.rest.decisions().clone();
             decisions.resting.insert(backend.clone(), resting);
-            let budget = pool.budget_view();
+            let budget = state.budget_view();
             decisions.budgets.insert(backend.clone(), budget);
         }
         decisions

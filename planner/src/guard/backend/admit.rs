@@ -24,31 +24,31 @@ impl BackendState {
         self.wake_the_first(room);
         let mut damped = BTreeSet::new();
         for name in self.waiting(&taken) {
-            let Some(slot) = self.slots.get(&name) else {
+            let Some(server) = self.servers.get(&name) else {
                 continue;
             };
-            let there = taken.get(&slot.endpoint.addr);
-            let blocked = there.and_then(|there| there.bars(slot, &self.claim(&name, slot)));
+            let there = taken.get(&server.endpoint.addr);
+            let blocked = there.and_then(|there| there.bars(server, &self.claim(&name, server)));
             let inherits = there.is_some_and(|there| there.bequeaths);
-            let comes = blocked.is_none() && slot.may_come_in(&self.rules, inherits);
-            let Some(slot) = self.slots.get_mut(&name) else {
+            let comes = blocked.is_none() && server.may_come_in(&self.rules, inherits);
+            let Some(server) = self.servers.get_mut(&name) else {
                 continue;
             };
-            slot.blocked = blocked;
+            server.blocked = blocked;
             if !comes {
                 continue;
             }
             match self.damper.until(&name) {
-                _ if room == 0 => slot.blocked = Some(AdmissionBlock::Full),
+                _ if room == 0 => server.blocked = Some(AdmissionBlock::Full),
                 Some((until, penalty)) if now < until => {
-                    slot.blocked = Some(AdmissionBlock::Damped { until, penalty });
+                    server.blocked = Some(AdmissionBlock::Damped { until, penalty });
                     damped.insert((until, name));
                 }
                 _ => {
-                    slot.let_in(now);
+                    server.let_in(now);
                     room -= 1;
-                    if let Some(slot) = self.slots.get(&name) {
-                        taken.insert(slot.endpoint.addr, self.holder(&name, slot));
+                    if let Some(server) = self.servers.get(&name) {
+                        taken.insert(server.endpoint.addr, self.holder(&name, server));
                     }
                 }
             }
@@ -73,8 +73,8 @@ impl BackendState {
             if self.answering() >= self.floor() && waiting <= budget.spare() {
                 break;
             }
-            if let Some(slot) = self.slots.get_mut(&name) {
-                slot.let_in(now);
+            if let Some(server) = self.servers.get_mut(&name) {
+                server.let_in(now);
                 room -= 1;
             }
         }
@@ -84,13 +84,13 @@ impl BackendState {
     fn waiting(&mut self, taken: &BTreeMap<SocketAddr, Holder>) -> Vec<ServerName> {
         let rules = &self.rules;
         let mut waiting = Vec::new();
-        for (name, slot) in &mut self.slots {
-            if !matches!(slot.phase, Phase::Out { .. } | Phase::Draining { .. }) {
+        for (name, server) in &mut self.servers {
+            if !matches!(server.phase, Phase::Out { .. } | Phase::Draining { .. }) {
                 continue;
             }
-            slot.blocked = None;
-            if taken.contains_key(&slot.endpoint.addr) || slot.may_come_in(rules, false) {
-                waiting.push((slot.claims_since, name.clone()));
+            server.blocked = None;
+            if taken.contains_key(&server.endpoint.addr) || server.may_come_in(rules, false) {
+                waiting.push((server.claims_since, name.clone()));
             }
         }
         waiting.sort_unstable();
@@ -109,16 +109,16 @@ impl BackendState {
         if self.rules.admits == Admits::Probe {
             return;
         }
-        let waits = |slot: &ServerState| {
-            let out = matches!(slot.phase, Phase::Out { .. });
-            out && slot.is_wanted() && !slot.served && slot.blocked.is_none()
+        let waits = |server: &ServerState| {
+            let out = matches!(server.phase, Phase::Out { .. });
+            out && server.is_wanted() && !server.served && server.blocked.is_none()
         };
-        let slots = self.slots.iter_mut().map(|(_, slot)| slot);
-        let mut waiting: Vec<&mut ServerState> = slots.filter(|slot| waits(slot)).collect();
+        let servers = self.servers.iter_mut().map(|(_, server)| server);
+        let mut waiting: Vec<&mut ServerState> = servers.filter(|server| waits(server)).collect();
         // Stable, so that of those of one moment the first by name goes first.
-        waiting.sort_by_key(|slot| Reverse(slot.claims_since));
-        for slot in waiting.into_iter().skip(MOST_UNPROVEN) {
-            slot.blocked = Some(AdmissionBlock::Queued);
+        waiting.sort_by_key(|server| Reverse(server.claims_since));
+        for server in waiting.into_iter().skip(MOST_UNPROVEN) {
+            server.blocked = Some(AdmissionBlock::Queued);
         }
     }
 }

@@ -47,23 +47,23 @@ impl Owners {
     /// Forgets who says that it is elsewhere now, and takes who serves where nobody did; says whether that changed anything.
     pub(super) fn revise(
         &mut self,
-        slots: &BTreeMap<ServerName, ServerState>,
+        servers: &BTreeMap<ServerName, ServerState>,
         rest: &Rest,
         serves: impl Fn(&ServerState) -> bool,
     ) -> bool {
         let before = self.0.len();
         self.0.retain(|addr, name| {
-            let slot = slots.get(name).or_else(|| rest.get(name));
-            let slot = slot.filter(|slot| slot.is_wanted());
-            slot.is_none_or(|slot| slot.endpoint.addr == *addr)
+            let server = servers.get(name).or_else(|| rest.get(name));
+            let server = server.filter(|server| server.is_wanted());
+            server.is_none_or(|server| server.endpoint.addr == *addr)
         });
         let kept = self.0.len();
-        let serving = slots
+        let serving = servers
             .iter()
-            .filter(|(_, slot)| slot.is_wanted() && serves(slot));
-        for (name, slot) in serving {
+            .filter(|(_, server)| server.is_wanted() && serves(server));
+        for (name, server) in serving {
             self.0
-                .entry(slot.endpoint.addr)
+                .entry(server.endpoint.addr)
                 .or_insert_with(|| name.clone());
         }
         (before, kept) != (kept, self.0.len())
@@ -71,11 +71,11 @@ impl Owners {
 }
 
 impl BackendState {
-    pub(super) fn claim(&self, name: &ServerName, slot: &ServerState) -> Claim {
+    pub(super) fn claim(&self, name: &ServerName, server: &ServerState) -> Claim {
         Claim {
-            weighs: slot.weighs(),
-            owns: self.owners.0.get(&slot.endpoint.addr) == Some(name),
-            since: Reverse(slot.claims_since),
+            weighs: server.weighs(),
+            owns: self.owners.0.get(&server.endpoint.addr) == Some(name),
+            since: Reverse(server.claims_since),
             name: Reverse(name.clone()),
         }
     }
@@ -85,29 +85,29 @@ impl BackendState {
     pub(super) fn part_doubles(&mut self, now: Instant) {
         let mut firsts: BTreeMap<SocketAddr, (Claim, bool)> = BTreeMap::new();
         let runs = self
-            .slots
+            .servers
             .iter()
-            .filter(|(_, slot)| slot.is_wanted() && slot.runs());
-        for (name, slot) in runs {
-            let claim = self.claim(name, slot);
-            let addr = slot.endpoint.addr;
+            .filter(|(_, server)| server.is_wanted() && server.runs());
+        for (name, server) in runs {
+            let claim = self.claim(name, server);
+            let addr = server.endpoint.addr;
             if firsts.get(&addr).is_none_or(|(best, _)| claim > *best) {
-                firsts.insert(addr, (claim, slot.serves(&self.rules)));
+                firsts.insert(addr, (claim, server.serves(&self.rules)));
             }
         }
-        let doubles = self.slots.iter().filter(|(name, slot)| {
-            let there = slot.phase == Phase::In && slot.is_wanted();
-            let first = firsts.get(&slot.endpoint.addr).filter(|_| there);
+        let doubles = self.servers.iter().filter(|(name, server)| {
+            let there = server.phase == Phase::In && server.is_wanted();
+            let first = firsts.get(&server.endpoint.addr).filter(|_| there);
             first.is_some_and(|(best, serves)| {
                 best.name.0 != **name
-                    && self.claim(name, slot) < *best
-                    && (*serves || !slot.serves(&self.rules))
+                    && self.claim(name, server) < *best
+                    && (*serves || !server.serves(&self.rules))
             })
         });
         let doubles: Vec<ServerName> = doubles.map(|(name, _)| name.clone()).collect();
         for name in doubles {
-            if let Some(slot) = self.slots.get_mut(&name) {
-                slot.make_way(now);
+            if let Some(server) = self.servers.get_mut(&name) {
+                server.make_way(now);
             }
         }
     }

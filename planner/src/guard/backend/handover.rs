@@ -28,12 +28,12 @@ pub(super) struct Holder {
 impl Holder {
     /// Why that server is not let in beside this one: only a wanted one takes over, from one that is not, or that has the
     /// weaker claim.
-    pub(super) fn bars(&self, slot: &ServerState, claim: &Claim) -> Option<AdmissionBlock> {
+    pub(super) fn bars(&self, server: &ServerState, claim: &Claim) -> Option<AdmissionBlock> {
         let better = match &self.wanted {
             Some(own) => claim > own,
             None => claim.weighs || !self.weighs,
         };
-        let takes_over = slot.is_wanted() && better;
+        let takes_over = server.is_wanted() && better;
         (!takes_over).then(|| AdmissionBlock::Taken(self.name.clone()))
     }
 
@@ -46,25 +46,30 @@ impl BackendState {
     /// The addresses in rotation, and whose they are; and those of members that ask for drain or maint, where nobody comes in
     /// for whom no member speaks.
     pub(super) fn addresses(&self) -> BTreeMap<SocketAddr, Holder> {
-        let asked = self.slots.iter().filter(|(_, slot)| slot.is_asked_for());
+        let asked = self
+            .servers
+            .iter()
+            .filter(|(_, server)| server.is_asked_for());
         let mut holders: BTreeMap<SocketAddr, Holder> = asked
-            .map(|(name, slot)| {
+            .map(|(name, server)| {
                 let holder = Holder {
                     name: name.clone(),
                     wanted: None,
                     weighs: true,
                     bequeaths: false,
                 };
-                (slot.endpoint.addr, holder)
+                (server.endpoint.addr, holder)
             })
             .collect();
-        for (name, slot) in self
-            .slots
+        for (name, server) in self
+            .servers
             .iter()
-            .filter(|(_, slot)| slot.phase == Phase::In)
+            .filter(|(_, server)| server.phase == Phase::In)
         {
-            let holder = self.holder(name, slot);
-            let kept: &mut Holder = holders.entry(slot.endpoint.addr).or_insert(holder.clone());
+            let holder = self.holder(name, server);
+            let kept: &mut Holder = holders
+                .entry(server.endpoint.addr)
+                .or_insert(holder.clone());
             if holder.rank() > kept.rank() {
                 *kept = holder;
             }
@@ -72,13 +77,13 @@ impl BackendState {
         holders
     }
 
-    pub(super) fn holder(&self, name: &ServerName, slot: &ServerState) -> Holder {
-        let wanted = slot.is_wanted();
+    pub(super) fn holder(&self, name: &ServerName, server: &ServerState) -> Holder {
+        let wanted = server.is_wanted();
         Holder {
             name: name.clone(),
-            wanted: wanted.then(|| self.claim(name, slot)),
-            weighs: slot.weighs(),
-            bequeaths: !wanted && slot.serves(&self.rules),
+            wanted: wanted.then(|| self.claim(name, server)),
+            weighs: server.weighs(),
+            bequeaths: !wanted && server.serves(&self.rules),
         }
     }
 
@@ -87,24 +92,28 @@ impl BackendState {
     /// that is called.
     pub(super) fn hand_over(&mut self, now: Instant) {
         let (heirs, asked) = self.heirs();
-        for slot in self.slots.values_mut().filter(|slot| !slot.is_wanted()) {
-            let heir = heirs.get(&slot.endpoint.addr);
-            let answers = slot.answers(&self.rules);
+        for server in self
+            .servers
+            .values_mut()
+            .filter(|server| !server.is_wanted())
+        {
+            let heir = heirs.get(&server.endpoint.addr);
+            let answers = server.answers(&self.rules);
             let goes_on = heir.is_some_and(|heir| heir.goes_on || (heir.runs && !answers));
-            let asked = asked.contains(&slot.endpoint.addr);
+            let asked = asked.contains(&server.endpoint.addr);
             let waits = heir.is_some_and(|heir| heir.there && !heir.runs) && !asked;
-            match slot.phase {
+            match server.phase {
                 Phase::In => {
-                    slot.heir = heir.map(|heir| heir.name.clone());
-                    let kept = heir.is_some_and(|heir| heir.cookie == slot.cookie);
-                    slot.lost_cookie = slot.cookie.clone().filter(|_| goes_on && !kept);
+                    server.heir = heir.map(|heir| heir.name.clone());
+                    let kept = heir.is_some_and(|heir| heir.cookie == server.cookie);
+                    server.lost_cookie = server.cookie.clone().filter(|_| goes_on && !kept);
                     if goes_on || asked {
-                        slot.drain(now);
+                        server.drain(now);
                     }
                 }
-                Phase::Draining { .. } if slot.heir.is_some() && waits => {
-                    slot.heir = heir.map(|heir| heir.name.clone());
-                    slot.enter(Phase::In, now);
+                Phase::Draining { .. } if server.heir.is_some() && waits => {
+                    server.heir = heir.map(|heir| heir.name.clone());
+                    server.enter(Phase::In, now);
                 }
                 _ => {}
             }
@@ -115,26 +124,26 @@ impl BackendState {
     /// maint.
     fn heirs(&self) -> (BTreeMap<SocketAddr, Heir>, BTreeSet<SocketAddr>) {
         let (mut heirs, mut asked) = (BTreeMap::<SocketAddr, Heir>::new(), BTreeSet::new());
-        let left = self.slots.values().filter(|slot| !slot.is_wanted());
-        let left: BTreeSet<SocketAddr> = left.map(|slot| slot.endpoint.addr).collect();
-        for (name, slot) in &self.slots {
-            let addr = slot.endpoint.addr;
+        let left = self.servers.values().filter(|server| !server.is_wanted());
+        let left: BTreeSet<SocketAddr> = left.map(|server| server.endpoint.addr).collect();
+        for (name, server) in &self.servers {
+            let addr = server.endpoint.addr;
             if !left.contains(&addr) {
                 continue;
             }
-            let there = slot.phase == Phase::In;
+            let there = server.phase == Phase::In;
             let heir = Heir {
                 name: name.clone(),
-                cookie: slot.cookie.clone(),
+                cookie: server.cookie.clone(),
                 there,
-                runs: slot.runs(),
-                goes_on: slot.goes_on(&self.rules),
+                runs: server.runs(),
+                goes_on: server.goes_on(&self.rules),
             };
-            if slot.is_asked_for() {
+            if server.is_asked_for() {
                 asked.insert(addr);
-            } else if slot.is_wanted()
-                && slot.weighs()
-                && slot.quarantine.is_none()
+            } else if server.is_wanted()
+                && server.weighs()
+                && server.quarantine.is_none()
                 && heirs
                     .get(&addr)
                     .is_none_or(|kept| (heir.there, heir.runs) > (kept.there, kept.runs))

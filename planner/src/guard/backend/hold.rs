@@ -18,30 +18,33 @@ impl BackendState {
         let given_up = self.given_up();
         self.note_split(given_up > limit, now);
         let rules = &self.rules;
-        for (name, slot) in &mut self.slots {
-            if slot.phase != Phase::In || !is_silent(slot, rules) || slot.heir.is_some() {
+        for (name, server) in &mut self.servers {
+            if server.phase != Phase::In || !is_silent(server, rules) || server.heir.is_some() {
                 continue;
             }
             if given_up > limit {
-                slot.held = Some(Held::Split { given_up, limit });
+                server.held = Some(Held::Split { given_up, limit });
                 continue;
             }
-            if !slot.hold_is_over(rules, now) {
+            if !server.hold_is_over(rules, now) {
                 continue;
             }
-            match room.take(slot) {
-                Err(Full::Budget) => slot.held = Some(Held::Budget { used, limit }),
-                Err(Full::Floor) => slot.held = Some(Held::Floor),
-                Ok(()) => self.ledger.dismiss(name, slot, RemovalCause::Hold, now),
+            match room.take(server) {
+                Err(Full::Budget) => server.held = Some(Held::Budget { used, limit }),
+                Err(Full::Floor) => server.held = Some(Held::Floor),
+                Ok(()) => self.ledger.dismiss(name, server, RemovalCause::Hold, now),
             }
         }
     }
 
     /// Those whose agents are gone and who answer, in rotation or drained after `hold`.
     fn given_up(&self) -> usize {
-        let there = |slot: &ServerState| slot.phase == Phase::In || slot.removal_cause.is_some();
-        let given_up = self.slots.values().filter(|slot| there(slot));
-        given_up.filter(|slot| is_silent(slot, &self.rules)).count()
+        let there =
+            |server: &ServerState| server.phase == Phase::In || server.removal_cause.is_some();
+        let given_up = self.servers.values().filter(|server| there(server));
+        given_up
+            .filter(|server| is_silent(server, &self.rules))
+            .count()
     }
 
     /// Puts the end of every `hold` off by the time that a split has lasted, once it is over.
@@ -50,12 +53,12 @@ impl BackendState {
             (true, None) => self.split = Some(now),
             (false, Some(since)) => {
                 let lasted = now.saturating_duration_since(since);
-                let mut slots = self.slots.values_mut();
-                for slot in slots
+                let mut servers = self.servers.values_mut();
+                for server in servers
                     .by_ref()
-                    .filter(|slot| slot.gossip == SerfStatus::Failed)
+                    .filter(|server| server.gossip == SerfStatus::Failed)
                 {
-                    slot.hold_from = slot.hold_from.min(since) + lasted;
+                    server.hold_from = server.hold_from.min(since) + lasted;
                 }
                 self.split = None;
             }
@@ -65,6 +68,6 @@ impl BackendState {
 }
 
 /// Its agent is gone, or gossip says nothing of it, and nobody calls it dead.
-fn is_silent(slot: &ServerState, rules: &Rules) -> bool {
-    slot.is_given_up() && !slot.did_not_leave() && !slot.is_dead(rules)
+fn is_silent(server: &ServerState, rules: &Rules) -> bool {
+    server.is_given_up() && !server.did_not_leave() && !server.is_dead(rules)
 }

@@ -17,19 +17,20 @@ impl BackendState {
         let least = self.rules.guard.min_servers;
         let mut serving = self.serving();
         for word in [SerfStatus::Left, SerfStatus::Leaving] {
-            for slot in self.slots.values_mut() {
-                let goes = slot.phase == Phase::In && slot.is_leaving() && slot.gossip == word;
+            for server in self.servers.values_mut() {
+                let goes =
+                    server.phase == Phase::In && server.is_leaving() && server.gossip == word;
                 if !goes {
                     continue;
                 }
-                if slot.is_dead(&self.rules) {
-                    slot.heir = None;
-                    slot.drain(now);
-                } else if slot.heir.is_none() && others(&serving, slot) >= least {
-                    serving.remove(&slot.endpoint.addr);
-                    slot.drain(now);
-                } else if slot.heir.is_none() {
-                    slot.held = Some(Held::LastToLeave);
+                if server.is_dead(&self.rules) {
+                    server.heir = None;
+                    server.drain(now);
+                } else if server.heir.is_none() && others(&serving, server) >= least {
+                    serving.remove(&server.endpoint.addr);
+                    server.drain(now);
+                } else if server.heir.is_none() {
+                    server.held = Some(Held::LastToLeave);
                 }
             }
         }
@@ -40,17 +41,17 @@ impl BackendState {
     pub(super) fn remove_deselected(&mut self, now: Instant) {
         let mut room = self.room();
         let Budget { used, limit } = room.budget;
-        for (name, slot) in &mut self.slots {
-            let goes = slot.phase == Phase::In && slot.is_deselected();
-            if !goes || slot.heir.is_some() || slot.is_dead(&self.rules) {
+        for (name, server) in &mut self.servers {
+            let goes = server.phase == Phase::In && server.is_deselected();
+            if !goes || server.heir.is_some() || server.is_dead(&self.rules) {
                 continue;
             }
-            match room.take(slot) {
-                Err(Full::Budget) => slot.held = Some(Held::Deselected { used, limit }),
-                Err(Full::Floor) => slot.held = Some(Held::LastDeselected),
+            match room.take(server) {
+                Err(Full::Budget) => server.held = Some(Held::Deselected { used, limit }),
+                Err(Full::Floor) => server.held = Some(Held::LastDeselected),
                 Ok(()) => self
                     .ledger
-                    .dismiss(name, slot, RemovalCause::Deselection, now),
+                    .dismiss(name, server, RemovalCause::Deselection, now),
             }
         }
     }
@@ -59,18 +60,19 @@ impl BackendState {
     pub(super) fn recall(&mut self, now: Instant) {
         let least = self.rules.guard.min_servers;
         let in_rotation = self.in_rotation();
-        let in_rotation = in_rotation.filter(|slot| slot.weighs() && slot.answers(&self.rules));
-        let answering: BTreeSet<_> = in_rotation.map(|slot| slot.endpoint.addr).collect();
+        let in_rotation =
+            in_rotation.filter(|server| server.weighs() && server.answers(&self.rules));
+        let answering: BTreeSet<_> = in_rotation.map(|server| server.endpoint.addr).collect();
         let mut lacking = least.saturating_sub(answering.len());
         let taken = self.addresses();
-        for slot in self.slots.values_mut() {
+        for server in self.servers.values_mut() {
             let recallable =
-                slot.is_recallable(&self.rules) && !taken.contains_key(&slot.endpoint.addr);
-            slot.missed = recallable && lacking > 0;
-            if slot.missed && slot.proof.good > 0 {
+                server.is_recallable(&self.rules) && !taken.contains_key(&server.endpoint.addr);
+            server.missed = recallable && lacking > 0;
+            if server.missed && server.proof.good > 0 {
                 lacking -= 1;
-                slot.removal_cause = None;
-                slot.let_in(now);
+                server.removal_cause = None;
+                server.let_in(now);
             }
         }
     }

@@ -55,28 +55,28 @@ impl Rest {
         self.addresses.get(&addr).into_iter().flatten()
     }
 
-    fn insert(&mut self, key: ServerKey, slot: ServerState, rules: &Rules) {
+    fn insert(&mut self, key: ServerKey, server: ServerState, rules: &Rules) {
         let name = key.server.clone();
-        let here = self.addresses.entry(slot.endpoint.addr).or_default();
+        let here = self.addresses.entry(server.endpoint.addr).or_default();
         here.insert(name.clone());
-        if slot.is_full(rules) {
-            self.full.insert((slot.claims_since, name.clone()));
+        if server.is_full(rules) {
+            self.full.insert((server.claims_since, name.clone()));
         }
-        Arc::make_mut(&mut self.decisions).insert(key, slot.decision(rules));
-        self.servers.insert(name, slot);
+        Arc::make_mut(&mut self.decisions).insert(key, server.decision(rules));
+        self.servers.insert(name, server);
     }
 
     fn remove(&mut self, key: &ServerKey) -> Option<ServerState> {
-        let (name, slot) = self.servers.remove_entry(&key.server)?;
+        let (name, server) = self.servers.remove_entry(&key.server)?;
         Arc::make_mut(&mut self.decisions).remove(key);
-        if let Entry::Occupied(mut here) = self.addresses.entry(slot.endpoint.addr) {
+        if let Entry::Occupied(mut here) = self.addresses.entry(server.endpoint.addr) {
             here.get_mut().remove(&name);
             if here.get().is_empty() {
                 here.remove();
             }
         }
-        self.full.remove(&(slot.claims_since, name));
-        Some(slot)
+        self.full.remove(&(server.claims_since, name));
+        Some(server)
     }
 }
 
@@ -87,8 +87,8 @@ impl BackendState {
 
     /// Takes a server out of its rest, if it is at rest.
     pub(in crate::guard) fn wake(&mut self, name: &ServerName) {
-        if let Some(slot) = self.rest.remove(&self.key(name)) {
-            self.slots.insert(name.clone(), slot);
+        if let Some(server) = self.rest.remove(&self.key(name)) {
+            self.servers.insert(name.clone(), server);
         }
     }
 
@@ -98,15 +98,15 @@ impl BackendState {
             servers, untold, ..
         } = std::mem::take(&mut self.rest);
         self.rest.untold = untold;
-        self.slots.extend(servers);
+        self.servers.extend(servers);
     }
 
     /// Wakes those of whom gossip or the rules say something else than when they came to rest.
     pub(super) fn wake_the_changed(&mut self, candidates: &BTreeMap<ServerName, Candidate>) {
         let resting = self.rest.servers.iter();
-        let changed = resting.filter(|(name, slot)| {
+        let changed = resting.filter(|(name, server)| {
             let candidate = candidates.get(*name);
-            !candidate.is_some_and(|candidate| slot.is_known_as(candidate))
+            !candidate.is_some_and(|candidate| server.is_known_as(candidate))
         });
         let changed: Vec<ServerName> = changed.map(|(name, _)| name.clone()).collect();
         changed.iter().for_each(|name| self.wake(name));
@@ -128,12 +128,12 @@ impl BackendState {
         addr: SocketAddr,
         found: Probed,
     ) -> bool {
-        if let Some(slot) = self.rest.get_mut(name) {
-            if found != Probed::Good && slot.proof.good == 0 {
-                let before = slot.proof;
-                let matters = slot.observe_probe(&self.rules, addr, found);
-                if slot.proof != before {
-                    let decision = slot.decision(&self.rules);
+        if let Some(server) = self.rest.get_mut(name) {
+            if found != Probed::Good && server.proof.good == 0 {
+                let before = server.proof;
+                let matters = server.observe_probe(&self.rules, addr, found);
+                if server.proof != before {
+                    let decision = server.decision(&self.rules);
                     let key = self.key(name);
                     Arc::make_mut(&mut self.rest.decisions).insert(key, decision);
                 }
@@ -141,8 +141,8 @@ impl BackendState {
             }
             self.wake(name);
         }
-        let slot = self.slots.get_mut(name);
-        slot.is_some_and(|slot| slot.observe_probe(&self.rules, addr, found))
+        let server = self.servers.get_mut(name);
+        server.is_some_and(|server| server.observe_probe(&self.rules, addr, found))
     }
 
     /// Wakes those at whose address something may be decided. They change nothing about each other while none of them
@@ -152,9 +152,9 @@ impl BackendState {
             return;
         }
         let mut neighbours = BTreeSet::new();
-        for slot in self.slots.values() {
-            let waits = slot.only_waits(&self.rules);
-            for addr in slot.addresses() {
+        for server in self.servers.values() {
+            let waits = server.only_waits(&self.rules);
+            for addr in server.addresses() {
                 let here = self.rest.at(addr);
                 let is_full = |name: &ServerName| {
                     self.rest
@@ -178,33 +178,33 @@ impl BackendState {
     pub(super) fn lay_to_rest(&mut self, now: Instant) {
         // How many are at an address, and whether all of them only wait.
         let mut addresses: HashMap<SocketAddr, (usize, bool)> = HashMap::new();
-        for slot in self.slots.values() {
-            let waits = slot.only_waits(&self.rules);
-            for addr in slot.addresses() {
+        for server in self.servers.values() {
+            let waits = server.only_waits(&self.rules);
+            for addr in server.addresses() {
                 let (count, all_wait) = addresses.entry(addr).or_insert((0, true));
                 *count += 1;
                 *all_wait &= waits;
             }
         }
-        let rests = |(name, slot): &(&ServerName, &ServerState)| {
-            let addr = slot.endpoint.addr;
+        let rests = |(name, server): &(&ServerName, &ServerState)| {
+            let addr = server.endpoint.addr;
             let (count, all_wait) = addresses.get(&addr).copied().unwrap_or_default();
             let alone = count == 1 && self.rest.at(addr).next().is_none();
-            let full = slot.is_full(&self.rules) && !self.damper.knows(name);
+            let full = server.is_full(&self.rules) && !self.damper.knows(name);
             let rests = all_wait || (full && alone);
-            rests && slot.is_read_as_absent() && !self.ledger.contains(name)
+            rests && server.is_read_as_absent() && !self.ledger.contains(name)
         };
-        let resting = self.slots.iter().filter(rests);
+        let resting = self.servers.iter().filter(rests);
         let resting: Vec<ServerName> = resting.map(|(name, _)| name.clone()).collect();
         for name in resting {
-            let Some(slot) = self.slots.remove(&name) else {
+            let Some(server) = self.servers.remove(&name) else {
                 continue;
             };
-            if slot.told != slot.target(&self.rules, now) {
+            if server.told != server.target(&self.rules, now) {
                 self.rest.untold.push(name.clone());
             }
             let key = self.key(&name);
-            self.rest.insert(key, slot, &self.rules);
+            self.rest.insert(key, server, &self.rules);
         }
     }
 }

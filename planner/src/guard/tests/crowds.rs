@@ -51,8 +51,12 @@ fn of_thousands_that_never_answer_haproxy_hears_nothing() {
     answer(&mut scene, 4711);
     assert_eq!(listed(&mut scene), ["m04711"]);
     assert_eq!(scene.guard.targets(scene.now).len(), 4999);
-    let pool = scene.guard.pools.values().next().unwrap();
-    assert_eq!((pool.slots.len(), pool.all().len()), (1, 5000), "they rest");
+    let backend = scene.guard.backends.values().next().unwrap();
+    assert_eq!(
+        (backend.servers.len(), backend.all().len()),
+        (1, 5000),
+        "they rest"
+    );
 }
 
 #[test]
@@ -67,8 +71,8 @@ fn no_more_than_max_servers_are_in_rotation_and_who_was_there_first_goes_before(
         answer(&mut scene, number);
     }
     assert_eq!(listed(&mut scene), ["m00003", "m00004", "m00005"]);
-    let pool = scene.guard.pools.values().next().unwrap();
-    assert_eq!(pool.slots.len(), 3, "who finds no place rests");
+    let backend = scene.guard.backends.values().next().unwrap();
+    assert_eq!(backend.servers.len(), 3, "who finds no place rests");
     let waiting = scene.decision("m00001").unwrap();
     assert_eq!((waiting.line, waiting.status.why), (None, Why::Full(3)));
     for number in 3..=5 {
@@ -205,9 +209,9 @@ fn ever_new_names_leave_nothing_behind() {
         scene.pass(HOLD);
         scene.decide();
     }
-    let pool = scene.guard.pools.values().next().unwrap();
-    let known = pool.all().len();
+    let backend = scene.guard.backends.values().next().unwrap();
+    let known = backend.all().len();
     assert!(known <= usize::from(SERVE), "{known}");
-    assert_eq!(pool.ledger.used(), 0);
-    assert_eq!(pool.absent_owners().count(), 0);
+    assert_eq!(backend.ledger.used(), 0);
+    assert_eq!(backend.absent_owners().count(), 0);
 }

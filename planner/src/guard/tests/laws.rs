@@ -79,7 +79,7 @@ fn went_by_right(
     why: Option<Why>,
     serving: usize,
 ) -> Result<bool, TestCaseError> {
-    let gossip = world.slot(who).map(|slot| slot.gossip);
+    let gossip = world.server(who).map(|server| server.gossip);
     match &why {
         Some(Why::Dead) => {
             prop_assert!(gossip != Some(SerfStatus::Alive) && before.dead);
@@ -99,22 +99,27 @@ fn went_by_right(
             Ok(!before.dead)
         }
         Some(Why::Replaced { by: heir, .. }) => {
-            let slot = world.slots()[heir];
-            prop_assert!(slot.phase == Phase::In && slot.runs() && slot.is_wanted());
-            prop_assert_eq!(slot.endpoint.addr, world.slot(who).unwrap().endpoint.addr);
+            let server = world.servers()[heir];
+            prop_assert!(server.phase == Phase::In && server.runs() && server.is_wanted());
+            prop_assert_eq!(
+                server.endpoint.addr,
+                world.server(who).unwrap().endpoint.addr
+            );
             Ok(false)
         }
         Some(Why::AddressTaken(other)) => {
             // Somebody who runs there goes on. Who is named may have come in just now, with a better claim still.
-            let slots = world.slots();
-            let there = slots[other].endpoint.addr;
-            let mut there = slots.values().filter(|slot| slot.endpoint.addr == there);
-            prop_assert!(slots[other].phase == Phase::In && slots[other].is_wanted());
-            prop_assert!(there.any(|slot| slot.runs() && slot.is_wanted()));
+            let servers = world.servers();
+            let there = servers[other].endpoint.addr;
+            let mut there = servers
+                .values()
+                .filter(|server| server.endpoint.addr == there);
+            prop_assert!(servers[other].phase == Phase::In && servers[other].is_wanted());
+            prop_assert!(there.any(|server| server.runs() && server.is_wanted()));
             Ok(false)
         }
         Some(Why::Suspected) => {
-            let mut others = world.slots().into_values();
+            let mut others = world.servers().into_values();
             if others.any(|other| other.runs() && Some(other.endpoint.addr) == before.addr) {
                 return Ok(false);
             }
@@ -158,12 +163,12 @@ fn dead_by_two_witnesses_are_out(
     before: Seen,
     decisions: &Decisions,
 ) -> Result<(), TestCaseError> {
-    let Some(slot) = world.slot(who).filter(|slot| slot.phase == Phase::In) else {
+    let Some(server) = world.server(who).filter(|server| server.phase == Phase::In) else {
         return Ok(());
     };
-    if before.phase == Some(Phase::In) && before.dead && !slot.is_wanted() {
+    if before.phase == Some(Phase::In) && before.dead && !server.is_wanted() {
         let why = &decisions.servers[&key(NAMES[who])].status.why;
-        prop_assert!(*why == Why::Held(Held::Floor) || !slot.is_dead(&world.pool().rules));
+        prop_assert!(*why == Why::Held(Held::Floor) || !server.is_dead(&world.backend().rules));
     }
     Ok(())
 }
@@ -173,10 +178,10 @@ fn dead_by_two_witnesses_are_out(
 fn one_member_an_address(world: &World, decisions: &Decisions) -> Result<(), TestCaseError> {
     let mut addrs = BTreeSet::new();
     for (key, decision) in &decisions.servers {
-        let slot = world.slots()[&key.server];
-        let rules = &world.pool().rules;
-        let there = decision.line == Some(Line::Ready) && slot.is_wanted() && slot.runs();
-        if there && slot.answers(rules) {
+        let server = world.servers()[&key.server];
+        let rules = &world.backend().rules;
+        let there = decision.line == Some(Line::Ready) && server.is_wanted() && server.runs();
+        if there && server.answers(rules) {
             prop_assert!(addrs.insert(decision.endpoint.addr), "{} runs twice", key);
         }
     }
@@ -207,42 +212,43 @@ fn rest(world: &mut World) -> Result<(), TestCaseError> {
         pass(world, 3)?;
     }
     let decisions = world.scene.decide();
-    let up = |slot: &ServerState| world.web[place_of(slot.endpoint.addr)] == Web::Up;
-    let rules = &world.pool().rules;
+    let up = |server: &ServerState| world.web[place_of(server.endpoint.addr)] == Web::Up;
+    let rules = &world.backend().rules;
     // Its web server has traffic under another name, or is to have none.
-    let taken = |slot: &ServerState| {
-        let mut others = world.slots().into_values();
+    let taken = |server: &ServerState| {
+        let mut others = world.servers().into_values();
         others.any(|other| {
             let there = other.phase == Phase::In || other.is_asked_for();
-            there && other.endpoint.addr == slot.endpoint.addr
+            there && other.endpoint.addr == server.endpoint.addr
         })
     };
     // As far as anybody knows: of who is alive and has no check nobody else says anything.
-    let slots = world.slots().into_values();
-    let answering = slots.filter(|slot| slot.phase == Phase::In && slot.answers(rules));
-    let answering: BTreeSet<_> = answering.map(|slot| slot.endpoint.addr).collect();
+    let servers = world.servers().into_values();
+    let answering = servers.filter(|server| server.phase == Phase::In && server.answers(rules));
+    let answering: BTreeSet<_> = answering.map(|server| server.endpoint.addr).collect();
     let answering = answering.len();
-    for (name, slot) in world.slots() {
-        if !up(slot) {
+    for (name, server) in world.servers() {
+        if !up(server) {
             continue;
         }
         let why = &decisions.servers[&key(name.as_str())].status.why;
         prop_assert!(
-            answering >= world.least() || !slot.is_recallable(rules) || taken(slot),
+            answering >= world.least() || !server.is_recallable(rules) || taken(server),
             "{name} is missed and not taken back: {why}"
         );
-        let over = slot.gossip == SerfStatus::Failed && slot.phase == Phase::In && slot.selected;
+        let over =
+            server.gossip == SerfStatus::Failed && server.phase == Phase::In && server.selected;
         prop_assert!(
-            !over || slot.is_dead(rules) || matches!(why, Why::Held(_) | Why::Replaced { .. }),
+            !over || server.is_dead(rules) || matches!(why, Why::Held(_) | Why::Replaced { .. }),
             "hold does not end for {name}: {why}"
         );
-        let picked = slot.selected && slot.requested == RequestedState::Ready;
-        let stuck = slot.gossip == SerfStatus::Leaving && slot.has_served() && picked;
+        let picked = server.selected && server.requested == RequestedState::Ready;
+        let stuck = server.gossip == SerfStatus::Leaving && server.has_served() && picked;
         prop_assert!(
             !stuck
-                || slot.phase == Phase::In
-                || slot.blocked.is_some()
-                || slot.removal_cause.is_some(),
+                || server.phase == Phase::In
+                || server.blocked.is_some()
+                || server.removal_cause.is_some(),
             "{name} answers, did not leave, and is out: {why}"
         );
     }

@@ -41,10 +41,10 @@ impl Guard {
     /// The probes that are to run.
     fn targets(&self, now: Instant) -> BTreeMap<ServerKey, Target> {
         let mut targets = BTreeMap::new();
-        for (backend, pool) in &self.pools {
-            for (server, slot) in pool.all() {
-                if let Some(target) = slot.target(&pool.rules, now) {
-                    targets.insert(ServerKey::new(backend, server), target);
+        for (name, backend) in &self.backends {
+            for (server_name, server) in backend.all() {
+                if let Some(target) = server.target(&backend.rules, now) {
+                    targets.insert(ServerKey::new(name, server_name), target);
                 }
             }
         }
@@ -52,14 +52,14 @@ impl Guard {
     }
 
     fn wake_all(&mut self) {
-        self.pools.values_mut().for_each(BackendState::wake_all);
+        self.backends.values_mut().for_each(BackendState::wake_all);
     }
 }
 
 impl BackendState {
     /// All servers, those at rest too.
     fn all(&self) -> BTreeMap<&ServerName, &ServerState> {
-        self.slots.iter().chain(self.rest.iter()).collect()
+        self.servers.iter().chain(self.rest.iter()).collect()
     }
 }
 

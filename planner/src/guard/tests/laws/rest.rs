@@ -37,7 +37,7 @@ impl World {
         };
         wake(self);
         if let Some(max_servers) = turn.max_servers {
-            let mut rules = self.pool().rules.clone();
+            let mut rules = self.backend().rules.clone();
             rules.guard.max_servers = max_servers;
             self.scene.set_rules(rules);
         }
@@ -60,11 +60,11 @@ impl World {
 
     /// Nothing is to be done about those at rest, now or later.
     fn is_quiet(&self) -> bool {
-        let rules = &self.pool().rules;
-        let mut resting = self.pool().rest.iter();
-        resting.all(|(_, slot)| {
-            let waits_for_time = slot.poll(rules).is_some() || slot.deadline(rules).is_some();
-            slot.decision(rules).line.is_none() && !waits_for_time
+        let rules = &self.backend().rules;
+        let mut resting = self.backend().rest.iter();
+        resting.all(|(_, server)| {
+            let waits_for_time = server.poll(rules).is_some() || server.deadline(rules).is_some();
+            server.decision(rules).line.is_none() && !waits_for_time
         })
     }
 

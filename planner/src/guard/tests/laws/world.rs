@@ -254,41 +254,42 @@ impl World {
         }
     }
 
-    pub(super) fn pool(&self) -> &BackendState {
-        &self.scene.guard.pools[&BackendName::new("b").unwrap()]
+    pub(super) fn backend(&self) -> &BackendState {
+        &self.scene.guard.backends[&BackendName::new("b").unwrap()]
     }
 
-    pub(super) fn slot(&self, who: usize) -> Option<&ServerState> {
+    pub(super) fn server(&self, who: usize) -> Option<&ServerState> {
         let name = ServerName::new(NAMES[who]).unwrap();
-        self.slots().get(&name).copied()
+        self.servers().get(&name).copied()
     }
 
-    pub(super) fn slots(&self) -> BTreeMap<&ServerName, &ServerState> {
-        self.pool().all()
+    pub(super) fn servers(&self) -> BTreeMap<&ServerName, &ServerState> {
+        self.backend().all()
     }
 
     pub(super) fn in_rotation(&self, who: usize) -> bool {
-        self.slot(who).is_some_and(|slot| slot.phase == Phase::In)
+        self.server(who)
+            .is_some_and(|server| server.phase == Phase::In)
     }
 
     /// How the guard sees everybody after it has heard all there is to hear.
     pub(super) fn see(&self) -> Vec<Seen> {
-        let rules = &self.pool().rules;
+        let rules = &self.backend().rules;
         let see = |who| {
-            let slot = self.slot(who);
+            let server = self.server(who);
             Seen {
-                phase: slot.map(|slot| slot.phase),
-                addr: slot.map(|slot| slot.endpoint.addr),
-                serves: slot.is_some_and(|slot| slot.serves(rules)),
-                dead: slot.is_some_and(|slot| slot.is_dead(rules)),
-                picked: slot.is_none_or(|slot| slot.selected),
+                phase: server.map(|server| server.phase),
+                addr: server.map(|server| server.endpoint.addr),
+                serves: server.is_some_and(|server| server.serves(rules)),
+                dead: server.is_some_and(|server| server.is_dead(rules)),
+                picked: server.is_none_or(|server| server.selected),
             }
         };
         (0..NAMES.len()).map(see).collect()
     }
 
     pub(super) fn least(&self) -> usize {
-        self.pool().rules.guard.min_servers
+        self.backend().rules.guard.min_servers
     }
 
     /// The member asks for it, or somebody approved it.
@@ -297,9 +298,9 @@ impl World {
             self.gossip[who] == SerfStatus::Alive && self.requested[who] != RequestedState::Ready;
         // Whoever asks for it asks for the web server, whatever that is called.
         let asked_there = (0..NAMES.len()).any(|other| {
-            let slot = self.slot(other);
-            let here = self.slot(who).map(|slot| slot.endpoint.addr);
-            slot.is_some_and(|slot| slot.is_asked_for() && Some(slot.endpoint.addr) == here)
+            let server = self.server(other);
+            let here = self.server(who).map(|server| server.endpoint.addr);
+            server.is_some_and(|server| server.is_asked_for() && Some(server.endpoint.addr) == here)
         });
         self.intended[who] || asked || asked_there
     }
