@@ -6,14 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use integration::cluster::SOON;
+use integration::cluster::{SOON, first_file};
 use integration::controller::Status;
 use integration::fake_agent::node;
 use integration::http::{Events, get};
-use integration::scenario::Scenario;
-use integration::{HaproxyKind, Need, TestEnv, test_alone};
+use integration::{Controller, FakeAgent, Haproxy, HaproxyKind, Need, TestEnv, test_alone};
 use serf_rpc::Member;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
@@ -22,7 +20,8 @@ const PORT: u16 = 3999;
 const PAGES: usize = 10;
 const LONG: Duration = Duration::from_secs(30);
 
-/// So many members on addresses of their own, all of which one listener has.
+/// So many members on addresses of their own, where nobody listens: to let ten thousand in would take minutes, and in the
+/// status they stand as those that serve do.
 fn members(count: u32) -> impl Iterator<Item = Member> {
     let first = u32::from(Ipv4Addr::new(127, 200, 0, 1));
     (0..count).map(move |number| {
@@ -30,13 +29,6 @@ fn members(count: u32) -> impl Iterator<Item = Member> {
         let member = member.tag("role", "backend");
         member.tag("port", PORT.to_string()).build()
     })
-}
-
-async fn answer_all() -> Result<JoinSet<()>> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { while listener.accept().await.is_ok() {} });
-    Ok(tasks)
 }
 
 /// A page as its script keeps it new.
@@ -58,40 +50,37 @@ async fn scrape(addr: SocketAddr) -> Result<()> {
 }
 
 /// The share of a core that the controller takes meanwhile.
-async fn share(stage: &Scenario) -> Result<f64> {
-    let (began, before) = (Instant::now(), stage.controller.cpu_time()?);
+async fn share(controller: &Controller) -> Result<f64> {
+    let (began, before) = (Instant::now(), controller.cpu_time()?);
     sleep(LONG).await;
-    let spent = stage.controller.cpu_time()?.saturating_sub(before);
+    let spent = controller.cpu_time()?.saturating_sub(before);
     Ok(spent.as_secs_f64() / began.elapsed().as_secs_f64())
 }
 
 async fn cost(lab: &TestEnv, count: u32) -> Result<f64> {
     let addr = lab.net().addr(1, 9280);
-    let mut tasks = answer_all().await?;
-    let lines = format!(
-        "ports = [3000, {PORT}]\n[backend.check]\ninterval = \"1h\"\n[backend.guard]\nmax_servers = 100000\n"
-    );
-    let stage = Scenario::start(lab, 0, |options| {
-        let http = format!("[http]\nlisten = \"{addr}\"");
-        options.backend(&lines).sections(&http)
-    })
-    .await?;
-    for member in members(count) {
-        stage.agent.put(member);
-    }
-    let all = |status: &Status| status.servers("ready") == count as usize && status.is_whole();
-    stage
-        .controller
-        .settles("all to be ready", 20 * SOON, all)
+    let mut tasks: JoinSet<()> = JoinSet::new();
+    let lines = format!("ports = [3000, {PORT}]");
+    let agent = FakeAgent::on(lab, "balancer", 1);
+    let agent = agent.members(members(count)).start()?;
+    let mut haproxy = Haproxy::prepare(lab, HaproxyKind::Host).await?;
+    let http = format!("[http]\nlisten = \"{addr}\"");
+    let options = Controller::on(lab, agent.rpc_addr(), &haproxy);
+    let controller = options.backend(&lines).sections(&http).start()?;
+    first_file(&haproxy).await?;
+    haproxy.start().await?;
+    let all = |status: &Status| status.servers("waiting") == count as usize && status.is_whole();
+    controller
+        .settles("all to be there", 10 * SOON, all)
         .await?;
     sleep(Duration::from_secs(15)).await;
-    let idle = share(&stage).await?;
+    let idle = share(&controller).await?;
     for _ in 0..PAGES {
         tasks.spawn(async move { drop(page(addr).await) });
     }
     tasks.spawn(async move { drop(scrape(addr).await) });
     sleep(Duration::from_secs(3)).await;
-    let looked_at = share(&stage).await?;
+    let looked_at = share(&controller).await?;
     let began = Instant::now();
     let length = get(addr, "/").await?.body.len();
     eprintln!(

@@ -116,6 +116,23 @@ fn every_endpoint_answers_and_the_status_is_that_of_the_control_socket() {
 }
 
 #[test]
+fn prometheus_reads_the_metrics_and_finds_no_fault() {
+    test(&[NEEDS[0], Need::Program("promtool")], async |lab| {
+        let stage = stage(lab, 2).await?;
+        stage.settled().await?;
+        let text = get(addr(lab), "/metrics").await?.body;
+        let path = lab.path("metrics");
+        fs::write(&path, text)?;
+        let mut promtool = std::process::Command::new("promtool");
+        promtool.args(["check", "metrics"]);
+        let output = promtool.stdin(fs::File::open(path)?).output()?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(output.status.success() && said.is_empty(), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
 fn who_joins_and_leaves_is_seen_at_once_by_whoever_listens() {
     test(&NEEDS, async |lab| {
         let mut stage = stage(lab, 1).await?;
