@@ -15,16 +15,17 @@ use crate::syntax::keywords::settings;
 use crate::syntax::lexed::is_plain_word;
 use crate::syntax::lines::{Line, Section};
 
-/// Keywords about host names and places that a line of a host that is none has no use for.
-const NOT_COMMON: [&str; 8] = [
+/// Keywords that say something of a server's own place or state, which another that comes has no use for.
+const NOT_COMMON: [&str; 9] = [
     "backup",
-    "cookie",
     "disabled",
     "init-addr",
     "resolve-net",
     "resolve-opts",
     "resolve-prefer",
     "resolvers",
+    "track",
+    "weight",
 ];
 
 /// Balance algorithms that look at the ids of servers.
@@ -412,28 +413,24 @@ fn words_of_others(section: &Section) -> String {
     let lines = section.lines.iter().filter(|line| {
         line.word(0) == "server" && line.words.iter().all(|word| is_plain_word(word))
     });
-    let words = |line: &Line| -> Vec<String> {
+    let spelled = |line: &'_ Line| {
         let own = settings(line.words.iter().skip(3).map(String::as_str));
-        let own = own.filter(|(word, _)| !NOT_COMMON.contains(word) && *word != "track");
-        own.map(|(word, args)| {
-            std::iter::once(word)
-                .chain(args)
-                .map(|word| format!(" {word}"))
-                .collect()
-        })
-        .collect()
+        let own = own.filter(|(word, _)| !NOT_COMMON.contains(word));
+        let words = own.flat_map(|(word, args)| std::iter::once(word).chain(args));
+        words.map(str::to_owned).collect::<Vec<String>>()
     };
-    let all: Vec<Vec<String>> = lines.map(words).collect();
-    let Some((first, others)) = all.split_first() else {
+    let all: Vec<(&str, Vec<String>)> = lines.map(|line| (line.word(1), spelled(line))).collect();
+    let servers = all.iter().map(|(name, words)| Spelled {
+        name,
+        alias: None,
+        addr: SocketAddr::from(([0, 0, 0, 0], 0)),
+        words: words.iter().map(String::as_str).collect(),
+    });
+    let servers: Vec<Spelled<'_>> = servers.collect();
+    if servers.is_empty() {
         return " check".to_owned();
-    };
-    let common = first
-        .iter()
-        .filter(|setting| others.iter().all(|other| other.contains(setting)));
-    common
-        .filter(|setting| !setting.starts_with(" weight "))
-        .cloned()
-        .collect()
+    }
+    Common::of_all(&servers)
 }
 
 fn goes_by_id(source: &Source<'_>, section: &Section) -> bool {

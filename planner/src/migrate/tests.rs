@@ -215,6 +215,14 @@ fn a_backend_without_a_line_that_a_member_could_have_gets_the_words_of_the_other
             "check inter 2s weight {{ server.weight }}",
         ),
         (
+            " server a a.example.com:80 check cookie a weight 3\n server b b.example.com:80 check cookie b maxconn 9\n",
+            "check cookie {{ server.name }} weight {{ server.weight }}",
+        ),
+        (
+            " server a a.example.com:80 check cookie x\n server b b.example.com:80 cookie y check\n",
+            "check cookie {{ server.name }} weight {{ server.weight }}",
+        ),
+        (
             " server-template t 3 a.example.com:80 check\n",
             "check weight {{ server.weight }}",
         ),

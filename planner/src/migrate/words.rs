@@ -75,8 +75,7 @@ type Key<'a> = (&'a str, usize);
 impl Common {
     /// Of no line at all nothing is common, and the weight is the member's own unless the section says one.
     pub(super) fn of(servers: &[Spelled<'_>], weight_is_inherited: bool) -> Self {
-        let lines: Vec<BTreeMap<Key<'_>, Setting<'_>>> =
-            servers.iter().map(|server| by_key(server)).collect();
+        let lines: Vec<BTreeMap<Key<'_>, Setting<'_>>> = servers.iter().map(by_key).collect();
         let mut common = Self::default();
         for key in order(servers) {
             let (keyword, _) = key;
@@ -96,6 +95,24 @@ impl Common {
             common.weigh();
         }
         common
+    }
+
+    /// Only what all of them have, in words that say nothing of any of them.
+    pub(super) fn of_all(servers: &[Spelled<'_>]) -> String {
+        let lines: Vec<BTreeMap<Key<'_>, Setting<'_>>> = servers.iter().map(by_key).collect();
+        let mut words = String::new();
+        for key in order(servers) {
+            let (keyword, _) = key;
+            let values: Vec<Option<&Setting<'_>>> =
+                lines.iter().map(|line| line.get(&key)).collect();
+            let is_same = values.windows(2).all(|pair| pair.first() == pair.last());
+            let have_all = values.iter().all(Option::is_some);
+            let form = best(keyword, servers, &values);
+            if have_all && (is_same || form.has_name()) {
+                words += &form.template();
+            }
+        }
+        words
     }
 
     fn weigh(&mut self) {
