@@ -180,6 +180,9 @@ pub struct Backend {
     pub answering: Option<usize>,
     /// Whether HAProxy checks its servers.
     pub checked: bool,
+    /// Whether its check tells roles (`probe = "check"`): that some of its servers do not answer is as it should be.
+    #[serde(default)]
+    pub roles: bool,
     /// Whom its rule picks, in words.
     pub picks: String,
     /// Servers that went without intent and count still.

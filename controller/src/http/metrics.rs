@@ -80,7 +80,7 @@ impl Collector for Scrape {
             "Probes that came to their end, by what they found",
             probes,
         )?;
-        of_backends(&mut writer, &published.status.backends)
+        of_backends(&mut writer, &published.status)
     }
 }
 
@@ -191,7 +191,8 @@ fn of_work(writer: &mut Writer<'_>, status: &Status) -> fmt::Result {
     )
 }
 
-fn of_backends(writer: &mut Writer<'_>, backends: &BTreeMap<String, Backend>) -> fmt::Result {
+fn of_backends(writer: &mut Writer<'_>, status: &Status) -> fmt::Result {
+    let backends = &status.backends;
     let told = || backends.iter().take(BACKENDS);
     writer.gauge(
         "backends",
@@ -236,7 +237,20 @@ fn of_backends(writer: &mut Writer<'_>, backends: &BTreeMap<String, Backend>) ->
         "So many may go on the word of one witness",
         |backend| Some(backend.may_go),
     )?;
-    let lines = told().flat_map(|(name, backend)| {
+    figure(
+        "backend_roles",
+        "Whether its check tells roles, so that some servers in rotation do not answer",
+        |backend| Some(usize::from(backend.roles)),
+    )?;
+    let unserved = |name: &str| u64::from(has(status, &format!("backend {name}")));
+    let lines = told().map(|(name, _)| ([("backend", name.as_str())], unserved(name)));
+    let help = "Whether it serves nobody, though it has servers that are to serve";
+    writer.gauges("backend_unserved", help, lines)?;
+    of_states(writer, backends)
+}
+
+fn of_states(writer: &mut Writer<'_>, backends: &BTreeMap<String, Backend>) -> fmt::Result {
+    let lines = backends.iter().take(BACKENDS).flat_map(|(name, backend)| {
         let mut counts = STATES.map(|state| (state, 0_u64));
         for server in backend.servers.values() {
             let mut counts = counts.iter_mut();

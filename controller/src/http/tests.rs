@@ -104,6 +104,7 @@ fn full() -> Published {
         in_rotation: Some(3),
         answering: Some(2),
         checked: true,
+        roles: false,
         picks: EVIL.to_owned(),
         removed: 1,
         may_go: 2,

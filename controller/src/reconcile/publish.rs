@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use planner::config;
+use planner::config::{self, ProbeMode};
 use planner::guard::{Decision, Evidence, Probed};
 use planner::model::{Admin, Check, SerfStatus, ServerKey, Version, WantedAdmin};
 use planner::pending::PendingPlan;
@@ -151,6 +151,7 @@ impl Reconciler {
                 let admission = self.desired.loaded().admissions.get(&backend.name);
                 let status = Backend {
                     checked: admission.is_some_and(|admission| admission.checked),
+                    roles: backend.probe == ProbeMode::Check,
                     picks: picks(backend),
                     ..Backend::default()
                 };
