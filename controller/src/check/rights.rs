@@ -59,7 +59,7 @@ pub(super) async fn look(config: &Config, config_path: &Path) -> Vec<Finding> {
         Some(need.finding(&blocked, None))
     });
     let mut found: Vec<Finding> = own.collect();
-    found.extend(missing_key(config));
+    found.extend(missing_keys(config));
     found.extend(exposure::find(config, config_path).iter().map(exposed));
     if rustix::process::geteuid().is_root()
         && let Some(user) = service_user(config).await
@@ -81,14 +81,17 @@ fn exposed(exposure: &Exposure) -> Finding {
     }
 }
 
-/// A file with the agent's key that is not there. What else is missing is said by whoever reads it.
-fn missing_key(config: &Config) -> Option<Finding> {
-    let path = config.serf.auth_key_file.as_ref()?;
-    let missing =
-        matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
-    missing.then(|| {
+/// Files with keys that are not there. What else is missing is said by whoever reads it.
+fn missing_keys(config: &Config) -> impl Iterator<Item = Finding> {
+    let is_missing = |path: &Path| matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let key = config.serf.auth_key_file.iter();
+    let key = key.map(|path| (path, "[serf] auth_key_file", "the agent's rpc_auth"));
+    let token = config.http.iter().flat_map(|http| &http.token_file);
+    let token = token.map(|path| (path, "[http] token_file", "a word that nobody guesses"));
+    let missing = key.chain(token).filter(move |(path, ..)| is_missing(path));
+    missing.map(|(path, key, what)| {
         Finding::error(format!(
-            "{}: is not there ([serf] auth_key_file); write the agent's rpc_auth there, or take the key out",
+            "{}: is not there ({key}); write {what} there, or take the key out",
             path.display()
         ))
     })
