@@ -16,7 +16,7 @@ pub enum MemberStatus {
     Left,
     /// `failed`: it was declared dead.
     Failed,
-    /// A status this library does not know; see [`Member::status_word`].
+    /// A status this library does not know; see [`Member::status_word`](super::Member::status_word).
     Unknown,
 }
 
