@@ -97,10 +97,11 @@ fn row(arg: &Arg) -> [String; 4] {
         .iter()
         .map(|it| it.to_string_lossy());
     let defaults: Vec<_> = defaults.map(|it| format!("`{it}`")).collect();
-    let default = if arg.is_hide_default_value_set() {
-        String::new()
-    } else {
+    let is_told = arg.get_action().takes_values() && !arg.is_hide_default_value_set();
+    let default = if is_told {
         defaults.join(", ")
+    } else {
+        String::new()
     };
     let variable = variable.or_else(|| Some(arg.get_env()?.to_string_lossy().into_owned()));
     [
