@@ -22,7 +22,7 @@ build: rust ## build everything
 	$(CARGO) build --workspace --profile $(PROFILE)
 
 check: rust ## the tests that need no daemon: units, laws, scenarios with a scripted agent
-	@scripts/slowest $(CARGO) test -p serf-rpc -p planner -p controller -p serfctl -p webapp --lib --bins --tests --no-fail-fast
+	@scripts/slowest $(CARGO) test -p serf-rpc -p planner -p controller -p serfctl -p webapp -p reference --lib --bins --tests --no-fail-fast
 
 test: rust setup ## all tests, those against the real agent and HAProxy too
 	$(CARGO) build --workspace --bins

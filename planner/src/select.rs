@@ -16,6 +16,56 @@ use crate::model::{
     ServerName, Weight,
 };
 
+/// A tag that says something of a server; the others only pick members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may be.
+    pub want: &'static str,
+    /// What holds without it.
+    pub absent: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+/// All of them: what reads another is not to be had from a member here.
+pub const TAGS: [Tag; 3] = [PORT, WEIGHT, STATE];
+
+const PORT: Tag = Tag {
+    name: "port",
+    want: "a port from 1 to 65535",
+    absent: "`port` of the backend",
+    about: "where the server listens, at the member's address; `ports` of the backend says which may be named",
+};
+const WEIGHT: Tag = Tag {
+    name: "weight",
+    want: "a number from 0 to 256",
+    absent: "1",
+    about: "its share of the traffic beside the others, 0 for none; more than `max_weight` of the backend counts as that",
+};
+const STATE: Tag = Tag {
+    name: "state",
+    want: "ready, drain or maint",
+    absent: "ready",
+    about: "`drain`: no new requests, but for clients that stick to it; `maint`: none at all, once the running ones are done; \
+            `ready`: back again",
+};
+
+impl Tag {
+    fn of(self, member: &Member) -> Option<&BStr> {
+        member.tag(self.name)
+    }
+
+    fn wrong(self, value: &BStr) -> Quarantine {
+        Quarantine::Tag {
+            tag: self.name,
+            value: shown(value),
+            want: self.want,
+        }
+    }
+}
+
 /// What holds for every backend that says nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Defaults {
@@ -180,32 +230,32 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 fn port(member: &Member, backend: &BackendConfig) -> Result<u16, Quarantine> {
-    match member.tag("port") {
+    match PORT.of(member) {
         Some(value) => number(value)
             .filter(|&port| port != 0)
-            .ok_or_else(|| bad_tag("port", value, "a port from 1 to 65535")),
+            .ok_or_else(|| PORT.wrong(value)),
         None => backend.port.ok_or(Quarantine::NoPort),
     }
 }
 
 fn weight(member: &Member, backend: &BackendConfig) -> Result<Weight, Quarantine> {
-    let Some(value) = member.tag("weight") else {
+    let Some(value) = WEIGHT.of(member) else {
         return Ok(Weight::DEFAULT.min(backend.max_weight));
     };
     let weight = number(value).and_then(Weight::new);
-    let weight = weight.ok_or_else(|| bad_tag("weight", value, "a number from 0 to 256"))?;
+    let weight = weight.ok_or_else(|| WEIGHT.wrong(value))?;
     Ok(weight.min(backend.max_weight))
 }
 
 fn requested(member: &Member) -> Result<RequestedState, Quarantine> {
-    let Some(value) = member.tag("state") else {
+    let Some(value) = STATE.of(member) else {
         return Ok(RequestedState::Ready);
     };
     match value.as_bytes() {
         b"ready" => Ok(RequestedState::Ready),
         b"drain" => Ok(RequestedState::Drain),
         b"maint" => Ok(RequestedState::Maint),
-        _ => Err(bad_tag("state", value, "ready, drain or maint")),
+        _ => Err(STATE.wrong(value)),
     }
 }
 
@@ -216,14 +266,6 @@ fn number(value: &BStr) -> Option<u16> {
         .bytes()
         .all(|b| b.is_ascii_digit())
         .then(|| digits.parse().ok())?
-}
-
-fn bad_tag(tag: &'static str, value: &BStr, want: &'static str) -> Quarantine {
-    Quarantine::Tag {
-        tag,
-        value: shown(value),
-        want,
-    }
 }
 
 /// Escaped to printable ASCII and at most 80 bytes of the original.

@@ -19,23 +19,14 @@ use crate::command::{
     wait::WaitArgs,
     watch::WatchArgs,
 };
-use crate::{agent::AgentArgs, command::members::MembersArgs, go_flags::two_dashes};
+use crate::{agent::AgentArgs, command::members::MembersArgs, exit::Exit, go_flags::two_dashes};
 
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  failed
-  2  wrong usage
-  3  cannot connect to the agent
-  4  refused by the agent
-  5  timed out
-
-Every long flag may be written with one dash, as `serf` has them.";
+const DASHES: &str = "Every long flag may be written with one dash, as `serf` has them.";
 
 /// Look into a Serf cluster through the RPC of one of its agents
 #[derive(Debug, Parser)]
 #[command(name = "serfctl", version = VERSION, disable_version_flag = true, args_override_self = true,
-    after_help = EXIT_CODES)]
+    after_help = format!("{}\n\n{DASHES}", Exit::help()))]
 pub(crate) struct Cli {
     /// Print the version
     #[arg(short = 'v', long, short_alias = 'V', action = ArgAction::Version)]

@@ -27,6 +27,27 @@ pub(crate) enum Exit {
     TimedOut = 5,
 }
 
+impl Exit {
+    /// Each, with when the process ends so.
+    pub(crate) const TOLD: [(Self, &str); 6] = [
+        (Self::Ok, "done"),
+        (Self::Failed, "failed"),
+        (Self::Usage, "wrong usage"),
+        (Self::CannotConnect, "cannot connect to the agent"),
+        (Self::Refused, "refused by the agent"),
+        (Self::TimedOut, "timed out"),
+    ];
+
+    /// The codes for the help, one a line.
+    pub(crate) fn help() -> String {
+        let mut text = String::from("Exit codes:");
+        for (exit, meaning) in Self::TOLD {
+            write!(text, "\n  {}  {meaning}", exit as u8).unwrap_or_default();
+        }
+        text
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

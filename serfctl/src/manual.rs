@@ -9,8 +9,8 @@ use clap_mangen::{
 };
 
 use crate::{
-    cli::{Cli, EXIT_CODES},
-    exit::Failure,
+    cli::Cli,
+    exit::{Exit, Failure},
 };
 
 /// How paragraphs after the help begin that have sections of their own in the manual.
@@ -84,11 +84,8 @@ fn rest_of_page(command: &Command) -> Roff {
 
 fn exit_status(page: &mut Roff) {
     page.control("SH", ["EXIT STATUS"]);
-    for (code, meaning) in EXIT_CODES
-        .lines()
-        .filter_map(|line| line.trim().split_once("  "))
-    {
-        item(page, code, meaning);
+    for (exit, meaning) in Exit::TOLD {
+        item(page, &(exit as u8).to_string(), meaning);
     }
 }
 
@@ -201,5 +198,19 @@ mod tests {
         assert!(page.contains(".SH NOTES\n.PP\nAnd this.\n"), "{page}");
         let expected = ".SH EXAMPLES\n.nf\nserfctl a \\-\\-b | c\nserfctl \\*(Aqd\\*(Aq\n.fi\n";
         assert!(page.contains(expected), "{page}");
+    }
+
+    /// docs/reference/serfctl.md.
+    #[test]
+    fn every_command_is_documented_with_its_flags_and_nothing_else() {
+        let codes =
+            Exit::TOLD.map(|(exit, meaning)| [(exit as u8).to_string(), meaning.to_owned()]);
+        let codes = reference::table(["code", "when"], codes);
+        let variables =
+            ENVIRONMENT.map(|(name, meaning)| [format!("`{name}`"), meaning.to_owned()]);
+        let variables = reference::table(["variable", "what"], variables);
+        let commands = reference::commands(Cli::command());
+        let said = format!("## Exit codes\n\n{codes}\n## Variables\n\n{variables}\n{commands}");
+        reference::hold("serfctl.md", &said);
     }
 }

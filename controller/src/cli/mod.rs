@@ -2,17 +2,19 @@
 
 mod ask;
 mod check;
+mod exit;
 mod fleet;
 mod follow;
 mod generate;
 mod migrate;
 mod plan;
+#[cfg(test)]
+mod reference;
 mod setup;
 mod units;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -24,42 +26,13 @@ use tracing_subscriber::filter::Targets;
 use crate::logging;
 use ask::{ApproveArgs, HistoryArgs, StatusArgs};
 use check::CheckArgs;
+pub(crate) use exit::Exit;
 use fleet::FleetArgs;
 use follow::{DaemonArgs, RunArgs};
 use migrate::MigrateArgs;
 use plan::{PlanArgs, RenderArgs};
 use setup::SetupArgs;
 use units::CheckFileArgs;
-
-/// How a command ended, as the shell sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// Done, or nothing to do.
-    Done,
-    /// It failed, or `check` or `status` found something wrong.
-    Failed,
-    /// `plan` found something to do.
-    Pending,
-    /// It was called in a wrong way.
-    Usage,
-    /// Config or template cannot be used, or the file is somebody else's: trying again is of no use.
-    Config,
-    /// As a program ended that was called.
-    Called(u8),
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Pending => 2,
-            Exit::Usage => 64,
-            Exit::Config => 78,
-            Exit::Called(code) => code,
-        })
-    }
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,13 +46,11 @@ Examples:
       begin a template of your own with the built-in one
 
 A variable sets a key of the config: SERF_HAPROXY_GUARD_WINDOW=10m that of [guard] window.
-Data goes to standard output, everything else to standard error.
-Exit codes: 0 done, 1 failed or something is wrong, 2 plan: something to do, 64 wrong usage,
-78 config or template cannot be used.";
+Data goes to standard output, everything else to standard error.";
 
 /// Lets the servers of HAProxy follow the members of a Serf cluster.
 #[derive(Debug, Parser)]
-#[command(name = "serf-haproxy", version, after_help = EXAMPLES, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "serf-haproxy", version, after_help = format!("{EXAMPLES}\n\n{}", Exit::help()), max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// The config file
     #[arg(

@@ -12,7 +12,7 @@ use axum::http::header::{
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use tokio::sync::watch;
 
 use super::access::{Access, Refusal};
@@ -41,29 +41,75 @@ pub(super) struct Served {
 
 type Of = State<Arc<Served>>;
 
-/// All paths, behind the rules.
-pub(super) fn router(served: Arc<Served>) -> Router {
+/// A path, how it is answered, and what is there.
+type Route = (&'static str, MethodRouter<Arc<Served>>, &'static str);
+
+/// All paths; docs/reference/http.md has them, and a request for another is told of those that are for people and programs.
+pub(super) fn routes() -> [Route; 10] {
     let slots = events::Slots::default();
-    Router::new()
-        .route("/", get(whole_page))
-        .route("/body", get(body))
-        .route("/status", get(status))
-        .route(
+    let events = async move |State(served): Of, request: Request| {
+        let of_page = request.uri().query() == Some("page");
+        events::answer(served, of_page, &slots)
+    };
+    [
+        ("/", get(whole_page), "the page, for people"),
+        (
+            "/status",
+            get(status),
+            "how everything stands, at most a second old: what `serf-haproxy status --format json` prints",
+        ),
+        (
             "/events",
-            get(async move |State(served): Of, request: Request| {
-                let of_page = request.uri().query() == Some("page");
-                events::answer(served, of_page, &slots)
-            }),
-        )
-        .route("/metrics", get(all_metrics))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/page.css", get(async || of(page::STYLE, "text/css")))
-        .route(
+            get(events),
+            "the same as server-sent events (`event: status`), one whenever anything is otherwise, four a second at most; who reads \
+             slowly gets the latest. After 5 s without one a comment, `:`. With `?page` what the page itself takes: no interface",
+        ),
+        (
+            "/metrics",
+            get(all_metrics),
+            "[metrics](metrics.md) in Prometheus' text format",
+        ),
+        (
+            "/healthz",
+            get(healthz),
+            "whether the loop turns, which it does every two seconds",
+        ),
+        (
+            "/readyz",
+            get(readyz),
+            "whether HAProxy and its file have been as they should be, once; so it stays where there is no agent, as HAProxy goes on \
+             with what is known",
+        ),
+        (
+            "/body",
+            get(body),
+            "of the page, what changes: no interface",
+        ),
+        (
+            "/page.css",
+            get(async || of(page::STYLE, "text/css")),
+            "of the page",
+        ),
+        (
             "/page.js",
             get(async || of(page::SCRIPT, "text/javascript")),
-        )
-        .route("/icon.svg", get(async || of(page::ICON, "image/svg+xml")))
+            "of the page",
+        ),
+        (
+            "/icon.svg",
+            get(async || of(page::ICON, "image/svg+xml")),
+            "of the page",
+        ),
+    ]
+}
+
+/// All paths, behind the rules.
+pub(super) fn router(served: Arc<Served>) -> Router {
+    let routes = routes().into_iter();
+    routes
+        .fold(Router::new(), |router, (path, answer, _)| {
+            router.route(path, answer)
+        })
         .fallback(async || (StatusCode::NOT_FOUND, of(PATHS, TEXT)))
         .layer(from_fn_with_state(Arc::clone(&served), guard))
         .with_state(served)

@@ -19,6 +19,8 @@ use crate::freshness::Readings;
 use crate::history::Entry;
 use crate::status::{self, Backend, Problem, Status};
 
+mod documented;
+
 const EVIL: &str = "<script>alert(1)</script>\"'&<img src=x onerror=y>";
 
 struct Stage {
@@ -375,52 +377,6 @@ async fn metrics_tell_backends_and_no_member() {
         assert!(samples(&text).any(|it| it == line), "{line} in {text}");
     }
     assert!(samples(&text).count() < 8000 && !text.contains("s1") && !text.contains("script"));
-}
-
-/// The table of docs/reference/metrics.md as it has to be: `UPDATE=1` writes it.
-#[tokio::test]
-async fn every_metric_is_documented_and_nothing_else() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/metrics.md");
-    let (_, _, text) = Stage::new(full()).get("/metrics").await;
-    let mut rows: Vec<[String; 4]> = Vec::new();
-    for line in text.lines() {
-        let mut words = line.splitn(4, ' ');
-        let words = (words.next(), words.next(), words.next(), words.next());
-        match words {
-            (Some("#"), Some("HELP"), Some(name), Some(help)) => {
-                rows.push([name, "", "", help.trim_end_matches('.')].map(str::to_owned));
-            }
-            (Some("#"), Some("TYPE"), Some(_), Some(kind)) => {
-                rows.last_mut().unwrap()[1] = kind.to_owned()
-            }
-            _ => {
-                let labels = line.split_once('{').map_or("", |(_, rest)| rest);
-                let labels = labels.split(',').filter_map(|label| label.split_once('='));
-                let names: Vec<_> = labels
-                    .map(|(name, _)| name)
-                    .filter(|name| *name != "le")
-                    .collect();
-                rows.last_mut().unwrap()[2] = names.join(", ");
-            }
-        }
-    }
-    rows.sort();
-    let rows = rows
-        .iter()
-        .map(|[name, kind, labels, help]| format!("| `{name}` | {kind} | {labels} | {help} |\n"));
-    let table = format!(
-        "| name | type | labels | what |\n|---|---|---|---|\n{}",
-        rows.collect::<String>()
-    );
-    let documented = std::fs::read_to_string(path).unwrap_or_default();
-    let (intro, rest) = documented
-        .split_once("| name |")
-        .unwrap_or((&documented, ""));
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, format!("{intro}{table}")).unwrap();
-    } else {
-        assert_eq!(format!("| name |{rest}"), table, "UPDATE=1 writes {path}");
-    }
 }
 
 #[tokio::test(start_paused = true)]

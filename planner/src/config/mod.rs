@@ -10,6 +10,8 @@ mod derived;
 mod error;
 mod loaded;
 mod node;
+#[cfg(test)]
+mod reference;
 mod section;
 mod settings;
 mod source;

@@ -1,7 +1,7 @@
 //! Every key that can be set, with its type, its default and how it is read. Pure.
 //!
 //! A new key is a line here, and one in `config.sample.toml`. If templates are to print it, [`crate::render`] hands it to
-//! them, and `templates/README.md` tells its name. How it goes with other keys is a matter of `derived` and `between`.
+//! them, and docs/reference/template.md tells its name. How it goes with other keys is a matter of `derived` and `between`.
 
 use std::collections::BTreeMap;
 use std::fmt;

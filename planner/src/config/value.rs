@@ -166,7 +166,7 @@ pub(super) fn weight(node: &Node<'_>) -> Option<Weight> {
 
 /// An absolute path without control characters.
 pub(super) fn path(node: &Node<'_>) -> Option<PathBuf> {
-    let text = node.text("a path")?;
+    let text = node.text("an absolute path")?;
     if !text.starts_with('/') {
         return node.refuse("not an absolute path; begin it with `/`");
     }
@@ -253,14 +253,14 @@ pub(super) fn hosts(node: &Node<'_>) -> Option<Vec<String>> {
 
 /// The name of a backend.
 pub(super) fn backend_name(node: &Node<'_>) -> Option<BackendName> {
-    BackendName::new(node.text("a name")?).or_else(|| {
+    BackendName::new(node.text("a name of letters, digits, `_`, `.` and `-`")?).or_else(|| {
         node.refuse("not a name; use 1 to 64 of letters, digits, `_`, `.` and `-`, beginning with a letter or digit")
     })
 }
 
 /// The name of a user or group.
 pub(super) fn account(node: &Node<'_>) -> Option<String> {
-    let text = node.text("a name")?;
+    let text = node.text("the name of a user or group")?;
     if is_name(text, b"-._") {
         Some(text.to_owned())
     } else {
@@ -306,7 +306,7 @@ pub(super) fn node_pattern(node: &Node<'_>) -> Option<NodePattern> {
 
 /// A balance algorithm with its arguments.
 pub(super) fn balance(node: &Node<'_>) -> Option<String> {
-    let words = words(node, "a string")?;
+    let words = words(node, "a balance algorithm with its arguments")?;
     let first = words.first().copied().unwrap_or_default();
     let name = first.split('(').next().unwrap_or_default();
     if ALGORITHMS.contains(&name) || (name == "hdr" && first.ends_with(')')) {
@@ -335,7 +335,7 @@ pub(super) fn sni(node: &Node<'_>) -> Option<String> {
 
 /// Words that are appended to a server line.
 pub(super) fn server_options(node: &Node<'_>) -> Option<Vec<String>> {
-    let words = words(node, "a string")?;
+    let words = words(node, "words of a server line")?;
     match words.iter().find(|word| OURS.contains(word)) {
         Some(word) => node.refuse(format!("`{word}` is written by the template; leave it out")),
         None => Some(words.into_iter().map(str::to_owned).collect()),
@@ -344,7 +344,7 @@ pub(super) fn server_options(node: &Node<'_>) -> Option<Vec<String>> {
 
 /// Anything that is printed as words into HAProxy's configuration.
 pub(super) fn printed(node: &Node<'_>) -> Option<String> {
-    words(node, "a string").map(|words| words.join(" "))
+    words(node, "words of HAProxy's configuration").map(|words| words.join(" "))
 }
 
 /// One or several addresses that HAProxy binds, each with its options.
@@ -354,7 +354,7 @@ pub(super) fn binds(node: &Node<'_>) -> Option<Vec<String>> {
 
 /// An address that HAProxy binds, with its options.
 pub(super) fn bind(node: &Node<'_>) -> Option<String> {
-    let words = words(node, "a string")?;
+    let words = words(node, "an address with its options, \"*:80\"")?;
     let addr = words.first().copied().unwrap_or_default();
     let local = ["/", "unix@", "abns@", "fd@"]
         .iter()

@@ -1,4 +1,4 @@
-//! What a template sees: settings and servers in, a value without nulls out; `templates/README.md` lists it. Pure.
+//! What a template sees: settings and servers in, a value without nulls out; docs/reference/template.md lists it. Pure.
 
 use minijinja::value::{Serde, Value};
 use serde::Serialize;

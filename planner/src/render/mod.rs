@@ -7,6 +7,8 @@ mod audit;
 mod context;
 mod ids;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

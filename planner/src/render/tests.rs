@@ -7,10 +7,11 @@ use crate::config::Config;
 use crate::model::{BackendName, ServerName, Weight};
 use crate::stamp::Stamp;
 
-const FRONTEND: &str = "[frontend]\nbind = [\"*:80\"]\n";
-const NODES: &str = "[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n";
+pub(super) const FRONTEND: &str = "[frontend]\nbind = [\"*:80\"]\n";
+pub(super) const NODES: &str =
+    "[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n";
 
-fn config(text: &str) -> Config {
+pub(super) fn config(text: &str) -> Config {
     Config::parse(text, []).unwrap()
 }
 
@@ -33,7 +34,7 @@ fn servers(of: &[(&str, &[Server])]) -> Servers {
         .collect()
 }
 
-fn three() -> Servers {
+pub(super) fn three() -> Servers {
     let ipv6 = server("s3", "[2001:db8::3]:8080", true);
     let second = Server {
         weight: Weight::new(7).unwrap(),
@@ -541,40 +542,6 @@ fn an_id_is_that_of_its_name() {
     let alone = ids(&names[1..2])[&names[1]];
     assert_eq!(ids(&names)[&names[1]], alone);
     assert_eq!(alone, 502_189);
-}
-
-/// The names of all variables below this value.
-fn names(value: &serde_json::Value, found: &mut BTreeSet<String>) {
-    match value {
-        serde_json::Value::Object(map) => map.iter().for_each(|(name, value)| {
-            found.insert(name.clone());
-            names(value, found);
-        }),
-        serde_json::Value::Array(list) => list.iter().for_each(|value| names(value, found)),
-        _ => {}
-    }
-}
-
-#[test]
-fn the_readme_lists_every_variable_and_none_is_null() {
-    let haproxy =
-        "[haproxy]\nuser = \"haproxy\"\ngroup = \"haproxy\"\nchroot = \"/var/lib/haproxy\"\n";
-    let more = "stats_bind = \":1936\"\nlog = \"stdout\"\n";
-    let last = "maxconn = 1\nserver_options = \"backup\"\ncheck = \"HEAD /\"\n";
-    let config = config(&format!("{haproxy}{FRONTEND}{more}{NODES}{last}"));
-    let context = serde_json::to_value(super::context::context(&config, &three())).unwrap();
-    assert!(!context.to_string().contains("null"), "{context}");
-    let mut found = BTreeSet::new();
-    names(&context, &mut found);
-    assert!(found.len() > 25, "{found:?}");
-    let readme = include_str!("../../../templates/README.md");
-    let listed = |name: &&String| {
-        [format!("`{name}`"), format!(".{name}`")]
-            .iter()
-            .any(|form| readme.contains(form))
-    };
-    let missing: Vec<_> = found.iter().filter(|name| !listed(name)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
 }
 
 proptest! {

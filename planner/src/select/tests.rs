@@ -339,3 +339,66 @@ fn a_member_with_the_name_of_a_line_of_the_templates_own_is_kept_out() {
     assert_eq!(of("w-sorry").unwrap_err(), Quarantine::Fixed);
     assert!(of("w-1").is_ok());
 }
+
+/// The tables of docs/reference/tags.md.
+#[test]
+fn every_tag_is_documented_with_what_comes_of_it() {
+    let rows = TAGS.map(|tag| {
+        [
+            format!("`{}`", tag.name),
+            tag.want.into(),
+            tag.absent.into(),
+            tag.about.into(),
+        ]
+    });
+    let tags = reference::table(
+        ["tag", "what it may be", "without it", "what it does"],
+        rows,
+    );
+    let comes_of = |given: &[(&str, &str)]| {
+        let member = Member::builder("web-1")
+            .addr([10, 0, 0, 1].into(), 7946)
+            .tag("role", "plain");
+        let member = given
+            .iter()
+            .fold(member, |member, (tag, value)| member.tag(tag, value));
+        let found = candidate(&pick([member.build()]), "plain", "web-1").unwrap();
+        match found.attributes {
+            Ok(Attributes {
+                endpoint,
+                requested,
+            }) => format!(
+                "{}, weight {}, {requested:?}",
+                endpoint.addr,
+                endpoint.weight.get()
+            )
+            .to_lowercase(),
+            Err(quarantine) => format!("left out: {quarantine}"),
+        }
+    };
+    let mut examples: Vec<Vec<(&str, &str)>> = vec![Vec::new()];
+    for (tag, values) in [
+        ("port", &["3000", "8080", "0", "https", "+80"][..]),
+        ("weight", &["0", "7", "256", "257", "-1", "high"]),
+        ("state", &["ready", "drain", "maint", "Drain", ""]),
+    ] {
+        assert!(TAGS.iter().any(|it| it.name == tag));
+        examples.extend(values.iter().map(|value| vec![(tag, *value)]));
+    }
+    let shown = |given: &[(&str, &str)]| match given {
+        [] => "no such tag".to_owned(),
+        given => given
+            .iter()
+            .map(|(tag, value)| format!("`{tag}={value}`"))
+            .collect::<Vec<_>>()
+            .join(" "),
+    };
+    let rows = examples.iter().map(|given| [shown(given), comes_of(given)]);
+    let examples = reference::table(["tags", "what comes of them"], rows);
+    reference::hold(
+        "tags.md",
+        &format!(
+            "{tags}\nOf a member at 10.0.0.1, in a backend with `port = 3000` that says nothing else of ports and weights:\n\n{examples}"
+        ),
+    );
+}
