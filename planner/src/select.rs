@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bstr::{BStr, ByteSlice};
 use serf_rpc::{Entry, Member, MemberStatus, Presence, Snapshot};
 
-use crate::config::{BackendConfig, TagPattern};
+use crate::config::{BackendConfig, TagNames, TagPattern};
 use crate::model::here::Here;
 use crate::model::{
     Attributes, Candidate, Endpoint, Model, Quarantine, RequestedState, SerfStatus, ServerKey,
@@ -19,7 +19,7 @@ use crate::model::{
 /// A tag that says something of a server; the others only pick members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// Its name.
+    /// Its name, unless `[tags]` says else.
     pub name: &'static str,
     /// What it may be.
     pub want: &'static str,
@@ -53,13 +53,9 @@ const STATE: Tag = Tag {
 };
 
 impl Tag {
-    fn of(self, member: &Member) -> Option<&BStr> {
-        member.tag(self.name)
-    }
-
-    fn wrong(self, value: &BStr) -> Quarantine {
+    fn wrong(self, name: &str, value: &BStr) -> Quarantine {
         Quarantine::Tag {
-            tag: self.name,
+            tag: name.to_owned(),
             value: shown(value),
             want: self.want,
         }
@@ -73,6 +69,8 @@ pub struct Defaults {
     pub here: Here,
     /// Whether a member may be on a loopback address: only where the agent itself gossips on one.
     pub loopback: bool,
+    /// What the tags are called.
+    pub tags: TagNames,
     /// Servers that the template has itself: their names are taken.
     pub fixed: BTreeSet<ServerKey>,
 }
@@ -165,7 +163,8 @@ fn attributes(
     if !allowed {
         return Err(Quarantine::Network(ip));
     }
-    let port = port(member, backend)?;
+    let tags = &defaults.tags;
+    let port = port(member, backend, tags)?;
     if !backend.may_have(port) {
         return Err(Quarantine::Port(port));
     }
@@ -176,11 +175,11 @@ fn attributes(
     }
     let endpoint = Endpoint {
         addr,
-        weight: weight(member, backend)?,
+        weight: weight(member, backend, &tags.weight)?,
     };
     Ok(Attributes {
         endpoint,
-        requested: requested(member)?,
+        requested: requested(member, &tags.state)?,
     })
 }
 
@@ -229,33 +228,34 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
-fn port(member: &Member, backend: &BackendConfig) -> Result<u16, Quarantine> {
-    match PORT.of(member) {
+fn port(member: &Member, backend: &BackendConfig, tags: &TagNames) -> Result<u16, Quarantine> {
+    let tag = backend.port_tag.as_ref().unwrap_or(&tags.port);
+    match member.tag(tag) {
         Some(value) => number(value)
             .filter(|&port| port != 0)
-            .ok_or_else(|| PORT.wrong(value)),
+            .ok_or_else(|| PORT.wrong(tag, value)),
         None => backend.port.ok_or(Quarantine::NoPort),
     }
 }
 
-fn weight(member: &Member, backend: &BackendConfig) -> Result<Weight, Quarantine> {
-    let Some(value) = WEIGHT.of(member) else {
+fn weight(member: &Member, backend: &BackendConfig, tag: &str) -> Result<Weight, Quarantine> {
+    let Some(value) = member.tag(tag) else {
         return Ok(Weight::DEFAULT.min(backend.max_weight));
     };
     let weight = number(value).and_then(Weight::new);
-    let weight = weight.ok_or_else(|| WEIGHT.wrong(value))?;
+    let weight = weight.ok_or_else(|| WEIGHT.wrong(tag, value))?;
     Ok(weight.min(backend.max_weight))
 }
 
-fn requested(member: &Member) -> Result<RequestedState, Quarantine> {
-    let Some(value) = STATE.of(member) else {
+fn requested(member: &Member, tag: &str) -> Result<RequestedState, Quarantine> {
+    let Some(value) = member.tag(tag) else {
         return Ok(RequestedState::Ready);
     };
     match value.as_bytes() {
         b"ready" => Ok(RequestedState::Ready),
         b"drain" => Ok(RequestedState::Drain),
         b"maint" => Ok(RequestedState::Maint),
-        _ => Err(STATE.wrong(value)),
+        _ => Err(STATE.wrong(tag, value)),
     }
 }
 

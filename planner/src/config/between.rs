@@ -63,6 +63,14 @@ fn backends(config: &Config, root: &Node<'_>) {
             "there is none; add a [[backend]] with name, tags and port",
         );
     }
+    let tags = &config.tags;
+    let all = BTreeSet::from([&tags.port, &tags.weight, &tags.state]);
+    if all.len() < 3 {
+        root.complain(
+            "tags",
+            "two of port, weight and state have one name; rename one of them",
+        );
+    }
     let mut names = BTreeSet::new();
     for (backend, section) in config.backends.iter().zip(root.elements("backend")) {
         if !names.insert(&backend.name) {

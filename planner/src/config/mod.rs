@@ -29,7 +29,7 @@ pub use error::{Diagnostic, Location};
 pub use settings::{
     BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, Frontend, GuardConfig,
     Haproxy, Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf,
-    SocketMode, StateConfig, Suspicion, Timeouts,
+    SocketMode, StateConfig, Suspicion, TagNames, Timeouts,
 };
 pub use tag_pattern::TagPattern;
 pub use value::NodePattern;

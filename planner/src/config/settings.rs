@@ -21,7 +21,7 @@ use super::value::{
     DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, balance,
     bind, binds, boolean, check_command, command, hold, hosts, listen, networks, node_pattern,
     number, one_of, path, paths, percent, ports, printed, printed_path, server_options,
-    socket_mode, some, tables, tags, time, weight,
+    socket_mode, some, tables, tag_name, tags, time, weight,
 };
 use crate::model::{BackendName, Weight};
 use crate::review::taken_over::TakenOver;
@@ -58,10 +58,22 @@ section! {
         pub suspicion: Suspicion = Suspicion::default(), Suspicion::read;
         /// How flapping members are held back.
         pub damping: Damping = Damping::default(), Damping::read;
+        /// What the tags are called that say something of a server.
+        pub tags: TagNames = TagNames::default(), TagNames::read;
         /// HAProxy's timeouts.
         pub timeouts: Timeouts = Timeouts::default(), Timeouts::read;
         /// Other files rendered from the same data.
         pub files as file: Vec<OutputFile> = Vec::new(), tables;
+    }
+
+    /// `[tags]`: what members call the tags that say something of their servers.
+    pub struct TagNames {
+        /// The port that the server listens on.
+        pub port: String = "port".to_owned(), tag_name;
+        /// Its weight.
+        pub weight: String = "weight".to_owned(), tag_name;
+        /// What it is to be: `ready`, `drain` or `maint`.
+        pub state: String = "state".to_owned(), tag_name;
     }
 
     /// `[serf]`: the agent.
@@ -203,6 +215,8 @@ section! {
         pub node: Option<NodePattern> = None, some(node_pattern);
         /// The port of members without a tag `port`, and without `ports` of all.
         pub port: Option<u16> = None, some(number(1..=65535));
+        /// The tag with the port, where it is another one than that of all.
+        pub port_tag: Option<String> = None, some(tag_name);
         /// HAProxy's `balance`, words separated by one blank.
         pub balance: String = "roundrobin".to_owned(), balance;
         /// HAProxy's `mode`.

@@ -358,6 +358,15 @@ fn what_is_wrong_with_the_pattern_of_a_tag_is_told_with_its_place() {
 }
 
 #[test]
+fn tags_that_say_something_of_a_server_have_a_name_each() {
+    let told = |tags: &str| diagnostics(&format!("[tags]\n{tags}\n{SMALL}")).join("\n");
+    assert_eq!(told("port = \"http_port\""), "");
+    let twice = told("port = \"weight\"");
+    assert!(twice.contains("tags: two of port, weight and state"), "{twice}");
+    assert!(told("state = \"\"").contains("2:9: tags.state: expected the name of a tag"));
+}
+
+#[test]
 fn what_should_be_a_section_is_told_with_its_header() {
     let frontend = SMALL.split_once("[[").unwrap().0;
     let told = |text: &str| diagnostics(text).join("\n");

@@ -289,6 +289,13 @@ pub(super) fn tags(node: &Node<'_>) -> Option<BTreeMap<String, TagPattern>> {
     tags.into_iter().map(one).collect()
 }
 
+/// The name of a tag. Serf takes any bytes for one; what is meant to be typed is not empty.
+pub(super) fn tag_name(node: &Node<'_>) -> Option<String> {
+    node.parse("the name of a tag", |text| {
+        (!text.is_empty()).then(|| text.to_owned())
+    })
+}
+
 /// A regular expression on the whole of a name or value.
 pub(super) fn node_pattern(node: &Node<'_>) -> Option<NodePattern> {
     let text = node.text("a regular expression")?;

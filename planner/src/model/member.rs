@@ -120,8 +120,8 @@ pub enum Quarantine {
     /// A tag has a value that cannot be used.
     #[error("its tag `{tag}` is \"{value}\", want {want}")]
     Tag {
-        /// The tag.
-        tag: &'static str,
+        /// The tag, by the name that it has in the config.
+        tag: String,
         /// Its value, escaped and shortened.
         value: String,
         /// What it may be.

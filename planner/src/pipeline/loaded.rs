@@ -166,6 +166,7 @@ impl LoadedConfig {
                 listeners: own,
             },
             loopback: addr.is_some_and(|addr| addr.is_loopback()),
+            tags: self.config.tags.clone(),
             fixed: self.scope.fixed_servers().collect(),
         }
     }
@@ -175,7 +176,7 @@ impl LoadedConfig {
 fn digest(config: &Config, renderer: &Renderer, files: &[(OutputFile, Arc<Renderer>)]) -> String {
     let mut hash = Sha256::new();
     // What is printed of a value has every key in it, those too that were left out.
-    hash.update(format!("{:?}", config.backends));
+    hash.update(format!("{:?}{:?}", config.backends, config.tags));
     for renderer in iter::once(renderer).chain(files.iter().map(|(_, renderer)| &**renderer)) {
         hash.update(renderer.source());
     }

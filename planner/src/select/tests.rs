@@ -58,6 +58,7 @@ fn pick(members: impl IntoIterator<Item = Member>) -> Model {
             ],
         },
         loopback: false,
+        tags: TagNames::default(),
         fixed: [key("web", "w-sorry")].into(),
     };
     select(&listed(members), &backends(), &defaults)
@@ -203,7 +204,7 @@ fn what_a_member_may_not_claim_quarantines_it_alone() {
     ] {
         let found = quarantine(bad().tag(tag, value));
         assert!(
-            matches!(found, Quarantine::Tag { tag: t, .. } if t == tag),
+            matches!(&found, Quarantine::Tag { tag: t, .. } if t == tag),
             "{found:?}"
         );
     }
@@ -297,6 +298,51 @@ proptest! {
         prop_assert!(model.unnameable.keys().all(|name| name.bytes().all(|b| (b' '..=b'~').contains(&b))));
         prop_assert_eq!(model.candidates().count() + model.unnameable.len(), 1);
     }
+}
+
+#[test]
+fn tags_are_called_what_the_config_says_and_a_backends_port_what_it_says() {
+    let rules = r#"
+[frontend]
+bind = ["*:80"]
+default_backend = "web"
+[tags]
+port = "p"
+weight = "w"
+state = "s"
+[[backend]]
+name = "web"
+tags = { role = "web" }
+ports = ["1-65535"]
+[[backend]]
+name = "admin"
+tags = { role = "web" }
+port_tag = "admin"
+ports = ["1-65535"]
+"#;
+    let config = Config::parse(rules, []).unwrap();
+    let defaults = Defaults {
+        tags: config.tags.clone(),
+        ..Defaults::default()
+    };
+    let member = web("a").tag("p", "3000").tag("admin", "9000").tag("w", "5");
+    let member = member.tag("port", "x").tag("weight", "x").tag("state", "x");
+    let attributes = |member: serf_rpc::MemberBuilder| {
+        let model = select(&listed([member.build()]), &config.backends, &defaults);
+        let found = model.candidates().map(|(_, it)| it.attributes.clone());
+        found.collect::<Vec<_>>()
+    };
+    let found = attributes(member.clone().tag("s", "drain"));
+    let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
+    let ports: Vec<_> = found.iter().map(|it| it.endpoint.addr.port()).collect();
+    assert_eq!(ports, [9000, 3000]);
+    assert!(found.iter().all(|it| it.requested == RequestedState::Drain));
+    assert!(found.iter().all(|it| it.endpoint.weight.get() == 5));
+    let wrong = attributes(member.tag("s", "x"))[0].clone().unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "its tag `s` is \"x\", want ready, drain or maint"
+    );
 }
 
 #[test]
