@@ -362,7 +362,10 @@ fn tags_that_say_something_of_a_server_have_a_name_each() {
     let told = |tags: &str| diagnostics(&format!("[tags]\n{tags}\n{SMALL}")).join("\n");
     assert_eq!(told("port = \"http_port\""), "");
     let twice = told("port = \"weight\"");
-    assert!(twice.contains("tags: two of port, weight and state"), "{twice}");
+    assert!(
+        twice.contains("tags: two of port, weight and state"),
+        "{twice}"
+    );
     assert!(told("state = \"\"").contains("2:9: tags.state: expected the name of a tag"));
 }
 
