@@ -10,5 +10,6 @@ pub mod health_agent;
 pub mod machines;
 pub mod manners;
 pub mod packages;
+pub mod prometheus;
 pub mod serf;
 pub mod web;

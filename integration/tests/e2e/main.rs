@@ -4,6 +4,7 @@
 mod admission;
 mod adopt;
 mod agent_check;
+mod alerts;
 mod alone;
 mod apply;
 mod browser;
@@ -27,6 +28,7 @@ mod lines;
 mod masses;
 mod notify;
 mod operations;
+mod ops;
 mod other_files;
 mod own;
 mod plan;
