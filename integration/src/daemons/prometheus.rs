@@ -1,11 +1,11 @@
 //! A real Prometheus on the loopback: rules and targets in, the alerts that fire out.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -73,15 +73,33 @@ impl Prometheus {
     /// # Errors
     /// When it does not answer.
     pub async fn firing(&self) -> Result<Vec<Value>> {
-        let answer = get_whole(self.addr, "/api/v1/alerts").await?;
-        let answer: Value = serde_json::from_str(&answer.body)?;
-        let alerts = answer["data"]["alerts"].as_array().context("no alerts")?;
-        let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
-        Ok(firing.cloned().collect())
+        let mut alerts = self.ask("/api/v1/alerts", "alerts").await?;
+        alerts.retain(|alert| alert["state"] == "firing");
+        Ok(alerts)
+    }
+
+    /// What an expression comes to now.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not understand it.
+    pub async fn query(&self, expression: &str) -> Result<Vec<Value>> {
+        let escape = |byte: u8| format!("%{byte:02x}");
+        let escaped: String = expression.bytes().map(escape).collect();
+        let path = format!("/api/v1/query?query={escaped}");
+        self.ask(&path, "result").await
+    }
+
+    async fn ask(&self, path: &str, what: &str) -> Result<Vec<Value>> {
+        let answer = get_whole(self.addr, path).await?;
+        let mut answer: Value = serde_json::from_str(&answer.body)?;
+        let Value::Array(items) = answer["data"][what].take() else {
+            bail!("{path}: {answer}");
+        };
+        Ok(items)
     }
 }
 
-fn write(config: &std::path::Path, rules: &std::path::Path, targets: &[SocketAddr]) -> Result<()> {
+fn write(config: &Path, rules: &Path, targets: &[SocketAddr]) -> Result<()> {
     let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
     let text = format!(
         "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\

@@ -17,11 +17,12 @@ use integration::process::output;
 use integration::{Balancer, HaproxyKind, Need, Node, Prometheus, TestEnv, test, wait_for};
 use regex::Regex;
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::ops::{read, rules};
+use crate::ops::{dashboard, expressions, read, rules};
 
 const NEEDS: [Need; 3] = [
     Need::Serf,
@@ -94,11 +95,6 @@ impl Stage {
         Ok(stage)
     }
 
-    async fn fires(&self, name: &str) -> Result<bool> {
-        let firing = self.prometheus.firing().await?;
-        Ok(firing.iter().any(|it| it["labels"]["alertname"] == name))
-    }
-
     /// Waits until nothing fires.
     async fn quiet(&self) -> Result<()> {
         let mut last = None;
@@ -111,43 +107,83 @@ impl Stage {
 
     /// Waits until these fire, each with what it has to say.
     async fn begins(&mut self, began: Instant, names: &[&str]) -> Result<()> {
-        for name in names {
-            wait_for(name, PATIENCE, async || {
-                self.fires(name).await.unwrap_or(false)
-            })
-            .await?;
-            println!("{name} fired {:.1?} after it had begun", began.elapsed());
-            let firing = self.prometheus.firing().await?;
-            let alert = firing.iter().find(|it| it["labels"]["alertname"] == *name);
-            let alert = alert.with_context(|| format!("{name} is over already"))?;
+        for alert in self.turns(began, names, true).await? {
+            let name = alert["labels"]["alertname"].as_str().context("no name")?;
             let said = alert["annotations"].to_string();
             ensure!(
                 !said.contains("no value") && !said.contains("error"),
                 "{said}"
             );
-            let of = &alert["labels"]["instance"];
-            ensure!(
-                *of == self.target.to_string() || *name == "SerfHaproxyNotScraped",
-                "{alert}"
-            );
-            self.seen.insert((*name).to_owned());
+            let is_named = alert["labels"]["instance"] == self.target.to_string();
+            ensure!(is_named != (name == "SerfHaproxyNotScraped"), "{alert}");
+            self.seen.insert(name.to_owned());
         }
         Ok(())
     }
 
     /// Waits until these are over.
     async fn ends(&self, mended: Instant, names: &[&str]) -> Result<()> {
-        for name in names {
-            wait_for(name, PATIENCE, async || {
-                !self.fires(name).await.unwrap_or(true)
-            })
-            .await?;
-            println!(
-                "{name} was over {:.1?} after it was mended",
-                mended.elapsed()
-            );
+        self.turns(mended, names, false).await.map(drop)
+    }
+
+    /// Waits until each of these has fired once, or has not; gives those that were seen firing.
+    async fn turns(&self, since: Instant, names: &[&str], firing: bool) -> Result<Vec<Value>> {
+        let (mut left, mut found) = (names.to_vec(), Vec::new());
+        let outcome = wait_for("alerts", PATIENCE, async || {
+            let Ok(alerts) = self.prometheus.firing().await else {
+                return false;
+            };
+            left.retain(|name| {
+                let alert = alerts.iter().find(|it| it["labels"]["alertname"] == *name);
+                let is_so = alert.is_some() == firing;
+                if is_so {
+                    let what = if firing { "fired" } else { "was over" };
+                    println!("{name} {what} after {:.1?}", since.elapsed());
+                    found.extend(alert.cloned());
+                }
+                !is_so
+            });
+            left.is_empty()
+        });
+        outcome
+            .await
+            .with_context(|| format!("{left:?} of {names:?}, firing: {firing}"))?;
+        Ok(found)
+    }
+
+    /// Whatever the dashboard asks has an answer.
+    async fn dashboard(&self) -> Result<()> {
+        for expression in expressions(&dashboard()?) {
+            let of_here = expression
+                .replace("$instance", ".*")
+                .replace("$backend", ".*");
+            let query = of_here.replace("$__rate_interval", "1m");
+            let answer = self.prometheus.query(&query).await?;
+            ensure!(!answer.is_empty(), "{query} finds nothing");
         }
         Ok(())
+    }
+
+    /// More members than are taken, and then one that cannot be used.
+    async fn members(&mut self) -> Result<()> {
+        let config = self.balancer.controller.options().path();
+        let good = fs::read_to_string(&config)?;
+        let began = Instant::now();
+        let few = "resync = \"1s\"\nmax_members = 3";
+        fs::write(&config, good.replace("resync = \"1s\"", few))?;
+        self.balancer.controller.reload()?;
+        self.begins(began, &["SerfHaproxyMembersRefused"]).await?;
+        let mended = Instant::now();
+        fs::write(&config, good)?;
+        self.balancer.controller.reload()?;
+        self.ends(mended, &["SerfHaproxyMembersRefused"]).await?;
+
+        let began = Instant::now();
+        self.nodes[0].agent.set_tag("port", "https").await?;
+        self.begins(began, &["SerfHaproxyProblem"]).await?;
+        let mended = Instant::now();
+        self.nodes[0].agent.set_tag("port", "3000").await?;
+        self.ends(mended, &["SerfHaproxyProblem"]).await
     }
 
     async fn agent(&mut self) -> Result<()> {
@@ -340,6 +376,8 @@ fn every_alert_fires_and_is_over_again() {
         let mut stage = Stage::start(lab, 3).await?;
         stage.agent().await?;
         stage.quiet().await?;
+        stage.members().await?;
+        stage.quiet().await?;
         stage.haproxy().await?;
         stage.quiet().await?;
         stage.webs().await?;
@@ -347,6 +385,7 @@ fn every_alert_fires_and_is_over_again() {
         stage.files().await?;
         stage.quiet().await?;
         stage.reloads().await?;
+        stage.dashboard().await?;
         stage.quiet().await?;
         stage.stuck(lab).await?;
         stage.quiet().await?;
