@@ -118,6 +118,10 @@ fn of_members(writer: &mut Writer<'_>, published: &Published, status: &Status) -
     writer.gauge("members", help, Some(agent.members))?;
     let help = "Members that the agent lists, itself among them";
     writer.gauge("members_listed", help, Some(agent.listed))?;
+    let refused = u64::from(has(status, "max_members"));
+    let help =
+        "Whether the list read last has more than max_members, so that the one before is in force";
+    writer.gauge("members_refused", help, Some(refused))?;
     let help = "How long ago the members were last read";
     writer.gauge("members_age_seconds", help, agent.members_age_seconds)?;
     let help = "How long ago the members were last otherwise than before";

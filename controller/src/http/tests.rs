@@ -373,10 +373,25 @@ async fn metrics_tell_backends_and_no_member() {
         "serf_haproxy_applies_total{kind=\"change\"} 3",
         "serf_haproxy_cycle_seconds_bucket{le=\"0.005\"} 1",
         "serf_haproxy_quarantined_members 1",
+        "serf_haproxy_members_refused 0",
     ] {
         assert!(samples(&text).any(|it| it == line), "{line} in {text}");
     }
     assert!(samples(&text).count() < 8000 && !text.contains("s1") && !text.contains("script"));
+}
+
+#[tokio::test]
+async fn a_backend_that_serves_nobody_is_that_of_the_status() {
+    let mut published = full();
+    let nodes = published.status.backends.get_mut("nodes").unwrap();
+    nodes.roles = true;
+    let (_, _, text) = Stage::new(published).get("/metrics").await;
+    for (backend, is_so) in [("nodes", 1), ("none", 0)] {
+        for name in ["unserved", "roles"] {
+            let line = format!("serf_haproxy_backend_{name}{{backend=\"{backend}\"}} {is_so}");
+            assert!(samples(&text).any(|it| it == line), "{line} in {text}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

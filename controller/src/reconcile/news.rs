@@ -105,7 +105,8 @@ impl Reconciler {
             .fold(self.next_drift, Instant::min)
     }
 
-    fn observe_news(&mut self, news: News) -> Wakeup {
+    /// Takes what the feed has to say.
+    pub(super) fn observe_news(&mut self, news: News) -> Wakeup {
         match news {
             News::End => Wakeup::End,
             News::Agents => Wakeup::News,

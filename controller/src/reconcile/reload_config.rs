@@ -3,7 +3,7 @@
 use planner::config::Config;
 
 use super::advice;
-use super::feed::MembershipFeed;
+use super::feed::{MembershipFeed, News};
 use super::{Reconciler, startup};
 use crate::clock;
 use crate::config;
@@ -98,6 +98,9 @@ impl Reconciler {
                 self.set_others(Others::now(named).files);
             }
         }
+        // What was more than `max_members` may not be any more, and the other way round.
+        let members = self.feed.snapshots().latest();
+        self.observe_news(News::Members(members));
         self.select();
     }
 }

@@ -10,6 +10,7 @@ pub mod health_agent;
 pub mod machines;
 pub mod manners;
 pub mod packages;
+pub mod prometheus;
 pub mod serf;
 pub mod view;
 pub mod web;

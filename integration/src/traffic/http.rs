@@ -36,6 +36,22 @@ pub async fn get(addr: SocketAddr, path: &str) -> Result<Answer> {
 /// When nobody answers in time.
 pub async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Result<Answer> {
     let request = format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
+    exchange(addr, &request).await
+}
+
+/// Asks another server than ours for a path, in HTTP/1.0: its answer is not cut into chunks.
+///
+/// # Errors
+/// When nobody answers in time.
+pub async fn get_whole(addr: SocketAddr, path: &str) -> Result<Answer> {
+    exchange(
+        addr,
+        &format!("GET {path} HTTP/1.0\r\nhost: {addr}\r\n\r\n"),
+    )
+    .await
+}
+
+async fn exchange(addr: SocketAddr, request: &str) -> Result<Answer> {
     let exchange = async {
         let mut stream = TcpStream::connect(addr).await?;
         stream.write_all(request.as_bytes()).await?;

@@ -4,6 +4,7 @@
 mod admission;
 mod adopt;
 mod agent_check;
+mod alerts;
 mod alone;
 mod apply;
 mod browser;
@@ -28,6 +29,7 @@ mod masses;
 mod migrate;
 mod notify;
 mod operations;
+mod ops;
 mod other_files;
 mod own;
 mod plan;

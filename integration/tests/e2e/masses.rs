@@ -251,6 +251,31 @@ async fn too_many(lab: &TestEnv) -> Result<()> {
     stage.settled().await
 }
 
+/// The limit is raised while the agent has nothing new to tell.
+async fn more_may_be(lab: &TestEnv) -> Result<()> {
+    let configure = |options: ControllerOptions| options.serf("max_members = 5");
+    let mut stage = Scenario::start(lab, 3, configure).await?;
+    for number in 4..=6 {
+        stage.add(lab, number)?;
+    }
+    let refused = |status: &Status| status.0["problems"].to_string().contains("max_members");
+    let controller = &mut stage.controller;
+    controller
+        .settles("the list refused", SOON, refused)
+        .await?;
+    let config = controller.options().path();
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, text.replace("max_members = 5", "max_members = 9"))?;
+    controller.reload()?;
+    stage.serves_all().await?;
+    stage.settled().await
+}
+
+#[test]
+fn a_list_that_was_refused_is_taken_once_more_members_may_be() {
+    test(&NEEDS, more_may_be);
+}
+
 #[test]
 fn a_list_of_more_members_than_may_be_is_refused_as_a_whole() {
     test(&NEEDS, too_many);

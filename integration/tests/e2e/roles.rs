@@ -126,7 +126,7 @@ async fn standbys_join(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     ensure!(status.counter("reloads") == 0, "{status:?}");
     let backend = &status.0["backends"]["nodes"];
     ensure!(
-        backend["in_rotation"] == 3 && backend["answering"] == 1,
+        backend["in_rotation"] == 3 && backend["answering"] == 1 && backend["roles"] == true,
         "{backend}"
     );
     Ok(())
