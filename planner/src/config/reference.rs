@@ -26,7 +26,7 @@ struct Key<'a> {
     about: String,
 }
 
-/// A line without what takes it out of force, and whether there is something like that.
+/// A line without what takes it out of force.
 fn taken_in(line: &str) -> &str {
     line.strip_prefix("# ").unwrap_or(line)
 }
@@ -46,7 +46,7 @@ fn key(line: &str) -> Option<Key<'_>> {
 
 fn sections(sample: &str) -> Vec<Section<'_>> {
     let mut sections: Vec<Section<'_>> = Vec::new();
-    let mut above = Vec::new();
+    let mut above: Vec<String> = Vec::new();
     for line in sample.lines() {
         let bare = taken_in(line);
         if let Some((name, about)) = bare.strip_prefix('[').and_then(|it| it.split_once(']')) {
