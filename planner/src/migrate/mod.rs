@@ -27,7 +27,7 @@ use crate::render::FIRST_LINE;
 use crate::stamp::Stamp;
 use crate::syntax::listeners::listeners;
 use section::Plan;
-use source::{Source, has_servers, is_server};
+use source::Source;
 
 /// Signs that begin something of the template's.
 const SIGNS: [&str; 3] = ["{{", "{%", "{#"];
@@ -103,10 +103,10 @@ pub fn already(text: &str) -> Option<Already> {
 /// The backends and `listen` sections of a file, each with its server lines.
 pub fn backends(text: &str) -> Vec<(String, usize)> {
     let source = Source::new(text);
-    let sections = source.lines().sections().filter(|it| has_servers(it));
+    let sections = source.lines().sections().filter(|it| it.has_servers());
     sections
         .map(|section| {
-            let servers = section.lines.iter().filter(|line| is_server(line));
+            let servers = section.lines.iter().filter(|line| line.is_server());
             (section.name().to_owned(), servers.count())
         })
         .collect()

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::source::{Source, is_server};
+use super::source::Source;
 use super::{Migrated, Migration};
 use crate::model::BackendName;
 use crate::render::Rendered;
@@ -91,7 +91,7 @@ fn respelled(old: &str, migration: &Migration) -> String {
         .collect();
     let words = source.lines().sections().flat_map(|section| &section.lines);
     let words: BTreeMap<usize, String> = words
-        .filter(|line| is_server(line) && moved.contains_key(&line.number))
+        .filter(|line| line.is_server() && moved.contains_key(&line.number))
         .map(|line| {
             let mut words = line.words.clone();
             if let Some(addr) = words

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::Serialize;
 use serf_rpc::{Member, MemberStatus};
 
-use super::source::{Source, is_server};
+use super::source::Source;
 use super::words::{Common, Spelled, WordMap};
 use crate::model::here::{Here, What};
 use crate::model::{ServerName, Weight};
@@ -151,7 +151,7 @@ impl Plan {
     ) -> Self {
         let references = References::of(source, section.name());
         let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-        for line in section.lines.iter().filter(|line| is_server(line)) {
+        for line in section.lines.iter().filter(|line| line.is_server()) {
             *times.entry(line.word(1)).or_default() += 1;
         }
         let mut fates = Vec::new();
@@ -162,7 +162,7 @@ impl Plan {
             if line.word(0) == "default-server" && !readable.is_empty() {
                 defaults = Some(line.number);
             }
-            if !is_server(line) {
+            if !line.is_server() {
                 continue;
             }
             let twice = times.get(line.word(1)) > Some(&1);
@@ -200,7 +200,7 @@ impl Plan {
     /// Where the loop goes, with no words in it yet.
     fn loop_of(source: &Source<'_>, section: &Section, readable: &[Readable<'_>]) -> Self {
         let first = readable.first().map(|server| server.line);
-        let last = section.lines.iter().rev().find(|line| is_server(line));
+        let last = section.lines.iter().rev().find(|line| line.is_server());
         let before = first.map_or_else(
             || {
                 let last = last.filter(|line| !line.conditional);
@@ -472,7 +472,7 @@ fn targets(line: &Line) -> Vec<(&str, String)> {
     if line.word(0) == "use-server" {
         found.push((line.word(1), "use-server".to_owned()));
     }
-    if is_server(line) || line.word(0) == "default-server" {
+    if line.is_server() || line.word(0) == "default-server" {
         let at = line.words.iter().position(|word| word == "track");
         let target = at.and_then(|at| line.words.get(at + 1));
         found.extend(target.map(|target| (target.as_str(), "track".to_owned())));

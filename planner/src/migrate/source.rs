@@ -43,7 +43,7 @@ impl<'a> Source<'a> {
         name: &'b str,
     ) -> impl Iterator<Item = &'b Section> + use<'a, 'b> {
         let sections = self.lines.sections();
-        sections.filter(move |section| has_servers(section) && section.name() == name)
+        sections.filter(move |section| section.has_servers() && section.name() == name)
     }
 
     /// The numbers of the lines of a section, its first one included.
@@ -103,16 +103,6 @@ impl<'a> Source<'a> {
         let words = raw.trim_start_matches([' ', '\t']);
         raw.strip_suffix(words).unwrap_or_default()
     }
-}
-
-/// Whether it is of a kind that has servers to send traffic to.
-pub(super) fn has_servers(section: &Section) -> bool {
-    matches!(section.kind(), "backend" | "listen")
-}
-
-/// Whether a line makes servers.
-pub(super) fn is_server(line: &Line) -> bool {
-    matches!(line.word(0), "server" | "server-template")
 }
 
 #[cfg(test)]

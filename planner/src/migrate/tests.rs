@@ -426,7 +426,7 @@ proptest! {
         let names = Lines::parse(&full.text);
         let section = names.named("backend", "b").next().unwrap();
         prop_assert_eq!(
-            section.lines.iter().filter(|line| is_server(line)).count(),
+            section.lines.iter().filter(|line| line.is_server()).count(),
             migration.backends[0].servers.len()
         );
     }

@@ -153,9 +153,8 @@ impl<'a> Wanted<'a> {
             !line.conditional && lines.any(|wanted| wanted.words == line.words)
         };
         let gone: Vec<&Line> = section.lines.iter().filter(|line| !kept(line)).collect();
-        let (servers, gone): (Vec<&Line>, Vec<&Line>) = gone
-            .into_iter()
-            .partition(|line| matches!(line.word(0), "server" | "server-template"));
+        let (servers, gone): (Vec<&Line>, Vec<&Line>) =
+            gone.into_iter().partition(|line| line.is_server());
         let mut found: Vec<Lost> = gone
             .into_iter()
             .map(|line| lost(line.number, line_of(line, &same)))

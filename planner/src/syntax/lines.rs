@@ -144,6 +144,11 @@ impl Section {
         self.title.word(0)
     }
 
+    /// Whether it is of a kind that has servers to send traffic to.
+    pub fn has_servers(&self) -> bool {
+        matches!(self.kind(), "backend" | "listen")
+    }
+
     /// Its name, empty where it has none.
     pub fn name(&self) -> &str {
         match self.title.word(1) {
@@ -157,6 +162,11 @@ impl Line {
     /// A word, from 0; empty where there is none.
     pub fn word(&self, index: usize) -> &str {
         self.words.get(index).map_or("", String::as_str)
+    }
+
+    /// Whether it makes servers.
+    pub fn is_server(&self) -> bool {
+        matches!(self.word(0), "server" | "server-template")
     }
 
     /// Whether its first words are these.
