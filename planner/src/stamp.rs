@@ -15,14 +15,7 @@ pub struct Stamp(pub String);
 impl Stamp {
     /// The stamp of a text that was rendered with an empty one.
     pub fn of_blank(blank: &str) -> Self {
-        let digest = Sha256::digest(blank);
-        Self(
-            digest
-                .iter()
-                .take(8)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
+        Self(digest([blank], 8))
     }
 
     /// Takes the `description` that a file of ours carries, `serf-haproxy 0123456789abcdef`; none for any other.
@@ -59,6 +52,17 @@ impl Stamp {
         let mut stamps = text.lines().filter_map(Self::from_line);
         stamps.find(|stamp| Self::of_blank(&stamp.blank(text)) == *stamp)
     }
+}
+
+/// The hex digits of the first `bytes` of the SHA-256 of these texts, one after the other.
+pub fn digest(texts: impl IntoIterator<Item = impl AsRef<[u8]>>, bytes: usize) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update(text);
+    }
+    let digest = hash.finalize();
+    let first = digest.iter().take(bytes);
+    first.map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Display for Stamp {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bstr::{BString, ByteSlice as _};
 use clap::Args;
 use controller::config;
 use controller::fleet::{Fleet, QUERY, Report};
@@ -108,7 +107,7 @@ async fn asked(client: &Client, args: &FleetArgs) -> anyhow::Result<Fleet> {
                 && let Some(report) = Report::from_payload(&payload)
                 && reports.len() < BALANCERS
             {
-                reports.insert(from.to_str_lossy().into_owned(), report);
+                reports.insert(from.to_string(), report);
             }
             if is_complete(&reports, &should, args) {
                 return Ok(fleet(reports, should));
@@ -139,7 +138,5 @@ async fn expected(client: &Client, args: &FleetArgs) -> anyhow::Result<Vec<Strin
     let members = members.context("cannot ask the agent for its members")?;
     let is_expected = |member: &&Member| member.status() != MemberStatus::Left;
     let names = members.iter().filter(is_expected).take(BALANCERS);
-    Ok(names
-        .map(|member| BString::from(member.name()).to_string())
-        .collect())
+    Ok(names.map(|member| member.name().to_string()).collect())
 }

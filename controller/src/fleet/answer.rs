@@ -46,10 +46,8 @@ pub(crate) async fn answer(client: ManagedClient, published: watch::Receiver<Arc
             continue;
         }
         given.take(RATE, now);
-        let report = {
-            let published = published.borrow().clone();
-            Report::of(&published.status_at(now))
-        };
+        let shown = published.borrow().clone();
+        let report = Report::of(&shown.summary_at(now), &shown.status.backends);
         if let Err(error) = client.respond(id, report.to_payload()).await {
             tracing::debug!(%error, "a query was not answered");
         }

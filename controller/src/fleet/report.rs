@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use planner::stamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::status::{Backend, Status};
 
@@ -59,12 +59,13 @@ pub struct Serving {
 }
 
 impl Report {
-    /// The report of a controller of this version that stands so.
-    pub fn of(status: &Status) -> Self {
-        let servers = status.backends.values();
+    /// The report of a controller of this version that stands so, with these backends.
+    pub fn of(status: &Status, backends: &BTreeMap<String, Backend>) -> Self {
+        let servers = backends.values();
         let servers = servers.flat_map(|backend| backend.servers.values());
-        let serving = status.backends.iter();
-        let backends: BTreeMap<_, _> = serving
+        let held = servers.filter(|server| server.held).count();
+        let backends: BTreeMap<_, _> = backends
+            .iter()
             .map(|(name, backend)| (name.clone(), Serving::of(backend)))
             .collect();
         let mut all = String::new();
@@ -81,7 +82,7 @@ impl Report {
             agent: status.agent.state.clone(),
             age: status.agent.members_age_seconds,
             members: status.agent.listed,
-            held: servers.filter(|server| server.held).count(),
+            held,
             problems: status.problems.len(),
             problem: status
                 .problems
@@ -127,11 +128,9 @@ impl Serving {
     }
 }
 
-/// The first 8 hex digits of a text's SHA-256.
+/// What tells a text from others.
 fn digest(text: &str) -> String {
-    let digest = Sha256::digest(text);
-    let first = digest.iter().take(4);
-    first.map(|byte| format!("{byte:02x}")).collect()
+    stamp::digest([text], 4)
 }
 
 /// At most [`PROBLEM_BYTES`] of a text.
@@ -139,8 +138,7 @@ fn shortened(text: &str) -> String {
     if text.len() <= PROBLEM_BYTES {
         return text.to_owned();
     }
-    let ends = (0..=PROBLEM_BYTES).rev();
-    let start = ends.filter_map(|end| text.get(..end)).next();
+    let start = (0..=PROBLEM_BYTES).rev().find_map(|end| text.get(..end));
     format!("{}…", start.unwrap_or_default())
 }
 
@@ -179,9 +177,13 @@ mod tests {
         status
     }
 
+    fn report_of(status: &Status) -> Report {
+        Report::of(status, &status.backends)
+    }
+
     #[test]
     fn those_in_rotation_tell_one_balancer_from_another_and_nobody_else_does() {
-        let report = |servers: &[(&str, &str, &str)]| Report::of(&status(servers)).servers;
+        let report = |servers: &[(&str, &str, &str)]| report_of(&status(servers)).servers;
         let one = report(&[("a", "10.0.0.1:80", "ready")]);
         assert_eq!(
             one,
@@ -206,7 +208,7 @@ mod tests {
                 status.backends.insert(name, Backend::default());
             }
             status.problems.push(Problem { problem, ..Problem::default() });
-            let report = Report::of(&status);
+            let report = report_of(&status);
             let payload = report.to_payload();
             prop_assert!(payload.len() <= PAYLOAD_BYTES, "{}", payload.len());
             let read = Report::from_payload(&payload).unwrap();

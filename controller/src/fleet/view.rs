@@ -1,5 +1,6 @@
 //! Whether all balancers do the same: their reports in, what they differ in out. Pure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write as _;
@@ -59,9 +60,13 @@ impl Fleet {
         if reports.len() < expected {
             problems.push(format!("{} answer of {expected}", reports.len()));
         }
-        let usual = |of: fn(&Report) -> &str| usual(reports.values().map(of));
-        let (config, servers) = (usual(|r| &r.config), usual(|r| &r.servers));
-        let members = usual_number(reports.values().map(|report| report.members));
+        let first = |of: fn(&Report) -> &str| {
+            let said = usual(reports.values().map(|report| Reverse(of(report))));
+            said.map(|Reverse(said)| said).unwrap_or_default()
+        };
+        let (config, servers) = (first(|it| &it.config), first(|it| &it.servers));
+        // Whoever is cut off lists fewer.
+        let members = usual(reports.values().map(|report| report.members)).unwrap_or_default();
         let pattern = reports.values().find(|report| report.servers == servers);
         let mut balancers = BTreeMap::new();
         for (name, report) in &reports {
@@ -149,24 +154,14 @@ fn other_servers(report: &Report, pattern: &Report) -> String {
     format!("other servers than most in {}", names.join(", "))
 }
 
-/// What most say; of several that are said as often the first by order.
-fn usual<'a>(said: impl Iterator<Item = &'a str>) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+/// What most say; of several that are said as often the greatest.
+fn usual<T: Ord>(said: impl Iterator<Item = T>) -> Option<T> {
+    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
     for one in said {
         *counts.entry(one).or_default() += 1;
     }
-    let most = counts.iter().rev().max_by_key(|(_, count)| **count);
-    most.map(|(one, _)| (*one).to_owned()).unwrap_or_default()
-}
-
-/// The number that most say; the highest of several, since whoever is cut off lists fewer.
-fn usual_number(said: impl Iterator<Item = usize>) -> usize {
-    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-    for one in said {
-        *counts.entry(one).or_default() += 1;
-    }
-    let most = counts.iter().max_by_key(|(_, count)| **count);
-    most.map(|(one, _)| *one).unwrap_or_default()
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    most.map(|(one, _)| one)
 }
 
 impl fmt::Display for Fleet {

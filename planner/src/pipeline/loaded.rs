@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serf_rpc::{Member, Snapshot};
-use sha2::{Digest, Sha256};
 
 use crate::admission::Admission;
 use crate::config::{BackendConfig, CheckConfig, Config, OutputFile};
@@ -19,6 +18,7 @@ use crate::model::{BackendName, Servers};
 use crate::render::{Flaw, RenderError, Renderer};
 use crate::review::loss::Loss;
 use crate::select::Defaults;
+use crate::stamp;
 use crate::syntax::listeners::listeners;
 use crate::syntax::{OtherFile, Scope};
 
@@ -174,15 +174,11 @@ impl LoadedConfig {
 
 /// What tells backends and templates from others; paths, sockets and addresses of one host are not in it.
 fn digest(config: &Config, renderer: &Renderer, files: &[(OutputFile, Arc<Renderer>)]) -> String {
-    let mut hash = Sha256::new();
     // What is printed of a value has every key in it, those too that were left out.
-    hash.update(format!("{:?}{:?}", config.backends, config.tags));
-    for renderer in iter::once(renderer).chain(files.iter().map(|(_, renderer)| &**renderer)) {
-        hash.update(renderer.source());
-    }
-    let digest = hash.finalize();
-    let first = digest.iter().take(4);
-    first.map(|byte| format!("{byte:02x}")).collect()
+    let settings = format!("{:?}{:?}", config.backends, config.tags);
+    let files = files.iter().map(|(_, renderer)| renderer.source());
+    let templates = iter::once(renderer.source()).chain(files);
+    stamp::digest(iter::once(settings).chain(templates), 4)
 }
 
 /// What a text has HAProxy listen on, and where the controller itself does.
