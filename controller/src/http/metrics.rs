@@ -282,10 +282,7 @@ impl Writer<'_> {
         help: &str,
         value: Option<V>,
     ) -> fmt::Result {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        value.map_or(Ok(()), |value| metric.encode_gauge(&value))
+        self.gauges::<_, 0>(name, help, value.map(|value| ([], value)))
     }
 
     fn gauges<'a, V: EncodeGaugeValue, const N: usize>(

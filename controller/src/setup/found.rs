@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use planner::select::TAGS;
 use serde_json::Value;
 use serf_rpc::{Member, MemberStatus};
 
@@ -69,7 +70,7 @@ pub(crate) fn tags(members: &[Member]) -> Vec<Tag> {
     let mut counts: BTreeMap<Tag, usize> = BTreeMap::new();
     for (key, value) in alive(members).flat_map(Member::tags) {
         let tag = (key.to_string(), value.to_string());
-        let is_ours = ["port", "weight", "state"].contains(&tag.0.as_str());
+        let is_ours = TAGS.iter().any(|ours| ours.name == tag.0);
         if !is_ours && is_plain(&tag.0) && is_plain(&tag.1) {
             *counts.entry(tag).or_default() += 1;
         }
