@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::daemons::haproxy::Haproxy;
 
@@ -34,39 +34,56 @@ const STAT: [&str; 7] = [
     "check_fall",
 ];
 
+/// What a server looks like from outside, by column.
+pub type Seen = BTreeMap<String, String>;
+
 /// Every server of all backends, as `backend/server`, with what HAProxy says of it.
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn servers(haproxy: &Haproxy) -> Result<BTreeMap<String, String>> {
+pub async fn servers(haproxy: &Haproxy) -> Result<BTreeMap<String, Seen>> {
     let state = haproxy.command("show servers state").await?;
-    let mut lines = state.lines().skip(1);
-    let header: Vec<&str> = lines
-        .next()
-        .unwrap_or_default()
-        .split(' ')
-        .skip(1)
-        .collect();
-    let mut view = BTreeMap::new();
-    for line in lines.filter(|line| !line.trim().is_empty()) {
-        let values: BTreeMap<&str, &str> = header.iter().copied().zip(line.split(' ')).collect();
-        let value = |column: &str| values.get(column).copied().unwrap_or("?");
-        let said: Vec<String> = STATE
-            .iter()
-            .map(|column| format!("{column}={}", value(column)))
-            .collect();
+    let mut view = table(&state, "srv_name", &STATE);
+    ensure!(!view.is_empty(), "no servers in {state:?}");
+    for seen in view.values_mut() {
         // of the bits those that say what is wanted: maint and drain (`admin_state` of HAProxy's Management Guide)
-        let admin = value("srv_admin_state").parse::<u32>().unwrap_or_default() & 0b1001;
-        let key = format!("{}/{}", value("be_name"), value("srv_name"));
-        view.insert(key, format!("{} admin={admin}", said.join(" ")));
+        let admin = seen.remove("srv_admin_state").unwrap_or_default();
+        let admin: u32 = admin.parse().unwrap_or_default();
+        seen.insert("admin".to_owned(), (admin & 0b1001).to_string());
     }
     for line in haproxy.stat().await? {
         let key = format!("{}/{}", line.get("pxname"), line.get("svname"));
-        if let Some(said) = view.get_mut(&key) {
-            for column in STAT {
-                *said += &format!(" {column}={}", line.get(column));
-            }
+        if let Some(seen) = view.get_mut(&key) {
+            seen.extend(STAT.map(|column| (column.to_owned(), line.get(column).to_owned())));
         }
     }
     Ok(view)
+}
+
+/// A table with a header line that starts with `# `: some columns of each row, by `backend/server`.
+#[must_use]
+pub fn table(text: &str, name: &str, columns: &[&str]) -> BTreeMap<String, Seen> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut rows = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(header) = line.strip_prefix("# ") {
+            names = header.split(' ').collect();
+            continue;
+        }
+        let words: Vec<&str> = line.split(' ').collect();
+        let word = |column: &str| {
+            let at = names.iter().position(|name| *name == column)?;
+            words.get(at).map(|word| (*word).to_owned())
+        };
+        let Some(key) = word(name) else { continue };
+        let key = if key.contains('/') {
+            key
+        } else {
+            format!("{}/{key}", word("be_name").unwrap_or_default())
+        };
+        let columns = columns.iter().chain(&["srv_admin_state"]);
+        let row = columns.filter_map(|column| Some(((*column).to_owned(), word(column)?)));
+        rows.insert(key, row.collect());
+    }
+    rows
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use integration::cluster::{SOON, first_file};
+use integration::compose::is_campaign;
 use integration::controller::Status;
 use integration::fake_agent::node;
 use integration::http::{Events, get};
@@ -93,7 +94,7 @@ async fn cost(lab: &TestEnv, count: u32) -> Result<f64> {
 }
 
 fn test_cost(count: u32, most: f64) {
-    if std::env::var_os("CAMPAIGN").is_none() {
+    if !is_campaign() {
         eprintln!("SKIPPED: CAMPAIGN is not set");
         return;
     }

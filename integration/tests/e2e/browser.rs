@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use integration::cluster::SOON;
+use integration::compose;
 use integration::controller::Status;
 use integration::fake_agent::node;
 use integration::scenario::{Scenario, backend};
@@ -51,7 +52,7 @@ const ROLES: &str = r#"(() => {
 })()"#;
 
 fn is_campaign() -> bool {
-    let is = std::env::var_os("CAMPAIGN").is_some();
+    let is = compose::is_campaign();
     if !is {
         eprintln!("SKIPPED: CAMPAIGN is not set");
     }

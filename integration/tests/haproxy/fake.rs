@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use fake_haproxy::{FakeHaproxy, Version};
 use fastrand::Rng;
+use integration::compose::is_campaign;
 use integration::on_each_haproxy;
 use integration::{Haproxy, HaproxyKind, HealthAgent, TestEnv, Web, wait_for, wait_some, web};
 use planner::model::{State, Worker};
@@ -197,11 +198,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 async fn histories(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
-    let count: u64 = number("HISTORIES").unwrap_or(if std::env::var_os("CAMPAIGN").is_some() {
-        200
-    } else {
-        20
-    });
+    let count: u64 = number("HISTORIES").unwrap_or(if is_campaign() { 200 } else { 20 });
     let first: u64 = number("SEED").unwrap_or(0);
     let twins = Twins::start(lab, kind, |places| text(&mut Rng::with_seed(first), places)).await?;
     let started = Instant::now();

@@ -1,7 +1,7 @@
 //! Random server lines on the real HAProxy: a server added at runtime is what the same line is in the file, by what
 //! HAProxy shows of it and by the first bytes of its check, its agent check and its traffic. `LINES=2000` for a campaign.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use controller::haproxy::runtime::RuntimeApi;
 use fastrand::Rng;
 use futures_util::future::join_all;
+use integration::view::{Seen, table};
 use integration::{Haproxy, HaproxyKind, Recorder, TestEnv, on_each_haproxy};
 use planner::model::Version;
 use planner::plan::ReloadReason;
@@ -68,9 +69,6 @@ const STAT: [&str; 14] = [
     "algo",
 ];
 const CONN: [&str; 4] = ["addr", "port", "purge_delay", "idle_lim"];
-
-/// What a server looks like from outside, by column and by place.
-type Seen = BTreeMap<String, String>;
 
 fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok()?.parse().ok()
@@ -410,33 +408,6 @@ async fn host_names(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         .await
         .context("a host name was not resolved")??;
     Ok(())
-}
-
-/// A table with a header line that starts with `# `: some columns of each row, by `backend/server`.
-fn table(text: &str, name: &str, columns: &[&str]) -> BTreeMap<String, Seen> {
-    let mut names: Vec<&str> = Vec::new();
-    let mut rows = BTreeMap::new();
-    for line in text.lines() {
-        if let Some(header) = line.strip_prefix("# ") {
-            names = header.split(' ').collect();
-            continue;
-        }
-        let words: Vec<&str> = line.split(' ').collect();
-        let word = |column: &str| {
-            let at = names.iter().position(|name| *name == column)?;
-            words.get(at).map(|word| (*word).to_owned())
-        };
-        let Some(key) = word(name) else { continue };
-        let key = if key.contains('/') {
-            key
-        } else {
-            format!("{}/{key}", word("be_name").unwrap_or_default())
-        };
-        let columns = columns.iter().chain(&["srv_admin_state"]);
-        let row = columns.filter_map(|column| Some(((*column).to_owned(), word(column)?)));
-        rows.insert(key, row.collect());
-    }
-    rows
 }
 
 /// A certificate with its key, `ca.pem`.
