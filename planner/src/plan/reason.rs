@@ -111,70 +111,52 @@ impl fmt::Display for ReloadReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownWorker { server: None } => {
-                write!(f, "it is not known which file the worker runs")
+                f.write_str("it is not known which file the worker runs")
             }
             Self::UnknownWorker {
                 server: Some(server),
-            } => {
-                write!(f, "{server}: its options are not known")
-            }
+            } => write!(f, "{server}: its options are not known"),
             Self::SkeletonChanged { section } => {
                 write!(f, "{section}: changed in more than its servers")
             }
-            Self::OpaqueChanged { section } => {
-                write!(
-                    f,
-                    "{section}: changed, and its servers cannot be told from the rest"
-                )
-            }
+            Self::OpaqueChanged { section } => write!(
+                f,
+                "{section}: changed, and its servers cannot be told from the rest"
+            ),
             Self::ServerOptionChanged {
                 backend,
                 server,
                 keyword,
-            } => {
-                write!(
-                    f,
-                    "{backend}/{server}: `{keyword}` changed while it is in service"
-                )
-            }
+            } => write!(
+                f,
+                "{backend}/{server}: `{keyword}` changed while it is in service"
+            ),
             Self::KeywordNotDynamic {
                 backend,
                 server,
                 keyword,
-            } => {
-                write!(
-                    f,
-                    "{backend}/{server}: a server with `{keyword}` cannot be added at runtime"
-                )
-            }
-            Self::StaticBalance { backend } => {
-                write!(
-                    f,
-                    "{backend}: its balance algorithm takes no servers and no weights at runtime"
-                )
-            }
+            } => write!(
+                f,
+                "{backend}/{server}: a server with `{keyword}` cannot be added at runtime"
+            ),
+            Self::StaticBalance { backend } => write!(
+                f,
+                "{backend}: its balance algorithm takes no servers and no weights at runtime"
+            ),
             Self::FileNotLoaded {
                 backend,
                 server,
                 file,
-            } => {
-                write!(f, "{backend}/{server}: the worker has not loaded {file}")
-            }
+            } => write!(f, "{backend}/{server}: the worker has not loaded {file}"),
             Self::Referenced { backend, server } => {
                 write!(f, "{backend}/{server}: to go, but named elsewhere")
             }
-            Self::RetiredOptionsDiffer { backend, server } => {
-                write!(
-                    f,
-                    "{backend}/{server}: came back with other options than it was retired with"
-                )
-            }
-            Self::RepairFailed { server } => {
-                write!(f, "{server}: repairs do not hold")
-            }
-            Self::Unreachable => {
-                write!(f, "the worker has not answered on any of its sockets")
-            }
+            Self::RetiredOptionsDiffer { backend, server } => write!(
+                f,
+                "{backend}/{server}: came back with other options than it was retired with"
+            ),
+            Self::RepairFailed { server } => write!(f, "{server}: repairs do not hold"),
+            Self::Unreachable => f.write_str("the worker has not answered on any of its sockets"),
             Self::RetiredFull { backend, retired } => {
                 write!(f, "{backend}: {retired} retired servers")
             }

@@ -343,16 +343,7 @@ impl Task {
                 line = next(&mut lines) => {
                     let line = line?;
                     self.heard(&mut pulse, addr);
-                    match line {
-                        Ok(LogEntry::Line(line)) => {
-                            let now = Instant::now();
-                            let named = hints.line(line.as_bytes(), now);
-                            if let Some(name) = named && monitor_began.elapsed() > OLD_LINES {
-                                self.suspect(&mut hints, name, now);
-                            }
-                        }
-                        Ok(_) | Err(_) => hints.resync(),
-                    }
+                    self.read(&line, &mut hints, monitor_began);
                 }
                 event = next(&mut events) => {
                     let _ = event?;
@@ -387,8 +378,22 @@ impl Task {
         }
     }
 
-    fn suspect(&self, hints: &mut Hints, name: &BStr, now: Instant) {
-        if self.publisher.knows(name) && hints.suspect(name, now) {
+    /// Takes what the log has to say. Whom its first lines name was suspected some time ago.
+    fn read(
+        &self,
+        line: &Result<LogEntry, StreamError>,
+        hints: &mut Hints,
+        monitor_began: Instant,
+    ) {
+        let Ok(LogEntry::Line(line)) = line else {
+            return hints.resync();
+        };
+        let now = Instant::now();
+        let Some(name) = hints.line(line.as_bytes(), now) else {
+            return;
+        };
+        let is_new = monitor_began.elapsed() > OLD_LINES;
+        if is_new && self.publisher.knows(name) && hints.suspect(name, now) {
             self.publisher.suspect(name);
         }
     }
