@@ -11,6 +11,7 @@ use super::Reconciler;
 use super::advice;
 use super::applier::Intent;
 use super::installer::Target;
+use super::publish::Quarantined;
 use crate::clock;
 use crate::error_chain::chain;
 use crate::haproxy::runtime::State;
@@ -56,9 +57,10 @@ impl Reconciler {
         }
         self.look_for_rescue().await;
         self.install();
-        self.look_around();
+        let quarantined = self.quarantined();
+        self.look_around(&quarantined);
         self.remember();
-        self.publish();
+        self.publish(quarantined);
         let took = clock::since(started).as_secs_f64();
         self.journal.meters.cycles.observe(took);
     }
@@ -195,17 +197,15 @@ impl Reconciler {
     }
 
     /// Says what of the agents and the servers needs a person.
-    fn look_around(&mut self) {
+    fn look_around(&mut self, quarantined: &Quarantined) {
         let snapshot = self.desired.snapshot();
         let config = &self.desired.loaded().config;
         self.feed
             .look_after_agent(snapshot, config, &mut self.journal);
-        let alive = |status| status == planner::model::SerfStatus::Alive;
-        let unusable = self.quarantined(alive);
         self.journal.judge_servers(
             self.desired.decisions(),
             self.applier.checks(),
-            &unusable,
+            &quarantined.alive,
             clock::now(),
         );
     }

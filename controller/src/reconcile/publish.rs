@@ -18,7 +18,7 @@ use crate::status::{Agent, Backend, Config, File, Haproxy, OldWorker, Server, St
 
 impl Reconciler {
     /// Publishes how everything stands, if it is time.
-    pub(super) fn publish(&mut self) {
+    pub(super) fn publish(&mut self, quarantined: Quarantined) {
         if self.is_current() {
             self.options.notifier.settled();
             self.journal.meters.applied();
@@ -37,7 +37,7 @@ impl Reconciler {
             wanted: wanted.map_or_else(String::new, |wanted| wanted.text.text.to_string()),
         };
         let published = Published {
-            status: self.status(),
+            status: self.status(quarantined),
             plan,
             members: Some(self.feed.snapshots()),
             ..Published::default()
@@ -64,7 +64,7 @@ impl Reconciler {
         self.installer.has(self.desired.wanted())
     }
 
-    fn status(&self) -> Status {
+    fn status(&self, quarantined: Quarantined) -> Status {
         Status {
             time: self.journal.anchor.unix_secs(clock::now()),
             revision: self.journal.revision,
@@ -88,7 +88,7 @@ impl Reconciler {
             },
             counters: self.journal.counters.clone(),
             backends: self.backend_statuses(),
-            quarantined: self.quarantined(|_| true),
+            quarantined: quarantined.all(),
         }
     }
 
@@ -276,30 +276,42 @@ impl Reconciler {
         }
     }
 
-    /// Who cannot be used, of those of whom gossip says such a thing.
-    pub(super) fn quarantined(
-        &self,
-        such: impl Fn(SerfStatus) -> bool,
-    ) -> BTreeMap<String, String> {
-        let candidates = self.desired.model().candidates();
-        let candidates = candidates.filter(|(_, candidate)| such(candidate.gossip));
-        let unusable = candidates.filter_map(|(key, candidate)| {
-            Some((
-                key.to_string(),
-                candidate.attributes.as_ref().err()?.to_string(),
-            ))
-        });
-        let unnameable = self
-            .desired
-            .model()
-            .unnameable
-            .iter()
-            .map(|(name, reason)| (name.clone(), reason.to_string()));
+    /// Who cannot be used, and why. A candidate of whom gossip says that he is gone needs nobody's help.
+    pub(super) fn quarantined(&self) -> Quarantined {
+        let mut quarantined = Quarantined::default();
+        for (key, candidate) in self.desired.model().candidates() {
+            let Err(reason) = &candidate.attributes else {
+                continue;
+            };
+            let side = match candidate.gossip {
+                SerfStatus::Alive => &mut quarantined.alive,
+                _ => &mut quarantined.gone,
+            };
+            side.insert(key.to_string(), reason.to_string());
+        }
+        let unnameable = self.desired.model().unnameable.iter();
+        let unnameable = unnameable.map(|(name, reason)| (name.clone(), reason.to_string()));
         let offenders = self.desired.offenders().iter().map(|(key, offender)| {
             let reason = format!("the file is invalid with it: {}", offender.reason);
             (key.to_string(), reason)
         });
-        unusable.chain(unnameable).chain(offenders).collect()
+        quarantined.alive.extend(unnameable.chain(offenders));
+        quarantined
+    }
+}
+
+/// Who cannot be used, as `BACKEND/SERVER` or a name that is none, with the reason.
+#[derive(Debug, Default)]
+pub(super) struct Quarantined {
+    /// A problem until somebody mends it.
+    pub(super) alive: BTreeMap<String, String>,
+    gone: BTreeMap<String, String>,
+}
+
+impl Quarantined {
+    fn all(mut self) -> BTreeMap<String, String> {
+        self.gone.append(&mut self.alive);
+        self.gone
     }
 }
 
