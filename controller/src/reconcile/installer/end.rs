@@ -54,6 +54,9 @@ impl Installer {
         target: &Target<'_>,
         journal: &mut Journal,
     ) -> Installed {
+        if let Ended::File(_) = ended {
+            self.under_way = None;
+        }
         match ended {
             Ended::Output(done) => {
                 self.outputs.finish(done, journal);

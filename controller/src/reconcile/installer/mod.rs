@@ -62,6 +62,8 @@ pub(super) struct Installer {
     worker_text: WorkerText,
     writes: Debouncer<(), Stamp>,
     jobs: JoinSet<Done>,
+    /// The text on its way to the disk.
+    under_way: Option<Stamp>,
     /// When the file is worth another try.
     retry: Retry,
     /// The last way to a worker that does not answer.
@@ -124,6 +126,7 @@ impl Installer {
             worker_text: WorkerText::default(),
             writes: Debouncer::patient(loaded.quiet()),
             jobs: JoinSet::new(),
+            under_way: None,
             retry: Retry::default(),
             rescue: Rescue::default(),
             reloading: false,
@@ -165,12 +168,15 @@ impl Installer {
         &self.file
     }
 
-    /// Whether this text is the one on the disk.
+    /// Whether this text is the one on the disk, and no other is on its way there: the servers of before may be wanted
+    /// again while a text without them is written.
     pub(super) fn has(&self, wanted: Option<&Wanted>) -> bool {
-        match (wanted, &self.on_disk) {
-            (Some(wanted), Some(on_disk)) => wanted.text.stamp == on_disk.stamp,
-            _ => false,
-        }
+        let Some(wanted) = wanted.map(|wanted| &wanted.text.stamp) else {
+            return false;
+        };
+        let on_disk = self.on_disk.as_ref().map(|text| &text.stamp);
+        let comes = self.under_way.as_ref().unwrap_or(wanted);
+        on_disk == Some(wanted) && comes == wanted
     }
 
     /// The workers that earlier reloads have left behind; none where they cannot be counted.
@@ -271,6 +277,7 @@ impl Installer {
                 wanted: wanted.servers.clone(),
             },
         };
+        self.under_way = Some(stamp.clone());
         self.jobs.spawn(job::run(job, self.file.clone()));
     }
 

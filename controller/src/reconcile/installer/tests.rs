@@ -115,6 +115,35 @@ async fn a_text_is_checked_written_and_brought_into_force() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_text_is_not_on_the_disk_while_another_is_on_its_way_there() {
+    let mut hand = Hand::new(Version::V3_0, "true", &["s1"]).await;
+    hand.given.reasons.clear();
+    let wanted = |hand: &mut Hand, members: &[&str]| {
+        let file = hand.scene.file();
+        hand.given.desired = desired(&file, "check_command = [\"true\", \"{path}\"]", members);
+    };
+    wanted(&mut hand, &["s1"]);
+    for begun in 1..=2 {
+        hand.step();
+        tokio::time::sleep_until(hand.installer.write_at().unwrap().into()).await;
+        assert!(hand.step());
+        if begun == 1 {
+            assert!(matches!(hand.end().await, Installed::Done { .. }));
+            assert!(hand.installer.has(hand.given.desired.wanted()));
+            wanted(&mut hand, &["s1", "s2"]);
+        }
+    }
+    wanted(&mut hand, &["s1"]);
+    assert!(!hand.installer.has(hand.given.desired.wanted()), "s2 comes");
+    hand.end().await;
+    assert!(
+        !hand.installer.has(hand.given.desired.wanted()),
+        "s2 is there"
+    );
+    assert!(hand.on_disk().unwrap().contains("server s2 "));
+}
+
+#[tokio::test(start_paused = true)]
 async fn reloads_keep_their_distance_and_mere_writes_do_not_wait_for_it() {
     let mut hand = Hand::new(Version::V3_0, "true", &["s1"]).await;
     hand.step();
