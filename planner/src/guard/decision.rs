@@ -124,6 +124,8 @@ pub enum Why {
     Leaves,
     /// Gossip says that it leaves, for longer than a leave lasts, and nobody calls it dead.
     DidNotLeave,
+    /// The same of a server that is out already: it has not answered a probe since.
+    MayReturn,
     /// No rule picks it any more.
     Deselected,
     /// Its tag `state` asks for it.
@@ -268,6 +270,9 @@ impl fmt::Display for Why {
             Self::DidNotLeave => f.write_str(
                 "Serf has said `leaving` for more than 10 s and never `left`, as after a \
                  force-leave of a living node; kept, as nobody calls the server dead",
+            ),
+            Self::MayReturn => f.write_str(
+                "Serf has said `leaving` for more than 10 s and never `left`; back as soon as it answers",
             ),
             Self::Deselected => f.write_str("no rule picks it any more"),
             Self::AskedFor => f.write_str("its tag `state` asks for it"),

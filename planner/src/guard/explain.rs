@@ -156,6 +156,7 @@ impl ServerState {
             None if self.did_not_leave() && self.requested != RequestedState::Ready => {
                 Why::AskedFor
             }
+            None if self.did_not_leave() && self.proof.failures == 0 => Why::MayReturn,
             None => Why::Dead,
         }
     }

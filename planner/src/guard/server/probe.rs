@@ -10,14 +10,16 @@ use crate::guard::{Probed, Rules, Target, Urgency};
 use crate::model::RequestedState;
 
 impl ServerState {
-    /// Takes what a probe found; says whether that is news. More in a row than anything is decided by are none.
+    /// Takes what a probe found; says whether that is news. More in a row than anything is decided by are none, and neither
+    /// is what comes after the server was let in, when nobody asks any more.
     pub(in crate::guard) fn observe_probe(
         &mut self,
         rules: &Rules,
         addr: SocketAddr,
         found: Probed,
     ) -> bool {
-        if addr != self.moving.unwrap_or(self.endpoint).addr {
+        let settled = self.phase == Phase::In && self.is_wanted() && !self.is_suspected();
+        if (settled && self.moving.is_none()) || addr != self.moving.unwrap_or(self.endpoint).addr {
             return false;
         }
         let before = self.proof;

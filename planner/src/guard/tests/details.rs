@@ -61,6 +61,7 @@ fn every_reason_and_origin_has_words_of_its_own() {
         Why::Held(Held::Deselected { used: 1, limit: 2 }),
         Why::Held(Held::LastDeselected),
         Why::DidNotLeave,
+        Why::MayReturn,
         Why::Dead,
         Why::Suspected,
         Why::Leaves,
@@ -295,6 +296,12 @@ fn a_probe_is_news_where_something_follows_from_it() {
             .guard
             .observe_probe(&key("s1"), elsewhere, Probed::Good)
     );
+    scene.decide();
+    let late = scene
+        .guard
+        .observe_probe(&key("s1"), addr("s1"), Probed::Good);
+    let evidence = scene.decision("s1").unwrap().evidence;
+    assert_eq!((late, evidence.probe), (false, None), "it is in already");
     let mut scene = Scene::in_rotation(false, &["s1", "s2"]);
     scene.gossip("s1", SerfStatus::Failed);
     scene.decide();

@@ -149,6 +149,7 @@ fn a_leave_that_does_not_end_is_none() {
     assert_eq!(scene.decide().deadline, Some(scene.now + LEAVE));
     scene.pass(LEAVE);
     assert_eq!(scene.state("s1"), "out");
+    assert_eq!(why(&mut scene, "s1"), Why::MayReturn);
     scene.probe("s1", Probed::Good);
     let decision = scene.decision("s1").unwrap();
     assert_eq!(
