@@ -54,11 +54,14 @@ fn a_leave_that_does_not_end_is_taken_back() {
         let load = stage.load(lab)?;
         stage.gossip("s1", MemberStatus::Leaving);
         stage.haproxy.serves("nodes", &["s2", "s3"], SOON).await?;
+        let back = |status: &Status| {
+            let server = &status.0["backends"]["nodes"]["servers"]["s1"];
+            let why = status.of_server("s1", "why");
+            server["held"] == true && why.contains("`leaving` for more than 10 s")
+        };
+        let what = "s1 to be taken back";
+        stage.controller.settles(what, SOON * 2, back).await?;
         stage.serves_all().await?;
-        let status = stage.controller.status().await?;
-        let why = status.of_server("s1", "why");
-        assert!(why.contains("`leaving` for more than 10 s"), "{why}");
-        assert_eq!(status.0["backends"]["nodes"]["servers"]["s1"]["held"], true);
         load.nothing_failed("a leave that does not end").await
     });
 }
