@@ -358,6 +358,17 @@ impl Haproxy {
         Ok(self.all_pids().len().saturating_sub(2))
     }
 
+    /// The process id of the worker that was started last, whether it answers or not.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn newest_worker(&self) -> Result<u32> {
+        let master = self.master_pid()?;
+        let pids = self.all_pids().into_iter();
+        let workers = pids.filter(|pid| *pid != master);
+        workers.last().context("a master without a worker")
+    }
+
     /// The master and every worker, old ones too: the processes that have the master for a parent.
     fn all_pids(&self) -> Vec<u32> {
         let Ok(master) = self.master_pid() else {

@@ -114,6 +114,12 @@ impl Web {
         Ok(())
     }
 
+    /// Whether it listens.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.listener.is_some()
+    }
+
     /// Accepts no more connections; those that are open go on.
     pub fn stop_listening(&mut self) {
         if let Some(listener) = self.listener.take() {

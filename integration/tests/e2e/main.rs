@@ -8,6 +8,7 @@ mod alerts;
 mod alone;
 mod apply;
 mod browser;
+mod chaos;
 mod check;
 mod check_joins;
 mod checks;
