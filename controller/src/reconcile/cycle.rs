@@ -28,7 +28,8 @@ const LATENCY: Duration = Duration::from_secs(10);
 impl Reconciler {
     pub(super) async fn cycle(&mut self) {
         let started = clock::now();
-        if clock::now() >= self.next_drift {
+        self.cycled = started;
+        if started >= self.next_drift {
             let config = &self.desired.loaded().config;
             self.next_drift = clock::now() + config.drift.interval;
             self.select();

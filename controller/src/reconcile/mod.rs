@@ -163,6 +163,8 @@ struct Reconciler {
     askings: mpsc::Receiver<Asking>,
     tasks: JoinSet<()>,
     next_drift: Instant,
+    /// When the last cycle began.
+    cycled: Instant,
 }
 
 impl Reconciler {

@@ -88,19 +88,20 @@ impl Reconciler {
         let poll = self.applier.poll(self.desired.decisions().poll);
         let reload = !self.applier.plan().reload.is_empty();
         let own = [self.feed.deadline(), self.options.notifier.deadline()];
-        let due_later = own
+        // One that passes while HAProxy is looked at is still due; what a cycle has seen is over.
+        let unseen = own
             .into_iter()
             .flatten()
             .chain(self.applier.deadlines())
             .chain(self.web.deadline())
             .chain(self.installer.deadlines(config.reload.min_interval, reload))
             .chain(self.journal.deadlines())
-            .filter(|&at| at > now);
+            .filter(|&at| at > self.cycled);
         self.desired
             .deadlines()
             .chain(self.installer.write_at())
             .chain(self.journal.publish_at())
-            .chain(due_later)
+            .chain(unseen)
             .chain(poll.map(|poll| now + poll))
             .fold(self.next_drift, Instant::min)
     }

@@ -76,6 +76,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
         web,
         feed: MembershipFeed::new(&config, snapshot.clone(), seen.clone()),
         next_drift: now + config.drift.interval,
+        cycled: now,
         started_with: config,
         fallback: None,
         prober,

@@ -60,6 +60,11 @@ pub(crate) fn normal(text: &str) -> String {
         (r"\b\d+(?:\.\d+)? ms\b", "N ms"),
         (r"revision \d+", "revision N"),
         (r"(?m)^done .*$", "done"),
+        // Said where it is late, as on a busy machine.
+        (
+            r"(?m)^(haproxy  running, .*?), (?:its checks|read) AGE ago.*$",
+            "$1",
+        ),
         (r"(?m)[ \t]+$", ""),
         (r"[ \t]+", " "),
     ];

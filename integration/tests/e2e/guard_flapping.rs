@@ -73,7 +73,8 @@ fn a_member_that_joins_and_leaves_every_300_ms() {
             "{changes} applies changed whether it takes traffic; back {back:?} after it was steady"
         );
         assert!(changes <= 6, "{changes} applies");
-        assert!(back < penalty + Duration::from_secs(2), "{back:?}");
+        // It doubled a hundred times, and is bounded.
+        assert!(back < penalty * 2, "{back:?}");
         assert_eq!(stage.haproxy.worker().await?, worker, "no reload");
         load.nothing_failed("a flapping member").await
     });

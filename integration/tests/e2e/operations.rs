@@ -18,11 +18,13 @@ const WITH_MOUNTS: [Need; 2] = [Need::Haproxy(HaproxyKind::Host), Need::Mounts];
 const OFTEN: &str = "[drift]\ninterval = \"1s\"\n";
 const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/haproxy.cfg.j2");
 
-/// Waits until `status` has a problem of that kind, and compares all that it prints then.
-async fn shows(stage: &mut Scenario, what: &str, situation: &str) -> Result<()> {
+/// Waits until `status` has a problem of that kind alone, in which these words stand, and compares all that it prints then.
+async fn shows(stage: &mut Scenario, what: &str, words: &str, situation: &str) -> Result<()> {
     let there = |status: &Status| {
         let problems = status.0["problems"].as_array();
-        problems.is_some_and(|problems| problems.iter().any(|it| it["what"] == what))
+        let problems = problems.map(Vec::as_slice).unwrap_or_default();
+        let [problem] = problems else { return false };
+        problem["what"] == what && problem["problem"].to_string().contains(words)
     };
     let controller = &mut stage.controller;
     let settled = controller.settles(situation, Duration::from_secs(10), there);
@@ -66,14 +68,20 @@ fn members_that_cannot_be_used_and_servers_that_are_held() {
             stage.gossip(name, MemberStatus::Failed);
         }
         let situation = "The guard holds servers: a split of gossip";
-        shows(&mut stage, "held nodes", situation).await?;
+        shows(
+            &mut stage,
+            "held nodes",
+            "3 answer whose agents are gone",
+            situation,
+        )
+        .await?;
         for name in ["s1", "s2", "s3"] {
             stage.gossip(name, MemberStatus::Alive);
         }
         stage.settled().await?;
         let odd = backend("s9", stage.ip(lab, 9)).tag("port", "https");
         stage.agent.put(odd.build());
-        shows(&mut stage, "members", "A member cannot be used").await
+        shows(&mut stage, "members", "https", "A member cannot be used").await
     });
 }
 
@@ -91,7 +99,7 @@ fn a_typo_in_the_config_and_a_template_that_haproxy_refuses() {
         .await?;
         checks(&mut stage, 78, "A typo in the config").await?;
         fs::write(&config, &good)?;
-        shows(&mut stage, "config", "A typo in the config").await?;
+        shows(&mut stage, "config", "intervall", "A typo in the config").await?;
         stage.controller.reload()?;
         stage.settled().await?;
 
@@ -102,7 +110,7 @@ fn a_typo_in_the_config_and_a_template_that_haproxy_refuses() {
             format!("{text}\nbackend more\n    timeout quue 7s\n"),
         )?;
         stage.controller.reload()?;
-        shows(&mut stage, "design", "HAProxy refuses the template").await?;
+        shows(&mut stage, "design", "quue", "HAProxy refuses the template").await?;
         checks(&mut stage, 1, "HAProxy refuses the template").await?;
         fs::write(&template, text)?;
         stage.controller.reload()?;
@@ -144,7 +152,7 @@ fn a_disk_that_is_full() {
         full.err().context("the file system is not small")?;
         stage.add(lab, 3)?;
         stage.serves_all().await?;
-        shows(&mut stage, "file", "The disk is full").await?;
+        shows(&mut stage, "file", "", "The disk is full").await?;
         fs::remove_file(&filler)?;
         stage.settled().await
     });

@@ -109,7 +109,10 @@ fn a_web_server_that_stops_is_down_and_a_backend_without_any_is_a_problem() {
         let mut stage = Scenario::start(lab, 3, |options| options).await?;
         stage.settled().await?;
         stage.webs[0].close();
-        let down = |status: &Status| status.server("s1") == "down";
+        // A check of another server may fail once on a busy machine.
+        let down = |status: &Status| {
+            status.server("s1") == "down" && status.of_server("s2", "check") == "up"
+        };
         let status = stage.controller.settles("s1 down", SAID, down).await?;
         assert_eq!(status.of_server("s1", "check"), "down");
         assert!(
@@ -119,7 +122,6 @@ fn a_web_server_that_stops_is_down_and_a_backend_without_any_is_a_problem() {
         assert_eq!(backend(&status, "in_rotation"), 3);
         assert_eq!(backend(&status, "answering"), 2);
         assert_eq!(status.0["problems"], serde_json::json!([]), "others serve");
-        assert_eq!(status.of_server("s2", "check"), "up");
 
         for web in &mut stage.webs {
             web.close();
@@ -141,6 +143,27 @@ fn a_web_server_that_stops_is_down_and_a_backend_without_any_is_a_problem() {
             web.listen()?;
         }
         stage.settled().await
+    });
+}
+
+/// What is due by the clock is said although a look at HAProxy, which finds nothing new, is due before it.
+#[test]
+fn a_backend_without_any_server_is_a_problem_after_a_pause_of_the_controller_too() {
+    test(&NEEDS, async |lab| {
+        let seldom = "[drift]\ninterval = \"1h\"\n";
+        let mut stage = Scenario::start(lab, 2, |options| options.sections(seldom)).await?;
+        stage.settled().await?;
+        for web in &mut stage.webs {
+            web.close();
+        }
+        let all = |status: &Status| status.servers("down") == 2;
+        stage.controller.settles("all down", SAID, all).await?;
+        stage.controller.process().signal(Signal::STOP)?;
+        sleep(Duration::from_secs(3)).await;
+        stage.controller.process().signal(Signal::CONT)?;
+        let unserved = |status: &Status| !problem(status, "backend nodes").is_empty();
+        let said = stage.controller.settles("a problem", SAID, unserved);
+        said.await.map(drop)
     });
 }
 
