@@ -221,13 +221,21 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
 /// # Errors
 /// When it cannot be started, takes longer than ten seconds, or fails; the error carries its output.
 pub async fn output(command: &mut Command) -> Result<String> {
+    output_within(Duration::from_secs(10), command).await
+}
+
+/// The same for one that takes longer.
+///
+/// # Errors
+/// As [`output`].
+pub async fn output_within(limit: Duration, command: &mut Command) -> Result<String> {
     let shown = format!("{command:?}");
     let mut command =
         tokio::process::Command::from(std::mem::replace(command, Command::new("true")));
     command.kill_on_drop(true).stdin(Stdio::null());
-    let output = tokio::time::timeout(Duration::from_secs(10), command.output())
+    let output = tokio::time::timeout(limit, command.output())
         .await
-        .with_context(|| format!("{shown} took longer than 10 s"))?
+        .with_context(|| format!("{shown} took longer than {limit:?}"))?
         .with_context(|| format!("cannot run {shown}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {

@@ -302,16 +302,24 @@ impl<'a> Chaos<'a> {
         let _ = self.stage.haproxy.command(&command).await;
     }
 
-    /// Once for sure, and until there is another worker.
+    /// Returns when there is another worker. A signal is lost on a master that reloads just then.
     async fn reload(&mut self) -> Result<()> {
         let haproxy = &self.stage.haproxy;
         let before = haproxy.newest_worker()?;
-        signal_pid(haproxy.master_pid()?, Signal::USR2)?;
         self.foreign += 1;
-        wait_for("another worker", SOON, async || {
-            haproxy.newest_worker().is_ok_and(|worker| worker != before)
-        })
-        .await
+        let mut tries = 0;
+        loop {
+            signal_pid(haproxy.master_pid()?, Signal::USR2)?;
+            let another = wait_for("another worker", SOON / 3, async || {
+                haproxy.newest_worker().is_ok_and(|worker| worker != before)
+            });
+            tries += 1;
+            match another.await {
+                Err(error) if tries == 3 => return Err(error),
+                Err(_) => {}
+                Ok(()) => return Ok(()),
+            }
+        }
     }
 
     async fn edit(&mut self) -> Result<()> {
