@@ -8,6 +8,7 @@ use planner::config::{Config, Control, Diagnostic, Location};
 use planner::render::FIRST_LINE;
 
 use crate::haproxy::taken_over;
+use crate::pages::{self, BadPage};
 
 /// Why a config cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// What is wrong, at least one.
         diagnostics: Vec<Diagnostic>,
+    },
+    /// Pages that HAProxy is to answer with are no pages; all that were found, one a line.
+    #[error("{}", list_pages(path, pages))]
+    Pages {
+        /// The config file.
+        path: PathBuf,
+        /// What is wrong, at least one.
+        pages: Vec<BadPage>,
     },
 }
 
@@ -50,6 +59,11 @@ pub fn load(
         path: path.to_owned(),
         diagnostics,
     })?;
+    let pages = pages::bad(&config);
+    if !pages.is_empty() {
+        let path = path.to_owned();
+        return Err(ConfigError::Pages { path, pages });
+    }
     config.haproxy.taken_over = taken_over::read(&config.haproxy.config, FIRST_LINE);
     Ok(config)
 }
@@ -72,6 +86,14 @@ pub fn control_socket(path: &Path) -> (PathBuf, Option<ConfigError>) {
             (socket.unwrap_or(default), error)
         }
     }
+}
+
+fn list_pages(path: &Path, pages: &[BadPage]) -> String {
+    let lines: Vec<String> = pages
+        .iter()
+        .map(|page| format!("{}: {page}", path.display()))
+        .collect();
+    lines.join("\n")
 }
 
 fn list(path: &Path, diagnostics: &[Diagnostic]) -> String {

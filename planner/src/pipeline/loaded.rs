@@ -125,6 +125,7 @@ impl LoadedConfig {
                 max_penalty: self.config.damping.max_penalty,
                 guard: backend.guard.clone(),
                 drain_timeout: backend.drain.timeout,
+                sticky: backend.sticky.is_some(),
             };
             Some((backend.name.clone(), rules))
         };
