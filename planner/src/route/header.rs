@@ -86,6 +86,11 @@ impl fmt::Display for HeaderName {
 pub struct HeaderValue(String);
 
 impl HeaderValue {
+    /// No character.
+    pub(crate) fn empty() -> Self {
+        Self(String::new())
+    }
+
     /// Takes a value.
     pub fn new(text: &str) -> Option<Self> {
         let fits = text.bytes().all(|b| (b' '..=b'~').contains(&b));

@@ -26,7 +26,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ipnet::IpNet;
-use sha2::{Digest, Sha256};
 
 pub use action::{Action, RateLimit, Redirect, Response, Split, SplitTo};
 pub use ambiguity::{Ambiguity, clash};
@@ -39,6 +38,7 @@ pub use request::{BadRequest, Request, Url};
 pub use users::{BasicAuth, User, UsersError};
 
 use crate::model::BackendName;
+use crate::stamp::digest;
 
 /// A route. [`Route::to_backend`] makes the plainest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,12 +159,9 @@ impl Route {
         backend.into_iter().chain(split.map(|to| &to.backend))
     }
 
-    /// Eight hex digits that tell it from the other routes of a set, whatever the order: of what it matches.
+    /// Ten hex digits that tell it from the other routes of a set, whatever the order: of what it matches.
     pub fn id(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.matches().as_bytes());
-        let digest = hash.finalize();
-        digest.iter().take(4).map(|b| format!("{b:02x}")).collect()
+        digest([self.matches()], 5)
     }
 
     /// What it matches, for people: `GET,POST shop.example.com/api, X-Canary: 1`.

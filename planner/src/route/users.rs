@@ -115,7 +115,9 @@ fn is_hash(hash: &str) -> Result<(), &'static str> {
             );
         }
         ("1", _) => {
-            return Err("an MD5 hash, which is too easily guessed; make another with `htpasswd -B`");
+            return Err(
+                "an MD5 hash, which is too easily guessed; make another with `htpasswd -B`",
+            );
         }
         _ => false,
     };
