@@ -61,6 +61,7 @@ impl Published {
         Status {
             backends: self.status.backends.clone(),
             quarantined: self.status.quarantined.clone(),
+            routes: self.status.routes.clone(),
             ..self.summary_at(now)
         }
     }

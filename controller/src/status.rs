@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use planner::route::ServiceRoute;
 use serde::{Deserialize, Serialize};
 
 mod text;
@@ -31,6 +32,9 @@ pub struct Status {
     pub backends: BTreeMap<String, Backend>,
     /// Members that a rule picks and that cannot be used, by their escaped name, with the reason.
     pub quarantined: BTreeMap<String, String>,
+    /// The routes that services have; those of the config are in its file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<ServiceRoute>,
 }
 
 impl Status {
@@ -47,6 +51,7 @@ impl Status {
             counters,
             backends,
             quarantined,
+            routes,
         } = self;
         *revision == other.revision
             && *problems == other.problems
@@ -57,6 +62,7 @@ impl Status {
             && *counters == other.counters
             && *backends == other.backends
             && *quarantined == other.quarantined
+            && *routes == other.routes
     }
 }
 

@@ -7,6 +7,7 @@ use planner::config::{self, ProbeMode};
 use planner::guard::{Decision, Evidence, Probed};
 use planner::model::{Admin, Check, SerfStatus, ServerKey, Version, WantedAdmin};
 use planner::pending::PendingPlan;
+use planner::route::ServiceRoute;
 use serf_rpc::{AgentState, Presence};
 
 use super::Reconciler;
@@ -89,7 +90,13 @@ impl Reconciler {
             counters: self.journal.counters.clone(),
             backends: self.backend_statuses(),
             quarantined: quarantined.all(),
+            routes: self.service_routes(),
         }
+    }
+
+    fn service_routes(&self) -> Vec<ServiceRoute> {
+        let routes = self.desired.loaded().config.routing.iter();
+        routes.filter_map(ServiceRoute::of).collect()
     }
 
     fn agent_status(&self) -> Agent {

@@ -13,6 +13,7 @@ mod node;
 pub mod policy;
 #[cfg(test)]
 mod reference;
+mod route;
 mod section;
 mod settings;
 mod source;
@@ -27,6 +28,7 @@ use toml::de::DeTable;
 
 pub use check::{CheckConfig, ProxyVersion, Request, StatusCodes};
 pub use error::{Diagnostic, Location};
+pub use route::RouteConfig;
 pub use settings::{
     BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, Frontend, GuardConfig,
     Haproxy, Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf,
@@ -119,6 +121,7 @@ impl Config {
         if let Some(config) = config.as_mut().filter(|_| source.is_clean()) {
             derived::fill(config, &root);
             between::check(config, &root);
+            route::routes(config, &root);
         }
         let diagnostics = source.finish();
         match config {

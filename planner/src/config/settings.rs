@@ -19,6 +19,7 @@ use super::policy::{
     BackendTimeouts, Breaker, Eject, Overload, Page, Proto, Retry, Sticky, Tls, media_types, page,
     switch,
 };
+use super::route::RouteConfig;
 use super::section::{Section, section};
 use super::tag_pattern::TagPattern;
 use super::value::{
@@ -29,10 +30,16 @@ use super::value::{
 };
 use crate::model::{BackendName, Weight};
 use crate::review::taken_over::TakenOver;
+use crate::route::Routes;
 
 section! {
     /// All settings, checked.
-    pub struct Config {
+    pub struct Config
+    beside {
+        /// The routes of the config, of which one wins every request.
+        pub routing: Routes = Routes::default();
+    }
+    {
         /// Where the members come from.
         pub serf: Serf = Serf::default(), Serf::read;
         /// The HAProxy that is looked after.
@@ -41,6 +48,8 @@ section! {
         pub frontend: Option<Frontend> = None, some(Frontend::read);
         /// The backends, at least one, in the order of the file, names unique.
         pub backends as backend: Vec<BackendConfig> = Vec::new(), tables;
+        /// Which requests go where, in the order of the file.
+        pub routes as route: Vec<RouteConfig> = Vec::new(), tables;
         /// What the backends have that say nothing else.
         pub(super) guard: GuardConfig = GuardConfig::default(), GuardConfig::read;
         pub(super) drain: Drain = Drain::default(), Drain::read;
@@ -132,6 +141,13 @@ section! {
         /// HAProxy's `hard-stop-after`: how long an old worker may live, and how long a child has to finish at the end;
         /// 1 s to 24 h.
         pub hard_stop_after: Duration = Duration::from_secs(30), time(SECOND..=DAY);
+    }
+}
+
+impl Haproxy {
+    /// The map of routes, beside the configuration file: `haproxy.routes.map` beside `haproxy.cfg`.
+    pub fn routes_map(&self) -> PathBuf {
+        self.config.with_extension("routes.map")
     }
 }
 

@@ -176,7 +176,7 @@ impl LoadedConfig {
 /// What tells backends and templates from others; paths, sockets and addresses of one host are not in it.
 fn digest(config: &Config, renderer: &Renderer, files: &[(OutputFile, Arc<Renderer>)]) -> String {
     // What is printed of a value has every key in it, those too that were left out.
-    let settings = format!("{:?}{:?}", config.backends, config.tags);
+    let settings = format!("{:?}{:?}{:?}", config.backends, config.tags, config.routes);
     let files = files.iter().map(|(_, renderer)| renderer.source());
     let templates = iter::once(renderer.source()).chain(files);
     stamp::digest(iter::once(settings).chain(templates), 4)

@@ -5,6 +5,7 @@ mod policy;
 use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
+use super::routes::RoutesView;
 use super::{Server, Servers, ids::ids};
 use policy::{PolicyView, policy};
 use std::time::Duration;
@@ -25,6 +26,8 @@ struct Context<'a> {
     haproxy: Haproxy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     frontend: Option<FrontendView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routes: Option<RoutesView<'a>>,
     backends: Vec<BackendView<'a>>,
 }
 
@@ -60,6 +63,7 @@ struct Haproxy<'a> {
 
 #[derive(Serialize)]
 struct FrontendView<'a> {
+    name: &'static str,
     mode: &'static str,
     bind: &'a [String],
     default_backend: &'a str,
@@ -144,6 +148,7 @@ pub(super) fn context(config: &Config, servers: &Servers) -> Value {
             .frontend
             .as_ref()
             .map(|frontend| self::frontend(config, frontend)),
+        routes: RoutesView::new(config),
         backends: backends
             .map(|b| {
                 let servers = servers.get(&b.name).map_or(&[][..], Vec::as_slice);
@@ -196,6 +201,7 @@ fn frontend<'a>(config: &'a Config, frontend: &'a Frontend) -> FrontendView<'a> 
         .iter()
         .find(|backend| backend.name == frontend.default_backend);
     FrontendView {
+        name: "main",
         mode: mode(default.map_or(Mode::Http, |backend| backend.mode)),
         bind: &frontend.bind,
         default_backend: frontend.default_backend.as_str(),

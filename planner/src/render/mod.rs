@@ -8,6 +8,7 @@ mod context;
 mod ids;
 #[cfg(test)]
 mod reference;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -30,29 +31,22 @@ use crate::stamp::Stamp;
 /// The first line of every file of ours; a file that begins otherwise is somebody else's.
 pub const FIRST_LINE: &str = "# written by serf-haproxy; changes are overwritten";
 
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../templates/", $name)))),*]
+    };
+}
+
 /// The embedded templates by name. The first is the whole file, the last stands beside a file of the site's, the others can
 /// be included by any template.
-pub const BUILT_IN: [(&str, &str); 5] = [
-    (
-        "haproxy.cfg.j2",
-        include_str!("../../../templates/haproxy.cfg.j2"),
-    ),
-    (
-        "backends.cfg.j2",
-        include_str!("../../../templates/backends.cfg.j2"),
-    ),
-    (
-        "servers.cfg.j2",
-        include_str!("../../../templates/servers.cfg.j2"),
-    ),
-    (
-        "policy.cfg.j2",
-        include_str!("../../../templates/policy.cfg.j2"),
-    ),
-    (
-        "second-file.cfg.j2",
-        include_str!("../../../templates/second-file.cfg.j2"),
-    ),
+pub const BUILT_IN: &[(&str, &str)] = embedded![
+    "haproxy.cfg.j2",
+    "backends.cfg.j2",
+    "servers.cfg.j2",
+    "policy.cfg.j2",
+    "routes.cfg.j2",
+    "route-sections.cfg.j2",
+    "second-file.cfg.j2",
 ];
 
 /// Steps that one render may take, some 64 bytes of text each at most; 10,000 servers take less than a million.
@@ -141,7 +135,7 @@ impl Renderer {
     /// # Errors
     /// None in a tested build.
     pub fn built_in() -> Result<Self, RenderError> {
-        let [(name, source), ..] = BUILT_IN;
+        let (name, source) = BUILT_IN[0];
         Self::new(name, source.to_owned())
     }
 
@@ -170,7 +164,7 @@ impl Renderer {
                 format!("cannot print a value that is {kind}"),
             )),
         });
-        for (name, source) in BUILT_IN {
+        for &(name, source) in BUILT_IN {
             env.add_template(name, source)
                 .map_err(|error| render_error(&error, name, source))?;
         }
