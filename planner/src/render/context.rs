@@ -3,12 +3,14 @@
 use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
+mod frontend;
+
+use self::frontend::{FrontendView, frontends};
 use super::{Server, Servers, ids::ids};
 use std::time::Duration;
 
 use crate::config::{
-    BackendConfig, CheckConfig, Config, Frontend, Mode, Observe, ProxyVersion, StatusCodes,
-    Timeouts,
+    BackendConfig, CheckConfig, Config, Mode, Observe, ProxyVersion, StatusCodes, Timeouts,
 };
 use crate::syntax::time::span;
 
@@ -22,6 +24,7 @@ struct Context<'a> {
     haproxy: Haproxy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     frontend: Option<FrontendView<'a>>,
+    frontends: Vec<FrontendView<'a>>,
     backends: Vec<BackendView<'a>>,
 }
 
@@ -53,17 +56,7 @@ struct Haproxy<'a> {
     chroot: Option<String>,
     taken_over: Vec<&'a str>,
     logs: bool,
-}
-
-#[derive(Serialize)]
-struct FrontendView<'a> {
-    mode: &'static str,
-    bind: &'a [String],
-    default_backend: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stats_bind: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log: Option<&'a str>,
+    quic: bool,
 }
 
 #[derive(Serialize)]
@@ -137,14 +130,14 @@ struct ServerView<'a> {
 /// The context of a render but for the stamp.
 pub(super) fn context(config: &Config, servers: &Servers) -> Value {
     let backends = config.backends.iter();
+    let haproxy = haproxy(config);
+    let logs = haproxy.logs;
     Value::from(Serde(Context {
         hard_stop_after: span(config.haproxy.hard_stop_after),
         timeouts: timeouts(&config.timeouts),
-        haproxy: haproxy(config),
-        frontend: config
-            .frontend
-            .as_ref()
-            .map(|frontend| self::frontend(config, frontend)),
+        haproxy,
+        frontend: frontends(config, logs).into_iter().next(),
+        frontends: frontends(config, logs),
         backends: backends
             .map(|b| backend(b, servers.get(&b.name).map_or(&[], Vec::as_slice)))
             .collect(),
@@ -153,7 +146,7 @@ pub(super) fn context(config: &Config, servers: &Servers) -> Value {
 
 fn haproxy(config: &Config) -> Haproxy<'_> {
     let haproxy = &config.haproxy;
-    let log = config.frontend.as_ref().and_then(|it| it.log.as_ref());
+    let log = config.frontends.first().and_then(|it| it.log.as_ref());
     let given = [
         ("user", haproxy.user.is_some()),
         ("group", haproxy.group.is_some()),
@@ -172,6 +165,7 @@ fn haproxy(config: &Config) -> Haproxy<'_> {
         group: haproxy.group.as_deref(),
         chroot: chroot.map(|chroot| chroot.display().to_string()),
         logs: taken_over.iter().any(|(keyword, _)| *keyword == "log"),
+        quic: config.frontends.iter().any(|frontend| frontend.h3),
         taken_over: taken_over.into_iter().map(|(_, line)| line).collect(),
     }
 }
@@ -185,20 +179,6 @@ fn timeouts(timeouts: &Timeouts) -> TimeoutsView {
         tunnel: span(timeouts.tunnel),
         http_request: span(timeouts.http_request),
         http_keep_alive: span(timeouts.http_keep_alive),
-    }
-}
-
-fn frontend<'a>(config: &'a Config, frontend: &'a Frontend) -> FrontendView<'a> {
-    let default = config
-        .backends
-        .iter()
-        .find(|backend| backend.name == frontend.default_backend);
-    FrontendView {
-        mode: mode(default.map_or(Mode::Http, |backend| backend.mode)),
-        bind: &frontend.bind,
-        default_backend: frontend.default_backend.as_str(),
-        stats_bind: frontend.stats_bind.as_deref(),
-        log: frontend.log.as_deref(),
     }
 }
 

@@ -32,7 +32,7 @@ pub const FIRST_LINE: &str = "# written by serf-haproxy; changes are overwritten
 
 /// The embedded templates by name. The first is the whole file, the last stands beside a file of the site's, the others can
 /// be included by any template.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     (
         "haproxy.cfg.j2",
         include_str!("../../../templates/haproxy.cfg.j2"),
@@ -44,6 +44,14 @@ pub const BUILT_IN: [(&str, &str); 4] = [
     (
         "servers.cfg.j2",
         include_str!("../../../templates/servers.cfg.j2"),
+    ),
+    (
+        "frontend.cfg.j2",
+        include_str!("../../../templates/frontend.cfg.j2"),
+    ),
+    (
+        "frontend-http.cfg.j2",
+        include_str!("../../../templates/frontend-http.cfg.j2"),
     ),
     (
         "second-file.cfg.j2",
