@@ -31,6 +31,9 @@ pub struct Status {
     pub backends: BTreeMap<String, Backend>,
     /// Members that a rule picks and that cannot be used, by their escaped name, with the reason.
     pub quarantined: BTreeMap<String, String>,
+    /// The certificates of the front ends, by front end and name.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
 }
 
 impl Status {
@@ -47,6 +50,7 @@ impl Status {
             counters,
             backends,
             quarantined,
+            certificates,
         } = self;
         *revision == other.revision
             && *problems == other.problems
@@ -57,6 +61,7 @@ impl Status {
             && *counters == other.counters
             && *backends == other.backends
             && *quarantined == other.quarantined
+            && *certificates == other.certificates
     }
 }
 
@@ -82,6 +87,22 @@ pub struct Config {
     pub digest: String,
     /// When it was taken, in seconds since 1970.
     pub since: u64,
+}
+
+/// A certificate of a front end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The front end that has it.
+    pub frontend: String,
+    /// Its name: that of its file or directory, without the ending.
+    pub name: String,
+    /// The hosts that it is for.
+    pub hosts: Vec<String>,
+    /// When it ends, in seconds since 1970; unknown where it cannot be used.
+    pub expires: Option<u64>,
+    /// `in force`; `pending`, where HAProxy could not be told yet; `kept`, where its file is another and cannot be used; or
+    /// `refused`, where there is none in force for it.
+    pub state: String,
 }
 
 /// The Serf agent that membership comes from.

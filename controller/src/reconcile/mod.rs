@@ -40,6 +40,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use web::Web;
 
+use crate::certificates::Keeper;
 use crate::clock;
 use crate::haproxy::supervise::Supervisor;
 use crate::notify::Notifier;
@@ -157,6 +158,8 @@ struct Reconciler {
     desired: Desired,
     applier: Applier,
     installer: Installer,
+    /// Those of the front ends, which a task looks after.
+    certificates: Keeper,
     journal: Journal,
     /// HAProxy as a child, where it is one.
     supervisor: Option<Supervisor>,
@@ -174,7 +177,8 @@ impl Reconciler {
             .any(|(_, decision)| decision.status.state == "waiting");
         let quiet = decisions.poll.is_none() && !self.desired.gathers();
         let in_place = self.is_connected() && self.is_current() && self.installer.is_settled();
-        in_place && quiet && (waited || !waiting)
+        let certificates = self.certificates.report().in_force;
+        in_place && certificates && quiet && (waited || !waiting)
     }
 
     fn is_connected(&self) -> bool {

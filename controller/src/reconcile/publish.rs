@@ -89,6 +89,7 @@ impl Reconciler {
             counters: self.journal.counters.clone(),
             backends: self.backend_statuses(),
             quarantined: self.quarantined(|_| true),
+            certificates: self.certificates.report().certificates.clone(),
         }
     }
 

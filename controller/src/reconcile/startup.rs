@@ -21,6 +21,7 @@ use super::journal::Journal;
 use super::web::Web;
 use super::{Adopt, Reconciler, RunError, RunOptions};
 use crate::before::guard_before;
+use crate::certificates::Keeper;
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::control::Control;
@@ -55,8 +56,9 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     let (now, anchor) = (clock::now(), ClockAnchor::now());
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (asking, askings) = mpsc::channel(ASKINGS);
-    let (tasks, control_problem) = serve_control(&config, seen.clone(), asking);
+    let (mut tasks, control_problem) = serve_control(&config, seen.clone(), asking);
     let (prober, probed) = Prober::new();
+    let certificates = Keeper::start(&config, &mut tasks).await;
 
     let saved = state.load();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
@@ -83,6 +85,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
         desired: Desired::new(loaded, scope, Arc::new(snapshot), guard),
         applier: Applier::new(runtime, now),
         installer,
+        certificates,
         journal,
         supervisor: None,
         askings,
