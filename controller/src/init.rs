@@ -11,6 +11,7 @@ use planner::config::Config;
 use planner::model::{Server, Servers};
 use planner::render::{FIRST_LINE, RenderError};
 
+use crate::certificates;
 use crate::error_chain::chain;
 use crate::haproxy::file::{ConfigFile, FileError, Owner, Staged, judge};
 use crate::haproxy::message::first_alert;
@@ -76,6 +77,9 @@ pub enum InitError {
 pub async fn init(config: Config) -> Result<Ready, InitError> {
     let loaded = templates::load(config)?;
     let config = &loaded.config;
+    for problem in certificates::prepare(config).await.values() {
+        tracing::warn!("{problem}");
+    }
     let path = config.haproxy.config.clone();
     let mut file = ConfigFile::new(&path, FIRST_LINE);
     put_map(config).await?;

@@ -6,6 +6,7 @@
 mod account;
 mod before;
 pub mod bucket;
+mod certificates;
 pub mod check;
 pub mod check_file;
 mod clock;

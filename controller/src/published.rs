@@ -78,6 +78,7 @@ impl Published {
             haproxy: before.haproxy.clone(),
             file: before.file.clone(),
             counters: before.counters.clone(),
+            certificates: before.certificates.clone(),
             ..Status::default()
         };
         if let Some(readings) = &self.readings {

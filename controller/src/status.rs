@@ -35,6 +35,9 @@ pub struct Status {
     /// The routes that services have; those of the config are in its file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<ServiceRoute>,
+    /// The certificates of the front ends, by front end and name.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
 }
 
 impl Status {
@@ -52,6 +55,7 @@ impl Status {
             backends,
             quarantined,
             routes,
+            certificates,
         } = self;
         *revision == other.revision
             && *problems == other.problems
@@ -63,6 +67,7 @@ impl Status {
             && *backends == other.backends
             && *quarantined == other.quarantined
             && *routes == other.routes
+            && *certificates == other.certificates
     }
 }
 
@@ -88,6 +93,22 @@ pub struct Config {
     pub digest: String,
     /// When it was taken, in seconds since 1970.
     pub since: u64,
+}
+
+/// A certificate of a front end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The front end that has it.
+    pub frontend: String,
+    /// Its name: that of its file or directory, without the ending.
+    pub name: String,
+    /// The hosts that it is for.
+    pub hosts: Vec<String>,
+    /// When it ends, in seconds since 1970; unknown where it cannot be used.
+    pub expires: Option<u64>,
+    /// `in force`; `pending`, where HAProxy could not be told yet; `kept`, where its file is another and cannot be used; or
+    /// `refused`, where there is none in force for it.
+    pub state: String,
 }
 
 /// The Serf agent that membership comes from.

@@ -25,6 +25,7 @@ pub mod traffic;
 
 pub use daemons::agent::{self, Agent};
 pub use daemons::browser::{self, Browser};
+pub use daemons::certificate::Certificate;
 pub use daemons::controller::{self, Controller};
 pub use daemons::haproxy::{self, Haproxy, HaproxyKind};
 pub use daemons::health_agent::HealthAgent;

@@ -142,9 +142,9 @@ impl Text<'_> {
     fn unused_frontend(&self) -> Option<Finding> {
         let config = self.config();
         config.haproxy.template.as_ref()?;
-        config.frontend.as_ref()?;
+        config.frontends.first()?;
         let mut without = config.clone();
-        without.frontend = None;
+        without.frontends.clear();
         let bare = self.loaded.renderer.render(&without, self.servers).ok()?;
         (bare.blank == self.now.blank).then(|| {
             let template = self.template();

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use controller::config;
 use controller::control::{Answer, ControlError, Request as Asked, ask};
-use planner::config::Config;
+use planner::config::{Config, Frontend, Mode};
+use planner::model::BackendName;
 use planner::route::{Report, Request, Route, Routes, ServiceRoute, Url, clash};
 
 use super::{Exit, Format, FormatArgs, SocketArgs, environment, print, print_json, runtime, tell};
@@ -30,9 +31,9 @@ pub(super) struct RouteArgs {
     /// The client's address
     #[arg(long, value_name = "IP")]
     from: Option<IpAddr>,
-    /// The front end that it comes to
-    #[arg(long, value_name = "NAME", default_value = "main")]
-    frontend: String,
+    /// The front end that it comes to; left out, the first that speaks HTTP
+    #[arg(long, value_name = "NAME")]
+    frontend: Option<String>,
     #[command(flatten)]
     format: FormatArgs,
     #[command(flatten)]
@@ -61,16 +62,30 @@ pub(super) fn route(path: &Path, args: &RouteArgs) -> anyhow::Result<Exit> {
     let mut request = Request::new(&args.method, host, url.path);
     request.headers.clone_from(&args.headers);
     request.from = args.from;
-    request.frontend.clone_from(&args.frontend);
+    let frontend = frontend(&config, args.frontend.as_deref())?;
+    if let Some(frontend) = frontend {
+        frontend.name.as_str().clone_into(&mut request.frontend);
+    }
     let routes = with_services(&config, &args.socket, path)?;
-    let default = config
-        .frontend
-        .as_ref()
-        .map(|frontend| frontend.default_backend.as_str());
+    let default = frontend.and_then(|frontend| frontend.default_backend.as_ref());
+    let default = default.map(BackendName::as_str);
     let report = Report::of(&routes, &request, default);
     match args.format.format {
         Format::Text => print(&report.to_string()),
         Format::Json => print_json(&report),
+    }
+}
+
+/// The front end of this name, or the first that speaks HTTP; none where a template of one's own has them all.
+fn frontend<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<Option<&'a Frontend>> {
+    let mut speaking = config.frontends.iter().filter(|it| it.mode == Mode::Http);
+    match name {
+        Some(name) if !config.frontends.is_empty() => {
+            let found = speaking.find(|frontend| frontend.name.as_str() == name);
+            let found = found.with_context(|| format!("no front end {name:?} speaks HTTP"))?;
+            Ok(Some(found))
+        }
+        _ => Ok(speaking.next()),
     }
 }
 

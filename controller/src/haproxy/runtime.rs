@@ -286,6 +286,20 @@ impl RuntimeApi {
             .collect())
     }
 
+    /// Sends lines in one connection on the stats socket; as many replies come back, in order.
+    ///
+    /// # Errors
+    /// [`RuntimeError`].
+    pub(crate) async fn ask(&self, lines: &[String]) -> Result<Vec<String>, RuntimeError> {
+        if lines.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let (session, replies) = Session::open(self.door(), &lines).await?;
+        session.close().await?;
+        Ok(replies)
+    }
+
     /// Executes steps in order against the worker they were made for, reads the touched backends back, and makes sure on
     /// another fresh connection that the same worker still runs.
     ///

@@ -21,6 +21,10 @@ pub(super) use prometheus_text::CONTENT_TYPE;
 
 /// Backends that are told one by one, in the order of their names.
 const BACKENDS: usize = 256;
+/// Certificates that are told one by one, those that end first.
+const CERTIFICATES: usize = 256;
+/// Every state that a certificate may be in.
+const CERTIFICATE_STATES: [&str; 4] = ["in force", "pending", "kept", "refused"];
 /// Every state that a server may be in.
 const STATES: [&str; 10] = [
     "ready", "down", "pending", "waiting", "drain", "maint", "leaving", "out", "gone", "unknown",
@@ -80,6 +84,7 @@ impl Collector for Scrape {
             "Probes that came to their end, by what they found",
             probes,
         )?;
+        of_certificates(&mut writer, &status)?;
         of_backends(&mut writer, &published.status)
     }
 }
@@ -193,6 +198,34 @@ fn of_work(writer: &mut Writer<'_>, status: &Status) -> fmt::Result {
         "What the history tells as failed",
         done.failures,
     )
+}
+
+fn of_certificates(writer: &mut Writer<'_>, status: &Status) -> fmt::Result {
+    let all = &status.certificates;
+    let mut counts = CERTIFICATE_STATES.map(|state| (state, 0_u64));
+    for certificate in all {
+        let mut counts = counts.iter_mut();
+        if let Some((_, count)) = counts.find(|(state, _)| *state == certificate.state) {
+            *count += 1;
+        }
+    }
+    let counts = counts.map(|(state, count)| ([("state", state)], count));
+    let help = "Certificates of the front ends, by their state";
+    writer.gauges("certificates", help, counts)?;
+    let mut dated: Vec<_> = all
+        .iter()
+        .filter_map(|certificate| Some((certificate.expires?, certificate)))
+        .collect();
+    dated.sort_by_key(|(expires, certificate)| (*expires, &certificate.name));
+    let dated = dated.into_iter().take(CERTIFICATES).map(|(expires, it)| {
+        let labels = [
+            ("certificate", it.name.as_str()),
+            ("frontend", it.frontend.as_str()),
+        ];
+        (labels, expires)
+    });
+    let help = "When a certificate ends, in seconds since 1970; of the 256 that end first";
+    writer.gauges("certificate_expiry_timestamp_seconds", help, dated)
 }
 
 fn of_backends(writer: &mut Writer<'_>, status: &Status) -> fmt::Result {

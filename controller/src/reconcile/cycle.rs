@@ -204,12 +204,23 @@ impl Reconciler {
         let config = &self.desired.loaded().config;
         self.feed
             .look_after_agent(snapshot, config, &mut self.journal);
+        self.look_after_certificates();
         self.journal.judge_servers(
             self.desired.decisions(),
             self.applier.checks(),
             &quarantined.alive,
             clock::now(),
         );
+    }
+
+    /// Lets their keeper know which worker runs, and says what it has found wrong.
+    fn look_after_certificates(&mut self) {
+        if let Some(worker) = self.applier.worker() {
+            self.certificates.set_worker(self.applier.runtime(), worker);
+        }
+        let now = self.journal.anchor.unix_secs(clock::now());
+        let report = self.certificates.report();
+        self.journal.judge_certificates(&report, now);
     }
 
     /// Keeps what a later start needs, if it has changed or could not be kept before.

@@ -42,6 +42,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use web::Web;
 
+use crate::certificates::Keeper;
 use crate::clock;
 use crate::haproxy::supervise::Supervisor;
 use crate::notify::Notifier;
@@ -162,6 +163,8 @@ struct Reconciler {
     installer: Installer,
     /// The map of routes.
     maps: Maps,
+    /// Those of the front ends, which a task looks after.
+    certificates: Keeper,
     journal: Journal,
     /// HAProxy as a child, where it is one.
     supervisor: Option<Supervisor>,
@@ -184,7 +187,8 @@ impl Reconciler {
             && self.is_current()
             && self.routes_are_current()
             && self.installer.is_settled();
-        in_place && quiet && (waited || !waiting)
+        let certificates = self.certificates.report().in_force;
+        in_place && certificates && quiet && (waited || !waiting)
     }
 
     fn is_connected(&self) -> bool {

@@ -59,6 +59,7 @@ impl Reconciler {
             biased;
             news = self.feed.next(&mut self.journal) => return self.observe_news(news),
             Some(asking) = self.askings.recv() => self.answer(asking),
+            () = self.certificates.changed() => true,
             Some(found) = self.probed.recv() => self.observe_probe(&found),
             ended = self.installer.next_done() => {
                 self.finish(ended);

@@ -91,6 +91,7 @@ impl Reconciler {
             backends: self.backend_statuses(),
             quarantined: quarantined.all(),
             routes: self.service_routes(),
+            certificates: self.certificates.report().certificates.clone(),
         }
     }
 

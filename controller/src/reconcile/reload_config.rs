@@ -38,6 +38,7 @@ impl Reconciler {
         templates::warn(&loaded);
         self.journal.problems.clear("config");
         self.journal.problems.clear("design");
+        self.certificates.set_config(&loaded.config).await;
         let before = self.desired.set_loaded(loaded);
         let after = &self.desired.loaded().config;
         let another_agent = agent(&before.config) != agent(after);
@@ -75,6 +76,7 @@ impl Reconciler {
         if let Some(fallback) = self.fallback.take() {
             let problem = format!("the config and template before are in force: {why}");
             self.journal.problems.set("design", problem, advice::CONFIG);
+            self.certificates.take_back(&fallback.config);
             self.desired.set_loaded(fallback);
             self.config_changed();
         }

@@ -22,6 +22,7 @@ use super::maps::Maps;
 use super::web::Web;
 use super::{Adopt, Reconciler, RunError, RunOptions};
 use crate::before::guard_before;
+use crate::certificates::Keeper;
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::control::Control;
@@ -56,8 +57,9 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     let (now, anchor) = (clock::now(), ClockAnchor::now());
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (asking, askings) = mpsc::channel(ASKINGS);
-    let (tasks, control_problem) = serve_control(&config, seen.clone(), asking);
+    let (mut tasks, control_problem) = serve_control(&config, seen.clone(), asking);
     let (prober, probed) = Prober::new();
+    let certificates = Keeper::start(&config, &mut tasks).await;
 
     let saved = state.load();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
@@ -86,6 +88,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
         applier: Applier::new(runtime, now),
         installer,
         maps: Maps::default(),
+        certificates,
         journal,
         supervisor: None,
         askings,

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{Agent, Backend, Haproxy, Problem, Server, Status};
+use crate::printable::printable;
+
+use super::{Agent, Backend, Certificate, Haproxy, Problem, Server, Status};
 
 impl Problem {
     fn write(&self, f: &mut fmt::Formatter<'_>, now: u64) -> fmt::Result {
@@ -14,6 +16,39 @@ impl Problem {
         Ok(())
     }
 }
+
+impl Certificate {
+    fn write(&self, f: &mut fmt::Formatter<'_>, now: u64) -> fmt::Result {
+        let ends = match self.expires {
+            None => String::new(),
+            Some(at) if at <= now => format!(", expired {} ago", ago(now - at)),
+            Some(at) => format!(", {} days left", (at - now) / (24 * 3600)),
+        };
+        let hosts: Vec<_> = self
+            .hosts
+            .iter()
+            .take(HOSTS)
+            .map(|it| printable(it))
+            .collect();
+        let more = if self.hosts.len() > HOSTS {
+            ", …"
+        } else {
+            ""
+        };
+        let of = if hosts.is_empty() { "" } else { ": " };
+        let (name, state) = (&self.name, &self.state);
+        let name = printable(name);
+        writeln!(
+            f,
+            "  {}/{name} {state}{ends}{of}{}{more}",
+            self.frontend,
+            hosts.join(", ")
+        )
+    }
+}
+
+/// Hosts of a certificate that are told.
+const HOSTS: usize = 5;
 
 impl Agent {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,6 +234,12 @@ impl fmt::Display for Status {
             counters.failures
         )?;
         writeln!(f, "revision {}", self.revision)?;
+        if !self.certificates.is_empty() {
+            writeln!(f, "\ncertificates")?;
+        }
+        for certificate in &self.certificates {
+            certificate.write(f, self.time)?;
+        }
         for (name, backend) in &self.backends {
             backend.write(f, name, self.time, self.haproxy.age_seconds)?;
         }

@@ -33,6 +33,7 @@ pub struct ControllerOptions {
     bind: SocketAddr,
     stats_bind: Option<SocketAddr>,
     template: Option<PathBuf>,
+    frontend: String,
     backend: String,
     haproxy: String,
     sections: String,
@@ -62,6 +63,7 @@ impl ControllerOptions {
             bind,
             stats_bind: None,
             template: None,
+            frontend: String::new(),
             backend: String::new(),
             haproxy: String::new(),
             sections: String::new(),
@@ -107,6 +109,13 @@ impl ControllerOptions {
     #[must_use]
     pub fn serf(mut self, lines: &str) -> Self {
         let _ = writeln!(self.serf_lines, "{lines}");
+        self
+    }
+
+    /// More lines for the front end's table.
+    #[must_use]
+    pub fn frontend(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.frontend, "{lines}");
         self
     }
 
@@ -318,6 +327,7 @@ impl ControllerOptions {
             text,
             "[frontend]\nbind = [{bind:?}]\ndefault_backend = \"nodes\""
         );
+        let _ = writeln!(text, "{}", self.frontend);
         if let Some(addr) = self.stats_bind {
             let _ = writeln!(text, "stats_bind = \"{addr}\"");
         }

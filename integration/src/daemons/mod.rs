@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod browser;
+pub mod certificate;
 pub mod compose;
 pub mod container;
 pub mod controller;

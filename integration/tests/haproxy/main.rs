@@ -1,6 +1,7 @@
 //! The parts of the controller and of the planner that speak to HAProxy, against the real ones; fake-haproxy beside them.
 
 mod fake;
+mod frontends;
 mod lines;
 mod plan_pairs;
 mod reload;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::frontend;
 use super::node::Node;
 use super::{BackendConfig, CheckConfig, Config, Mode, Observe, ProbeMode, ProxyVersion, policy};
 
@@ -30,7 +31,7 @@ pub(super) fn ways_to_reload(root: &Node<'_>) {
 /// Complains about everything that does not fit together.
 pub(super) fn check(config: &Config, root: &Node<'_>) {
     backends(config, root);
-    frontend(config, root);
+    frontend::check(config, root);
     drains(config, root);
     files(config, root);
     other_files(config, root);
@@ -141,32 +142,6 @@ fn checks(backend: &BackendConfig, check: &CheckConfig, section: &Node<'_>) {
         let message = "wants another version of PROXY than the traffic has, and HAProxy's check speaks the same as \
                        the traffic; give send-proxy-v2 in server_options with \"v2\", not with \"v1\"";
         section.complain("check", message);
-    }
-}
-
-fn frontend(config: &Config, root: &Node<'_>) {
-    let Some(frontend) = &config.frontend else {
-        if config.haproxy.template.is_none() {
-            let hint = "the built-in template needs it; add it with bind = [\"*:80\"], or set haproxy.template";
-            root.complain("frontend", format!("the section is missing; {hint}"));
-        }
-        return;
-    };
-    if !config.backends.is_empty()
-        && !config
-            .backends
-            .iter()
-            .any(|backend| backend.name == frontend.default_backend)
-    {
-        let names: Vec<&str> = config
-            .backends
-            .iter()
-            .map(|backend| backend.name.as_str())
-            .collect();
-        root.complain(
-            "frontend.default_backend",
-            format!("there is no such backend; use one of {}", names.join(", ")),
-        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::mem::take;
 
+use super::frontend;
 use super::loaded;
 use super::node::Node;
 use super::section::Section;
@@ -19,11 +20,7 @@ pub(super) fn fill(config: &mut Config, root: &Node<'_>) {
         backend.drain = over(&config.drain, node.get("drain"));
         self::backend(backend, &node);
     }
-    if let (Some(frontend), Some(first)) = (&mut config.frontend, config.backends.first())
-        && !root.has("frontend.default_backend")
-    {
-        frontend.default_backend = first.name.clone();
-    }
+    frontend::fill(config, root);
 }
 
 /// The keys of a backend's own section, and what all backends have.

@@ -8,6 +8,7 @@ mod between;
 mod check;
 mod derived;
 mod error;
+mod frontend;
 mod loaded;
 mod node;
 pub mod policy;
@@ -28,11 +29,14 @@ use toml::de::DeTable;
 
 pub use check::{CheckConfig, ProxyVersion, Request, StatusCodes};
 pub use error::{Diagnostic, Location};
+pub use frontend::{
+    ACME_BACKEND, CertificatePlace, Frontend, FrontendName, Hsts, LogFormat, SniPattern,
+};
 pub use route::RouteConfig;
 pub use settings::{
-    BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, Frontend, GuardConfig,
-    Haproxy, Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf,
-    SocketMode, StateConfig, Suspicion, TagNames, Timeouts,
+    BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, GuardConfig, Haproxy,
+    Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf, SocketMode,
+    StateConfig, Suspicion, TagNames, Timeouts,
 };
 pub use tag_pattern::TagPattern;
 pub use value::NodePattern;
@@ -136,6 +140,21 @@ fn syntax(text: &str, error: &toml::de::Error) -> Diagnostic {
     Diagnostic {
         location: source::location(text, error.span().map_or(0, |span| span.start)),
         key: String::new(),
-        message: format!("{}; this is no TOML", error.message()),
+        message: match both_forms(text) {
+            Some(message) => message,
+            None => format!("{}; this is no TOML", error.message()),
+        },
     }
+}
+
+/// What to write where one front end is a `[frontend]` and others are `[[frontend]]`, which TOML takes for a slip.
+fn both_forms(text: &str) -> Option<String> {
+    let has = |header: &str| {
+        text.lines()
+            .any(|line| line.trim_start().starts_with(header))
+    };
+    (has("[frontend]") && has("[[frontend]]")).then(|| {
+        "there are [frontend] and [[frontend]]; write [[frontend]] for all, with name = \"main\" in the one that is [frontend] now"
+            .to_owned()
+    })
 }

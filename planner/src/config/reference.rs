@@ -34,7 +34,9 @@ fn taken_in(line: &str) -> &str {
 /// The key of a line, its value, and what is said of it.
 fn key(line: &str) -> Option<Key<'_>> {
     let (name, rest) = taken_in(line).split_once(" = ")?;
-    let is_name = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_name = name
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     let (value, about) = rest.split_once(" # ").unwrap_or((rest, ""));
     is_name.then(|| Key {
         name,

@@ -9,15 +9,12 @@ use ipnet::IpNet;
 use super::node::Node;
 use super::section::{Section, section};
 use super::value::{HOUR, SECOND, backend_name, boolean, networks, not_empty, number, path, some};
-use super::{Config, Mode};
+use super::{Config, Frontend, Mode};
 use crate::model::BackendName;
 use crate::route::{
     Action, BasicAuth, HeaderChanges, HeaderName, HeaderPattern, HeaderValue, HostPattern, Method,
     Origin, PathPattern, RateLimit, Redirect, Response, Route, Routes, Split, SplitTo,
 };
-
-/// The front end of `[frontend]`.
-const MAIN: &str = "main";
 
 /// Headers that a route may name, beside its methods.
 const MOST_HEADERS: usize = 32;
@@ -181,15 +178,11 @@ pub(super) fn routes(config: &mut Config, root: &Node<'_>) {
     for (route, node) in config.routes.iter().zip(&nodes) {
         route.check(node);
         backends(config, route, node);
-        for name in route.frontends.iter().filter(|name| *name != MAIN) {
-            let message =
-                format!("there is no front end {name:?}; the one of [frontend] is \"{MAIN}\"");
-            node.complain("frontends", message);
-        }
+        front_ends(config, route, node);
         made.extend(route.route(node).map(|route| (route, node)));
     }
     map_path(&config.haproxy.routes_map(), root);
-    front_end(config, root);
+    any_front_end(config, root);
     let (made, nodes): (Vec<Route>, Vec<&Node<'_>>) = made.into_iter().unzip();
     match Routes::new(made) {
         Ok(routes) => config.routing = routes,
@@ -251,16 +244,34 @@ fn map_path(map: &Path, root: &Node<'_>) {
     }
 }
 
-/// Routes are of requests: where the built-in template has a front end, it speaks HTTP.
-fn front_end(config: &Config, root: &Node<'_>) {
-    let Some(frontend) = &config.frontend else {
-        return;
-    };
-    let mut backends = config.backends.iter();
-    let default = backends.find(|backend| backend.name == frontend.default_backend);
-    if default.is_some_and(|backend| backend.mode == Mode::Tcp) {
-        let message = "its default backend speaks no HTTP, and so it cannot have routes; set mode = \"http\" there, or take \
-                       the routes out";
+/// Routes are of requests: the front ends that one names are there and speak HTTP.
+fn front_ends(config: &Config, route: &RouteConfig, node: &Node<'_>) {
+    for name in &route.frontends {
+        let mut frontends = config.frontends.iter();
+        match frontends.find(|frontend| frontend.name.as_str() == name) {
+            Some(frontend) if frontend.mode == Mode::Http => {}
+            Some(_) => node.complain(
+                "frontends",
+                format!("front end {name} speaks no HTTP; leave it out"),
+            ),
+            None => {
+                let names = config.frontends.iter().map(|it| it.name.as_str());
+                let names = names.collect::<Vec<_>>().join(", ");
+                node.complain(
+                    "frontends",
+                    format!("there is no front end {name:?}; use one of {names}"),
+                );
+            }
+        }
+    }
+}
+
+/// Where the built-in template has front ends, one at least speaks HTTP.
+fn any_front_end(config: &Config, root: &Node<'_>) {
+    let http = |frontend: &Frontend| frontend.mode == Mode::Http;
+    if !config.frontends.is_empty() && !config.frontends.iter().any(http) {
+        let message = "no front end speaks HTTP, and so none can have routes; set mode = \"http\" in its default backend, or \
+                       take the routes out";
         root.complain("frontend", message);
     }
 }

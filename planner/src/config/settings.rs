@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::check::{CheckConfig, check};
+use super::frontend::{Frontend, frontends};
 use super::loaded;
 use super::node::Node;
 use super::policy::{
@@ -24,9 +25,9 @@ use super::section::{Section, section};
 use super::tag_pattern::TagPattern;
 use super::value::{
     DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, balance,
-    bind, binds, boolean, check_command, command, hold, hosts, listen, networks, node_pattern,
-    number, one_of, path, paths, percent, ports, printed, printed_path, server_options,
-    socket_mode, some, tables, tag_name, tags, time, weight,
+    boolean, check_command, command, hold, hosts, listen, networks, node_pattern, number, one_of,
+    path, paths, percent, ports, printed_path, server_options, socket_mode, some, tables, tag_name,
+    tags, time, weight,
 };
 use crate::model::{BackendName, Weight};
 use crate::review::taken_over::TakenOver;
@@ -44,8 +45,8 @@ section! {
         pub serf: Serf = Serf::default(), Serf::read;
         /// The HAProxy that is looked after.
         pub haproxy: Haproxy = Haproxy::default(), Haproxy::read;
-        /// What the built-in template listens on; none only beside a template of one's own.
-        pub frontend: Option<Frontend> = None, some(Frontend::read);
+        /// What the built-in template listens on, names unique; none only beside a template of one's own.
+        pub frontends as frontend: Vec<Frontend> = Vec::new(), frontends;
         /// The backends, at least one, in the order of the file, names unique.
         pub backends as backend: Vec<BackendConfig> = Vec::new(), tables;
         /// Which requests go where, in the order of the file.
@@ -211,19 +212,6 @@ pub enum ReloadMethod {
 }
 
 section! {
-    /// `[frontend]`: what the built-in template listens on.
-    pub struct Frontend {
-        /// Arguments of `bind` lines, at least one.
-        pub bind: Vec<String> = Vec::new(), binds,
-            "give the addresses to listen on, bind = [\"*:80\"]";
-        /// The backend that gets the traffic.
-        pub default_backend: BackendName = BackendName::unnamed(), backend_name;
-        /// Argument of the stats page's `bind` line; none is no stats page.
-        pub stats_bind: Option<String> = None, some(bind);
-        /// Argument of the `log` line; none is no log.
-        pub log: Option<String> = None, some(printed);
-    }
-
     /// A `[[backend]]`.
     pub struct BackendConfig {
         /// Its name, unique.

@@ -124,6 +124,9 @@ fn set(table: &mut DeTable<'_>, name: &str, value: String, at: usize) -> bool {
     let named = |key: &str| Spanned::new(at..at, key.to_owned().into());
     let empty = || Spanned::new(at..at, DeValue::Table(DeTable::new()));
     let section = table.entry(named(section)).or_insert_with(empty);
+    if section.get_ref().is_array() {
+        return false;
+    }
     if let DeValue::Table(section) = section.get_mut() {
         section.remove(key);
         let value = DeValue::String(value.into());

@@ -423,7 +423,8 @@ pub(super) fn not_empty<T>(
     Some(list)
 }
 
-fn is_name(text: &str, also: &[u8]) -> bool {
+/// Whether it is letters, digits and these, and not empty.
+pub(super) fn is_name(text: &str, also: &[u8]) -> bool {
     let mut bytes = text.bytes();
     !text.is_empty() && bytes.all(|b| b.is_ascii_alphanumeric() || also.contains(&b))
 }
@@ -438,9 +439,14 @@ pub(super) fn words<'a>(node: &Node<'a>, what: &str) -> Option<Vec<&'a str>> {
     are_safe(node, &words).then_some(words)
 }
 
+/// Whether a character means itself in a word of HAProxy's configuration.
+pub(super) fn is_safe(c: char) -> bool {
+    c.is_ascii_graphic() && !LIVE.contains(&c)
+}
+
 fn are_safe(node: &Node<'_>, words: &[&str]) -> bool {
     let mut chars = words.iter().flat_map(|word| word.chars());
-    let live = chars.find(|c| !c.is_ascii_graphic() || LIVE.contains(c));
+    let live = chars.find(|c| !is_safe(*c));
     let refuse = |c: char| {
         node.refuse(format!(
             "the character {c:?} is not safe in HAProxy's configuration; leave it out"

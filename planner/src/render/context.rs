@@ -1,18 +1,19 @@
 //! What a template sees: settings and servers in, a value without nulls out; docs/reference/template.md lists it. Pure.
 
+mod frontend;
 mod policy;
 
 use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
+use self::frontend::{FrontendView, frontends};
 use super::routes::RoutesView;
 use super::{Server, Servers, ids::ids};
 use policy::{PolicyView, policy};
 use std::time::Duration;
 
 use crate::config::{
-    BackendConfig, CheckConfig, Config, Frontend, Mode, Observe, ProxyVersion, StatusCodes,
-    Timeouts,
+    BackendConfig, CheckConfig, Config, Mode, Observe, ProxyVersion, StatusCodes, Timeouts,
 };
 use crate::syntax::time::span;
 
@@ -28,6 +29,7 @@ struct Context<'a> {
     frontend: Option<FrontendView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     routes: Option<RoutesView<'a>>,
+    frontends: Vec<FrontendView<'a>>,
     backends: Vec<BackendView<'a>>,
 }
 
@@ -59,18 +61,7 @@ struct Haproxy<'a> {
     chroot: Option<String>,
     taken_over: Vec<&'a str>,
     logs: bool,
-}
-
-#[derive(Serialize)]
-struct FrontendView<'a> {
-    name: &'static str,
-    mode: &'static str,
-    bind: &'a [String],
-    default_backend: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stats_bind: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log: Option<&'a str>,
+    quic: bool,
 }
 
 #[derive(Serialize)]
@@ -140,15 +131,15 @@ struct ServerView<'a> {
 /// The context of a render but for the stamp.
 pub(super) fn context(config: &Config, servers: &Servers) -> Value {
     let backends = config.backends.iter();
+    let haproxy = haproxy(config);
+    let logs = haproxy.logs;
     Value::from(Serde(Context {
         hard_stop_after: span(config.haproxy.hard_stop_after),
         timeouts: timeouts(&config.timeouts),
-        haproxy: haproxy(config),
-        frontend: config
-            .frontend
-            .as_ref()
-            .map(|frontend| self::frontend(config, frontend)),
         routes: RoutesView::new(config),
+        haproxy,
+        frontend: frontends(config, logs).into_iter().next(),
+        frontends: frontends(config, logs),
         backends: backends
             .map(|b| {
                 let servers = servers.get(&b.name).map_or(&[][..], Vec::as_slice);
@@ -160,7 +151,7 @@ pub(super) fn context(config: &Config, servers: &Servers) -> Value {
 
 fn haproxy(config: &Config) -> Haproxy<'_> {
     let haproxy = &config.haproxy;
-    let log = config.frontend.as_ref().and_then(|it| it.log.as_ref());
+    let log = config.frontends.first().and_then(|it| it.log.as_ref());
     let given = [
         ("user", haproxy.user.is_some()),
         ("group", haproxy.group.is_some()),
@@ -179,6 +170,7 @@ fn haproxy(config: &Config) -> Haproxy<'_> {
         group: haproxy.group.as_deref(),
         chroot: chroot.map(|chroot| chroot.display().to_string()),
         logs: taken_over.iter().any(|(keyword, _)| *keyword == "log"),
+        quic: config.frontends.iter().any(|frontend| frontend.h3),
         taken_over: taken_over.into_iter().map(|(_, line)| line).collect(),
     }
 }
@@ -192,21 +184,6 @@ fn timeouts(timeouts: &Timeouts) -> TimeoutsView {
         tunnel: span(timeouts.tunnel),
         http_request: span(timeouts.http_request),
         http_keep_alive: span(timeouts.http_keep_alive),
-    }
-}
-
-fn frontend<'a>(config: &'a Config, frontend: &'a Frontend) -> FrontendView<'a> {
-    let default = config
-        .backends
-        .iter()
-        .find(|backend| backend.name == frontend.default_backend);
-    FrontendView {
-        name: "main",
-        mode: mode(default.map_or(Mode::Http, |backend| backend.mode)),
-        bind: &frontend.bind,
-        default_backend: frontend.default_backend.as_str(),
-        stats_bind: frontend.stats_bind.as_deref(),
-        log: frontend.log.as_deref(),
     }
 }
 

@@ -43,6 +43,8 @@ pub const BUILT_IN: &[(&str, &str)] = embedded![
     "haproxy.cfg.j2",
     "backends.cfg.j2",
     "servers.cfg.j2",
+    "frontend.cfg.j2",
+    "frontend-http.cfg.j2",
     "policy.cfg.j2",
     "routes.cfg.j2",
     "route-sections.cfg.j2",

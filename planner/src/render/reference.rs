@@ -13,6 +13,7 @@ const PAGE: &str = include_str!("../../../docs/reference/template.md");
 type Name = (&'static str, String);
 
 const FILE: &str = "Of the whole file";
+const FRONT_END: &str = "Of each front end";
 const BACKEND: &str = "Of each backend";
 const SERVER: &str = "Of each server";
 
@@ -25,11 +26,13 @@ fn walk(of: &'static str, prefix: &str, value: &Value, found: &mut BTreeMap<Name
         let name = format!("{prefix}{key}");
         let (below, of_below) = match key.as_str() {
             "backends" => (value.get(0), BACKEND),
+            "frontends" => (value.get(0), FRONT_END),
             "servers" => (value.get(0), SERVER),
             _ => (None, of),
         };
         match below {
             Some(below) => walk(of_below, "", below, found),
+            None if name == "frontend" => {}
             None => walk(of, &format!("{name}."), value, found),
         }
         let kind = match value {
@@ -63,7 +66,7 @@ fn is_left_out((of, name): &Name, given: &BTreeMap<Name, &'static str>) -> bool 
 /// The variables of the page with their types. `check` has its parts as one name, and stands in no row of its own.
 fn documented() -> BTreeMap<Name, String> {
     let mut found = BTreeMap::new();
-    for of in [FILE, BACKEND, SERVER] {
+    for of in [FILE, FRONT_END, BACKEND, SERVER] {
         let (_, section) = PAGE.split_once(&format!("## {of}\n")).unwrap();
         let (section, _) = section.split_once("\n## ").unwrap();
         for line in section.lines().filter(|line| line.starts_with("| `")) {
@@ -80,12 +83,16 @@ fn documented() -> BTreeMap<Name, String> {
 #[test]
 fn every_variable_is_documented_with_its_type_and_nothing_else() {
     let haproxy = "[haproxy]\nuser = \"haproxy\"\ngroup = \"haproxy\"\nchroot = \"/c\"\nstats_socket_user = \"u\"\nstats_socket_group = \"g\"\n";
-    let page = "stats_bind = \":1936\"\nlog = \"stdout\"\n";
+    let page = "stats_bind = \":1936\"\nlog = \"stdout\"\nlog_format = \"json\"\nexporter_bind = \":8405\"\nmaxconn = 1\n\
+                tls_bind = \":443\"\ncertificates = \"/c\"\nh3 = true\nhttps_redirect = true\nhsts = true\n\
+                trusted_proxies = \"10.0.0.0/8\"\naccept_proxy = \"10.0.0.0/8\"\nacme = \"127.0.0.1:80\"\n\
+                timeout_client = \"1s\"\ntimeout_http_request = \"1s\"\ntimeout_http_keep_alive = \"1s\"\n";
     let check = "[backend.check]\npath = \"/\"\nhost = \"h\"\nstatus = 200\nport = 1\ntls = true\nsni = \"h\"\nsend_proxy = true\ntimeout = \"1s\"\n";
     let policy = "max_queue = 1\nslow_start = \"1s\"\ncompress = \"text/html\"\nmaintenance_page = \"/p.html\"\n\
         sticky = { max_idle = \"1h\", max_life = \"1h\" }\nbreaker = { page = \"/p.html\" }\noverload = true\n\
         tls = { sni = \"host\", verify_host = \"h\" }\n";
-    let all = given(&format!(
+    let by_name = format!("{FRONTEND}sni = {{ \"a\" = \"nodes\" }}\nmode = \"tcp\"\n{NODES}");
+    let mut all = given(&format!(
         "{haproxy}{FRONTEND}{page}{NODES}maxconn = 1\nserver_options = \"send-proxy\"\n{policy}{check}"
     ));
     // What is optional of a table that is optional itself.
@@ -93,9 +100,20 @@ fn every_variable_is_documented_with_its_type_and_nothing_else() {
         "{FRONTEND}{NODES}maintenance_page = \"/p.http\"\nsticky = true\nbreaker = {{ page = \"/p.http\" }}\n\
          check = \"HEAD /\"\ntls = {{ verify = \"none\" }}\n"
     ));
+    all.extend(given(&by_name));
     let few = given(&format!("{FRONTEND}{NODES}check = \"HEAD /\"\n"));
-    let own = given(&format!(
+    let mut own = given(&format!(
         "[haproxy]\ntemplate = \"/t\"\n{NODES}check = \"HEAD /\"\n"
+    ));
+    let of_front_end = |(name, kind): (&Name, &&'static str)| (name.clone(), *kind);
+    own.extend(
+        few.iter()
+            .filter(|((of, _), _)| *of == FRONT_END)
+            .map(of_front_end),
+    );
+    let unnamed = given(&by_name);
+    let no_h3 = given(&format!(
+        "{FRONTEND}tls_bind = \":443\"\ncertificates = \"/c\"\n{NODES}"
     ));
     let unchecked = given(&format!("{FRONTEND}{NODES}check = \"off\"\n"));
     assert!(all.values().all(|kind| *kind != "null"), "{all:?}");
@@ -117,6 +135,7 @@ fn every_variable_is_documented_with_its_type_and_nothing_else() {
                 )),
             )
             || is_left_out(name, &own)
+            || (name.0 == FRONT_END && [&unnamed, &no_h3].iter().any(|it| is_left_out(name, it)))
             || (!of_check && is_left_out(name, &unchecked));
         let (said, said_optional) = match said.strip_suffix(", optional") {
             Some(said) => (said, true),

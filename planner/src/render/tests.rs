@@ -356,7 +356,7 @@ fn a_line_of_the_text_is_traced_to_its_template() {
     for (start, template) in [
         ("description", 0),
         ("retries 8", 1),
-        ("bind", 0),
+        ("bind", 3),
         ("balance", 1),
         ("server s3", 2),
     ] {

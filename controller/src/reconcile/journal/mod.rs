@@ -2,6 +2,7 @@
 //!
 //! It decides nothing. The other owners write into it, and a cycle publishes what it holds.
 
+mod certificates;
 mod concerns;
 pub(super) mod departed;
 mod problems;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use told::Told;
 
 use super::retry::Retry;
+use crate::certificates::Report;
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::freshness::Readings;
@@ -154,6 +156,12 @@ impl Journal {
             .set_all("crowded ", concerns::crowded(decisions));
         self.problems
             .set_all("members", concerns::unusable(unusable));
+    }
+
+    /// Says what is wrong with certificates; `now` is in seconds since 1970.
+    pub(super) fn judge_certificates(&mut self, report: &Report, now: u64) {
+        let found = certificates::concerns(report, now);
+        self.problems.set_all("certificate", found);
     }
 
     /// The servers that have gone lately.

@@ -10,8 +10,7 @@ fn full_sample() -> String {
     let takes_in = |line: &str| {
         let inner = line.strip_prefix("# ")?;
         let key = inner.split(" =").next()?;
-        let is_key =
-            inner.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let is_key = inner.contains(" = ") && key.bytes().all(is_of_key);
         (is_key || inner.starts_with('[')).then(|| inner.to_owned())
     };
     let lines: Vec<String> = SAMPLE
@@ -20,6 +19,7 @@ fn full_sample() -> String {
             let others = [
                 "master_socket",
                 "# spawn",
+                "# sni = {",
                 "check = \"tcp\"",
                 "retries",
                 "observe",
@@ -75,7 +75,7 @@ fn the_sample_marks_every_key_that_waits_for_a_restart() {
         let key = bare
             .split(" =")
             .next()
-            .filter(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            .filter(|key| key.bytes().all(is_of_key));
         let key = key
             .filter(|_| bare.contains(" = "))
             .map(|key| format!("{section}.{key}"));
@@ -108,4 +108,8 @@ fn every_key_that_the_sample_does_not_mark_needs_no_restart() {
     let config = load(&all).unwrap();
     // The full sample differs from the defaults in many keys; of the marked ones, only in this.
     assert_eq!(config.needs_restart(&started), ["control.group"]);
+}
+
+fn is_of_key(b: u8) -> bool {
+    b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'
 }
