@@ -12,6 +12,7 @@ use planner::guard::Guard;
 use planner::model::BackendName;
 use planner::pending::PendingPlan;
 use planner::pipeline::LoadedConfig;
+use planner::services::Book;
 use serde::{Deserialize, Serialize};
 use serf_rpc::{Latest, Snapshot};
 use tokio::sync::oneshot;
@@ -118,6 +119,7 @@ pub struct InForce {
     pub(crate) loaded: LoadedConfig,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) guard: Guard,
+    pub(crate) services: Book,
     pub(crate) accepts_add: BTreeMap<BackendName, bool>,
 }
 

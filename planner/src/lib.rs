@@ -25,5 +25,6 @@ pub mod render;
 pub mod review;
 pub mod runtime;
 pub mod select;
+pub mod services;
 pub mod stamp;
 pub mod syntax;

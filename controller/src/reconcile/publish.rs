@@ -7,7 +7,7 @@ use planner::config::{self, ProbeMode};
 use planner::guard::{Decision, Evidence, Probed};
 use planner::model::{Admin, Check, SerfStatus, ServerKey, Version, WantedAdmin};
 use planner::pending::PendingPlan;
-use serf_rpc::{AgentState, Presence};
+use serf_rpc::{AgentState, Entry, Presence};
 
 use super::Reconciler;
 use super::journal::departed::Gone;
@@ -219,8 +219,7 @@ impl Reconciler {
         server.state = "gone".to_owned();
         server.check = "none".to_owned();
         server.held = false;
-        let member = self.desired.snapshot().get(key.server.as_str().as_bytes());
-        server.gossip = match member {
+        server.gossip = match self.member(key) {
             Some(entry) if entry.presence == Presence::Listed => {
                 entry.member.status().as_str().to_owned()
             }
@@ -237,6 +236,19 @@ impl Reconciler {
                 _ => "",
             });
         server
+    }
+
+    /// The member whose server this is.
+    fn member(&self, key: &ServerKey) -> Option<&Entry> {
+        let snapshot = self.desired.snapshot();
+        if let Some(name) = key.server.original() {
+            return snapshot.get(&name);
+        }
+        let names = self.desired.loaded().config.serf.names;
+        snapshot.entries().iter().find(|entry| {
+            let server = names.server(entry.member.name());
+            server.is_some_and(|server| server.member() == key.server.member())
+        })
     }
 
     /// Whether HAProxy was last read to have the server as it is to be, in so far as that decides about its traffic.

@@ -13,6 +13,7 @@ mod node;
 #[cfg(test)]
 mod reference;
 mod section;
+mod services;
 mod settings;
 mod source;
 mod tag_pattern;
@@ -26,6 +27,7 @@ use toml::de::DeTable;
 
 pub use check::{CheckConfig, ProxyVersion, Request, StatusCodes};
 pub use error::{Diagnostic, Location};
+pub use services::Services;
 pub use settings::{
     BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, Frontend, GuardConfig,
     Haproxy, Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf,

@@ -16,14 +16,15 @@ use super::check::{CheckConfig, check};
 use super::loaded;
 use super::node::Node;
 use super::section::{Section, section};
+use super::services::Services;
 use super::tag_pattern::TagPattern;
 use super::value::{
-    DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, balance,
-    bind, binds, boolean, check_command, command, hold, hosts, listen, networks, node_pattern,
-    number, one_of, path, paths, percent, ports, printed, printed_path, server_options,
-    socket_mode, some, tables, tag_name, tags, time, weight,
+    DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, backends,
+    balance, bind, binds, boolean, check_command, command, hold, hosts, listen, networks,
+    node_pattern, number, one_of, path, paths, percent, ports, printed, printed_path,
+    server_options, socket_mode, some, tables, tag_name, tags, time, weight,
 };
-use crate::model::{BackendName, Weight};
+use crate::model::{BackendName, Naming, Weight};
 use crate::review::taken_over::TakenOver;
 
 section! {
@@ -36,7 +37,9 @@ section! {
         /// What the built-in template listens on; none only beside a template of one's own.
         pub frontend: Option<Frontend> = None, some(Frontend::read);
         /// The backends, at least one, in the order of the file, names unique.
-        pub backends as backend: Vec<BackendConfig> = Vec::new(), tables;
+        pub backends as backend: Vec<BackendConfig> = Vec::new(), backends;
+        /// What members may announce; nothing where the section is left out.
+        pub services: Option<Services> = None, some(Services::read);
         /// What the backends have that say nothing else.
         pub(super) guard: GuardConfig = GuardConfig::default(), GuardConfig::read;
         pub(super) drain: Drain = Drain::default(), Drain::read;
@@ -74,6 +77,16 @@ section! {
         pub weight: String = "weight".to_owned(), tag_name;
         /// What it is to be: `ready`, `drain` or `maint`.
         pub state: String = "state".to_owned(), tag_name;
+        /// The services that the member has.
+        pub services: String = "svc".to_owned(), tag_name;
+        /// The host of a service.
+        pub host: String = "host".to_owned(), tag_name;
+        /// The path of a service.
+        pub path: String = "path".to_owned(), tag_name;
+        /// Whether the server of a service only serves when the others do not.
+        pub backup: String = "backup".to_owned(), tag_name;
+        /// What a service speaks.
+        pub proto: String = "proto".to_owned(), tag_name;
     }
 
     /// `[serf]`: the agent.
@@ -88,6 +101,9 @@ section! {
         pub rejoin: bool = false, boolean;
         /// Members that an agent may list, 1 to 1,000,000: a longer list is not taken.
         pub max_members: usize = 50_000, number(1..=1_000_000);
+        /// What becomes of members whose names can be no server's.
+        pub names: Naming = Naming::Quarantine,
+            one_of([("quarantine", Naming::Quarantine), ("map", Naming::Map)]);
     }
 
     /// `[haproxy]`: its files and sockets.
@@ -205,10 +221,14 @@ section! {
     }
 
     /// A `[[backend]]`.
-    pub struct BackendConfig {
+    pub struct BackendConfig
+    beside {
+        /// Its members have named it; then its rules pick nobody.
+        pub is_service: bool = false;
+    }
+    {
         /// Its name, unique.
-        pub name: BackendName = BackendName::unnamed(), backend_name,
-            "give the backend a name, name = \"nodes\"";
+        pub name: BackendName = BackendName::unnamed(), backend_name;
         /// Tags that must all match: each is one of the values, a list that contains one, or matches an expression.
         pub tags: BTreeMap<String, TagPattern> = BTreeMap::new(), tags;
         /// Must match the whole member name.

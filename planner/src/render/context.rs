@@ -1,5 +1,7 @@
 //! What a template sees: settings and servers in, a value without nulls out; docs/reference/template.md lists it. Pure.
 
+use std::collections::BTreeMap;
+
 use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
@@ -131,6 +133,8 @@ struct ServerView<'a> {
     port: u16,
     weight: u16,
     ready: bool,
+    backup: bool,
+    tags: &'a BTreeMap<String, String>,
     id: u32,
 }
 
@@ -216,6 +220,8 @@ fn backend<'a>(backend: &'a BackendConfig, servers: &'a [Server]) -> BackendView
         port: server.addr.port(),
         weight: server.weight.get(),
         ready: server.ready,
+        backup: server.details.backup,
+        tags: &server.details.tags,
         id: ids.get(&server.name).copied().unwrap_or_default(),
     };
     let mut views: Vec<ServerView<'_>> = servers.iter().map(view).collect();
