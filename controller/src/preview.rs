@@ -174,7 +174,7 @@ impl Known {
     fn by_controller(evidence: InForce, loaded: &LoadedConfig, scope: &Scope) -> Self {
         let mut services = evidence.services;
         services.keep_allowed(&loaded.config);
-        let loaded = loaded.with_services(services.backends(&loaded.config), scope.files());
+        let loaded = loaded.with_services(services.effect(&loaded.written), scope.files());
         let mut guard = evidence.guard;
         guard.set_rules(loaded.rules());
         Self {
@@ -197,7 +197,7 @@ impl Known {
         let memory = state.load();
         let anchor = ClockAnchor::now();
         let services = services_before(&loaded.config, &memory, on_disk, &anchor);
-        let loaded = loaded.with_services(services.backends(&loaded.config), scope.files());
+        let loaded = loaded.with_services(services.effect(&loaded.written), scope.files());
         let scope = loaded.scope.with_files(scope.files());
         let on_disk = on_disk.map(|text| scope.read(text));
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());

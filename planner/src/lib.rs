@@ -23,6 +23,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod render;
 pub mod review;
+pub mod route;
 pub mod runtime;
 pub mod select;
 pub mod services;

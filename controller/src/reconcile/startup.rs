@@ -56,7 +56,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     let saved = state.load();
     let text = on_disk.as_ref().map(|text| &*text.text);
     let services = services_before(&config, &saved, text, &anchor);
-    let loaded = loaded.with_services(services.backends(&config), scope.files());
+    let loaded = loaded.with_services(services.effect(&config), scope.files());
     let scope = loaded.scope.with_files(scope.files());
     if let Some(text) = &mut on_disk {
         text.parsed = Arc::new(scope.read(&text.text));

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use planner::model::BackendName;
-use planner::services::{Host, Path, Proto, Service, Whose};
+use planner::route::Host;
+use planner::services::{Path, Proto, Service, Whose};
 use serde::{Deserialize, Serialize};
 
 use crate::clock_anchor::ClockAnchor;
@@ -69,7 +70,7 @@ impl SavedService {
             name: name.to_string(),
             since: service.since,
             host: match &service.whose {
-                Whose::Of(host) => Some(host.to_string()),
+                Whose::Of(host) => Some(host.as_str().to_owned()),
                 Whose::Any => Some("*".to_owned()),
                 Whose::Nobody => None,
             },

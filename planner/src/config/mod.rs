@@ -12,6 +12,7 @@ mod loaded;
 mod node;
 #[cfg(test)]
 mod reference;
+mod route;
 mod section;
 mod services;
 mod settings;
@@ -27,6 +28,7 @@ use toml::de::DeTable;
 
 pub use check::{CheckConfig, ProxyVersion, Request, StatusCodes};
 pub use error::{Diagnostic, Location};
+pub use route::RouteConfig;
 pub use services::Services;
 pub use settings::{
     BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, Frontend, GuardConfig,
@@ -120,6 +122,7 @@ impl Config {
         if let Some(config) = config.as_mut().filter(|_| source.is_clean()) {
             derived::fill(config, &root);
             between::check(config, &root);
+            route::routes(config, &root);
         }
         let diagnostics = source.finish();
         match config {

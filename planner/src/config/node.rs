@@ -191,6 +191,11 @@ impl<'a> Node<'a> {
         })
     }
 
+    /// The line that it stands in, counted from 1.
+    pub(super) fn line(&self) -> usize {
+        self.source.line(self.at())
+    }
+
     /// The byte at which it stands.
     fn at(&self) -> usize {
         self.value.span().start

@@ -16,7 +16,8 @@ use super::node::Node;
 use super::section::{Section, section};
 use super::value::{WEEK, not_empty, number, some, time};
 use crate::model::BackendName;
-use crate::services::{DefaultHost, Hosts, Names, Path};
+use crate::route::HostPattern;
+use crate::services::{DefaultHost, Names, Path};
 
 section! {
     /// `[services]`: what members may announce.
@@ -26,7 +27,7 @@ section! {
         /// The host of a service that names none; without one such a service has no route.
         pub default_host: Option<DefaultHost> = None, some(default_host);
         /// The hosts that a tag may claim.
-        pub hosts: Vec<Hosts> = Vec::new(), hosts;
+        pub hosts: Vec<HostPattern> = Vec::new(), hosts;
         /// The paths that a tag may claim are these, and below them.
         pub paths: Vec<Path> = Vec::new(), paths;
         /// How long a service without members keeps its backend, at most a week.
@@ -220,11 +221,11 @@ fn default_host(node: &Node<'_>) -> Option<DefaultHost> {
     )
 }
 
-fn hosts(node: &Node<'_>) -> Option<Vec<Hosts>> {
+fn hosts(node: &Node<'_>) -> Option<Vec<HostPattern>> {
     node.list(|node| {
         node.parse(
             "a host, \"shop.example.com\" or \"*.example.com\"",
-            Hosts::new,
+            HostPattern::parse,
         )
     })
 }

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use super::check::{CheckConfig, check};
 use super::loaded;
 use super::node::Node;
+use super::route::RouteConfig;
 use super::section::{Section, section};
 use super::services::Services;
 use super::tag_pattern::TagPattern;
@@ -26,10 +27,16 @@ use super::value::{
 };
 use crate::model::{BackendName, Naming, Weight};
 use crate::review::taken_over::TakenOver;
+use crate::route::Routes;
 
 section! {
     /// All settings, checked.
-    pub struct Config {
+    pub struct Config
+    beside {
+        /// The routes of the config, of which one wins every request.
+        pub routing: Routes = Routes::default();
+    }
+    {
         /// Where the members come from.
         pub serf: Serf = Serf::default(), Serf::read;
         /// The HAProxy that is looked after.
@@ -38,6 +45,8 @@ section! {
         pub frontend: Option<Frontend> = None, some(Frontend::read);
         /// The backends, at least one, in the order of the file, names unique.
         pub backends as backend: Vec<BackendConfig> = Vec::new(), backends;
+        /// Which requests go where, in the order of the file.
+        pub routes as route: Vec<RouteConfig> = Vec::new(), tables;
         /// What members may announce; nothing where the section is left out.
         pub services: Option<Services> = None, some(Services::read);
         /// What the backends have that say nothing else.
@@ -144,6 +153,13 @@ section! {
         /// HAProxy's `hard-stop-after`: how long an old worker may live, and how long a child has to finish at the end;
         /// 1 s to 24 h.
         pub hard_stop_after: Duration = Duration::from_secs(30), time(SECOND..=DAY);
+    }
+}
+
+impl Haproxy {
+    /// The map of routes, beside the configuration file: `haproxy.routes.map` beside `haproxy.cfg`.
+    pub fn routes_map(&self) -> PathBuf {
+        self.config.with_extension("routes.map")
     }
 }
 

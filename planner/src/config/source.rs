@@ -17,11 +17,13 @@ const PREFIX: &str = "SERF_HAPROXY_";
 const COMMAND_LINE: [&str; 3] = ["CONFIG", "LOG_FORMAT", "LOG_LEVEL"];
 
 /// Keys that hold tables, each written below its `[[key]]`.
-pub(super) const LISTS: [&str; 2] = ["backend", "file"];
+pub(super) const LISTS: [&str; 3] = ["backend", "file", "route"];
 
 /// All that was given, and all that is wrong with it so far.
 pub(super) struct Source<'a> {
     text: &'a str,
+    /// Where each of its lines ends.
+    newlines: Vec<usize>,
     /// The value of the nth counts as the nth byte behind the text: so a place is a number for both.
     variables: Vec<String>,
     root: Spanned<DeValue<'a>>,
@@ -49,8 +51,10 @@ impl<'a> Source<'a> {
             }
             variables.push(variable);
         }
+        let newlines = text.match_indices('\n').map(|(at, _)| at);
         let source = Self {
             text,
+            newlines: newlines.collect(),
             variables,
             root: Spanned::new(0..0, DeValue::Table(table)),
             diagnostics: RefCell::default(),
@@ -84,6 +88,11 @@ impl<'a> Source<'a> {
             key: path.to_owned(),
             message,
         });
+    }
+
+    /// The line of a byte, counted from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.newlines.partition_point(|newline| *newline < at) + 1
     }
 
     /// The variable whose value stands there.

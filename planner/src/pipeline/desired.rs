@@ -159,7 +159,7 @@ impl Desired {
     /// Takes another config with its templates; the members have to be picked anew.
     pub fn set_loaded(&mut self, loaded: LoadedConfig) -> LoadedConfig {
         self.services.keep_allowed(&loaded.config);
-        let services = self.services.backends(&loaded.config);
+        let services = self.services.effect(&loaded.written);
         let loaded = loaded.with_services(services, self.scope.files());
         self.guard.set_rules(loaded.rules());
         self.guard.forget(loaded.scope.fixed_servers());
@@ -227,8 +227,8 @@ impl Desired {
 
     /// Brings the backends of services into force, where they are others than before.
     fn revise_services(&mut self, written: &Config) -> bool {
-        let services = self.services.backends(written);
-        if self.loaded.services().eq(&services) {
+        let services = self.services.effect(written);
+        if self.loaded.has(&services) {
             return false;
         }
         self.loaded = self.loaded.with_services(services, self.scope.files());

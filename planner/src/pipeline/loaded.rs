@@ -18,6 +18,7 @@ use crate::model::{BackendName, Servers};
 use crate::render::{Flaw, RenderError, Renderer};
 use crate::review::loss::Loss;
 use crate::select::Defaults;
+use crate::services::{Effect, Unrouted};
 use crate::stamp;
 use crate::syntax::listeners::listeners;
 use crate::syntax::{OtherFile, Scope};
@@ -29,6 +30,8 @@ pub struct LoadedConfig {
     pub config: Arc<Config>,
     /// The config as somebody has written it.
     pub written: Arc<Config>,
+    /// The services that get no requests from the front ends, and why.
+    pub unrouted: BTreeMap<BackendName, Unrouted>,
     /// The template of HAProxy's file.
     pub renderer: Arc<Renderer>,
     /// Which server lines of its texts are the members'.
@@ -69,16 +72,27 @@ impl LoadedConfig {
     /// The same with the backends of these services, in place of those that it has; `others` are the files that HAProxy has
     /// read before ours.
     #[must_use]
-    pub fn with_services(&self, services: Vec<BackendConfig>, others: &[OtherFile]) -> Self {
+    pub fn with_services(&self, services: Effect, others: &[OtherFile]) -> Self {
         let mut config = (*self.written).clone();
-        config.backends.extend(services);
-        Self::with(
-            Arc::new(config),
-            Arc::clone(&self.written),
-            Arc::clone(&self.renderer),
-            self.files.clone(),
-            others.to_vec(),
-        )
+        config.backends.extend(services.backends);
+        config.routing = services.routing;
+        Self {
+            unrouted: services.unrouted,
+            ..Self::with(
+                Arc::new(config),
+                Arc::clone(&self.written),
+                Arc::clone(&self.renderer),
+                self.files.clone(),
+                others.to_vec(),
+            )
+        }
+    }
+
+    /// Whether this is what services come to already.
+    pub(super) fn has(&self, services: &Effect) -> bool {
+        self.services().eq(&services.backends)
+            && self.config.routing == services.routing
+            && self.unrouted == services.unrouted
     }
 
     /// The backends of services.
@@ -106,6 +120,7 @@ impl LoadedConfig {
             digest: digest(&written, &renderer, &files),
             listeners: own_listeners(&config, &bare),
             reads_tags,
+            unrouted: BTreeMap::new(),
             config,
             written,
             renderer,

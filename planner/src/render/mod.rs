@@ -8,6 +8,7 @@ mod context;
 mod ids;
 #[cfg(test)]
 mod reference;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,7 @@ pub const FIRST_LINE: &str = "# written by serf-haproxy; changes are overwritten
 
 /// The embedded templates by name. The first is the whole file, the last stands beside a file of the site's, the others can
 /// be included by any template.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     (
         "haproxy.cfg.j2",
         include_str!("../../../templates/haproxy.cfg.j2"),
@@ -44,6 +45,14 @@ pub const BUILT_IN: [(&str, &str); 4] = [
     (
         "servers.cfg.j2",
         include_str!("../../../templates/servers.cfg.j2"),
+    ),
+    (
+        "routes.cfg.j2",
+        include_str!("../../../templates/routes.cfg.j2"),
+    ),
+    (
+        "route-sections.cfg.j2",
+        include_str!("../../../templates/route-sections.cfg.j2"),
     ),
     (
         "second-file.cfg.j2",

@@ -12,9 +12,10 @@ use std::time::Instant;
 
 use super::gather::{Found, Gathered, Proto, Wish};
 use super::vote::{Dispute, elect};
-use super::{Host, Path};
+use super::Path;
 use crate::config::{BackendConfig, Config, Mode, Observe, Services};
 use crate::model::{BackendName, Quarantine, SerfStatus};
+use crate::route::Host;
 
 /// Whose requests a service gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +32,7 @@ pub enum Whose {
 impl fmt::Display for Whose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Of(host) => host.fmt(f),
+            Self::Of(host) => f.pad(host.as_str()),
             Self::Any => f.pad("*"),
             Self::Nobody => f.pad("none"),
         }
@@ -253,7 +254,7 @@ impl Book {
     }
 
     /// Their backends, by name.
-    pub fn backends(&self, config: &Config) -> Vec<BackendConfig> {
+    pub(super) fn backends(&self, config: &Config) -> Vec<BackendConfig> {
         let Some(services) = &config.services else {
             return Vec::new();
         };

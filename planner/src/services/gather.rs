@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serf_rpc::{Entry, Member, Snapshot};
 
-use super::{Announcement, Host, Path};
+use super::{Announcement, Path};
 use crate::config::{BackendConfig, Config, Services};
 use crate::model::{
     BackendName, Candidate, Details, Quarantine, SerfStatus, ServerKey, ServerName,
 };
+use crate::route::Host;
 use crate::select::{self, Defaults, Said, shown};
 
 /// Announcements of one member that are looked at: Serf's 512 bytes for all tags of a node have room for fewer.
@@ -216,8 +217,8 @@ impl Gatherer<'_> {
             Some((name, value, text)) => {
                 let host = text.and_then(Host::new);
                 let host = host.ok_or_else(|| select::HOST.wrong(&name, value))?;
-                if !self.services.hosts.iter().any(|hosts| hosts.has(&host)) {
-                    return Err(Quarantine::Host(host.to_string()));
+                if !self.services.hosts.iter().any(|hosts| hosts.matches(Some(host.as_str()))) {
+                    return Err(Quarantine::Host(host.as_str().to_owned()));
                 }
                 Some(host)
             }

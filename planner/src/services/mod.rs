@@ -8,6 +8,7 @@ mod announce;
 mod book;
 mod gather;
 mod place;
+mod routed;
 #[cfg(test)]
 mod tests;
 mod vote;
@@ -15,5 +16,6 @@ mod vote;
 pub use announce::Announcement;
 pub use book::{Book, Service, Whose};
 pub use gather::{Found, Gathered, Proto, Wish, gather};
-pub use place::{DefaultHost, Host, Hosts, Names, Path};
+pub use place::{DefaultHost, Names, Path};
+pub use routed::{Effect, Unrouted};
 pub use vote::Dispute;

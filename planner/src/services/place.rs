@@ -2,26 +2,7 @@
 
 use std::fmt;
 
-/// The name of a host, in small letters: labels of letters, digits, `-` and `_`, 253 bytes at most.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Host(String);
-
-impl Host {
-    /// Takes `shop.example.com`, in letters of any case.
-    pub fn new(text: &str) -> Option<Self> {
-        let is_label = |label: &str| {
-            let is_safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-            (1..=63).contains(&label.len()) && label.bytes().all(is_safe) && !label.starts_with('-')
-        };
-        let fits = text.len() <= 253 && text.split('.').all(is_label);
-        fits.then(|| Self(text.to_ascii_lowercase()))
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+use crate::route::Host;
 
 /// A path below which requests are meant: `/`, or whole segments as in `/api/v2`; 128 bytes at most.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,36 +39,6 @@ impl Path {
     pub fn is_below(&self, other: &Self) -> bool {
         let rest = self.0.strip_prefix(other.0.trim_end_matches('/'));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    }
-}
-
-/// Hosts that members may claim: one, or all that are one label below another, `*.example.com`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hosts {
-    /// This one.
-    One(Host),
-    /// Those that are called so after their first label.
-    Below(Host),
-}
-
-impl Hosts {
-    /// Takes `shop.example.com` or `*.example.com`.
-    pub fn new(text: &str) -> Option<Self> {
-        match text.strip_prefix("*.") {
-            Some(parent) => Host::new(parent).map(Self::Below),
-            None => Host::new(text).map(Self::One),
-        }
-    }
-
-    /// Whether this host is meant.
-    pub fn has(&self, host: &Host) -> bool {
-        match self {
-            Self::One(one) => one == host,
-            Self::Below(parent) => host
-                .0
-                .split_once('.')
-                .is_some_and(|(_, rest)| rest == parent.0),
-        }
     }
 }
 
@@ -165,61 +116,13 @@ macro_rules! shown {
     )* };
 }
 
-shown!(Host Path Names);
+shown!(Path Names);
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn hosts_are_names_and_nothing_else() {
-        for host in [
-            "a",
-            "Shop.Example.COM",
-            "x_y.example.com",
-            "1.2.3.4",
-            "xn--mller-kva.de",
-        ] {
-            assert_eq!(Host::new(host).unwrap().as_str(), host.to_ascii_lowercase());
-        }
-        let long = format!("{}.com", "a".repeat(64));
-        for odd in [
-            "",
-            ".",
-            "a.",
-            ".a",
-            "a..b",
-            "a b",
-            "a:80",
-            "*.a",
-            "-a",
-            "m\u{fc}ller",
-            "a/b",
-            &long,
-        ] {
-            assert_eq!(Host::new(odd), None, "{odd}");
-        }
-    }
-
-    #[test]
-    fn a_claim_is_one_label_below_what_may_be_claimed() {
-        let has =
-            |hosts: &str, host: &str| Hosts::new(hosts).unwrap().has(&Host::new(host).unwrap());
-        assert!(has("*.example.com", "shop.example.com"));
-        assert!(has("Shop.example.com", "shop.example.com"));
-        for host in [
-            "example.com",
-            "a.shop.example.com",
-            "shopexample.com",
-            "shop.example.com.evil.org",
-        ] {
-            assert!(!has("*.example.com", host), "{host}");
-        }
-        assert_eq!(Hosts::new("*"), None);
-        assert_eq!(Hosts::new("a.*.com"), None);
-    }
 
     #[test]
     fn paths_are_whole_segments() {
@@ -244,7 +147,7 @@ mod tests {
     fn a_default_host_has_the_service_in_it_or_is_any() {
         let host = |text: &str, service: &str| {
             let of = DefaultHost::new(text).unwrap().of(service)?;
-            Some(of.map_or_else(|| "any".to_owned(), |host| host.to_string()))
+            Some(of.map_or_else(|| "any".to_owned(), |host| host.as_str().to_owned()))
         };
         assert_eq!(
             host("{service}.example.com", "Shop").as_deref(),
