@@ -142,6 +142,8 @@ pub(crate) struct View {
     pub(crate) model: Model,
     /// The config, with the backends of services.
     pub(crate) loaded: LoadedConfig,
+    pub(crate) services: Book,
+    pub(crate) snapshot: Arc<Snapshot>,
     /// The agents that were asked and did not answer; the next one may have.
     pub(crate) silent_agents: Vec<(String, WatchError)>,
     /// Whether one of them did.
@@ -280,6 +282,8 @@ impl View {
             retired_max: config.retired.max,
             model: desired.model().clone(),
             loaded: loaded.clone(),
+            services: desired.services().clone(),
+            snapshot: Arc::clone(desired.snapshot()),
         })
     }
 

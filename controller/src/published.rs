@@ -61,12 +61,13 @@ impl Published {
     pub fn status_at(&self, now: Instant) -> Status {
         Status {
             backends: self.status.backends.clone(),
+            services: self.status.services.clone(),
             quarantined: self.status.quarantined.clone(),
             ..self.summary_at(now)
         }
     }
 
-    /// The same without the backends and whoever is quarantined, which may be many.
+    /// The same without the backends, the services and whoever is quarantined, which may be many.
     pub fn summary_at(&self, now: Instant) -> Status {
         let before = &self.status;
         let mut status = Status {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use planner::guard::Decisions;
-use planner::model::Servers;
+use planner::model::{Quarantine, SerfStatus, Servers};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
@@ -213,8 +213,12 @@ impl Reconciler {
         let config = &self.desired.loaded().config;
         self.feed
             .look_after_agent(snapshot, config, &mut self.journal);
-        let alive = |status| status == planner::model::SerfStatus::Alive;
-        let unusable = self.quarantined(alive);
+        // That a member announces what is for others is nothing to put right.
+        let unusable = self.quarantined(|status, why| {
+            status == SerfStatus::Alive && *why != Quarantine::NotAllowed
+        });
+        let unrouted = &self.desired.loaded().unrouted;
+        self.journal.judge_services(self.desired.services(), unrouted);
         self.journal.judge_servers(
             self.desired.decisions(),
             self.applier.checks(),

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::gather::{Found, Gathered, Proto, Wish};
 use super::vote::{Dispute, elect};
-use super::Path;
+use super::{Names, Path};
 use crate::config::{BackendConfig, Config, Mode, Observe, Services};
 use crate::model::{BackendName, Quarantine, SerfStatus};
 use crate::route::Host;
@@ -72,6 +72,14 @@ impl Service {
             empty: None,
             disputes: Vec::new(),
             announced: false,
+        }
+    }
+
+    /// One that no member has announced, as it would be.
+    fn expected(name: &BackendName, services: &Services, now: Instant) -> Self {
+        Self {
+            whose: default(name, services),
+            ..Self::new(now)
         }
     }
 
@@ -233,6 +241,28 @@ impl Book {
         for (name, service) in &mut self.services {
             service.revise(name, services, gathered.services.get(name), now);
         }
+    }
+
+    /// These, and those that may come: the ones that the config names, or one of any name that is allowed.
+    #[must_use]
+    pub fn with_expected(&self, config: &Config, now: Instant) -> Self {
+        let mut expected = self.clone();
+        let Some(services) = &config.services else {
+            return expected;
+        };
+        let allowed = services.allow.iter().filter_map(Names::literal);
+        let allowed = allowed.filter_map(BackendName::new);
+        let mut named: Vec<BackendName> = services.of.keys().cloned().chain(allowed).collect();
+        let any = services.allow.iter().map(|names| names.to_string().replace('*', "x"));
+        if named.is_empty() && self.services.is_empty() {
+            named.extend(any.filter_map(BackendName::new).take(1));
+        }
+        for name in named {
+            let service = || Service::expected(&name, services, now);
+            expected.services.entry(name.clone()).or_insert_with(service);
+        }
+        expected.keep_allowed(config);
+        expected
     }
 
     /// Takes which of them somebody serves.

@@ -11,6 +11,7 @@ mod place;
 mod routed;
 #[cfg(test)]
 mod tests;
+mod told;
 mod vote;
 
 pub use announce::Announcement;
@@ -18,4 +19,5 @@ pub use book::{Book, Service, Whose};
 pub use gather::{Found, Gathered, Proto, Wish, gather};
 pub use place::{DefaultHost, Names, Path};
 pub use routed::{Effect, Unrouted};
+pub use told::told;
 pub use vote::Dispute;
