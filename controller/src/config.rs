@@ -2,10 +2,12 @@
 //!
 //! What the file may say is [`planner::config`]'s.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use planner::config::{Config, Control, Diagnostic, Location};
 use planner::render::FIRST_LINE;
+use planner::route::{BasicAuth, User, UsersError};
 
 use crate::haproxy::taken_over;
 
@@ -29,9 +31,17 @@ pub enum ConfigError {
         /// What is wrong, at least one.
         diagnostics: Vec<Diagnostic>,
     },
+    /// A `basic_auth_file` has something else than users with hashes that HAProxy knows.
+    #[error("{path}: {source}")]
+    Users {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; what to do.
+        source: UsersError,
+    },
 }
 
-/// Reads the file, takes the variables of `env` over it and checks everything. What HAProxy's file has that goes on is
+/// Reads the file and the files of users that it names, takes the variables of `env` over it and checks everything. What HAProxy's file has that goes on is
 /// read, too.
 ///
 /// # Errors
@@ -50,8 +60,26 @@ pub fn load(
         path: path.to_owned(),
         diagnostics,
     })?;
+    let mut users = BTreeMap::new();
+    for path in config.routing.users_files() {
+        let read = read_users(&path)?;
+        users.insert(path, read);
+    }
+    config.routing.set_users(&users);
     config.haproxy.taken_over = taken_over::read(&config.haproxy.config, FIRST_LINE);
     Ok(config)
+}
+
+/// The users of a `basic_auth_file`.
+fn read_users(path: &Path) -> Result<Vec<User>, ConfigError> {
+    let bytes = std::fs::read(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    BasicAuth::parse(&bytes).map_err(|source| ConfigError::Users {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The control socket of a controller that runs with this file, for those who only want to talk to it: the rest of

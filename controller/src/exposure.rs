@@ -76,6 +76,8 @@ fn files(config: &Config, config_path: &Path) -> Vec<(PathBuf, &'static str, Kin
     let template = haproxy.template.iter();
     files.extend(template.map(|path| (path.clone(), "[haproxy] template", Kind::Text)));
     files.push((haproxy.config.clone(), "[haproxy] config", Kind::Text));
+    let users = config.routing.users_files().into_iter();
+    files.extend(users.map(|path| (path, "[[route]] basic_auth_file", Kind::Text)));
     let others = config.files.iter();
     files.extend(others.map(|file| (file.template.clone(), "[[file]] template", Kind::Text)));
     let key = config.serf.auth_key_file.iter();

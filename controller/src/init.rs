@@ -14,6 +14,7 @@ use planner::render::{FIRST_LINE, RenderError};
 use crate::error_chain::chain;
 use crate::haproxy::file::{ConfigFile, FileError, Owner, Staged, judge};
 use crate::haproxy::message::first_alert;
+use crate::reconcile::put_map;
 use crate::state::StateDir;
 use crate::templates::{self, TemplateError};
 
@@ -77,6 +78,7 @@ pub async fn init(config: Config) -> Result<Ready, InitError> {
     let config = &loaded.config;
     let path = config.haproxy.config.clone();
     let mut file = ConfigFile::new(&path, FIRST_LINE);
+    put_map(config).await?;
     let owner = file.owner().await?;
     let why = match owner {
         Owner::Missing => "there was none".to_owned(),

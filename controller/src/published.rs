@@ -63,6 +63,7 @@ impl Published {
             backends: self.status.backends.clone(),
             services: self.status.services.clone(),
             quarantined: self.status.quarantined.clone(),
+            routes: self.status.routes.clone(),
             ..self.summary_at(now)
         }
     }

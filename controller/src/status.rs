@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use planner::route::ServiceRoute;
 use serde::{Deserialize, Serialize};
 
 mod text;
@@ -35,6 +36,9 @@ pub struct Status {
     /// Members that a rule picks and that cannot be used, by their escaped name, and what they announce that is no service
     /// here, as `SERVICE/MEMBER`; with the reason.
     pub quarantined: BTreeMap<String, String>,
+    /// The routes that services have; those of the config are in its file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<ServiceRoute>,
 }
 
 impl Status {
@@ -52,6 +56,7 @@ impl Status {
             backends,
             services,
             quarantined,
+            routes,
         } = self;
         *revision == other.revision
             && *problems == other.problems
@@ -63,6 +68,7 @@ impl Status {
             && *backends == other.backends
             && *services == other.services
             && *quarantined == other.quarantined
+            && *routes == other.routes
     }
 }
 

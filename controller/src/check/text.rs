@@ -1,5 +1,6 @@
 //! What `check` says of a template's text: as it is now, and with one more member, invented, in each backend.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,11 @@ impl Text<'_> {
             admissions: self.loaded.admissions.clone(),
             backends: self.joins()?,
             fixed: fixed.collect(),
-            others: text.others().map(str::to_owned).collect(),
+            others: text
+                .others()
+                .filter(|title| !is_ours(title))
+                .map(str::to_owned)
+                .collect(),
         };
         Ok((found, report))
     }
@@ -235,7 +240,8 @@ impl Text<'_> {
     async fn verdict(&self, rendered: &Rendered) -> Result<Checked, Finding> {
         let config = self.config();
         let path = &config.haproxy.config;
-        let scratch = Scratch::new(&rendered.text, self.scope.other_texts(), path);
+        let text = with_a_map(&rendered.text, config);
+        let scratch = Scratch::new(&text, self.scope.other_texts(), path);
         let scratch = scratch.map_err(|error| {
             Finding::error(format!(
                 "{}: cannot write the text to be checked there: {error}; set TMPDIR to a folder that can be written in",
@@ -259,6 +265,20 @@ impl Text<'_> {
             ))
         })
     }
+}
+
+/// Whether a section is of the built-in templates.
+fn is_ours(title: &str) -> bool {
+    title.starts_with("backend sh_rate_")
+}
+
+/// The text with an empty map of routes where there is none yet: it is written before the text is, and not by `check`.
+fn with_a_map<'a>(text: &'a str, config: &Config) -> Cow<'a, str> {
+    let map = config.haproxy.routes_map();
+    if !config.has_routes() || map.exists() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace(&map.display().to_string(), "/dev/null"))
 }
 
 /// What a check command complains of, each with its place; a text that it does not take has one error at least. `path` is

@@ -77,6 +77,17 @@ fn checked(config: &planner::config::Config, text: &TextReport) -> String {
             ));
         }
     }
+    for route in config.routing.iter() {
+        let kind = if route.entry().is_some() {
+            "changes without a reload"
+        } else {
+            "a rule"
+        };
+        lines.push(format!(
+            "route of {}: {route} → {} ({kind})",
+            route.origin, route.action
+        ));
+    }
     for other in &text.others {
         lines.push(format!("{other}: not in the config, left alone"));
     }

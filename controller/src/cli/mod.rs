@@ -10,6 +10,7 @@ mod migrate;
 mod plan;
 #[cfg(test)]
 mod reference;
+mod route;
 mod setup;
 mod units;
 
@@ -31,6 +32,7 @@ use fleet::FleetArgs;
 use follow::{DaemonArgs, RunArgs};
 use migrate::MigrateArgs;
 use plan::{PlanArgs, RenderArgs};
+use route::RouteArgs;
 use setup::SetupArgs;
 use units::CheckFileArgs;
 
@@ -138,6 +140,11 @@ enum Command {
     /// once, with file, line and key, and what to do. Says of each backend whether it can change without a reload.
     /// Exits 0 if `run` would work, 1 if not.
     Check(CheckArgs),
+    /// Say which route a request takes, which backend it goes to, and why
+    ///
+    /// Goes by the routes of the config, and by those of services where a controller runs; HAProxy is not asked. Says what
+    /// else the route does, and of every other route why it does not win.
+    Route(RouteArgs),
     /// Print the file as HAProxy would get it
     ///
     /// Takes config and template as they are in their files now, and the members as `plan` does.
@@ -241,6 +248,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Fleet(args) => fleet::fleet(config, args),
         Command::Plan(args) => plan::plan(config, args),
         Command::Check(args) => check::check(config, args),
+        Command::Route(args) => route::route(config, args),
         Command::Render(args) => match &args.print_template {
             Some(name) => generate::print_template(name),
             None => plan::render(config, args),

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub(crate) mod listen;
+pub(crate) mod maps;
 pub mod message;
 pub(crate) mod process;
 pub(crate) mod reach;

@@ -343,7 +343,7 @@ impl RuntimeApi {
     }
 
     /// Does it by the way that is likely to work, and where that is none, by the other.
-    async fn by_any_way<'a, T>(
+    pub(super) async fn by_any_way<'a, T>(
         &'a self,
         exchange: impl AsyncFn(Door<'a>) -> Result<T, RuntimeError>,
     ) -> Result<T, RuntimeError> {
@@ -393,7 +393,7 @@ impl RuntimeApi {
     }
 }
 
-fn same(before: &Worker, now: &Worker) -> Result<(), RuntimeError> {
+pub(super) fn same(before: &Worker, now: &Worker) -> Result<(), RuntimeError> {
     if before.is_same(now) {
         return Ok(());
     }

@@ -59,6 +59,7 @@ impl Reconciler {
             self.plan_and_apply(state, with_stat, &in_force).await;
         }
         self.look_for_rescue().await;
+        self.follow_routes().await;
         self.install();
         self.look_around();
         self.remember();

@@ -12,6 +12,7 @@ mod cycle;
 mod feed;
 mod installer;
 mod journal;
+mod maps;
 mod news;
 mod publish;
 mod reload_config;
@@ -31,6 +32,7 @@ use applier::Applier;
 use feed::MembershipFeed;
 use installer::Installer;
 use journal::Journal;
+use maps::Maps;
 use news::Wakeup;
 use planner::config::Config;
 use planner::pipeline::{Desired, LoadedConfig};
@@ -46,6 +48,7 @@ use crate::notify::Notifier;
 use crate::probe::{ProbeResult, Prober};
 use crate::published::Asking;
 
+pub(crate) use maps::put_map;
 pub use run_error::RunError;
 pub(crate) use startup::may_adopt;
 
@@ -157,6 +160,8 @@ struct Reconciler {
     desired: Desired,
     applier: Applier,
     installer: Installer,
+    /// The map of routes.
+    maps: Maps,
     journal: Journal,
     /// HAProxy as a child, where it is one.
     supervisor: Option<Supervisor>,
@@ -173,7 +178,10 @@ impl Reconciler {
             .all()
             .any(|(_, decision)| decision.status.state == "waiting");
         let quiet = decisions.poll.is_none() && !self.desired.gathers();
-        let in_place = self.is_connected() && self.is_current() && self.installer.is_settled();
+        let in_place = self.is_connected()
+            && self.is_current()
+            && self.routes_are_current()
+            && self.installer.is_settled();
         in_place && quiet && (waited || !waiting)
     }
 

@@ -91,6 +91,7 @@ impl Reconciler {
             .flatten()
             .chain(self.applier.deadlines())
             .chain(self.web.deadline())
+            .chain(self.maps.deadline())
             .chain(self.installer.deadlines(config.reload.min_interval, reload))
             .chain(self.journal.deadlines())
             .filter(|&at| at > now);

@@ -9,6 +9,7 @@ use planner::model::{
     Admin, BackendName, Check, Quarantine, SerfStatus, ServerKey, Version, WantedAdmin,
 };
 use planner::pending::PendingPlan;
+use planner::route::ServiceRoute;
 use serf_rpc::{AgentState, Entry, Presence};
 
 use super::Reconciler;
@@ -94,7 +95,13 @@ impl Reconciler {
             backends: self.backend_statuses(),
             services: self.service_statuses(),
             quarantined: self.quarantined(|_, _| true),
+            routes: self.service_routes(),
         }
+    }
+
+    fn service_routes(&self) -> Vec<ServiceRoute> {
+        let routes = self.desired.loaded().config.routing.iter();
+        routes.filter_map(ServiceRoute::of).collect()
     }
 
     fn service_statuses(&self) -> BTreeMap<String, Service> {

@@ -18,6 +18,7 @@ use super::applier::Applier;
 use super::feed::MembershipFeed;
 use super::installer::Installer;
 use super::journal::Journal;
+use super::maps::Maps;
 use super::web::Web;
 use super::{Adopt, Reconciler, RunError, RunOptions};
 use crate::before::{guard_before, services_before};
@@ -90,6 +91,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
         desired: Desired::new(loaded, scope, Arc::new(snapshot), guard, services),
         applier: Applier::new(runtime, now),
         installer,
+        maps: Maps::default(),
         journal,
         supervisor: None,
         askings,

@@ -70,6 +70,11 @@ impl Config {
         differing.map(|(key, _)| key).collect()
     }
 
+    /// Whether requests have routes, or may have some as soon as members announce services.
+    pub fn has_routes(&self) -> bool {
+        !self.routing.is_empty() || self.services.is_some()
+    }
+
     /// The config of a file's bytes, with the variables of `env` over it.
     ///
     /// # Errors

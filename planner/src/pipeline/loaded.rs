@@ -236,7 +236,7 @@ impl LoadedConfig {
 /// What tells backends and templates from others; paths, sockets and addresses of one host are not in it.
 fn digest(config: &Config, renderer: &Renderer, files: &[(OutputFile, Arc<Renderer>)]) -> String {
     // What is printed of a value has every key in it, those too that were left out.
-    let mut settings = format!("{:?}{:?}", config.backends, config.tags);
+    let mut settings = format!("{:?}{:?}{:?}", config.backends, config.tags, config.routes);
     if let Some(services) = &config.services {
         settings.push_str(&format!("{services:?}"));
     }

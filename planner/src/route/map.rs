@@ -5,12 +5,12 @@
 //! `commit map`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use super::{HostPattern, PathPattern, Rank, Routes};
+use crate::render::FIRST_LINE;
 
-/// The first line of the file.
-pub const FIRST_LINE: &str = "# written by serf-haproxy; changes are overwritten";
+use super::{HostPattern, PathPattern, Rank, Routes};
 
 /// What is in the map, by key.
 pub type Entries = BTreeMap<String, String>;
@@ -97,6 +97,44 @@ pub fn shown(reply: &str) -> Option<Vec<(String, String)>> {
         entries.push((key.to_owned(), words.next().unwrap_or_default().to_owned()));
     }
     Some(entries)
+}
+
+/// The version of a reply to `prepare map`.
+pub fn version(reply: &str) -> Option<u32> {
+    let number = reply.trim().strip_prefix("New version created: ")?;
+    number.parse().ok()
+}
+
+/// What makes these entries a prepared version of the map, and that the one in force.
+pub fn commands(version: u32, file: &Path, wanted: &Entries) -> Vec<String> {
+    let file = file.display();
+    let add = |(key, value): (&String, &String)| format!("add map @{version} {file} {key} {value}");
+    let adds = wanted.iter().map(add);
+    adds.chain([format!("commit map @{version} {file}")])
+        .collect()
+}
+
+/// What a reply says where the command was not done.
+pub fn refusal(reply: &str) -> Option<&str> {
+    let said = reply.trim();
+    (!said.is_empty()).then_some(said)
+}
+
+/// In a few words: `add shop.example.com/api/ → api`.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let backend = |value: &str| {
+            value
+                .split_once('/')
+                .map_or("", |(_, backend)| backend)
+                .to_owned()
+        };
+        match self {
+            Self::Add(key, value) => write!(f, "add route {key} to {}", backend(value)),
+            Self::Set(key, value) => write!(f, "set route {key} to {}", backend(value)),
+            Self::Delete(key) => write!(f, "delete route {key}"),
+        }
+    }
 }
 
 impl Change {

@@ -17,13 +17,16 @@ mod host;
 pub mod map;
 mod path;
 mod rank;
+mod report;
 mod request;
+mod service;
 #[cfg(test)]
 mod tests;
 mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
@@ -34,7 +37,9 @@ pub use header::{HeaderChanges, HeaderName, HeaderPattern, HeaderValue, Method};
 pub use host::{Host, HostPattern};
 pub use path::PathPattern;
 pub use rank::Rank;
+pub use report::{Beaten, Report, Share, Won};
 pub use request::{BadRequest, Request, Url};
+pub use service::ServiceRoute;
 pub use users::{BasicAuth, User, UsersError};
 
 use crate::model::BackendName;
@@ -229,23 +234,17 @@ impl Routes {
         self.routes.iter().filter(|route| route.entry().is_none())
     }
 
-    /// Reads the users of every `basic_auth_file`; each file once.
-    ///
-    /// # Errors
-    /// The first that `read` or [`BasicAuth::parse`] gives.
-    pub fn read_users<E: From<UsersError>>(
-        &mut self,
-        mut read: impl FnMut(&std::path::Path) -> Result<Vec<u8>, E>,
-    ) -> Result<(), E> {
-        let mut known: BTreeMap<std::path::PathBuf, Vec<User>> = BTreeMap::new();
-        for auth in self.routes.iter_mut().filter_map(|r| r.basic_auth.as_mut()) {
-            let users = match known.get(&auth.file) {
-                Some(users) => users.clone(),
-                None => BasicAuth::parse(&read(&auth.file)?)?,
-            };
-            known.insert(auth.file.clone(), users.clone());
-            auth.users = users;
+    /// The files of users that they name.
+    pub fn users_files(&self) -> BTreeSet<PathBuf> {
+        let auths = self.iter().filter_map(|route| route.basic_auth.as_ref());
+        auths.map(|auth| auth.file.clone()).collect()
+    }
+
+    /// Takes the users of each file.
+    pub fn set_users(&mut self, users: &BTreeMap<PathBuf, Vec<User>>) {
+        let auths = self.routes.iter_mut();
+        for auth in auths.filter_map(|route| route.basic_auth.as_mut()) {
+            auth.users = users.get(&auth.file).cloned().unwrap_or_default();
         }
-        Ok(())
     }
 }

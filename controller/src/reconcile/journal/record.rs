@@ -77,6 +77,24 @@ impl Journal {
         });
     }
 
+    /// Writes down what was changed of the map of routes.
+    pub(in crate::reconcile) fn record_map(
+        &mut self,
+        changes: Vec<String>,
+        started: Instant,
+        error: Option<String>,
+    ) {
+        self.record(Entry {
+            at_ms: self.anchor.unix_millis(started),
+            how: "runtime".to_owned(),
+            changes,
+            reasons: vec!["the routes are others, or somebody else had changed the map".to_owned()],
+            diff: Vec::new(),
+            took_ms: clock::millis_since(started),
+            error,
+        });
+    }
+
     /// Writes down that a worker is there that no reload of ours has put there. `known` says whether its text is.
     pub(in crate::reconcile) fn record_worker(
         &mut self,
