@@ -10,6 +10,7 @@ use planner::render::FIRST_LINE;
 use planner::route::{BasicAuth, User, UsersError};
 
 use crate::haproxy::taken_over;
+use crate::pages::{self, BadPage};
 
 /// Why a config cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,14 @@ pub enum ConfigError {
         /// What is wrong with it; what to do.
         source: UsersError,
     },
+    /// Pages that HAProxy is to answer with are no pages; all that were found, one a line.
+    #[error("{}", list_pages(path, pages))]
+    Pages {
+        /// The config file.
+        path: PathBuf,
+        /// What is wrong, at least one.
+        pages: Vec<BadPage>,
+    },
 }
 
 /// Reads the file and the files of users that it names, takes the variables of `env` over it and checks everything. What HAProxy's file has that goes on is
@@ -66,6 +75,11 @@ pub fn load(
         users.insert(path, read);
     }
     config.routing.set_users(&users);
+    let pages = pages::bad(&config);
+    if !pages.is_empty() {
+        let path = path.to_owned();
+        return Err(ConfigError::Pages { path, pages });
+    }
     config.haproxy.taken_over = taken_over::read(&config.haproxy.config, FIRST_LINE);
     Ok(config)
 }
@@ -100,6 +114,14 @@ pub fn control_socket(path: &Path) -> (PathBuf, Option<ConfigError>) {
             (socket.unwrap_or(default), error)
         }
     }
+}
+
+fn list_pages(path: &Path, pages: &[BadPage]) -> String {
+    let lines: Vec<String> = pages
+        .iter()
+        .map(|page| format!("{}: {page}", path.display()))
+        .collect();
+    lines.join("\n")
 }
 
 fn list(path: &Path, diagnostics: &[Diagnostic]) -> String {

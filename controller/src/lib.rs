@@ -27,6 +27,7 @@ pub mod migrate;
 pub mod notify;
 mod others;
 mod owner;
+pub mod pages;
 pub mod preview;
 pub mod printable;
 mod probe;

@@ -10,7 +10,7 @@ use planner::model::{BackendName, Servers, Version};
 use planner::pipeline::LoadedConfig;
 use planner::plan::{Join, Obstacle};
 use planner::render::{RenderError, Rendered, with_invented};
-use planner::review::promise::{Breach, Cause, breaches};
+use planner::review::promise::{Breach, Cause, breaches, is_asked_for, unprinted};
 use planner::syntax::Scope;
 
 use super::TextReport;
@@ -197,9 +197,17 @@ impl Text<'_> {
             let texts = self.scope.files().iter();
             let texts = texts.map(|file| file.text.as_deref().unwrap_or_default());
             let mut found = breaches(texts.chain([rendered.text.as_str()]), backends);
-            found.retain(|breach| !(unseen && breach.cause.is_a_lack()));
+            found.retain(|breach| !(unseen && breach.cause.is_a_lack()) && !self.is_meant(breach));
             found
         };
+        let texts = self.scope.files().iter();
+        let texts = texts.map(|file| file.text.as_deref().unwrap_or_default());
+        let texts = texts.chain([more.text.as_str()]);
+        let unprinted = unprinted(texts, self.config().backends.iter());
+        let unprinted = unprinted.into_iter().filter(|_| !unseen).map(|breach| {
+            let (place, origin) = self.place(more, breach.text, breach.line);
+            Finding::warning(format!("{place}: {breach}{origin}"))
+        });
         let found = find(self.now);
         let now = found.iter().map(|breach| {
             let (place, origin) = self.place(self.now, breach.text, breach.line);
@@ -215,7 +223,14 @@ impl Text<'_> {
             let origin = origin(more.origin(breach.line));
             Finding::warning(format!("{breach}{origin}"))
         });
-        now.chain(of_servers).collect()
+        now.chain(of_servers).chain(unprinted).collect()
+    }
+
+    /// Whether the config asks for it in so many words.
+    fn is_meant(&self, breach: &Breach) -> bool {
+        let mut backends = self.config().backends.iter();
+        let backend = backends.find(|it| breach.section.ends_with(&format!(" {}", it.name)));
+        backend.is_some_and(|backend| is_asked_for(breach, backend))
     }
 
     /// What the check command says of the text of now, and what it says besides of the one with invented members.

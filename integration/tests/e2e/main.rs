@@ -33,6 +33,7 @@ mod ops;
 mod other_files;
 mod own;
 mod plan;
+mod policy;
 mod promises;
 mod readme;
 mod reload;

@@ -3,6 +3,7 @@
 mod fake;
 mod lines;
 mod plan_pairs;
+mod policy;
 mod reload;
 mod runtime;
 

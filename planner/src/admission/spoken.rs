@@ -140,6 +140,14 @@ impl Spoken {
             }
         }
         let has = |keyword| options.value(keyword).is_some();
+        // The own probe takes any certificate.
+        if has("check-ssl")
+            && options
+                .value("verify")
+                .is_none_or(|verify| verify != "none")
+        {
+            return Err("`verify required`".to_owned());
+        }
         spoken.tls = has("check-ssl");
         spoken.send_proxy = has("check-send-proxy").then(|| proxy.unwrap_or(ProxyVersion::V1));
         spoken.read_sections(sections)?;

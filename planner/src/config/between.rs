@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::node::Node;
-use super::services;
 use super::{BackendConfig, CheckConfig, Config, Mode, Observe, ProbeMode, ProxyVersion};
+use super::{policy, services};
 
 /// Complains about more than one way to reload, whether their values are right or not.
 pub(super) fn ways_to_reload(root: &Node<'_>) {
@@ -114,6 +114,7 @@ fn backends(config: &Config, root: &Node<'_>) {
                 "without a check a server that is marked down would stay so; set check, or leave observe out",
             );
         }
+        policy::check(backend, &section);
         match &backend.check {
             None if backend.probe != ProbeMode::On => section.complain(
                 "probe",
@@ -141,11 +142,11 @@ fn backends(config: &Config, root: &Node<'_>) {
 /// What the built-in template can print of a check depends on the other words of the server lines.
 fn checks(backend: &BackendConfig, check: &CheckConfig, section: &Node<'_>) {
     let has = |word: &str| backend.server_options.iter().any(|option| option == word);
-    if check.tls && !has("verify") && !has("ca-file") {
+    if check.tls && backend.tls.is_none() && !has("verify") && !has("ca-file") {
         let hint =
             "\"verify none\", or \"verify required ca-file /etc/ssl/certs/ca-certificates.crt\"";
         let message = format!(
-            "wants TLS, and nothing says how HAProxy verifies the certificate; add to server_options {hint}"
+            "wants TLS, and nothing says how HAProxy verifies the certificate; set tls, or add to server_options {hint}"
         );
         section.complain("check", message);
     }

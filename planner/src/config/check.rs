@@ -242,7 +242,13 @@ fn status(node: &Node<'_>) -> Option<StatusCodes> {
         return Some(StatusCodes(vec![code..=code]));
     }
     let what = "status codes, such as 200 or \"200,300-399\"";
-    node.parse(what, StatusCodes::parse)
+    node.parse(what, |text| {
+        let parts = text.split(',').map(|part| match part.strip_suffix("xx") {
+            Some(class) if class.len() == 1 => format!("{class}00-{class}99"),
+            _ => part.to_owned(),
+        });
+        StatusCodes::parse(&parts.collect::<Vec<_>>().join(","))
+    })
 }
 
 /// What a check begins with; `true` is the first version, unless the traffic begins with the other.

@@ -5,7 +5,7 @@ use std::mem::take;
 use super::node::Node;
 use super::section::Section;
 use super::{BackendConfig, Config, Haproxy, ProxyVersion, ReloadMethod, SocketMode};
-use super::{loaded, services};
+use super::{loaded, policy, services};
 
 /// Sets what is not given, but follows from what is.
 pub(super) fn fill(config: &mut Config, root: &Node<'_>) {
@@ -71,4 +71,5 @@ fn backend(backend: &mut BackendConfig, node: &Node<'_>) {
         // It begins as the traffic does.
         check.send_proxy = Some(ProxyVersion::V2);
     }
+    policy::settle(backend, node);
 }

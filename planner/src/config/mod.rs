@@ -10,6 +10,7 @@ mod derived;
 mod error;
 mod loaded;
 mod node;
+pub mod policy;
 #[cfg(test)]
 mod reference;
 mod route;

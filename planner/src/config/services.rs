@@ -9,15 +9,15 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::BackendConfig;
-use super::Config;
+use super::policy::{Proto, ServerNameSent, Tls};
+use super::{BackendConfig, Config, Mode, Observe};
 use super::error::{Diagnostic, Location};
 use super::node::Node;
 use super::section::{Section, section};
 use super::value::{WEEK, not_empty, number, some, time};
 use crate::model::BackendName;
 use crate::route::HostPattern;
-use crate::services::{DefaultHost, Names, Path};
+use crate::services::{self, DefaultHost, Names, Path};
 
 section! {
     /// `[services]`: what members may announce.
@@ -55,6 +55,46 @@ impl Services {
             name: service.clone(),
             is_service: true,
             ..backend.clone()
+        }
+    }
+}
+
+impl BackendConfig {
+    /// The same for servers that speak this.
+    #[must_use]
+    pub fn speaking(self, proto: services::Proto) -> Self {
+        let (mode, proto) = match proto {
+            services::Proto::Http => (Mode::Http, Proto::H1),
+            services::Proto::H2 => (Mode::Http, Proto::H2),
+            services::Proto::Tcp => return self.without_requests(),
+        };
+        Self {
+            mode,
+            proto,
+            ..self
+        }
+    }
+
+    /// The same for connections: without all that is said of requests and answers.
+    #[must_use]
+    fn without_requests(self) -> Self {
+        let tls = self.tls.map(|tls| Tls {
+            sni: tls.sni.filter(|sni| *sni != ServerNameSent::Host),
+            ..tls
+        });
+        Self {
+            mode: Mode::Tcp,
+            proto: Proto::H1,
+            observe: self.observe.map(|_| Observe::Layer4),
+            eject: self.eject.filter(|eject| eject.on != Some(Observe::Layer7)),
+            sticky: None,
+            retry: None,
+            breaker: None,
+            overload: None,
+            maintenance_page: None,
+            compress: Vec::new(),
+            tls,
+            ..self
         }
     }
 }

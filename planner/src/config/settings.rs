@@ -15,6 +15,10 @@ use ipnet::IpNet;
 use super::check::{CheckConfig, check};
 use super::loaded;
 use super::node::Node;
+use super::policy::{
+    BackendTimeouts, Breaker, Eject, Overload, Page, Proto, Retry, Sticky, Tls, media_types, page,
+    switch,
+};
 use super::route::RouteConfig;
 use super::section::{Section, section};
 use super::services::Services;
@@ -270,8 +274,34 @@ section! {
             one_of([("layer4", Some(Observe::Layer4)), ("layer7", Some(Observe::Layer7)), ("off", None)]);
         /// HAProxy's `error-limit`: errors in a row that the traffic meets until its server is marked down, 1 to 1000.
         pub error_limit: u16 = 5, number(1..=1000);
-        /// `maxconn` of each server; none is unlimited.
+        /// The same as `max_conn`, which goes before it.
         pub maxconn: Option<u32> = None, some(number(1..=2_147_483_647));
+        /// `maxconn` of each server; none is unlimited.
+        pub max_conn: Option<u32> = None, some(number(1..=2_147_483_647));
+        /// `maxqueue` of each server: clients that would wait behind more are given another server; none is unlimited.
+        pub max_queue: Option<u32> = None, some(number(1..=2_147_483_647));
+        /// Whether clients keep their server.
+        pub sticky: Option<Sticky> = None, switch;
+        /// What is tried again; none is as `retries` says.
+        pub retry: Option<Retry> = None, switch;
+        /// What takes a server out; none is as `observe` and `error_limit` say.
+        pub eject: Option<Eject> = None, switch;
+        /// When requests are answered without a server because too many fail.
+        pub breaker: Option<Breaker> = None, switch;
+        /// When requests are turned away because too many wait.
+        pub overload: Option<Overload> = None, switch;
+        /// `slowstart` of each server: so long it takes a server that comes back to have its share; none is no time.
+        pub slow_start: Option<Duration> = None, slow_start;
+        /// The answer where no server is left; none is HAProxy's.
+        pub maintenance_page: Option<Page> = None, some(page);
+        /// How servers are spoken to over TLS; none is not at all.
+        pub tls: Option<Tls> = None, switch;
+        /// What is spoken to servers.
+        pub proto: Proto = Proto::H1, one_of([("h1", Proto::H1), ("h2", Proto::H2)]);
+        /// Media types of answers that are compressed.
+        pub compress: Vec<String> = Vec::new(), media_types;
+        /// Timeouts that are others than those of `[timeouts]`.
+        pub timeouts: BackendTimeouts = BackendTimeouts::default(), BackendTimeouts::read;
         /// More words for each server line.
         pub server_options: Vec<String> = Vec::new(), server_options;
         /// Where servers may be; none is any unicast address but loopback, link-local, reserved and unspecified ones, and those
@@ -287,6 +317,12 @@ section! {
         /// How servers are taken out.
         pub drain: Drain = Drain::default(), Drain::read;
     }
+}
+
+/// So long, of which `0s` is none.
+fn slow_start(node: &Node<'_>) -> Option<Option<Duration>> {
+    let span = time(Duration::ZERO..=HOUR)(node)?;
+    Some((!span.is_zero()).then_some(span))
 }
 
 impl BackendConfig {

@@ -34,11 +34,11 @@ impl ServerState {
                 let (admin, state) = if maint {
                     (WantedAdmin::Maint, "maint")
                 } else {
-                    (WantedAdmin::Drain, "drain")
+                    (rules.draining(), "drain")
                 };
                 (Some(Line::Disabled), Some(admin), state, Why::AskedFor)
             }
-            Phase::Draining { .. } => (None, Some(WantedAdmin::Drain), "drain", self.why_going()),
+            Phase::Draining { .. } => (None, Some(rules.draining()), "drain", self.why_going()),
             Phase::Leaving { shut } => (
                 None,
                 shut.then_some(WantedAdmin::Cut),
@@ -79,7 +79,7 @@ impl ServerState {
     /// Alive and not in rotation: unproven, or asked to stay out.
     fn waiting(&self, rules: &Rules, resting: WantedAdmin) -> (WantedAdmin, &'static str, Why) {
         match self.requested {
-            RequestedState::Drain => (WantedAdmin::Drain, "drain", Why::AskedFor),
+            RequestedState::Drain => (rules.draining(), "drain", Why::AskedFor),
             RequestedState::Maint => (WantedAdmin::Maint, "maint", Why::AskedFor),
             RequestedState::Ready if self.is_suspected() => {
                 (WantedAdmin::Maint, "out", Why::Suspected)

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crate::admission::Admits;
 use crate::config;
 use crate::model::{
-    BackendName, Endpoint, Model, RunningServers, SerfStatus, ServerKey, ServerName,
+    BackendName, Endpoint, Model, RunningServers, SerfStatus, ServerKey, ServerName, WantedAdmin,
 };
 
 use backend::BackendState;
@@ -49,11 +49,23 @@ pub struct Rules {
     pub guard: config::GuardConfig,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// Clients come back to their server by a cookie.
+    pub sticky: bool,
     /// The longest that a member that comes and goes is kept out.
     pub max_penalty: Duration,
 }
 
 impl Rules {
+    /// How HAProxy has a server whose running requests finish. In drain it still gets all requests of the clients that have its
+    /// cookie, and would never be idle; in maint they go to others.
+    fn draining(&self) -> WantedAdmin {
+        if self.sticky {
+            WantedAdmin::Maint
+        } else {
+            WantedAdmin::Drain
+        }
+    }
+
     /// A server that HAProxy's check calls down is dead. Where that check tells a role (`probe = "check"`), a standby
     /// is down by design, and it is dead when nobody listens there.
     fn down_is_dead(&self) -> bool {

@@ -77,6 +77,9 @@ pub enum Action {
         /// Whether the check is to run (admission by it).
         keep_check: bool,
     },
+    /// `set dynamic-cookie-key backend`: below 3.0 a server that was added has the value of its cookie only by this. It is the
+    /// key that the worker has, so all others keep theirs.
+    CookieKey(String),
     /// `enable agent` or `disable agent`: whether the server's agent is asked.
     Agent {
         /// Whether it is.
@@ -110,6 +113,7 @@ impl fmt::Display for Action {
                 keep_check: true, ..
             } => write!(f, "drain, checked"),
             Self::Drain { .. } => write!(f, "drain"),
+            Self::CookieKey(_) => write!(f, "cookie"),
             Self::Agent { asked: true } => write!(f, "ask its agent"),
             Self::Agent { asked: false } => write!(f, "no longer ask its agent"),
             Self::Maint => write!(f, "maint"),

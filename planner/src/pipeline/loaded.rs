@@ -184,6 +184,7 @@ impl LoadedConfig {
                 max_penalty: self.config.damping.max_penalty,
                 guard: backend.guard.clone(),
                 drain_timeout: backend.drain.timeout,
+                sticky: backend.sticky.is_some(),
             };
             Some((backend.name.clone(), rules))
         };

@@ -163,9 +163,17 @@ impl<'a> Backend<'a> {
         if let Some(reason) = self.refusal(line) {
             return self.reasons.push(reason);
         }
-        let mut actions = vec![self.add_action(line)];
+        let mut actions = self.addition(line);
         actions.extend(self.entry(line));
         self.push(StepGroup::Enter, &line.name, actions);
+    }
+
+    /// Adds a server, and gives it the value of its cookie where HAProxy does not.
+    fn addition(&self, line: &ServerLine) -> Vec<Action> {
+        let key = self.dynamic_cookie().flatten();
+        let key = key.filter(|_| self.input.version < V3_0);
+        let key = key.map(|key| Action::CookieKey(key.to_owned()));
+        std::iter::once(self.add_action(line)).chain(key).collect()
     }
 
     fn add_action(&self, line: &ServerLine) -> Action {
@@ -229,13 +237,21 @@ impl<'a> Backend<'a> {
         {
             return Some("track".to_owned());
         }
+        let lacks_key = self.dynamic_cookie() == Some(None);
+        (lacks_key && self.input.version < V3_0).then(|| "dynamic-cookie-key".to_owned())
+    }
+
+    /// Where the worker makes the values of cookies itself: the key that it makes them with, unless that cannot be told.
+    fn dynamic_cookie(&self) -> Option<Option<&'a str>> {
         let text = self.input.running.unwrap_or(self.input.wanted);
-        let cookie = text
-            .section(self.name)
-            .and_then(|section| text.setting(section, "cookie"));
-        let dynamic_cookie =
-            cookie.is_some_and(|words| words.split(' ').any(|word| word == "dynamic"));
-        (dynamic_cookie && self.input.version < V3_0).then(|| "dynamic-cookie-key".to_owned())
+        let section = text.section(self.name)?;
+        let words = text.setting(section, "cookie")?;
+        let is_dynamic = words.split(' ').any(|word| word == "dynamic");
+        let key = || {
+            let key = text.setting(section, "dynamic-cookie-key")?;
+            (!key.contains([' ', '"', '\'', '\\', '$'])).then_some(key)
+        };
+        is_dynamic.then(key)
     }
 
     /// Only a server that the worker started with can be tracked by an added one.
@@ -342,7 +358,8 @@ impl<'a> Backend<'a> {
     fn replace(&mut self, line: &ServerLine, server: &RunningServer) {
         let silence = server.is_asked().then_some(Action::Agent { asked: false });
         let mut actions: Vec<Action> = silence.into_iter().collect();
-        actions.extend([Action::Delete, self.add_action(line)]);
+        actions.push(Action::Delete);
+        actions.extend(self.addition(line));
         actions.extend(self.entry(line));
         self.push(StepGroup::Enter, &line.name, actions);
     }

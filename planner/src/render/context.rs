@@ -1,5 +1,7 @@
 //! What a template sees: settings and servers in, a value without nulls out; docs/reference/template.md lists it. Pure.
 
+mod policy;
+
 use std::collections::BTreeMap;
 
 use minijinja::value::{Serde, Value};
@@ -7,6 +9,7 @@ use serde::Serialize;
 
 use super::routes::RoutesView;
 use super::{Server, Servers, ids::ids};
+use policy::{PolicyView, policy};
 use std::time::Duration;
 
 use crate::config::{
@@ -80,12 +83,8 @@ struct BackendView<'a> {
     hash: bool,
     ids: bool,
     check: CheckView<'a>,
-    retries: u8,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    observe: Option<&'static str>,
-    error_limit: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    maxconn: Option<u32>,
+    #[serde(flatten)]
+    policy: PolicyView<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_options: Option<String>,
     servers: Vec<ServerView<'a>>,
@@ -155,7 +154,10 @@ pub(super) fn context(config: &Config, servers: &Servers) -> Value {
             .map(|frontend| self::frontend(config, frontend)),
         routes: RoutesView::new(config),
         backends: backends
-            .map(|b| backend(b, servers.get(&b.name).map_or(&[], Vec::as_slice)))
+            .map(|b| {
+                let servers = servers.get(&b.name).map_or(&[][..], Vec::as_slice);
+                backend(b, &config.timeouts, servers)
+            })
             .collect(),
     }))
 }
@@ -212,7 +214,11 @@ fn frontend<'a>(config: &'a Config, frontend: &'a Frontend) -> FrontendView<'a> 
     }
 }
 
-fn backend<'a>(backend: &'a BackendConfig, servers: &'a [Server]) -> BackendView<'a> {
+fn backend<'a>(
+    backend: &'a BackendConfig,
+    all: &Timeouts,
+    servers: &'a [Server],
+) -> BackendView<'a> {
     let algorithm = backend.balance.split([' ', '(']).next().unwrap_or_default();
     let hash = matches!(
         algorithm,
@@ -239,13 +245,7 @@ fn backend<'a>(backend: &'a BackendConfig, servers: &'a [Server]) -> BackendView
         hash,
         ids: hash || algorithm == "first",
         check: backend.check.as_ref().map_or(CheckView::Off, check),
-        retries: backend.retries,
-        observe: backend
-            .observe
-            .filter(|_| backend.check.is_some())
-            .map(observe),
-        error_limit: backend.error_limit,
-        maxconn: backend.maxconn,
+        policy: policy(backend, all),
         server_options: (!backend.server_options.is_empty())
             .then(|| backend.server_options.join(" ")),
         servers: views,

@@ -33,7 +33,7 @@ pub const FIRST_LINE: &str = "# written by serf-haproxy; changes are overwritten
 
 /// The embedded templates by name. The first is the whole file, the last stands beside a file of the site's, the others can
 /// be included by any template.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     (
         "haproxy.cfg.j2",
         include_str!("../../../templates/haproxy.cfg.j2"),
@@ -53,6 +53,10 @@ pub const BUILT_IN: [(&str, &str); 6] = [
     (
         "route-sections.cfg.j2",
         include_str!("../../../templates/route-sections.cfg.j2"),
+    ),
+    (
+        "policy.cfg.j2",
+        include_str!("../../../templates/policy.cfg.j2"),
     ),
     (
         "second-file.cfg.j2",

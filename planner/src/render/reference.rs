@@ -82,8 +82,16 @@ fn every_variable_is_documented_with_its_type_and_nothing_else() {
     let haproxy = "[haproxy]\nuser = \"haproxy\"\ngroup = \"haproxy\"\nchroot = \"/c\"\nstats_socket_user = \"u\"\nstats_socket_group = \"g\"\n";
     let page = "stats_bind = \":1936\"\nlog = \"stdout\"\n";
     let check = "[backend.check]\npath = \"/\"\nhost = \"h\"\nstatus = 200\nport = 1\ntls = true\nsni = \"h\"\nsend_proxy = true\ntimeout = \"1s\"\n";
+    let policy = "max_queue = 1\nslow_start = \"1s\"\ncompress = \"text/html\"\nmaintenance_page = \"/p.html\"\n\
+        sticky = { max_idle = \"1h\", max_life = \"1h\" }\nbreaker = { page = \"/p.html\" }\noverload = true\n\
+        tls = { sni = \"host\", verify_host = \"h\" }\n";
     let all = given(&format!(
-        "{haproxy}{FRONTEND}{page}{NODES}maxconn = 1\nserver_options = \"verify none\"\n{check}"
+        "{haproxy}{FRONTEND}{page}{NODES}maxconn = 1\nserver_options = \"send-proxy\"\n{policy}{check}"
+    ));
+    // What is optional of a table that is optional itself.
+    let bare = given(&format!(
+        "{FRONTEND}{NODES}maintenance_page = \"/p.http\"\nsticky = true\nbreaker = {{ page = \"/p.http\" }}\n\
+         check = \"HEAD /\"\ntls = {{ verify = \"none\" }}\n"
     ));
     let few = given(&format!("{FRONTEND}{NODES}check = \"HEAD /\"\n"));
     let own = given(&format!(
@@ -101,6 +109,13 @@ fn every_variable_is_documented_with_its_type_and_nothing_else() {
     for (name, said) in &documented {
         let of_check = name.1.starts_with("check.");
         let optional = is_left_out(name, &few)
+            || is_left_out(name, &bare)
+            || is_left_out(
+                name,
+                &given(&format!(
+                    "{FRONTEND}{NODES}check = \"HEAD /\"\nbreaker = true\n"
+                )),
+            )
             || is_left_out(name, &own)
             || (!of_check && is_left_out(name, &unchecked));
         let (said, said_optional) = match said.strip_suffix(", optional") {

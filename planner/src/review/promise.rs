@@ -5,6 +5,8 @@
 //!
 //! Sources: HAProxy's Configuration Manual, section 4.2, of each keyword; what breaks was tried on 2.6, 3.0 and 3.2.
 
+mod policy;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use std::time::Duration;
 use crate::model::BackendName;
 use crate::syntax::lines::{Line, Lines, Section};
 use crate::syntax::time;
+
+pub use policy::{is_asked_for, unprinted};
 
 /// The longest `timeout connect` with which a dead host was found to cost no request of an impatient client.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -51,6 +55,13 @@ pub enum Cause {
     GivesUp,
     /// `on-marked-down shutdown-sessions`.
     Shuts,
+    /// A key of the config that says how a backend treats its traffic, and has no effect.
+    Unprinted {
+        /// The key.
+        key: &'static str,
+        /// What a template writes.
+        instead: &'static str,
+    },
     /// No `hard-stop-after`.
     NeverStops,
     /// No `option idle-close-on-response`.
@@ -326,6 +337,7 @@ impl Cause {
             Self::Loses(None)
                 | Self::Waits(None)
                 | Self::Stays(None)
+                | Self::Unprinted { .. }
                 | Self::NeverStops
                 | Self::ClosesIdle
         )
@@ -365,6 +377,10 @@ impl fmt::Display for Cause {
             ),
             Self::Shuts => f.write_str(
                 "`on-marked-down shutdown-sessions` cuts the running requests of a server that fails its check, moves or goes to maintenance; take it out",
+            ),
+            Self::Unprinted { key, instead } => write!(
+                f,
+                "nothing is printed of the key {key}, which has no effect so; write: {instead}"
             ),
             Self::NeverStops => f.write_str(
                 "no `hard-stop-after`: a worker that a reload replaced lives, with the servers of its time, as long as its clients like; add: hard-stop-after {{ hard_stop_after }}",

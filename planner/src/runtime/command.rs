@@ -111,6 +111,10 @@ pub fn commands(step: &Step) -> Result<Vec<Command>, CommandError> {
             keep_check: false,
         } => vec![state("drain"), health("disable")],
         Action::Drain { check: false, .. } => vec![state("drain")],
+        Action::CookieKey(key) => vec![silent(format!(
+            "set dynamic-cookie-key backend {backend} {}",
+            plain(step, key)?
+        ))],
         Action::Agent { asked } => {
             let switch = if *asked { "enable" } else { "disable" };
             vec![silent(format!("{switch} agent {backend}/{server}"))]
@@ -133,15 +137,8 @@ fn add(step: &Step, addr: SocketAddr, options: &[String]) -> Result<Command, Com
     port(step, addr)?;
     let mut text = format!("add server {backend}/{server} {}", without_scope(addr));
     for word in options {
-        if !is_plain(word) {
-            return Err(CommandError::Word {
-                backend: backend.clone(),
-                server: server.clone(),
-                word: word.clone(),
-            });
-        }
         text.push(' ');
-        text.push_str(word);
+        text.push_str(plain(step, word)?);
     }
     if text.len() > MAX_LINE {
         return Err(CommandError::Long {
@@ -153,6 +150,17 @@ fn add(step: &Step, addr: SocketAddr, options: &[String]) -> Result<Command, Com
     Ok(Command {
         verb: Verb::Add,
         text,
+    })
+}
+
+fn plain<'a>(step: &Step, word: &'a str) -> Result<&'a str, CommandError> {
+    if is_plain(word) {
+        return Ok(word);
+    }
+    Err(CommandError::Word {
+        backend: step.backend.clone(),
+        server: step.server.clone(),
+        word: word.to_owned(),
     })
 }
 
@@ -279,6 +287,10 @@ mod tests {
             ["set server nodes/web-1 state drain"]
         );
         assert_eq!(
+            texts(Action::CookieKey("k-1".into())),
+            ["set dynamic-cookie-key backend nodes k-1"]
+        );
+        assert_eq!(
             texts(Action::Agent { asked: true }),
             ["enable agent nodes/web-1"]
         );
@@ -313,6 +325,10 @@ mod tests {
         assert!(matches!(
             commands(&step(Action::Address("[::]:0".parse().unwrap()))),
             Err(CommandError::Port { .. })
+        ));
+        assert!(matches!(
+            commands(&step(Action::CookieKey("a;b".into()))),
+            Err(CommandError::Word { .. })
         ));
         let long = "x".repeat(MAX_LINE);
         assert!(matches!(

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::gather::{Found, Gathered, Proto, Wish};
 use super::vote::{Dispute, elect};
 use super::{Names, Path};
-use crate::config::{BackendConfig, Config, Mode, Observe, Services};
+use crate::config::{BackendConfig, Config, Services};
 use crate::model::{BackendName, Quarantine, SerfStatus};
 use crate::route::Host;
 
@@ -123,25 +123,11 @@ impl Service {
 
     /// Its backend.
     fn backend(&self, name: &BackendName, services: &Services) -> BackendConfig {
-        let mut backend = services.backend(name);
+        let backend = services.backend(name);
         match self.proto {
-            None => {}
-            Some(Proto::Http) => backend.mode = Mode::Http,
-            Some(Proto::H2) => {
-                backend.mode = Mode::Http;
-                if !backend.server_options.iter().any(|word| word == "proto") {
-                    backend
-                        .server_options
-                        .extend(["proto", "h2"].map(str::to_owned));
-                }
-            }
-            Some(Proto::Tcp) => {
-                backend.mode = Mode::Tcp;
-                // Of answers that are no HTTP's nothing is known.
-                backend.observe = backend.observe.map(|_| Observe::Layer4);
-            }
+            None => backend,
+            Some(proto) => backend.speaking(proto),
         }
-        backend
     }
 }
 

@@ -34,6 +34,7 @@ fn rules(checked: bool) -> Rules {
             probe_fall: 3,
         },
         drain_timeout: DRAIN,
+        sticky: false,
     }
 }
 

@@ -207,6 +207,7 @@ impl Haproxy {
                 return Err("Backend is using a static LB algorithm".into());
             }
             Action::Weight(weight) => server.weight = weight.get(),
+            Action::CookieKey(key) => stat.cookie = Some(key.clone()),
             Action::Maxconn(maxconn) => stat.maxconn = (*maxconn > 0).then_some(*maxconn),
             Action::Ready { check } | Action::Drain { check, .. } if *check != has_check => {
                 return Err(
