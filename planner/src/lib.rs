@@ -26,5 +26,6 @@ pub mod review;
 pub mod route;
 pub mod runtime;
 pub mod select;
+pub mod services;
 pub mod stamp;
 pub mod syntax;

@@ -290,7 +290,7 @@ fn is_ours(title: &str) -> bool {
 /// The text with an empty map of routes where there is none yet: it is written before the text is, and not by `check`.
 fn with_a_map<'a>(text: &'a str, config: &Config) -> Cow<'a, str> {
     let map = config.haproxy.routes_map();
-    if config.routing.is_empty() || map.exists() {
+    if !config.has_routes() || map.exists() {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.replace(&map.display().to_string(), "/dev/null"))

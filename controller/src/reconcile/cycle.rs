@@ -29,6 +29,10 @@ impl Reconciler {
     pub(super) async fn cycle(&mut self) {
         let started = clock::now();
         self.cycled = started;
+        let due = self.desired.services_due();
+        if due.is_some_and(|at| started >= at) {
+            self.select();
+        }
         if started >= self.next_drift {
             let config = &self.desired.loaded().config;
             self.next_drift = clock::now() + config.drift.interval;
@@ -51,7 +55,7 @@ impl Reconciler {
         let state = self.observe_haproxy(read, with_stat).await;
         let in_force = self.decide();
         self.reconcile_probes().await;
-        self.render(in_force.lines());
+        self.render(self.desired.lines(&in_force));
         self.applier.clear_plan();
         if let Some(state) = state {
             self.plan_and_apply(state, with_stat, &in_force).await;
@@ -92,7 +96,16 @@ impl Reconciler {
         if let Some(text) = self.installer.on_disk() {
             self.desired.set_on_disk(&text.text);
         }
-        self.desired.select(clock::now());
+        if self.desired.select(clock::now()) {
+            let services = self
+                .desired
+                .services()
+                .iter()
+                .map(|(name, _)| name.to_string());
+            let services = services.collect::<Vec<_>>().join(" ");
+            tracing::info!(services, "the services are others than before");
+            self.installer.set_scope(self.desired.scope());
+        }
     }
 
     /// Says what is to be asked from now on; returns how many servers are asked for the first time.
@@ -205,10 +218,13 @@ impl Reconciler {
         self.feed
             .look_after_agent(snapshot, config, &mut self.journal);
         self.look_after_certificates();
+        let unrouted = &self.desired.loaded().unrouted;
+        self.journal
+            .judge_services(self.desired.services(), unrouted);
         self.journal.judge_servers(
             self.desired.decisions(),
             self.applier.checks(),
-            &quarantined.alive,
+            &quarantined.wrong,
             clock::now(),
         );
     }

@@ -62,7 +62,7 @@ impl Maps {
 
     /// Takes the config in force; of one that is known nothing follows.
     fn set_config(&mut self, config: &Arc<Config>) {
-        if config.routing.is_empty() {
+        if !config.has_routes() {
             *self = Self::default();
             return;
         }
@@ -183,7 +183,7 @@ async fn written(path: &Path, text: String) -> Result<Option<Replaced>, FileErro
 /// [`FileError`].
 pub(crate) async fn put_map(config: &Config) -> Result<(), FileError> {
     let path = config.haproxy.routes_map();
-    if config.routing.is_empty() || path.exists() {
+    if !config.has_routes() || path.exists() {
         return Ok(());
     }
     let text = map::text(&map::entries(&config.routing));

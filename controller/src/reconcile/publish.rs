@@ -5,17 +5,19 @@ use std::net::SocketAddr;
 
 use planner::config::{self, ProbeMode};
 use planner::guard::{Decision, Evidence, Probed};
-use planner::model::{Admin, Check, SerfStatus, ServerKey, Version, WantedAdmin};
+use planner::model::{
+    Admin, BackendName, Check, Quarantine, SerfStatus, ServerKey, Version, WantedAdmin,
+};
 use planner::pending::PendingPlan;
 use planner::route::ServiceRoute;
-use serf_rpc::{AgentState, Presence};
+use serf_rpc::{AgentState, Entry, Presence};
 
 use super::Reconciler;
 use super::journal::departed::Gone;
 use crate::clock;
 use crate::notify;
 use crate::published::Published;
-use crate::status::{Agent, Backend, Config, File, Haproxy, OldWorker, Server, Status};
+use crate::status::{Agent, Backend, Config, File, Haproxy, OldWorker, Server, Service, Status};
 
 impl Reconciler {
     /// Publishes how everything stands, if it is time.
@@ -90,6 +92,7 @@ impl Reconciler {
             counters: self.journal.counters.clone(),
             backends: self.backend_statuses(),
             quarantined: quarantined.all(),
+            services: self.service_statuses(),
             routes: self.service_routes(),
             certificates: self.certificates.report().certificates.clone(),
         }
@@ -98,6 +101,23 @@ impl Reconciler {
     fn service_routes(&self) -> Vec<ServiceRoute> {
         let routes = self.desired.loaded().config.routing.iter();
         routes.filter_map(ServiceRoute::of).collect()
+    }
+
+    fn service_statuses(&self) -> BTreeMap<String, Service> {
+        let (anchor, unrouted) = (&self.journal.anchor, &self.desired.loaded().unrouted);
+        let status = |(name, service): (&BackendName, &planner::services::Service)| {
+            let unrouted = unrouted.get(name);
+            let status = Service {
+                route: unrouted.is_none().then(|| service.to_string()),
+                unrouted: unrouted.map_or_else(String::new, ToString::to_string),
+                proto: service.proto.map(|proto| proto.as_str().to_owned()),
+                disputes: service.disputes.iter().map(ToString::to_string).collect(),
+                since: anchor.unix_secs(service.since),
+                empty_since: service.empty.map(|at| anchor.unix_secs(at)),
+            };
+            (name.to_string(), status)
+        };
+        self.desired.services().iter().map(status).collect()
     }
 
     fn agent_status(&self) -> Agent {
@@ -227,8 +247,7 @@ impl Reconciler {
         server.state = "gone".to_owned();
         server.check = "none".to_owned();
         server.held = false;
-        let member = self.desired.snapshot().get(key.server.as_str().as_bytes());
-        server.gossip = match member {
+        server.gossip = match self.member(key) {
             Some(entry) if entry.presence == Presence::Listed => {
                 entry.member.status().as_str().to_owned()
             }
@@ -245,6 +264,28 @@ impl Reconciler {
                 _ => "",
             });
         server
+    }
+
+    /// What the member is called whose server this is, where that is another name.
+    fn member_name(&self, key: &ServerKey) -> Option<String> {
+        let renamed = &self.desired.model().renamed;
+        if renamed.is_empty() {
+            return None;
+        }
+        renamed.get(key.server.member()).cloned()
+    }
+
+    /// The member whose server this is.
+    fn member(&self, key: &ServerKey) -> Option<&Entry> {
+        let snapshot = self.desired.snapshot();
+        if let Some(name) = key.server.original() {
+            return snapshot.get(&name);
+        }
+        let names = self.desired.loaded().config.serf.names;
+        snapshot.entries().iter().find(|entry| {
+            let server = names.server(entry.member.name());
+            server.is_some_and(|server| server.member() == key.server.member())
+        })
     }
 
     /// Whether HAProxy was last read to have the server as it is to be, in so far as that decides about its traffic.
@@ -279,31 +320,29 @@ impl Reconciler {
             agent: self.applier.agent_says(key).to_owned(),
             suspected,
             held: decision.status.why.is_held(),
+            member: self.member_name(key),
             origin: decision.origin.as_str().to_owned(),
             since: self.journal.anchor.unix_secs(decision.since),
         }
     }
 
-    /// Who cannot be used, and why. A candidate of whom gossip says that he is gone needs nobody's help.
+    /// Who cannot be used, and why.
     pub(super) fn quarantined(&self) -> Quarantined {
         let mut quarantined = Quarantined::default();
-        for (key, candidate) in self.desired.model().candidates() {
-            let Err(reason) = &candidate.attributes else {
-                continue;
-            };
-            let side = match candidate.gossip {
-                SerfStatus::Alive => &mut quarantined.alive,
-                _ => &mut quarantined.gone,
-            };
-            side.insert(key.to_string(), reason.to_string());
+        let model = self.desired.model();
+        for (key, candidate) in model.candidates() {
+            if let Err(why) = &candidate.attributes {
+                quarantined.add(key.to_string(), candidate.gossip, why);
+            }
         }
-        let unnameable = self.desired.model().unnameable.iter();
-        let unnameable = unnameable.map(|(name, reason)| (name.clone(), reason.to_string()));
+        for (name, why) in model.unnameable.iter().chain(&model.refused) {
+            quarantined.add(name.clone(), SerfStatus::Alive, why);
+        }
         let offenders = self.desired.offenders().iter().map(|(key, offender)| {
             let reason = format!("the file is invalid with it: {}", offender.reason);
             (key.to_string(), reason)
         });
-        quarantined.alive.extend(unnameable.chain(offenders));
+        quarantined.wrong.extend(offenders);
         quarantined
     }
 }
@@ -311,20 +350,34 @@ impl Reconciler {
 /// Who cannot be used, as `BACKEND/SERVER` or a name that is none, with the reason.
 #[derive(Debug, Default)]
 pub(super) struct Quarantined {
-    /// A problem until somebody mends it.
-    pub(super) alive: BTreeMap<String, String>,
-    gone: BTreeMap<String, String>,
+    /// What is a problem until somebody mends it.
+    pub(super) wrong: BTreeMap<String, String>,
+    others: BTreeMap<String, String>,
 }
 
 impl Quarantined {
+    /// Who is gone by the word of gossip needs nobody's help, and neither does who announces what is for others.
+    fn add(&mut self, name: String, gossip: SerfStatus, why: &Quarantine) {
+        let is_wrong = gossip == SerfStatus::Alive && *why != Quarantine::NotAllowed;
+        let side = if is_wrong {
+            &mut self.wrong
+        } else {
+            &mut self.others
+        };
+        side.insert(name, why.to_string());
+    }
+
     fn all(mut self) -> BTreeMap<String, String> {
-        self.gone.append(&mut self.alive);
-        self.gone
+        self.others.append(&mut self.wrong);
+        self.others
     }
 }
 
 /// Whom the rule of a backend picks.
 fn picks(backend: &config::BackendConfig) -> String {
+    if backend.is_service {
+        return format!("`[services]` under the name {}", backend.name);
+    }
     let tags = backend.tags.iter();
     let tags = tags.map(|(tag, pattern)| pattern.of(tag));
     let node = backend.node.iter();

@@ -21,7 +21,7 @@ use super::journal::Journal;
 use super::maps::Maps;
 use super::web::Web;
 use super::{Adopt, Reconciler, RunError, RunOptions};
-use crate::before::guard_before;
+use crate::before::{guard_before, services_before};
 use crate::certificates::Keeper;
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
@@ -53,15 +53,22 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     let scope = loaded
         .scope
         .with_files(Others::now(&config.haproxy.files).files);
-    let on_disk = own_file(&mut file, options.adopt, &scope).await?;
+    let mut on_disk = own_file(&mut file, options.adopt, &scope).await?;
     let (now, anchor) = (clock::now(), ClockAnchor::now());
+    let saved = state.load();
+    let text = on_disk.as_ref().map(|text| &*text.text);
+    let services = services_before(&config, &saved, text, &anchor);
+    let loaded = loaded.with_services(services.effect(&config), scope.files());
+    let scope = loaded.scope.with_files(scope.files());
+    if let Some(text) = &mut on_disk {
+        text.parsed = Arc::new(scope.read(&text.text));
+    }
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (asking, askings) = mpsc::channel(ASKINGS);
     let (mut tasks, control_problem) = serve_control(&config, seen.clone(), asking);
     let (prober, probed) = Prober::new();
     let certificates = Keeper::start(&config, &mut tasks).await;
 
-    let saved = state.load();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
     let parsed = on_disk.as_ref().map(|text| &*text.parsed);
     let guard = guard_before(&loaded, &saved, parsed, &anchor);
@@ -84,7 +91,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
         fallback: None,
         prober,
         probed,
-        desired: Desired::new(loaded, scope, Arc::new(snapshot), guard),
+        desired: Desired::new(loaded, scope, Arc::new(snapshot), guard, services),
         applier: Applier::new(runtime, now),
         installer,
         maps: Maps::default(),

@@ -15,6 +15,50 @@ use anyhow::Result;
 /// The longest line of version 1 of the PROXY protocol.
 const LINE: usize = 107;
 
+/// A certificate that has signed itself, and its key.
+pub struct Certificate {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Certificate {
+    /// One for this name.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(name: &str) -> Result<Self> {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()])?;
+        Ok(Self {
+            cert: made.cert.der().to_vec(),
+            key: made.signing_key.serialize_der(),
+        })
+    }
+
+    /// The certificate alone, in PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        pem("CERTIFICATE", &self.cert)
+    }
+
+    /// Its key, in PEM.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        pem("PRIVATE KEY", &self.key)
+    }
+}
+
+fn pem(what: &str, bytes: &[u8]) -> String {
+    let text = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes);
+    let mut lines = format!("-----BEGIN {what}-----\n");
+    for (place, letter) in text.chars().enumerate() {
+        if place > 0 && place % 64 == 0 {
+            lines.push('\n');
+        }
+        lines.push(letter);
+    }
+    lines + &format!("\n-----END {what}-----\n")
+}
+
 /// What a web server wants; nothing by default.
 #[derive(Clone, Default)]
 pub struct Manners {
@@ -39,14 +83,21 @@ impl Manners {
     ///
     /// # Errors
     /// When no certificate can be made.
-    pub fn tls(mut self, name: &str) -> Result<Self> {
-        let made = rcgen::generate_simple_self_signed([name.to_owned()])?;
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der());
+    pub fn tls(self, name: &str) -> Result<Self> {
+        self.certified(&Certificate::new(name)?)
+    }
+
+    /// It speaks TLS only, with this certificate.
+    ///
+    /// # Errors
+    /// When the certificate cannot be used.
+    pub fn certified(mut self, certificate: &Certificate) -> Result<Self> {
+        let key = PrivateKeyDer::try_from(certificate.key.clone());
         let key = key.map_err(anyhow::Error::msg)?;
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)?;
+            .with_single_cert(vec![certificate.cert.clone().into()], key)?;
         self.tls = Some(TlsAcceptor::from(Arc::new(config)));
         Ok(self)
     }

@@ -51,6 +51,7 @@ struct Shared {
     first: Mutex<Option<Instant>>,
     manners: Manners,
     standby: AtomicBool,
+    failing: AtomicBool,
 }
 
 impl Web {
@@ -70,6 +71,7 @@ impl Web {
             first: Mutex::new(None),
             manners,
             standby: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
         });
         Self {
             addr,
@@ -151,6 +153,11 @@ impl Web {
     /// Whether it is a standby from now on: of its pages `/primary` and `/replica` the one or the other says 503.
     pub fn set_standby(&self, standby: bool) {
         self.shared.standby.store(standby, Ordering::Relaxed);
+    }
+
+    /// Whether it answers everything with 500 from now on.
+    pub fn set_failing(&self, failing: bool) {
+        self.shared.failing.store(failing, Ordering::Relaxed);
     }
 
     /// Requests received, without those for `/health`, `/primary` and `/replica`.
@@ -269,6 +276,7 @@ impl Shared {
         let stranger = wanted.is_some_and(|host| request.host.as_ref() != Some(host));
         let standby = self.standby.load(Ordering::Relaxed);
         match request.path.as_str() {
+            _ if self.failing.load(Ordering::Relaxed) => "500 Internal Server Error",
             "/health" if stranger => "404 Not Found",
             "/primary" if standby => "503 Service Unavailable",
             "/replica" if !standby => "503 Service Unavailable",

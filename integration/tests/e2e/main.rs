@@ -34,6 +34,7 @@ mod ops;
 mod other_files;
 mod own;
 mod plan;
+mod policy;
 mod promises;
 mod readme;
 mod reload;

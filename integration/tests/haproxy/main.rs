@@ -4,6 +4,7 @@ mod fake;
 mod frontends;
 mod lines;
 mod plan_pairs;
+mod policy;
 mod reload;
 mod runtime;
 

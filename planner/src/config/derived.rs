@@ -2,11 +2,10 @@
 
 use std::mem::take;
 
-use super::frontend;
-use super::loaded;
 use super::node::Node;
 use super::section::Section;
-use super::{BackendConfig, Config, Haproxy, ProxyVersion, ReloadMethod, SocketMode, policy};
+use super::{BackendConfig, Config, Haproxy, ProxyVersion, ReloadMethod, SocketMode};
+use super::{frontend, loaded, policy, services};
 
 /// Sets what is not given, but follows from what is.
 pub(super) fn fill(config: &mut Config, root: &Node<'_>) {
@@ -20,6 +19,11 @@ pub(super) fn fill(config: &mut Config, root: &Node<'_>) {
         backend.drain = over(&config.drain, node.get("drain"));
         self::backend(backend, &node);
     }
+    services::derive(config, root, |backend, node, config| {
+        backend.guard = over(&config.guard, node.get("guard"));
+        backend.drain = over(&config.drain, node.get("drain"));
+        self::backend(backend, node);
+    });
     frontend::fill(config, root);
 }
 

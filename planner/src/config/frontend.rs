@@ -354,7 +354,7 @@ fn addresses(frontend: &Frontend, section: &Node<'_>) {
 }
 
 fn backends(config: &Config, frontend: &Frontend, section: &Node<'_>) {
-    if config.backends.is_empty() {
+    if config.backends.is_empty() && config.services.is_none() {
         return;
     }
     let names: Vec<&str> = config
@@ -365,6 +365,11 @@ fn backends(config: &Config, frontend: &Frontend, section: &Node<'_>) {
     let judge = |name: &BackendName, key: &str| {
         let named = config.backends.iter().find(|backend| backend.name == *name);
         match named {
+            None if names.is_empty() => {
+                let message =
+                    "there is no [[backend]], and that of a service comes and goes; leave it out";
+                section.complain(key, message);
+            }
             None => {
                 let known = names.join(", ");
                 section.complain(key, format!("there is no such backend; use one of {known}"));

@@ -16,6 +16,7 @@ pub mod policy;
 mod reference;
 mod route;
 mod section;
+mod services;
 mod settings;
 mod source;
 mod tag_pattern;
@@ -33,6 +34,7 @@ pub use frontend::{
     ACME_BACKEND, CertificatePlace, Frontend, FrontendName, Hsts, LogFormat, SniPattern,
 };
 pub use route::RouteConfig;
+pub use services::Services;
 pub use settings::{
     BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, GuardConfig, Haproxy,
     Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf, SocketMode,
@@ -71,6 +73,11 @@ impl Config {
         ];
         let differing = keys.into_iter().filter(|(_, differs)| *differs);
         differing.map(|(key, _)| key).collect()
+    }
+
+    /// Whether requests have routes, or may have some as soon as members announce services.
+    pub fn has_routes(&self) -> bool {
+        !self.routing.is_empty() || self.services.is_some()
     }
 
     /// The config of a file's bytes, with the variables of `env` over it.

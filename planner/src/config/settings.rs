@@ -22,14 +22,15 @@ use super::policy::{
 };
 use super::route::RouteConfig;
 use super::section::{Section, section};
+use super::services::Services;
 use super::tag_pattern::TagPattern;
 use super::value::{
-    DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, balance,
-    boolean, check_command, command, hold, hosts, listen, networks, node_pattern, number, one_of,
-    path, paths, percent, ports, printed_path, server_options, socket_mode, some, tables, tag_name,
-    tags, time, weight,
+    DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, backends,
+    balance, boolean, check_command, command, hold, hosts, listen, networks, node_pattern, number,
+    one_of, path, paths, percent, ports, printed_path, server_options, socket_mode, some, tables,
+    tag_name, tags, time, weight,
 };
-use crate::model::{BackendName, Weight};
+use crate::model::{BackendName, Naming, Weight};
 use crate::review::taken_over::TakenOver;
 use crate::route::Routes;
 
@@ -48,9 +49,11 @@ section! {
         /// What the built-in template listens on, names unique; none only beside a template of one's own.
         pub frontends as frontend: Vec<Frontend> = Vec::new(), frontends;
         /// The backends, at least one, in the order of the file, names unique.
-        pub backends as backend: Vec<BackendConfig> = Vec::new(), tables;
+        pub backends as backend: Vec<BackendConfig> = Vec::new(), backends;
         /// Which requests go where, in the order of the file.
         pub routes as route: Vec<RouteConfig> = Vec::new(), tables;
+        /// What members may announce; nothing where the section is left out.
+        pub services: Option<Services> = None, some(Services::read);
         /// What the backends have that say nothing else.
         pub(super) guard: GuardConfig = GuardConfig::default(), GuardConfig::read;
         pub(super) drain: Drain = Drain::default(), Drain::read;
@@ -88,6 +91,16 @@ section! {
         pub weight: String = "weight".to_owned(), tag_name;
         /// What it is to be: `ready`, `drain` or `maint`.
         pub state: String = "state".to_owned(), tag_name;
+        /// The services that the member has.
+        pub services: String = "svc".to_owned(), tag_name;
+        /// The host of a service.
+        pub host: String = "host".to_owned(), tag_name;
+        /// The path of a service.
+        pub path: String = "path".to_owned(), tag_name;
+        /// Whether the server of a service only serves when the others do not.
+        pub backup: String = "backup".to_owned(), tag_name;
+        /// What a service speaks.
+        pub proto: String = "proto".to_owned(), tag_name;
     }
 
     /// `[serf]`: the agent.
@@ -102,6 +115,9 @@ section! {
         pub rejoin: bool = false, boolean;
         /// Members that an agent may list, 1 to 1,000,000: a longer list is not taken.
         pub max_members: usize = 50_000, number(1..=1_000_000);
+        /// What becomes of members whose names can be no server's.
+        pub names: Naming = Naming::Quarantine,
+            one_of([("quarantine", Naming::Quarantine), ("map", Naming::Map)]);
     }
 
     /// `[haproxy]`: its files and sockets.
@@ -213,10 +229,14 @@ pub enum ReloadMethod {
 
 section! {
     /// A `[[backend]]`.
-    pub struct BackendConfig {
+    pub struct BackendConfig
+    beside {
+        /// Its members have named it; then its rules pick nobody.
+        pub is_service: bool = false;
+    }
+    {
         /// Its name, unique.
-        pub name: BackendName = BackendName::unnamed(), backend_name,
-            "give the backend a name, name = \"nodes\"";
+        pub name: BackendName = BackendName::unnamed(), backend_name;
         /// Tags that must all match: each is one of the values, a list that contains one, or matches an expression.
         pub tags: BTreeMap<String, TagPattern> = BTreeMap::new(), tags;
         /// Must match the whole member name.

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Diagnostic, Location};
 use super::node::Node;
+use super::services;
 
 /// What every variable that sets a key starts with.
 const PREFIX: &str = "SERF_HAPROXY_";
@@ -36,6 +37,7 @@ impl<'a> Source<'a> {
         mut table: DeTable<'a>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
+        services::complete(&mut table);
         let is_key = |name: &str| !COMMAND_LINE.contains(&name);
         let mut variables = Vec::new();
         let mut astray = Vec::new();
@@ -75,7 +77,7 @@ impl<'a> Source<'a> {
 
     /// What is wrong, ordered by place.
     pub(super) fn finish(&self) -> Vec<Diagnostic> {
-        self.diagnostics.take().into_iter().collect()
+        services::once(self.diagnostics.take())
     }
 
     /// Says what is wrong at this byte, with the key of this path.

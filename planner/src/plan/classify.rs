@@ -269,6 +269,11 @@ impl fmt::Display for Obstacle {
                     None => f.write_str("do without it"),
                 }
             }
+            Self::FileNotLoaded { keyword, file } if keyword == "crt" => write!(
+                f,
+                "{file} is loaded with the first server that names it, by a reload; a server line of yours loads it before: \
+                 server loader 127.0.0.1:9 ssl verify none crt {file} disabled"
+            ),
             Self::FileNotLoaded { keyword, file } => write!(
                 f,
                 "{file} is loaded with the first server that names it, by a reload; a line above loads it before: \

@@ -3,6 +3,8 @@
 mod frontend;
 mod policy;
 
+use std::collections::BTreeMap;
+
 use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
@@ -125,6 +127,8 @@ struct ServerView<'a> {
     port: u16,
     weight: u16,
     ready: bool,
+    backup: bool,
+    tags: &'a BTreeMap<String, String>,
     id: u32,
 }
 
@@ -205,6 +209,8 @@ fn backend<'a>(
         port: server.addr.port(),
         weight: server.weight.get(),
         ready: server.ready,
+        backup: server.details.backup,
+        tags: &server.details.tags,
         id: ids.get(&server.name).copied().unwrap_or_default(),
     };
     let mut views: Vec<ServerView<'_>> = servers.iter().map(view).collect();

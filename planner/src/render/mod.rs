@@ -184,6 +184,11 @@ impl Renderer {
         template.map_or_else(|_| String::new(), |template| template.source().to_owned())
     }
 
+    /// Whether it may print tags of members: the word is in it.
+    pub(crate) fn reads_tags(&self) -> bool {
+        self.source().contains("tags")
+    }
+
     /// Renders the file with these servers, in backends of the config; others are left out.
     ///
     /// # Errors

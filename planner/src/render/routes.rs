@@ -138,10 +138,10 @@ struct RateTableView {
 }
 
 impl<'a> RoutesView<'a> {
-    /// What is printed of the routes; none where there is none.
+    /// What is printed of the routes; none where there is none, and no member may bring one.
     pub(super) fn new(config: &'a Config) -> Option<Self> {
         let routing = &config.routing;
-        if routing.is_empty() {
+        if !config.has_routes() {
             return None;
         }
         let rules: Vec<(&Route, RuleView<'_>)> =

@@ -324,7 +324,9 @@ impl<'a> Reader<'a> {
                 let words = || line.text.split(' ');
                 let pairs = words()
                     .zip(words().skip(1))
-                    .filter(|(keyword, _)| names_file(keyword));
+                    .filter(|(keyword, _)| names_file(keyword))
+                    // of a `default-server` line HAProxy reads no certificate until a server of the file has it
+                    .filter(|(keyword, _)| !(*keyword == "crt" && is_default(line)));
                 files.extend(pairs.map(|(keyword, file)| (keyword.to_owned(), file.to_owned())));
             }
         }
@@ -336,6 +338,10 @@ impl<'a> Reader<'a> {
             fixed: self.fixed,
         }
     }
+}
+
+fn is_default(line: &Line) -> bool {
+    line.text.split(' ').next() == Some("default-server")
 }
 
 fn server_line(line: &Lexed<'_>, section: &Section) -> Result<ServerLine, OpaqueCause> {

@@ -19,7 +19,8 @@ use std::time::Instant;
 use concerns::Unserved;
 use departed::Departed;
 use planner::guard::{Decisions, ServerStatus};
-use planner::model::{DownBackends, RunningServers, ServerKey};
+use planner::model::{BackendName, DownBackends, RunningServers, ServerKey};
+use planner::services::{Book, Unrouted};
 use problems::Problems;
 use tokio::sync::watch;
 use told::Told;
@@ -162,6 +163,16 @@ impl Journal {
     pub(super) fn judge_certificates(&mut self, report: &Report, now: u64) {
         let found = certificates::concerns(report, now);
         self.problems.set_all("certificate", found);
+    }
+
+    /// Says what members disagree about.
+    pub(super) fn judge_services(
+        &mut self,
+        services: &Book,
+        unrouted: &BTreeMap<BackendName, Unrouted>,
+    ) {
+        let disputed = concerns::disputed(services, unrouted);
+        self.problems.set_all("service ", disputed);
     }
 
     /// The servers that have gone lately.

@@ -214,7 +214,7 @@ fn a_join_that_needs_a_reload_is_said_before_anybody_is_there_with_the_way_out()
     `balance source` is static; add: hash-type consistent
     --
     /new.pem is loaded with the first server that names it, by a reload; a line above loads it before: default-server ca-file /new.pem
-    /own.pem is loaded with the first server that names it, by a reload; a line above loads it before: default-server crt /own.pem
+    /own.pem is loaded with the first server that names it, by a reload; a server line of yours loads it before: server loader 127.0.0.1:9 ssl verify none crt /own.pem disabled
     --
     --
     13: with the members more changes in `backend one` than their server lines; print nothing else by them

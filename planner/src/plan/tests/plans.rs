@@ -395,3 +395,37 @@ fn admission_by_haproxys_own_check_switches_a_check_on_that_is_off() {
         ""
     );
 }
+
+#[test]
+fn a_server_that_is_added_below_3_0_is_given_its_cookie_by_the_workers_own_key() {
+    let head = HEAD.replace(
+        "  default-server",
+        "  dynamic-cookie-key k-1\n  cookie SRV insert indirect dynamic\n  default-server",
+    );
+    let joined = |version, head: &str| {
+        let haproxy = Haproxy::start(version, head);
+        let wanted = ConfigText::parse(&format!("{head}{TWO}"));
+        haproxy.plan(&wanted, &admins([])).to_string()
+    };
+    insta::assert_snapshot!(joined(OLD, &head), @"
+    nodes/s1: add 10.0.0.1:80 check inter 1s pool-max-conn -1 pool-purge-delay 5s
+    nodes/s1: cookie
+    nodes/s1: ready
+    nodes/s2: add 10.0.0.2:80 check inter 1s pool-max-conn -1 pool-purge-delay 5s
+    nodes/s2: cookie
+    nodes/s2: ready
+    ");
+    insta::assert_snapshot!(joined(NEW, &head), @"
+    nodes/s1: add 10.0.0.1:80 check inter 1s
+    nodes/s1: ready
+    nodes/s2: add 10.0.0.2:80 check inter 1s
+    nodes/s2: ready
+    ");
+    // A key that cannot be said as it stands there is a reload.
+    let quoted = head.replace("k-1", "\"$KEY\"");
+    let planned = joined(OLD, &quoted);
+    assert!(
+        planned.contains("`dynamic-cookie-key` cannot be added"),
+        "{planned}"
+    );
+}

@@ -211,3 +211,97 @@ impl Printed<'_> {
 fn says(line: &Line, part: &str) -> bool {
     line.words.iter().any(|word| word.contains(part))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::model::Servers;
+    use crate::render::{Renderer, with_invented};
+
+    const KEYS: [(&str, &str); 15] = [
+        ("sticky", "sticky = true"),
+        ("retry", "retry = { attempts = 2, on = [\"conn-failure\"] }"),
+        ("eject", "eject = { on = \"layer7\" }"),
+        ("breaker", "breaker = true"),
+        ("overload", "overload = true\nmax_conn = 5"),
+        ("slow_start", "slow_start = \"5s\""),
+        ("maintenance_page", "maintenance_page = \"/p.html\""),
+        ("max_conn", "max_conn = 5"),
+        ("max_queue", "max_queue = 5\nmax_conn = 5"),
+        ("tls", "tls = true"),
+        ("proto", "proto = \"h2\""),
+        ("compress", "compress = \"text/html\""),
+        ("timeouts.connect", "timeouts = { connect = \"2s\" }"),
+        ("timeouts.server", "timeouts = { server = \"2s\" }"),
+        ("timeouts.tunnel", "timeouts = { tunnel = \"2s\" }"),
+    ];
+
+    /// A template that prints a backend with words of its own, and none of the policy's.
+    const OWN: &str = "global\n description \"serf-haproxy {{ stamp }}\"\n{% for backend in backends %}\nbackend {{ backend.name }}\n \
+                       mode http\n timeout connect 500ms\n option redispatch 1\n retries 8\n retry-on conn-failure empty-response\n \
+                       http-request disable-l7-retry unless { method GET HEAD OPTIONS }\n{% for server in backend.servers %} server \
+                       {{ server.name }} {{ server.addr }} check\n{% endfor %}{% endfor %}\n";
+
+    fn lacking(lines: &str, renderer: &Renderer) -> Vec<&'static str> {
+        let text = format!(
+            "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"web\"\ntags = {{ a = \"b\" }}\nport = 1\n{lines}\n"
+        );
+        let config = Config::parse(&text, []).unwrap();
+        let servers = with_invented(&config, &Servers::new(), true, |_| true);
+        let text = renderer.render(&config, &servers).unwrap().text;
+        let found = unprinted([text.as_str()], config.backends.iter());
+        let keys = found.into_iter().map(|breach| match breach.cause {
+            Cause::Unprinted { key, .. } => key,
+            other => panic!("{other}"),
+        });
+        keys.collect()
+    }
+
+    #[test]
+    fn the_built_in_template_prints_every_key() {
+        let built_in = Renderer::built_in().unwrap();
+        for (_, lines) in KEYS {
+            assert!(lacking(lines, &built_in).is_empty(), "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_template_of_ones_own_is_told_what_it_leaves_out() {
+        let own = Renderer::new("own", OWN.to_owned()).unwrap();
+        assert!(lacking("", &own).is_empty());
+        for (key, lines) in KEYS {
+            assert!(lacking(lines, &own).contains(&key), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_the_config_asks_for_breaks_no_promise() {
+        let lines = "retry = { on = [\"conn-failure\", \"503\"], methods = [\"GET\", \"POST\"] }\ntimeouts = { connect = \"5s\" }";
+        let text = format!(
+            "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"web\"\ntags = {{ a = \"b\" }}\nport = 1\n{lines}\n"
+        );
+        let config = Config::parse(&text, []).unwrap();
+        let text = Renderer::built_in().unwrap();
+        let text = text.render(&config, &Servers::new()).unwrap().text;
+        let names = config.backends.iter().map(|backend| &backend.name);
+        let found = super::super::breaches([text.as_str()], names);
+        assert_eq!(found.len(), 3, "{found:#?}");
+        assert!(
+            found
+                .iter()
+                .all(|breach| is_asked_for(breach, &config.backends[0])),
+            "{found:#?}"
+        );
+        let other = Config::parse(
+            "[frontend]\nbind = [\"*:80\"]\n[[backend]]\nname = \"web\"\ntags = { a = \"b\" }\nport = 1\n",
+            [],
+        );
+        let other = other.unwrap();
+        assert!(
+            !found
+                .iter()
+                .any(|breach| is_asked_for(breach, &other.backends[0]))
+        );
+    }
+}
