@@ -2,7 +2,7 @@
 //! killed, other hands and a bad disk. Whoever is untouched is in use all the time, no request fails, everything
 //! converges, and HAProxy is reloaded no more often than what was played may cause, for reasons that are true.
 //!
-//! `CAMPAIGN=1` plays twenty seeds on every HAProxy and prints a line for each, `SEEDS=7..9` those; a failure names its seed.
+//! `make chaos` plays twenty seeds on every HAProxy and prints two lines for each, `SEEDS=7..9` those; a failure names its seed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
