@@ -6,11 +6,13 @@ TEST_THREADS ?= 4
 # Of each fuzz target.
 FUZZ_SECONDS ?= 1800
 FUZZ_TARGETS ?= object session replies
+# Of `make chaos`: the first, and the one after the last.
+SEEDS ?= 1..21
 # The revision that `make semver` compares with; the breaks since are in serf-rpc/CHANGELOG.md.
 BASELINE ?= 394227d
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build check test demo lab lab-down bench drill fuzz fuzz-smoke deb lint semver minimal fmt tools clean rust
+.PHONY: help setup build check test demo lab lab-down bench chaos drill fuzz fuzz-smoke deb lint semver minimal fmt tools clean rust
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,6 +48,10 @@ bench: rust ## join latency, memory, idle CPU; the library beside the client in 
 	@scripts/setup --bench
 	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin serfctl --bin bench
 	@$(target)/bench
+
+chaos: rust setup ## faults at random on every HAProxy, half an hour; SEEDS=1..21
+	$(CARGO) build --workspace --bins
+	@CAMPAIGN=1 SEEDS=$(SEEDS) $(CARGO) test -p integration --test e2e chaos::a_campaign -- --nocapture
 
 drill: rust ## FILES='folder…': other people's configurations under load on every HAProxy (integration/src/bin/drill)
 	@scripts/setup --trixie

@@ -18,7 +18,8 @@ use crate::environment::wait::wait_for;
 
 /// Where the binaries are, for the harness; the controller would take it for one of its settings.
 const BIN_DIR: &str = "SERF_HAPROXY_BIN_DIR";
-const EXIT: Duration = Duration::from_secs(10);
+/// A command that takes longer hangs, on a busy machine too.
+const EXIT: Duration = Duration::from_secs(30);
 
 /// The configuration of a controller, its binary not started yet.
 #[derive(Clone, Debug)]
@@ -245,7 +246,7 @@ impl ControllerOptions {
     /// Runs `serf-haproxy SUBCOMMAND -c FILE ARGS` with the configuration as it is on disk.
     ///
     /// # Errors
-    /// When the binary is missing or does not end within ten seconds.
+    /// When the binary is missing or does not end within half a minute.
     pub async fn run(&self, subcommand: &str, args: &[&str]) -> Result<Output> {
         let mut command = tokio::process::Command::from(self.command(subcommand)?);
         command.args(args).kill_on_drop(true);
@@ -460,7 +461,7 @@ impl Controller {
     /// SIGTERM, and waits for the end.
     ///
     /// # Errors
-    /// When it does not end cleanly within ten seconds.
+    /// When it does not end cleanly within half a minute.
     pub async fn stop(&mut self) -> Result<()> {
         self.process.signal(Signal::TERM)?;
         let status = self.process.exited(EXIT).await?;

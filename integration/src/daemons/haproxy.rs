@@ -364,9 +364,9 @@ impl Haproxy {
     /// When it does not run.
     pub fn newest_worker(&self) -> Result<u32> {
         let master = self.master_pid()?;
-        let pids = self.all_pids().into_iter();
-        let workers = pids.filter(|pid| *pid != master);
-        workers.last().context("a master without a worker")
+        let pids = self.all_pids().into_iter().rev();
+        let mut workers = pids.filter(|pid| *pid != master);
+        workers.next().context("a master without a worker")
     }
 
     /// The master and every worker, old ones too: the processes that have the master for a parent.

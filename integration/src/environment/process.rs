@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::environment::wait::wait_some;
 
+/// A command that takes longer hangs, on a busy machine too.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// A running process in a process group of its own. Killed, group and all, when dropped; killed by
 /// the kernel when the process that started it dies.
 #[derive(Debug)]
@@ -219,23 +222,15 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
 /// Runs a command to its end and gives what it printed on standard output.
 ///
 /// # Errors
-/// When it cannot be started, takes longer than ten seconds, or fails; the error carries its output.
+/// When it cannot be started, takes longer than a minute, or fails; the error carries its output.
 pub async fn output(command: &mut Command) -> Result<String> {
-    output_within(Duration::from_secs(10), command).await
-}
-
-/// The same for one that takes longer.
-///
-/// # Errors
-/// As [`output`].
-pub async fn output_within(limit: Duration, command: &mut Command) -> Result<String> {
     let shown = format!("{command:?}");
     let mut command =
         tokio::process::Command::from(std::mem::replace(command, Command::new("true")));
     command.kill_on_drop(true).stdin(Stdio::null());
-    let output = tokio::time::timeout(limit, command.output())
+    let output = tokio::time::timeout(LONGEST, command.output())
         .await
-        .with_context(|| format!("{shown} took longer than {limit:?}"))?
+        .with_context(|| format!("{shown} took longer than {LONGEST:?}"))?
         .with_context(|| format!("cannot run {shown}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use integration::agent::RPC_PORT;
 use integration::cluster::SOON;
 use integration::controller::{ControllerOptions, binary};
-use integration::process::output_within;
+use integration::process::output;
 use integration::scenario::{Scenario, backend};
 use integration::{HaproxyKind, Need, TestEnv, test, web::Web};
 
@@ -122,7 +122,7 @@ async fn in_a_network(lab: &TestEnv, script: &str) -> Result<String> {
         .args(["sh", "-c", &format!("{begin}\n{script}"), "sh"])
         .arg(lab.dir())
         .arg(binary("serf-haproxy")?);
-    output_within(SOON * 4, &mut network).await
+    output(&mut network).await
 }
 
 #[test]

@@ -86,11 +86,12 @@ pub(super) fn strings<'a>(entry: &'a Value, field: &str) -> impl Iterator<Item =
 fn a_reason_that_nothing_has_caused_is_untrue_and_so_is_one_too_many() {
     let reload = |reason: &str| serde_json::json!({"how": "reload", "reasons": [reason]});
     let unknown = reload("it is not known which file the worker runs");
+    let [once, twice] = [&[unknown.clone()][..], &[unknown.clone(), unknown]];
     let mut ledger = Ledger::default();
-    assert_eq!(ledger.untrue(&[unknown.clone()]).len(), 1);
+    assert_eq!(ledger.untrue(once).len(), 1);
     ledger.allow(Cause::UnknownText);
-    assert_eq!(ledger.untrue(&[unknown.clone()]), [""; 0]);
-    assert_eq!(ledger.untrue(&[unknown.clone(), unknown]).len(), 1);
+    assert_eq!(ledger.untrue(once), [""; 0]);
+    assert_eq!(ledger.untrue(twice).len(), 1);
     assert_eq!(
         ledger.untrue(&[reload("nodes: 101 retired servers")]).len(),
         1
