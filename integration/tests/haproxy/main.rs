@@ -4,7 +4,9 @@ mod fake;
 mod lines;
 mod plan_pairs;
 mod reload;
+mod routes;
 mod runtime;
 
 mod follow;
 mod random_lines;
+mod random_routes;
