@@ -46,4 +46,4 @@ pub use traffic::load::{self, Load};
 pub use traffic::recorder::{self, Recorder};
 pub use traffic::tap::{self, Tap};
 pub use traffic::wrk::{self, Wrk};
-pub use traffic::{flight, http};
+pub use traffic::{flight, http, tls};

@@ -90,7 +90,9 @@ impl Keeper {
     }
 
     /// Returns once the certificates of a config are on the disk.
-    pub(crate) async fn set_config(&self, config: &Arc<Config>) {
+    pub(crate) async fn set_config(&mut self, config: &Arc<Config>) {
+        // it may be spoken to by another way
+        self.told = None;
         let (done, is_done) = oneshot::channel();
         if self
             .asks
@@ -236,8 +238,7 @@ impl Task {
 
     async fn look(&mut self, first: bool) {
         for shelf in &mut self.shelves {
-            shelf.look(&self.judge, first).await;
-            if !shelf.changed.is_empty() && self.due.is_none() {
+            if shelf.look(&self.judge, first).await {
                 self.due = Some(clock::now());
             }
         }

@@ -81,8 +81,11 @@ impl Shelf {
     /// `first` look waits for nothing to stand still.
     pub(super) async fn look(&mut self, judge: &Judge, first: bool) -> bool {
         let before = (self.bad.clone(), self.trouble.clone());
-        self.trouble = None;
-        let mut changed = match self.read(first).await {
+        let waits = self.not_before.is_some_and(|at| clock::now() < at);
+        if !waits {
+            self.trouble = None;
+        }
+        let mut changed = match self.read(first, waits).await {
             Ok((found, read)) => self.take(found, read, judge).await,
             Err(error) => {
                 self.trouble = Some(format!(
@@ -97,14 +100,13 @@ impl Shelf {
         changed || before != (self.bad.clone(), self.trouble.clone())
     }
 
-    async fn read(&mut self, first: bool) -> io::Result<Read> {
+    async fn read(&mut self, first: bool, waits: bool) -> io::Result<Read> {
         let now = clock::now();
         if self.again.is_some_and(|at| now >= at) {
             self.again = None;
             let bad = &self.bad;
             self.seen.retain(|name, _| !bad.contains_key(name));
         }
-        let waits = self.not_before.is_some_and(|at| now < at);
         let directory = self.directory.clone();
         let (seen, last) = (self.seen.clone(), self.last.clone());
         let work = move || {

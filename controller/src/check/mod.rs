@@ -2,6 +2,7 @@
 //! is changed, and nothing written outside a folder of its own.
 
 pub(crate) mod around;
+mod copies;
 mod finding;
 mod networks;
 mod rights;

@@ -14,6 +14,7 @@ use planner::review::promise::{Breach, Cause, breaches, is_asked_for, unprinted}
 use planner::syntax::Scope;
 
 use super::TextReport;
+use super::copies::Copies;
 use super::finding::{Finding, Severity, origin, place};
 use super::scratch::Scratch;
 use super::stats_socket;
@@ -66,7 +67,10 @@ impl Text<'_> {
         found.extend(self.unused_frontend());
         found.extend(self.stats_socket());
         found.extend(self.promises(&more));
-        let judged = self.judge(self.now, &more).await;
+        found.extend(self.http3());
+        let copies = Copies::make(config).await;
+        found.extend(copies.found());
+        let judged = self.judge(self.now, &more, &copies).await;
         let file_is_good = judged
             .iter()
             .all(|finding| finding.severity != Severity::Error);
@@ -155,6 +159,17 @@ impl Text<'_> {
         })
     }
 
+    /// HTTP/3 where HAProxy is likely to have none.
+    fn http3(&self) -> Option<Finding> {
+        let mut asks = self.config().frontends.iter().filter(|it| it.h3);
+        let name = &asks.next().filter(|_| self.version.major < 3)?.name;
+        let version = self.version;
+        Some(Finding::warning(format!(
+            "[frontend] {name}: h3: HAProxy {version} has no QUIC as Debian builds it; 3.0 has a limited one, 3.2 a whole one. \
+             Leave h3 out"
+        )))
+    }
+
     fn stats_socket(&self) -> Option<Finding> {
         let config = self.config();
         let texts = self.scope.files().iter();
@@ -234,13 +249,13 @@ impl Text<'_> {
     }
 
     /// What the check command says of the text of now, and what it says besides of the one with invented members.
-    async fn judge(&self, now: &Rendered, more: &Rendered) -> Vec<Finding> {
+    async fn judge(&self, now: &Rendered, more: &Rendered, copies: &Copies) -> Vec<Finding> {
         let path = &self.config().haproxy.config;
-        let mut found = match self.verdict(now).await {
+        let mut found = match self.verdict(now, copies).await {
             Ok(checked) => messages(&checked, now, path, ""),
             Err(finding) => return vec![finding],
         };
-        if let Ok(checked) = self.verdict(more).await {
+        if let Ok(checked) = self.verdict(more, copies).await {
             let with = "with one more member: ";
             let known: Vec<String> = found.iter().map(|finding| essence(&finding.text)).collect();
             let more = messages(&checked, more, path, with);
@@ -252,10 +267,11 @@ impl Text<'_> {
         found
     }
 
-    async fn verdict(&self, rendered: &Rendered) -> Result<Checked, Finding> {
+    async fn verdict(&self, rendered: &Rendered, copies: &Copies) -> Result<Checked, Finding> {
         let config = self.config();
         let path = &config.haproxy.config;
-        let text = with_a_map(&rendered.text, config);
+        let text = copies.in_place(&rendered.text);
+        let text = with_a_map(&text, config);
         let scratch = Scratch::new(&text, self.scope.other_texts(), path);
         let scratch = scratch.map_err(|error| {
             Finding::error(format!(

@@ -25,6 +25,20 @@ impl Certificate {
         })
     }
 
+    /// A new one that ends on this day.
+    ///
+    /// # Errors
+    /// When the name or the day is none.
+    pub fn until(host: &str, year: i32, month: u8, day: u8) -> Result<Self> {
+        let mut params = rcgen::CertificateParams::new([host.to_owned()])?;
+        params.not_after = rcgen::date_time_ymd(year, month, day);
+        let key = rcgen::KeyPair::generate()?;
+        Ok(Self {
+            der: params.self_signed(&key)?.der().to_vec(),
+            key: key.serialize_der(),
+        })
+    }
+
     /// As PEM.
     #[must_use]
     pub fn chain(&self) -> String {

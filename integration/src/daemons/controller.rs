@@ -35,6 +35,7 @@ pub struct ControllerOptions {
     stats_bind: Option<SocketAddr>,
     template: Option<PathBuf>,
     frontend: String,
+    front_ends: Option<String>,
     backend: String,
     haproxy: String,
     sections: String,
@@ -65,6 +66,7 @@ impl ControllerOptions {
             stats_bind: None,
             template: None,
             frontend: String::new(),
+            front_ends: None,
             backend: String::new(),
             haproxy: String::new(),
             sections: String::new(),
@@ -117,6 +119,13 @@ impl ControllerOptions {
     #[must_use]
     pub fn frontend(mut self, lines: &str) -> Self {
         let _ = writeln!(self.frontend, "{lines}");
+        self
+    }
+
+    /// Several front ends in place of the one, `[[frontend]]` each.
+    #[must_use]
+    pub fn front_ends(mut self, tables: &str) -> Self {
+        self.front_ends = Some(tables.to_owned());
         self
     }
 
@@ -324,10 +333,8 @@ impl ControllerOptions {
         let _ = writeln!(text, "check_command = {:?}", self.check_command);
         let _ = writeln!(text, "{}", self.haproxy);
         let bind = self.bind.to_string();
-        let _ = writeln!(
-            text,
-            "[frontend]\nbind = [{bind:?}]\ndefault_backend = \"nodes\""
-        );
+        let one = format!("[frontend]\nbind = [{bind:?}]\ndefault_backend = \"nodes\"");
+        let _ = writeln!(text, "{}", self.front_ends.as_ref().unwrap_or(&one));
         let _ = writeln!(text, "{}", self.frontend);
         if let Some(addr) = self.stats_bind {
             let _ = writeln!(text, "stats_bind = \"{addr}\"");

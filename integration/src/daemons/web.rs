@@ -239,7 +239,11 @@ async fn serve(mut socket: Box<dyn Connection>, shared: &Shared) -> io::Result<(
             return Ok(());
         }
         let status = shared.status(&request);
-        let response = response(&shared.name, status, &request);
+        let body = match request.path.as_str() {
+            "/head" => &request.head,
+            _ => &shared.name,
+        };
+        let response = response(body, status, &request);
         socket.write_all(&response).await?;
         socket.flush().await?;
         if !request.keep_alive {
@@ -286,6 +290,8 @@ impl Shared {
 }
 
 struct Request {
+    /// As it came.
+    head: String,
     head_only: bool,
     path: String,
     query: String,
@@ -303,6 +309,7 @@ impl Request {
         let target = words.next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut request = Self {
+            head: text.to_string(),
             head_only: method == "HEAD",
             path: path.to_owned(),
             query: query.to_owned(),
@@ -335,7 +342,7 @@ impl Request {
     }
 }
 
-fn response(name: &str, status: &str, request: &Request) -> Vec<u8> {
+fn response(body: &str, status: &str, request: &Request) -> Vec<u8> {
     let connection = if request.keep_alive {
         "keep-alive"
     } else {
@@ -343,10 +350,10 @@ fn response(name: &str, status: &str, request: &Request) -> Vec<u8> {
     };
     let mut text = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
-        name.len(),
+        body.len(),
     );
     if !request.head_only {
-        text.push_str(name);
+        text.push_str(body);
     }
     text.into_bytes()
 }

@@ -1,11 +1,11 @@
 //! Questions to the controller's HTTP listener, byte by byte: a request in, the answer out.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// How long an answer may take.
@@ -51,6 +51,23 @@ pub async fn get_whole(addr: SocketAddr, path: &str) -> Result<Answer> {
     .await
 }
 
+/// Sends these bytes from an address of this host, and reads to the end.
+///
+/// # Errors
+/// When nobody answers in time, or with something else.
+pub async fn ask_from(from: Ipv4Addr, addr: SocketAddr, bytes: &[u8]) -> Result<Answer> {
+    let exchange = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let mut stream = socket.connect(addr).await?;
+        stream.write_all(bytes).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    parse(&timeout(PATIENCE, exchange).await.context("no answer")??)
+}
+
 async fn exchange(addr: SocketAddr, request: &str) -> Result<Answer> {
     let exchange = async {
         let mut stream = TcpStream::connect(addr).await?;
@@ -60,7 +77,15 @@ async fn exchange(addr: SocketAddr, request: &str) -> Result<Answer> {
         anyhow::Ok(answer)
     };
     let answer = timeout(PATIENCE, exchange).await.context("no answer")??;
-    let text = String::from_utf8(answer)?;
+    parse(&answer)
+}
+
+/// Reads an answer that is all there.
+///
+/// # Errors
+/// When it is none.
+pub fn parse(answer: &[u8]) -> Result<Answer> {
+    let text = std::str::from_utf8(answer)?;
     let (head, body) = text.split_once("\r\n\r\n").context("no answer")?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
     Ok(Answer {

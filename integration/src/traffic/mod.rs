@@ -5,4 +5,5 @@ pub mod http;
 pub mod load;
 pub mod recorder;
 pub mod tap;
+pub mod tls;
 pub mod wrk;

@@ -14,7 +14,9 @@ use anyhow::{Context, Result, ensure};
 use integration::cluster::SOON;
 use integration::compose::is_campaign;
 use integration::process::output;
-use integration::{Balancer, HaproxyKind, Need, Node, Prometheus, TestEnv, test, wait_for};
+use integration::{
+    Balancer, Certificate, HaproxyKind, Need, Node, Prometheus, TestEnv, test, wait_for,
+};
 use regex::Regex;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -72,7 +74,13 @@ impl Stage {
         let target = lab.net().addr(1, 9280);
         let sections = format!("[http]\nlisten = \"{target}\"\n{SECTIONS}");
         let balancer = Balancer::start_with(lab, HaproxyKind::Host, |options| {
-            Ok(options.sections(&sections).serf("resync = \"1s\""))
+            let certs = lab.path("certs");
+            fs::create_dir(&certs)?;
+            fs::write(certs.join("www.pem"), Certificate::of("www.example")?.pem())?;
+            let tls = lab.net().addr(1, 8443);
+            let keys = format!("tls_bind = \"{tls}\"\ncertificates = {certs:?}\nforwarded = false");
+            let options = options.sections(&sections).frontend(&keys);
+            Ok(options.serf("resync = \"1s\""))
         });
         let balancer = balancer.await?;
         let nodes = Node::start_all(lab, 1..=webs).await?;
@@ -263,6 +271,18 @@ impl Stage {
         self.ends(mended, &["SerfHaproxyServersHeld"]).await
     }
 
+    /// One that has expired, and is renewed.
+    async fn certificates(&mut self, lab: &TestEnv) -> Result<()> {
+        let file = lab.path("certs").join("www.pem");
+        let both = ["SerfHaproxyCertificateExpires", "SerfHaproxyProblem"];
+        let began = Instant::now();
+        fs::write(&file, Certificate::until("www.example", 2020, 1, 1)?.pem())?;
+        self.begins(began, &both).await?;
+        let mended = Instant::now();
+        fs::write(&file, Certificate::of("www.example")?.pem())?;
+        self.ends(mended, &both).await
+    }
+
     async fn files(&mut self) -> Result<()> {
         let file = self.balancer.haproxy.config();
         let began = Instant::now();
@@ -383,6 +403,8 @@ fn every_alert_fires_and_is_over_again() {
         stage.webs().await?;
         stage.quiet().await?;
         stage.files().await?;
+        stage.quiet().await?;
+        stage.certificates(lab).await?;
         stage.quiet().await?;
         stage.reloads().await?;
         stage.dashboard().await?;

@@ -270,14 +270,6 @@ pub(super) fn check(config: &Config, root: &Node<'_>) {
                 "another front end has this name; rename one of them",
             );
         }
-        let is_backend =
-            |backend: &super::BackendConfig| backend.name.as_str() == frontend.name.as_str();
-        let has_name = root
-            .get("frontend")
-            .is_some_and(|node| node.value().is_array());
-        if has_name && config.backends.iter().any(is_backend) {
-            section.complain("name", "a backend has this name; rename one of them");
-        }
         addresses(frontend, &section);
         if frontend.certificates.is_some() && !is_printable(&config.haproxy.config) {
             let message = "the checked certificates would lie beside haproxy.config, whose path has characters that are not \

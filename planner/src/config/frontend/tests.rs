@@ -55,10 +55,6 @@ fn several_front_ends_have_names_and_one_of_each_page() {
     for (text, part) in [
         ("[[frontend]]\nbind = \":1\"\n", "name: is missing"),
         (
-            "[[frontend]]\nname = \"web\"\nbind = \":1\"\n",
-            "name: a backend has this name",
-        ),
-        (
             "[frontend]\nname = \"stats\"\nbind = \":1\"\n",
             "use another name",
         ),

@@ -1,5 +1,6 @@
 //! What a template sees of the front ends. Pure.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -8,14 +9,31 @@ use serde::Serialize;
 use crate::config::{Config, Frontend, Hsts, LogFormat, Mode, SniPattern};
 use crate::syntax::time::span;
 
-/// A log line of JSON for requests. Whatever a client sends is escaped and cut, so that a line fits into the 1024 bytes that
-/// HAProxy sends by default.
-const JSON_HTTP: &str = concat!(
-    r#"{"time":"%[date,utime(%Y-%m-%dT%H:%M:%SZ)]","client":"%ci","port":%cp,"frontend":"%f","backend":"%b","server":"%s","#,
-    r#""method":"%[capture.req.method,json(utf8s)]","host":"%[var(txn.log_host),json(utf8s)]","#,
-    r#""uri":"%[capture.req.uri,bytes(0,512),json(utf8s)]","status":%ST,"bytes":%B,"request_ms":%TR,"queue_ms":%Tw,"#,
-    r#""connect_ms":%Tc,"response_ms":%Tr,"total_ms":%Ta,"end":"%ts","retries":"%rc","tls":"%sslv"}"#,
+/// A log line of JSON for requests, around its URI. Whatever a client sends is escaped.
+const JSON_HTTP: (&str, &str) = (
+    concat!(
+        r#"{"time":"%[date,utime(%Y-%m-%dT%H:%M:%SZ)]","client":"%ci","port":%cp,"frontend":"%f","backend":"%b","server":"%s","#,
+        r#""method":"%[capture.req.method,bytes(0,16),json(utf8s)]","host":"%[var(txn.log_host),json(utf8s)]","#,
+        r#""uri":"%[capture.req.uri,bytes(0,"#,
+    ),
+    concat!(
+        r#"),json(utf8s)]","status":%ST,"bytes":%B,"request_ms":%TR,"queue_ms":%Tw,"#,
+        r#""connect_ms":%Tc,"response_ms":%Tr,"total_ms":%Ta,"end":"%ts","retries":"%rc","tls":"%sslv"}"#,
+    ),
 );
+
+/// Bytes of a line that are no URI, at most: names, addresses, figures and a host.
+const BESIDE_URI: usize = 704;
+
+/// What is logged of a URI, so that a line is whole though each byte is escaped: HAProxy cuts lines to 1024 bytes, or to what
+/// `len` says in its `log` line. It keeps no more than 1024 bytes of a URI.
+fn json_http(log: Option<&str>) -> String {
+    let mut words = log.unwrap_or_default().split(' ');
+    let given = words.find(|word| *word == "len").and_then(|_| words.next());
+    let len = given.and_then(|len| len.parse().ok()).unwrap_or(1024_usize);
+    let uri = (len.saturating_sub(BESIDE_URI) / 2).clamp(1, 1024);
+    format!("{}{uri}{}", JSON_HTTP.0, JSON_HTTP.1)
+}
 
 /// The same for connections.
 const JSON_TCP: &str = concat!(
@@ -51,7 +69,7 @@ pub(super) struct FrontendView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     log_to: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    log_format: Option<&'a str>,
+    log_format: Option<Cow<'a, str>>,
     /// Whether the format has the variable `txn.log_host`.
     log_host: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,6 +136,7 @@ fn view<'a>(
     frontend: &'a Frontend,
     log_to: Option<&'a str>,
 ) -> FrontendView<'a> {
+    let first = config.frontends.first().and_then(log);
     FrontendView {
         name: frontend.name.as_str(),
         mode: super::mode(frontend.mode),
@@ -141,9 +160,11 @@ fn view<'a>(
         log_to,
         log_format: match &frontend.log_format {
             LogFormat::Default => None,
-            LogFormat::Json if frontend.mode == Mode::Http => Some(JSON_HTTP),
-            LogFormat::Json => Some(JSON_TCP),
-            LogFormat::Own(format) => Some(format),
+            LogFormat::Json if frontend.mode == Mode::Http => {
+                Some(json_http(log(frontend).or(first)).into())
+            }
+            LogFormat::Json => Some(JSON_TCP.into()),
+            LogFormat::Own(format) => Some(format.into()),
         },
         log_host: frontend.mode == Mode::Http && frontend.log_format == LogFormat::Json,
         stats_bind: frontend.stats_bind.as_deref(),
