@@ -212,7 +212,8 @@ impl Text<'_> {
             let texts = self.scope.files().iter();
             let texts = texts.map(|file| file.text.as_deref().unwrap_or_default());
             let mut found = breaches(texts.chain([rendered.text.as_str()]), backends);
-            found.retain(|breach| !(unseen && breach.cause.is_a_lack()) && !self.is_meant(breach));
+            let is_told = |breach: &Breach| !unseen || !breach.cause.is_a_lack();
+            found.retain(|breach| is_told(breach) && !self.is_meant(breach));
             found
         };
         let texts = self.scope.files().iter();
