@@ -38,6 +38,7 @@ mod readme;
 mod reload;
 mod rights;
 mod roles;
+mod routes;
 mod soak;
 mod spawn;
 mod squatting;

@@ -80,10 +80,11 @@ fn documented() -> BTreeMap<Name, String> {
 #[test]
 fn every_variable_is_documented_with_its_type_and_nothing_else() {
     let haproxy = "[haproxy]\nuser = \"haproxy\"\ngroup = \"haproxy\"\nchroot = \"/c\"\nstats_socket_user = \"u\"\nstats_socket_group = \"g\"\n";
+    let route = "[[route]]\nbackend = \"nodes\"\n";
     let page = "stats_bind = \":1936\"\nlog = \"stdout\"\n";
     let check = "[backend.check]\npath = \"/\"\nhost = \"h\"\nstatus = 200\nport = 1\ntls = true\nsni = \"h\"\nsend_proxy = true\ntimeout = \"1s\"\n";
     let all = given(&format!(
-        "{haproxy}{FRONTEND}{page}{NODES}maxconn = 1\nserver_options = \"verify none\"\n{check}"
+        "{haproxy}{FRONTEND}{page}{NODES}maxconn = 1\nserver_options = \"verify none\"\n{check}{route}"
     ));
     let few = given(&format!("{FRONTEND}{NODES}check = \"HEAD /\"\n"));
     let own = given(&format!(

@@ -2,6 +2,7 @@
 
 use super::{SMALL, load};
 use crate::config::{Config, ReloadMethod, SocketMode};
+use crate::route::Routes;
 
 const SAMPLE: &str = include_str!("../../../../controller/config.sample.toml");
 
@@ -17,7 +18,14 @@ fn full_sample() -> String {
     let lines: Vec<String> = SAMPLE
         .lines()
         .filter(|line| {
-            let others = ["master_socket", "# spawn", "check = \"tcp\""];
+            let others = [
+                "master_socket",
+                "# spawn",
+                "check = \"tcp\"",
+                "# redirect",
+                "# respond",
+                "# split",
+            ];
             !others.iter().any(|other| line.starts_with(other))
         })
         .map(|line| takes_in(line).unwrap_or_else(|| line.to_owned()))
@@ -33,7 +41,11 @@ fn the_sample_says_the_defaults() {
 
 #[test]
 fn the_sample_has_every_key() {
-    let config = load(&full_sample()).unwrap();
+    let mut config = load(&full_sample()).unwrap();
+    // Of backend, redirect and respond a route has one.
+    assert_eq!((config.routes.len(), config.routing.iter().count()), (1, 1));
+    config.routes.clear();
+    config.routing = Routes::default();
     assert_eq!(
         config.haproxy.reload,
         ReloadMethod::Command(["systemctl", "reload", "haproxy"].map(str::to_owned).into())
