@@ -42,6 +42,7 @@ mod readme;
 mod reload;
 mod rights;
 mod roles;
+mod routes;
 mod soak;
 mod spawn;
 mod squatting;

@@ -3,17 +3,19 @@
 //!
 //! A set has a front end and a map of its own, so that one HAProxy runs many.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use integration::compose::is_campaign;
+use integration::process::find_program;
 use integration::{Haproxy, HaproxyKind, TestEnv, on_each_haproxy};
-use planner::config::Config;
+use planner::config::{Config, Diagnostic};
 use planner::model::Servers;
 use planner::render::Renderer;
-use planner::route::{Action, Request, Routes, map};
+use planner::route::{Action, Request, Route, Routes, map};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -21,6 +23,8 @@ use crate::random_routes::{Sent, route};
 
 on_each_haproxy! {
     a_request_goes_where_the_routes_say => law;
+    a_client_stays_where_its_first_request_went => sticky;
+    the_authority_of_http_2_is_the_host => http2;
 }
 
 /// So many sets without being asked for more, and with.
@@ -106,28 +110,16 @@ async fn start(lab: &TestEnv, haproxy: &mut Haproxy, sets: &[Set]) -> Result<()>
 impl Set {
     /// Some that do not clash, and how many more were refused.
     fn random(lab: &TestEnv, rng: &mut Rng, number: u16) -> Result<(Self, usize)> {
-        let addr = SocketAddr::from((lab.net().ip(1), PORT + number));
-        let text = |tables: &[String]| {
-            let backends = (0..10).map(|n| {
-                format!("[[backend]]\nname = \"b{n}\"\ntags = {{ role = \"x\" }}\nport = 3000\n")
-            });
-            format!(
-                "[haproxy]\nconfig = {:?}\n[frontend]\nbind = [\"{addr}\"]\ndefault_backend = {DEFAULT:?}\n{}{}",
-                lab.path(&format!("set{number}.cfg")),
-                backends.collect::<String>(),
-                tables.concat()
-            )
-        };
         let mut tables: Vec<String> = Vec::new();
         let mut refused = 0;
         let drawn: Vec<String> = (0..rng.usize(1..20)).map(|_| route(rng)).collect();
-        let whole = Config::parse(&text(&drawn), []);
+        let whole = config(lab, number, &drawn.concat());
         for table in &drawn {
             tables.push(table.clone());
             if whole.is_ok() {
                 continue;
             }
-            let Err(diagnostics) = Config::parse(&text(&tables), []) else {
+            let Err(diagnostics) = config(lab, number, &tables.concat()) else {
                 continue;
             };
             for diagnostic in diagnostics {
@@ -135,29 +127,29 @@ impl Set {
                 ensure!(
                     message.contains("neither is more specific"),
                     "{diagnostic:?}\n{}",
-                    text(&tables)
+                    tables.concat()
                 );
             }
             refused += 1;
             tables.pop();
         }
-        let config = Config::parse(&text(&tables), []);
+        let config = self::config(lab, number, &tables.concat());
         let config = config.map_err(|diagnostics| anyhow::anyhow!("{diagnostics:?}"))?;
         let lines = frontend(&config, number)?;
         rng.shuffle(&mut tables);
-        let shuffled = Config::parse(&text(&tables), []);
+        let shuffled = self::config(lab, number, &tables.concat());
         let shuffled = shuffled.map_err(|diagnostics| anyhow::anyhow!("{diagnostics:?}"))?;
         ensure!(
             frontend(&shuffled, number)? == lines,
             "the order matters:\n{}",
-            text(&tables)
+            tables.concat()
         );
         ensure!(map::entries(&shuffled.routing) == map::entries(&config.routing));
         let tables = tables.concat();
         let set = Self {
             tables,
             config,
-            addr,
+            addr: addr(lab, number),
             lines,
         };
         Ok((set, refused))
@@ -170,7 +162,7 @@ impl Set {
         for (index, request) in sent.iter().enumerate() {
             let text = request.text(index + 1 == sent.len());
             stream.write_all(text.as_bytes()).await?;
-            let said = answer(&mut stream).await.with_context(|| text.clone())?;
+            let (said, _) = answer(&mut stream).await.with_context(|| text.clone())?;
             let (expected, by_route) = expected(&self.config.routing, request);
             taken += usize::from(by_route);
             if said != expected {
@@ -183,6 +175,23 @@ impl Set {
         }
         Ok(taken)
     }
+}
+
+fn addr(lab: &TestEnv, number: u16) -> SocketAddr {
+    (lab.net().ip(1), PORT + number).into()
+}
+
+/// A config with these routes, ten backends and a map of its own.
+fn config(lab: &TestEnv, number: u16, tables: &str) -> Result<Config, Vec<Diagnostic>> {
+    let backends = (0..10)
+        .map(|n| format!("[[backend]]\nname = \"b{n}\"\ntags = {{ role = \"x\" }}\nport = 3000\n"));
+    let text = format!(
+        "[haproxy]\nconfig = {:?}\n[frontend]\nbind = [\"{}\"]\ndefault_backend = {DEFAULT:?}\n{}{tables}",
+        lab.path(&format!("set{number}.cfg")),
+        addr(lab, number),
+        backends.collect::<String>(),
+    );
+    Config::parse(&text, [])
 }
 
 /// The lines of the front end as the built-in template has them.
@@ -221,11 +230,12 @@ fn expected(routes: &Routes, sent: &Sent) -> (String, bool) {
     (said, true)
 }
 
-async fn answer(stream: &mut BufReader<TcpStream>) -> Result<String> {
+/// What came back, and the cookie that it sets.
+async fn answer(stream: &mut BufReader<TcpStream>) -> Result<(String, Option<String>)> {
     let mut line = String::new();
     stream.read_line(&mut line).await?;
     let status = line.split(' ').nth(1).context("no answer")?.to_owned();
-    let (mut length, mut location) = (0, None);
+    let (mut length, mut location, mut cookie) = (0, None, None);
     loop {
         line.clear();
         stream.read_line(&mut line).await?;
@@ -235,14 +245,128 @@ async fn answer(stream: &mut BufReader<TcpStream>) -> Result<String> {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse()?,
             "location" => location = Some(value.to_owned()),
+            "set-cookie" => cookie = Some(value.to_owned()),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    Ok(match (status.as_str(), location) {
+    let said = match (status.as_str(), location) {
         ("200", _) => format!("200 {}", String::from_utf8_lossy(&body)),
         (_, Some(location)) => format!("{status} {location}"),
         _ => status,
-    })
+    };
+    Ok((said, cookie))
+}
+
+/// A share of some percent that keeps its clients.
+async fn sticky(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    let mut haproxy = Haproxy::prepare(lab, kind).await?;
+    let mut sets = Vec::new();
+    for (number, percent) in [(0, 50), (1, 0)] {
+        let tables = format!(
+            "[[route]]\nhost = \"a.test\"\nbackend = \"b1\"\nsplit = {{ b2 = {percent} }}\n"
+        );
+        let mut config =
+            config(lab, number, &tables).map_err(|found| anyhow::anyhow!("{found:?}"))?;
+        let mut routes: Vec<Route> = config.routing.iter().cloned().collect();
+        for route in &mut routes {
+            if let Action::Backend { split, .. } = &mut route.action {
+                split.sticky = true;
+            }
+        }
+        config.routing = Routes::new(routes).map_err(|found| anyhow::anyhow!("{found:?}"))?;
+        let lines = frontend(&config, number)?;
+        let addr = addr(lab, number);
+        sets.push(Set {
+            tables,
+            config,
+            addr,
+            lines,
+        });
+    }
+    start(lab, &mut haproxy, &sets).await?;
+    let ask = async |set: &Set, cookie: &str| {
+        let mut stream = BufReader::new(TcpStream::connect(set.addr).await?);
+        let request = format!(
+            "GET / HTTP/1.1\r\nhost: a.test\r\ncookie: x=y; {cookie}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        answer(&mut stream).await
+    };
+    let mut seen = BTreeMap::new();
+    for _ in 0..60 {
+        let (first, cookie) = ask(&sets[0], "").await?;
+        let cookie = cookie.context("no cookie")?;
+        ensure!(
+            cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax"),
+            "{cookie}"
+        );
+        let (pair, _) = cookie.split_once(';').unwrap_or_default();
+        for _ in 0..5 {
+            ensure!(
+                ask(&sets[0], pair).await? == (first.clone(), None),
+                "{pair} moved"
+            );
+        }
+        let (name, _) = pair.split_once('=').unwrap_or_default();
+        let (_, again) = ask(&sets[0], &format!("{name}=b3")).await?;
+        ensure!(again.is_some(), "b3 has no share, and keeps a client");
+        // one whose share is none any more takes nobody back
+        let (moved, _) = ask(&sets[1], &format!("{name}=b2")).await?;
+        ensure!(moved == "200 b1", "{moved}");
+        *seen.entry(first).or_insert(0) += 1;
+    }
+    ensure!(seen.len() == 2, "{seen:?}");
+    eprintln!("{kind:?}: 60 clients of two halves stayed where their first request went: {seen:?}");
+    Ok(())
+}
+
+/// What curl says in HTTP/2, whose requests have `:authority` and may have no `Host`.
+async fn http2(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    if find_program("curl").is_none() {
+        eprintln!("SKIPPED http2 on {kind:?}: curl not found");
+        return Ok(());
+    }
+    let tables = "[[route]]\nhost = \"a.test\"\npath = \"/a\"\nbackend = \"b1\"\n[[route]]\nhost = \"*.a.test\"\nbackend = \"b2\"\n";
+    let mut haproxy = Haproxy::prepare(lab, kind).await?;
+    let config = config(lab, 0, tables).map_err(|found| anyhow::anyhow!("{found:?}"))?;
+    let addr = addr(lab, 0);
+    let bind = format!("bind {addr}");
+    let lines = frontend(&config, 0)?.replace(&bind, &format!("{bind} proto h2"));
+    let tables = tables.to_owned();
+    start(
+        lab,
+        &mut haproxy,
+        &[Set {
+            tables,
+            config,
+            addr,
+            lines,
+        }],
+    )
+    .await?;
+    for (url, said) in [
+        ("http://a.test/a/x", "b1"),
+        ("http://A.Test:8080/a//x", "b1"),
+        ("http://a.test/ab", "b0"),
+        ("http://x.a.test/", "b2"),
+        ("http://x.y.a.test/", "b0"),
+    ] {
+        let mut curl = tokio::process::Command::new("curl");
+        curl.args([
+            "--silent",
+            "--max-time",
+            "10",
+            "--http2-prior-knowledge",
+            "--path-as-is",
+        ]);
+        let output = curl
+            .args(["--connect-to", &format!("::{addr}"), url])
+            .output()
+            .await?;
+        let body = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(body == said, "{url}: {body:?}, expected {said}; {output:?}");
+    }
+    Ok(())
 }

@@ -83,6 +83,7 @@ fn documented() -> BTreeMap<Name, String> {
 #[test]
 fn every_variable_is_documented_with_its_type_and_nothing_else() {
     let haproxy = "[haproxy]\nuser = \"haproxy\"\ngroup = \"haproxy\"\nchroot = \"/c\"\nstats_socket_user = \"u\"\nstats_socket_group = \"g\"\n";
+    let route = "[[route]]\nbackend = \"nodes\"\n";
     let page = "stats_bind = \":1936\"\nlog = \"stdout\"\nlog_format = \"json\"\nexporter_bind = \":8405\"\nmaxconn = 1\n\
                 tls_bind = \":443\"\ncertificates = \"/c\"\nh3 = true\nhttps_redirect = true\nhsts = true\n\
                 trusted_proxies = \"10.0.0.0/8\"\naccept_proxy = \"10.0.0.0/8\"\nacme = \"127.0.0.1:80\"\n\
@@ -93,7 +94,7 @@ fn every_variable_is_documented_with_its_type_and_nothing_else() {
         tls = { sni = \"host\", verify_host = \"h\" }\n";
     let by_name = format!("{FRONTEND}sni = {{ \"a\" = \"nodes\" }}\nmode = \"tcp\"\n{NODES}");
     let mut all = given(&format!(
-        "{haproxy}{FRONTEND}{page}{NODES}maxconn = 1\nserver_options = \"send-proxy\"\n{policy}{check}"
+        "{haproxy}{FRONTEND}{page}{NODES}maxconn = 1\nserver_options = \"send-proxy\"\n{policy}{check}{route}"
     ));
     // What is optional of a table that is optional itself.
     let bare = given(&format!(
