@@ -11,6 +11,8 @@ pub(crate) mod pem;
 mod placeholder;
 mod shelf;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use crate::haproxy::runtime::RuntimeApi;
 use crate::status;
 
 /// Between two looks at a directory. What changes is read at the second look after it, and in force within a second.
-const LOOK: Duration = Duration::from_millis(400);
+const LOOK: Duration = Duration::from_millis(250);
 /// What HAProxy did not take is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Questions that wait for the task.

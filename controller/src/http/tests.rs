@@ -17,7 +17,7 @@ use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::freshness::Readings;
 use crate::history::Entry;
-use crate::status::{self, Backend, Problem, Status};
+use crate::status::{self, Backend, Certificate, Problem, Status};
 
 mod documented;
 
@@ -127,6 +127,13 @@ fn full() -> Published {
         }],
         backends: BTreeMap::from([("nodes".to_owned(), backend), ("none".to_owned(), nobody)]),
         quarantined: BTreeMap::from([(EVIL.to_owned(), EVIL.to_owned())]),
+        certificates: vec![Certificate {
+            frontend: "main".to_owned(),
+            name: "www".to_owned(),
+            hosts: vec![EVIL.to_owned()],
+            expires: Some(1_800_000_000),
+            state: "in force".to_owned(),
+        }],
         ..Status::default()
     };
     status.agent.state = "connected".to_owned();

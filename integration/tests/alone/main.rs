@@ -2,6 +2,7 @@
 //! it would wait for the longest of them while their threads idle.
 
 mod admission;
+mod certificates;
 mod cut_off;
 mod deaths;
 mod flood;

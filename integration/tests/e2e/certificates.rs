@@ -127,6 +127,13 @@ async fn change(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     Ok(())
 }
 
+/// What `serf-haproxy check` says.
+async fn checks_say(stage: &mut Scenario) -> Result<String> {
+    let output = stage.controller.options().run("check", &[]).await?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
 fn names_it(status: &Status) -> bool {
     let problems = status.0["problems"].as_array();
     problems.is_some_and(|problems| {
@@ -158,9 +165,19 @@ async fn broken(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
         let told = told.await?;
         assert_eq!(told.0["certificates"][0]["state"], "kept", "{told:?}");
         shows(lab, "www.example", &good).await?;
+        assert!(
+            checks_say(&mut stage)
+                .await?
+                .contains("certs/www cannot be used")
+        );
         put(lab, "www.pem", &good.pem())?;
         stage.settled().await?;
     }
+    let said = checks_say(&mut stage).await?;
+    ensure!(
+        !said.contains("certificate") && !said.contains("crt"),
+        "{said}"
+    );
     assert_eq!(stage.controller.status().await?.counter("reloads"), reloads);
 
     // a restart of all with the broken file there: the one before is in force
