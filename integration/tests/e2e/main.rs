@@ -39,6 +39,7 @@ mod readme;
 mod reload;
 mod rights;
 mod roles;
+mod services;
 mod soak;
 mod spawn;
 mod squatting;

@@ -9,12 +9,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::policy::{Proto, ServerNameSent, Tls};
-use super::{BackendConfig, Config, Mode, Observe};
 use super::error::{Diagnostic, Location};
 use super::node::Node;
+use super::policy::{Proto, ServerNameSent, Tls};
 use super::section::{Section, section};
 use super::value::{WEEK, not_empty, number, some, time};
+use super::{BackendConfig, Config, Mode, Observe};
 use crate::model::BackendName;
 use crate::route::HostPattern;
 use crate::services::{self, DefaultHost, Names, Path};

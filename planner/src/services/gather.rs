@@ -217,7 +217,12 @@ impl Gatherer<'_> {
             Some((name, value, text)) => {
                 let host = text.and_then(Host::new);
                 let host = host.ok_or_else(|| select::HOST.wrong(&name, value))?;
-                if !self.services.hosts.iter().any(|hosts| hosts.matches(Some(host.as_str()))) {
+                if !self
+                    .services
+                    .hosts
+                    .iter()
+                    .any(|hosts| hosts.matches(Some(host.as_str())))
+                {
                     return Err(Quarantine::Host(host.as_str().to_owned()));
                 }
                 Some(host)
