@@ -335,6 +335,7 @@ fn what_a_member_may_not_announce_is_refused_and_said() {
             for line in [
                 "member n1: shop: server shop/n1:3000 at ",
                 "member n1: admin: left out: members may not announce it",
+                "member n1: nodes: left out: members may not announce it",
                 "member n2: shop: server shop/n2:3000 at ",
             ] {
                 ensure!(output.contains(line), "{output}");
@@ -347,6 +348,72 @@ fn what_a_member_may_not_announce_is_refused_and_said() {
 async fn checked(balancer: &mut Balancer) -> Result<String> {
     let output = balancer.controller.options().run("check", &[]).await?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Members whose names can be no servers' are served under others, and shown with both.
+#[test]
+fn members_whose_names_can_be_no_servers_are_served_under_others() {
+    test(
+        &[Need::Serf, Need::Haproxy(HaproxyKind::Host)],
+        async |lab| {
+            let balancer = Balancer::start_with(lab, HaproxyKind::Host, |options| {
+                Ok(options.serf("names = \"map\"").sections(SERVICES))
+            });
+            let balancer = balancer.await?;
+            let mut webs = Vec::new();
+            let mut agents = Vec::new();
+            for (number, name) in [
+                (1, "00:11:22:33:44:55"),
+                (2, "host:8080"),
+                (3, "m\u{fc}ller"),
+            ] {
+                let agent = Agent::on(lab, name, 100 + number).tag("svc", "shop:3000");
+                let agent = agent
+                    .tag("role", "backend")
+                    .join(balancer.agent.ip())
+                    .start()
+                    .await?;
+                webs.push(Web::start(name, (agent.ip(), 3000).into())?);
+                agents.push(agent);
+            }
+            let mapped = [
+                "_00_3a11_3a22_3a33_3a44_3a55",
+                "_host_3a8080",
+                "_m_c3_bcller",
+            ];
+            balancer.serves(&mapped).await?;
+            let status = serves(
+                &balancer,
+                "shop",
+                &mapped
+                    .map(|name| format!("{name}:3000"))
+                    .each_ref()
+                    .map(String::as_str),
+            )
+            .await?;
+            let member =
+                |server: &str| status.0["backends"]["shop"]["servers"][server]["member"].clone();
+            ensure!(member("_host_3a8080:3000") == "host:8080", "{status:?}");
+            ensure!(
+                member("_m_c3_bcller:3000") == "m\\xc3\\xbcller",
+                "{status:?}"
+            );
+            let text = balancer.controller.status_text().await?;
+            ensure!(text.contains("(member 00:11:22:33:44:55)"), "{text}");
+            // Its agent is gone, and its web server: gossip is asked for the member.
+            agents[1].kill();
+            webs[1].close();
+            let gossip = |status: &Status| {
+                let servers = &status.0["backends"]["shop"]["servers"];
+                servers["_host_3a8080:3000"]["gossip"].clone()
+            };
+            balancer
+                .controller
+                .settles("gossip of it", GOSSIP, |status| gossip(status) == "failed")
+                .await?;
+            balancer.serves(&[mapped[0], mapped[2]]).await
+        },
+    );
 }
 
 /// So many services and instances fit into Serf's 512 bytes for all tags of a node.

@@ -105,7 +105,10 @@ fn every_instance_of_a_member_is_a_server_of_its_own() {
     let told = told([member(
         "web-1",
         &[
-            ("svc", "shop:3000,shop:3001@10.9.9.9,api-a:4000,api-b:4000@192.168.0.9,shop:3002@192.168.0.9"),
+            (
+                "svc",
+                "shop:3000,shop:3001@10.9.9.9,api-a:4000,api-b:4000@192.168.0.9,shop:3002@192.168.0.9",
+            ),
             ("weight.shop", "5"),
             ("weight.shop:3001", "7"),
             ("weight", "2"),
@@ -123,7 +126,10 @@ fn what_may_not_be_announced_is_left_out_and_the_rest_of_the_member_goes_on() {
     let told = told([member(
         "web-1",
         &[
-            ("svc", "shop:3000,admin:1,nodes:3000,api-a:22,api-b:4000,api-c:4000,api-d:4000,shop:3000,a b"),
+            (
+                "svc",
+                "shop:3000,admin:1,nodes:3000,api-a:22,api-b:4000,api-c:4000,api-d:4000,shop:3000,a b",
+            ),
             ("host.api-b", "bank.example.org"),
             ("path.api-c", "/"),
             ("proto.api-d", "gopher"),
@@ -150,7 +156,10 @@ fn a_service_stays_until_nobody_has_served_it_for_keep_empty() {
     let shop = member("web-1", &[("svc", "shop:3000")]);
     heard(&mut book, std::slice::from_ref(&shop), start);
     book.observe_serving(|_| true, start);
-    assert_eq!((names(&book), book.deadline(&config())), (vec!["shop"], None));
+    assert_eq!(
+        (names(&book), book.deadline(&config())),
+        (vec!["shop"], None)
+    );
     // Its member is gone, and its server answers still: then that, too, is over.
     let later = start + Duration::from_secs(60);
     heard(&mut book, &[], later);
@@ -168,7 +177,10 @@ fn a_service_stays_until_nobody_has_served_it_for_keep_empty() {
     let mut back = book.clone();
     heard(&mut back, &[shop], end);
     back.observe_serving(|_| false, end);
-    assert_eq!((names(&back), back.deadline(&config())), (vec!["shop"], None));
+    assert_eq!(
+        (names(&back), back.deadline(&config())),
+        (vec!["shop"], None)
+    );
     heard(&mut book, &[], end);
     assert_eq!(names(&book), [""; 0]);
 }
@@ -177,7 +189,10 @@ fn a_service_stays_until_nobody_has_served_it_for_keep_empty() {
 fn a_failed_member_names_no_new_service() {
     let mut book = Book::default();
     let failed = Member::builder("web-1").addr([10, 0, 0, 1].into(), 7946);
-    let failed = failed.status(MemberStatus::Failed).tag("svc", "shop:3000").build();
+    let failed = failed
+        .status(MemberStatus::Failed)
+        .tag("svc", "shop:3000")
+        .build();
     heard(&mut book, &[failed], Instant::now());
     assert_eq!(names(&book), [""; 0]);
 }
@@ -185,11 +200,19 @@ fn a_failed_member_names_no_new_service() {
 #[test]
 fn there_are_as_many_services_as_may_be_and_those_there_first_stay() {
     let (now, mut book) = (Instant::now(), Book::default());
-    heard(&mut book, &[member("m1", &[("svc", "shop:3000,api-z:1024")])], now);
+    heard(
+        &mut book,
+        &[member("m1", &[("svc", "shop:3000,api-z:1024")])],
+        now,
+    );
     let many = member("m2", &[("svc", "api-a:3000,api-b:3000,api-c:3000")]);
     let gathered = heard(&mut book, &[many], now);
     assert_eq!(names(&book), ["api-a", "api-z", "shop"]);
-    assert!(gathered.refused["api-b/m2:3000"].to_string().contains("as many as"));
+    assert!(
+        gathered.refused["api-b/m2:3000"]
+            .to_string()
+            .contains("as many as")
+    );
     assert!(!gathered.services.contains_key(&name("api-c")));
 }
 
@@ -197,51 +220,109 @@ fn there_are_as_many_services_as_may_be_and_those_there_first_stay() {
 fn what_more_members_say_of_a_service_holds_and_the_dispute_is_told() {
     let (now, mut book) = (Instant::now(), Book::default());
     let says = |name: &str, host: &str| member(name, &[("svc", "shop:3000"), ("host.shop", host)]);
-    heard(&mut book, &[says("m1", "b.example.com"), says("m2", "a.example.com")], now);
+    heard(
+        &mut book,
+        &[says("m1", "b.example.com"), says("m2", "a.example.com")],
+        now,
+    );
     let service = |book: &Book| book.iter().next().map(|(_, it)| it.clone()).unwrap();
     assert_eq!(service(&book).to_string(), "a.example.com/");
-    let members = [says("m1", "b.example.com"), says("m2", "a.example.com"), says("m3", "b.example.com")];
+    let members = [
+        says("m1", "b.example.com"),
+        says("m2", "a.example.com"),
+        says("m3", "b.example.com"),
+    ];
     heard(&mut book, &members, now);
     assert_eq!(service(&book).to_string(), "b.example.com/");
     let dispute = service(&book).disputes[0].to_string();
-    assert!(dispute.contains("m1") && dispute.contains("m2"), "{dispute}");
+    assert!(
+        dispute.contains("m1") && dispute.contains("m2"),
+        "{dispute}"
+    );
     // Whoever says nothing says the default: one member alone takes a service nowhere.
     let silent = |name: &str| member(name, &[("svc", "shop:3000")]);
-    heard(&mut book, &[silent("m1"), silent("m2"), says("m3", "b.example.com")], now);
+    heard(
+        &mut book,
+        &[silent("m1"), silent("m2"), says("m3", "b.example.com")],
+        now,
+    );
     assert_eq!(service(&book).to_string(), "shop.example.com/");
     heard(&mut book, &[], now);
-    assert_eq!(service(&book).to_string(), "shop.example.com/", "nobody is left who would say else");
+    assert_eq!(
+        service(&book).to_string(),
+        "shop.example.com/",
+        "nobody is left who would say else"
+    );
 }
 
 #[test]
 fn the_operators_route_goes_before_a_services_and_the_older_service_before_the_newer() {
     let (start, mut book) = (Instant::now(), Book::default());
     let claims = |name: &str, service: &str, path: &str| {
-        let tags = [("svc", format!("{service}:3000")), ("host", "www.example.com".to_owned()), ("path", path.to_owned())];
-        let tags: Vec<(&str, &str)> = tags.iter().map(|(tag, value)| (*tag, value.as_str())).collect();
+        let tags = [
+            ("svc", format!("{service}:3000")),
+            ("host", "www.example.com".to_owned()),
+            ("path", path.to_owned()),
+        ];
+        let tags: Vec<(&str, &str)> = tags
+            .iter()
+            .map(|(tag, value)| (*tag, value.as_str()))
+            .collect();
         member(name, &tags)
     };
     let old = claims("m1", "shop", "/v1");
     heard(&mut book, std::slice::from_ref(&old), start);
-    let members = [old, claims("m2", "api-a", "/v1"), claims("m3", "api-b", "/taken")];
+    let members = [
+        old,
+        claims("m2", "api-a", "/v1"),
+        claims("m3", "api-b", "/taken"),
+    ];
     heard(&mut book, &members, start + Duration::from_secs(1));
     let effect = book.effect(&config());
-    let routed: Vec<String> = effect.routing.iter().map(|it| format!("{} {}", it.origin, it.matches())).collect();
+    let routed: Vec<String> = effect
+        .routing
+        .iter()
+        .map(|it| format!("{} {}", it.origin, it.matches()))
+        .collect();
     assert_eq!(routed.len(), 2, "{routed:?}");
-    assert!(routed.contains(&"service shop www.example.com/v1".to_owned()), "{routed:?}");
-    assert!(matches!(effect.unrouted[&name("api-a")], Unrouted::Service(..)));
-    assert!(matches!(effect.unrouted[&name("api-b")], Unrouted::Config(..)));
+    assert!(
+        routed.contains(&"service shop www.example.com/v1".to_owned()),
+        "{routed:?}"
+    );
+    assert!(matches!(
+        effect.unrouted[&name("api-a")],
+        Unrouted::Service(..)
+    ));
+    assert!(matches!(
+        effect.unrouted[&name("api-b")],
+        Unrouted::Config(..)
+    ));
     assert_eq!(effect.backends.len(), 3);
 }
 
 #[test]
 fn a_service_has_the_settings_of_all_and_its_own() {
     let (now, mut book) = (Instant::now(), Book::default());
-    let members = [member("m1", &[("svc", "shop:3000,api-a:4000,api-b:5000"), ("proto.api-b", "tcp")])];
+    let members = [member(
+        "m1",
+        &[
+            ("svc", "shop:3000,api-a:4000,api-b:5000"),
+            ("proto.api-b", "tcp"),
+        ],
+    )];
     heard(&mut book, &members, now);
     let effect = book.effect(&config());
-    let of = |wanted: &str| effect.backends.iter().find(|it| it.name == name(wanted)).unwrap();
-    assert_eq!((of("shop").balance.as_str(), of("api-a").balance.as_str()), ("leastconn", "roundrobin"));
+    let of = |wanted: &str| {
+        effect
+            .backends
+            .iter()
+            .find(|it| it.name == name(wanted))
+            .unwrap()
+    };
+    assert_eq!(
+        (of("shop").balance.as_str(), of("api-a").balance.as_str()),
+        ("leastconn", "roundrobin")
+    );
     assert_eq!(of("shop").check, of("api-a").check);
     assert!(of("shop").check.is_some() && of("shop").is_service && of("shop").may_have(1024));
     assert_eq!(effect.unrouted[&name("api-b")], Unrouted::Tcp);
@@ -271,7 +352,9 @@ fn rendered(members: Vec<Member>) -> (String, String, usize) {
     let mut servers = Servers::new();
     for (service, found) in &gathered.services {
         for (server, candidate) in &found.servers {
-            let Ok(attributes) = &candidate.attributes else { continue };
+            let Ok(attributes) = &candidate.attributes else {
+                continue;
+            };
             let details = found.details.get(&ServerKey::new(service, server)).cloned();
             servers.entry(service.clone()).or_default().push(Server {
                 name: server.clone(),
@@ -283,14 +366,21 @@ fn rendered(members: Vec<Member>) -> (String, String, usize) {
         }
     }
     let count = servers.values().map(Vec::len).sum();
-    let text = loaded.renderer.render(&loaded.config, &servers).unwrap().text;
+    let text = loaded
+        .renderer
+        .render(&loaded.config, &servers)
+        .unwrap()
+        .text;
     let map = map::text(&map::entries(&loaded.config.routing));
     (text, map, count)
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let alike = "(shop|api-[a-c]|nodes)(:[0-9]{0,5})?(@[0-9.:\\[\\]a-f]{0,12})?,?";
-    let near = prop::collection::vec(prop::sample::select(b"shop:30,@ \n\r\t#\"'\\${};|<>%/.*-_=\xff\0".to_vec()), 0..40);
+    let near = prop::collection::vec(
+        prop::sample::select(b"shop:30,@ \n\r\t#\"'\\${};|<>%/.*-_=\xff\0".to_vec()),
+        0..40,
+    );
     prop_oneof![
         4 => prop::collection::vec(alike, 0..4).prop_map(|parts| parts.concat().into_bytes()),
         2 => near,
@@ -300,8 +390,20 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 const TAGS: [&[u8]; 14] = [
-    b"svc", b"svc", b"svc", b"host", b"host.shop", b"path.shop", b"path", b"proto.api-a", b"backup.shop", b"weight.shop",
-    b"state", b"zone", b"a b\n", b"\xff",
+    b"svc",
+    b"svc",
+    b"svc",
+    b"host",
+    b"host.shop",
+    b"path.shop",
+    b"path",
+    b"proto.api-a",
+    b"backup.shop",
+    b"weight.shop",
+    b"state",
+    b"zone",
+    b"a b\n",
+    b"\xff",
 ];
 
 proptest! {
