@@ -14,6 +14,7 @@ use planner::pending::{PendingPlan, Unread};
 use planner::pipeline::{Desired, LoadedConfig, Wanted};
 use planner::plan::{Input, Plan, plan};
 use planner::render::{FIRST_LINE, RenderError};
+use planner::route::map;
 use planner::services::Book;
 use planner::stamp::Stamp;
 use planner::syntax::{ConfigText, Scope};
@@ -137,6 +138,8 @@ pub(crate) struct View {
     admins: WantedAdmins,
     accepts_add: BTreeMap<BackendName, bool>,
     retired_max: usize,
+    /// What the map of routes has to become.
+    routes: Vec<String>,
     /// The file as it would be.
     pub(crate) wanted: Wanted,
     pub(crate) model: Model,
@@ -280,6 +283,7 @@ impl View {
             admins: desired.decisions().admins(),
             accepts_add: known.accepts_add,
             retired_max: config.retired.max,
+            routes: routes(&loaded.config),
             model: desired.model().clone(),
             loaded: loaded.clone(),
             services: desired.services().clone(),
@@ -291,7 +295,12 @@ impl View {
         let running = self.running.as_ref().ok();
         let plan = running.map_or_else(Plan::default, |running| self.plan(running));
         Ok(PendingPlan {
-            steps: plan.steps.iter().map(ToString::to_string).collect(),
+            steps: plan
+                .steps
+                .iter()
+                .map(ToString::to_string)
+                .chain(self.routes)
+                .collect(),
             reload: plan.reload.iter().map(ToString::to_string).collect(),
             unread: None,
             on_disk: self.on_disk?.map(|(_, text)| text),
@@ -313,6 +322,18 @@ impl View {
             retired_max: self.retired_max,
         })
     }
+}
+
+/// What the file of the map has otherwise than the config; the running map is equal to the file.
+fn routes(config: &Config) -> Vec<String> {
+    let path = config.haproxy.routes_map();
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let wanted = map::entries(&config.routing);
+    if config.routing.is_empty() {
+        return Vec::new();
+    }
+    let changes = map::changes(&map::read(&text), &wanted);
+    changes.iter().map(ToString::to_string).collect()
 }
 
 impl Running {

@@ -286,6 +286,8 @@ struct Request {
     keep_alive: bool,
     body: usize,
     host: Option<String>,
+    /// What is sent back, where the request has a header `X-Echo`: its first line and its headers that begin with `X-`.
+    echo: Option<String>,
 }
 
 impl Request {
@@ -303,7 +305,11 @@ impl Request {
             keep_alive: words.next() == Some("HTTP/1.1"),
             body: 0,
             host: None,
+            echo: None,
         };
+        if text.to_ascii_lowercase().contains("\r\nx-echo:") {
+            request.echo = Some(echo(&text));
+        }
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("connection") {
                 request.keep_alive = !value.trim().eq_ignore_ascii_case("close");
@@ -329,6 +335,14 @@ impl Request {
     }
 }
 
+fn echo(head: &str) -> String {
+    let first = head.split("\r\n").next().unwrap_or_default();
+    let own = |line: &&str| line.to_ascii_lowercase().starts_with("x-");
+    let headers = head.split("\r\n").filter(own);
+    let headers = headers.map(|line| format!("Echo-{line}\r\n"));
+    format!("Echo: {first}\r\n{}", headers.collect::<String>())
+}
+
 fn response(name: &str, status: &str, request: &Request) -> Vec<u8> {
     let connection = if request.keep_alive {
         "keep-alive"
@@ -336,8 +350,9 @@ fn response(name: &str, status: &str, request: &Request) -> Vec<u8> {
         "close"
     };
     let mut text = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n{}\r\n",
         name.len(),
+        request.echo.as_deref().unwrap_or_default(),
     );
     if !request.head_only {
         text.push_str(name);

@@ -40,6 +40,7 @@ mod reload;
 mod rights;
 mod roles;
 mod services;
+mod routes;
 mod soak;
 mod spawn;
 mod squatting;

@@ -5,7 +5,9 @@ mod lines;
 mod plan_pairs;
 mod policy;
 mod reload;
+mod routes;
 mod runtime;
 
 mod follow;
 mod random_lines;
+mod random_routes;

@@ -81,20 +81,21 @@ fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
 }
 
 /// What has to be in a file, and in a `[[file]]`.
-const NEEDED: [(&str, &str); 4] = [
+const NEEDED: [(&str, &str); 5] = [
     ("frontend", "[frontend]\nbind = [\"*:80\"]\n"),
     (
         "backend",
         "[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n",
     ),
     ("services", "[services]\nallow = [\"shop\", \"api-*\"]\n"),
+    ("route", "[[route]]\nbackend = \"nodes\"\n"),
     ("file", "[[file]]\ntemplate = \"/t\"\npath = \"/p\"\n"),
 ];
 
 /// A small file with this section, these lines in it, and without the `but` that it has otherwise.
 fn file(section: &Section<'_>, lines: &str, but: &str) -> String {
     let is_needed =
-        |(name, _): &(&str, &str)| !matches!(*name, "file" | "services") || section.name == *name;
+        |(name, _): &(&str, &str)| !matches!(*name, "file" | "route" | "services") || section.name == *name;
     let mut text = String::new();
     for (name, needed) in NEEDED.into_iter().filter(is_needed) {
         let others = needed

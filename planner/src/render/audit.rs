@@ -39,6 +39,12 @@ pub enum Finding {
         "a server of backend {0} that is not ready is not printed `disabled`; add: {{% if not server.ready %}} disabled{{% endif %}}"
     )]
     NotDisabled(BackendName),
+    /// The config has routes that the template does not print.
+    #[error(
+        "routes are not printed, so no request takes one; include \"routes.cfg.j2\" in the front end before its \
+         default_backend, and \"route-sections.cfg.j2\" behind the backends where \"backends.cfg.j2\" is not included"
+    )]
+    NoRoutes,
     /// A reload would cut requests earlier than a drain.
     #[error(
         "hard-stop-after is {limit}, shorter than the drain.timeout of backend {backend}; raise the one or lower the other"
@@ -125,6 +131,10 @@ impl Renderer {
                 }
                 _ => flaws.push(flaw(Finding::NotDisabled(backend.name.clone()), line)),
             }
+        }
+        let map = config.haproxy.routes_map().display().to_string();
+        if !config.routing.is_empty() && !rendered.text.contains(&map) {
+            flaws.push(flaw(Finding::NoRoutes, None));
         }
         let stops = hard_stop(&ready, config).into_iter();
         flaws.extend(stops.map(|(finding, line)| flaw(finding, Some(line))));

@@ -80,13 +80,14 @@ fn documented() -> BTreeMap<Name, String> {
 #[test]
 fn every_variable_is_documented_with_its_type_and_nothing_else() {
     let haproxy = "[haproxy]\nuser = \"haproxy\"\ngroup = \"haproxy\"\nchroot = \"/c\"\nstats_socket_user = \"u\"\nstats_socket_group = \"g\"\n";
+    let route = "[[route]]\nbackend = \"nodes\"\n";
     let page = "stats_bind = \":1936\"\nlog = \"stdout\"\n";
     let check = "[backend.check]\npath = \"/\"\nhost = \"h\"\nstatus = 200\nport = 1\ntls = true\nsni = \"h\"\nsend_proxy = true\ntimeout = \"1s\"\n";
     let policy = "max_queue = 1\nslow_start = \"1s\"\ncompress = \"text/html\"\nmaintenance_page = \"/p.html\"\n\
         sticky = { max_idle = \"1h\", max_life = \"1h\" }\nbreaker = { page = \"/p.html\" }\noverload = true\n\
         tls = { sni = \"host\", verify_host = \"h\" }\n";
     let all = given(&format!(
-        "{haproxy}{FRONTEND}{page}{NODES}maxconn = 1\nserver_options = \"send-proxy\"\n{policy}{check}"
+        "{haproxy}{FRONTEND}{page}{NODES}maxconn = 1\nserver_options = \"send-proxy\"\n{policy}{check}{route}"
     ));
     // What is optional of a table that is optional itself.
     let bare = given(&format!(

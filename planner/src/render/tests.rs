@@ -124,6 +124,39 @@ fn built_in_with_everything_that_a_check_may_have() {
 }
 
 #[test]
+fn built_in_with_routes() {
+    let routes = r#"
+[[backend]]
+name = "api"
+tags = { role = "api" }
+port = 3000
+[[route]]
+host = "shop.example.com"
+backend = "api"
+[[route]]
+host = ["shop.example.com", "*.shop.example.com"]
+path = "/api"
+methods = ["GET", "POST"]
+headers = { X-Canary = "it's $1 %x", X-B = "*", X-C = "" }
+backend = "api"
+split = { nodes = 5 }
+strip_prefix = true
+allow_from = ["10.0.0.0/8", "2001:db8::/32"]
+rate_limit = "100/10s"
+basic_auth_file = "/users"
+request_headers = { set = { X-Env = "100%" }, remove = ["X-Debug"] }
+response_headers = { set = { X-Frame-Options = "DENY" }, remove = ["Server"] }
+[[route]]
+path = "=/health"
+respond = { status = 403, body = "no\n'x' 100%\n" }
+[[route]]
+host = "old.example.com"
+redirect = "https://shop.example.com"
+"#;
+    insta::assert_snapshot!(built_in(&nodes(routes), &three()));
+}
+
+#[test]
 fn built_in_with_a_hash_of_the_uri() {
     insta::assert_snapshot!(built_in(&nodes("balance = \"uri depth 2\"\n"), &three()));
 }

@@ -84,6 +84,15 @@ pub fn changes(running: &[(String, String)], wanted: &Entries) -> Vec<Change> {
     changes
 }
 
+/// The entries of the text of the file.
+pub fn read(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let entries = lines.filter_map(|line| line.split_once(' '));
+    entries
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
 /// The entries of a reply to `show map`, `ADDRESS KEY VALUE` a line; none where HAProxy does not know the map.
 pub fn shown(reply: &str) -> Option<Vec<(String, String)>> {
     let mut entries = Vec::new();

@@ -1,3 +1,4 @@
 //! Laws over random routes and requests.
 
+mod forms;
 mod laws;

@@ -1,3 +1,4 @@
+mod routes;
 mod sample;
 
 use std::time::Duration;

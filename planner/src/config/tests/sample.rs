@@ -2,6 +2,7 @@
 
 use super::{SMALL, load};
 use crate::config::{Config, ReloadMethod, SocketMode};
+use crate::route::Routes;
 
 const SAMPLE: &str = include_str!("../../../../controller/config.sample.toml");
 
@@ -25,6 +26,9 @@ fn full_sample() -> String {
                 "observe",
                 "error_limit",
                 "# maxconn",
+                "# redirect",
+                "# respond",
+                "# split",
             ];
             !others.iter().any(|other| line.starts_with(other))
         })
@@ -51,12 +55,16 @@ fn the_sample_has_every_key() {
     // They have the keys of a backend, all of which stand there.
     services.of.clear();
     services.defaults = config.backends[0].clone();
+    // Of backend, redirect and respond a route has one.
+    assert_eq!((config.routes.len(), config.routing.iter().count()), (1, 1));
+    config.routes.clear();
+    config.routing = Routes::default();
     assert_eq!(
         config.haproxy.reload,
         ReloadMethod::Command(["systemctl", "reload", "haproxy"].map(str::to_owned).into())
     );
     // `maxconn` is the older word of `max_conn`.
-    let shown = format!("{config:#?}").replacen("maxconn: None", "", 1);
+    let shown = format!("{config:#?}").replace("maxconn: None", "");
     assert!(
         !shown.contains(": None"),
         "a key is not in the sample: {shown}"
