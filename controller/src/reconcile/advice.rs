@@ -40,6 +40,9 @@ pub(super) const UNKNOWN_TEXT: &str =
 /// Of other files of HAProxy's configuration.
 pub(super) const OTHER_FILES: &str =
     "reload HAProxy after an edit of them, and let serf-haproxy read them";
+/// Of a map that HAProxy does not change.
+pub(super) const MAP: &str =
+    "it is tried again by itself; a reload of HAProxy takes the routes from the file";
 /// Of a job that panicked.
 pub(super) const PANICKED: &str = "it is tried again by itself; please report it, with the log";
 

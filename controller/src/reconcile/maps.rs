@@ -125,8 +125,14 @@ impl Maps {
                     journal.record_map(changes, started, refused.clone());
                 }
                 match refused {
-                    None => self.filled = Some(worker.clone()),
-                    Some(_) => self.try_again(),
+                    None => {
+                        self.filled = Some(worker.clone());
+                        journal.problems.clear("map");
+                    }
+                    Some(refused) => {
+                        let problem = format!("HAProxy does not take the routes: {refused}");
+                        journal.problems.set("map", problem, advice::MAP);
+                    }
                 }
             }
             // It was started with a text that had no routes; the reload that puts this right is on its way.

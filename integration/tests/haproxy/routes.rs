@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use integration::compose::is_campaign;
+use integration::process::find_program;
 use integration::{Haproxy, HaproxyKind, TestEnv, on_each_haproxy};
 use planner::config::{Config, Diagnostic};
 use planner::model::Servers;
@@ -23,6 +24,7 @@ use crate::random_routes::{Sent, route};
 on_each_haproxy! {
     a_request_goes_where_the_routes_say => law;
     a_client_stays_where_its_first_request_went => sticky;
+    the_authority_of_http_2_is_the_host => http2;
 }
 
 /// So many sets without being asked for more, and with.
@@ -317,5 +319,54 @@ async fn sticky(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     }
     ensure!(seen.len() == 2, "{seen:?}");
     eprintln!("{kind:?}: 60 clients of two halves stayed where their first request went: {seen:?}");
+    Ok(())
+}
+
+/// What curl says in HTTP/2, whose requests have `:authority` and may have no `Host`.
+async fn http2(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
+    if find_program("curl").is_none() {
+        eprintln!("SKIPPED http2 on {kind:?}: curl not found");
+        return Ok(());
+    }
+    let tables = "[[route]]\nhost = \"a.test\"\npath = \"/a\"\nbackend = \"b1\"\n[[route]]\nhost = \"*.a.test\"\nbackend = \"b2\"\n";
+    let mut haproxy = Haproxy::prepare(lab, kind).await?;
+    let config = config(lab, 0, tables).map_err(|found| anyhow::anyhow!("{found:?}"))?;
+    let addr = addr(lab, 0);
+    let bind = format!("bind {addr}");
+    let lines = frontend(&config, 0)?.replace(&bind, &format!("{bind} proto h2"));
+    let tables = tables.to_owned();
+    start(
+        lab,
+        &mut haproxy,
+        &[Set {
+            tables,
+            config,
+            addr,
+            lines,
+        }],
+    )
+    .await?;
+    for (url, said) in [
+        ("http://a.test/a/x", "b1"),
+        ("http://A.Test:8080/a//x", "b1"),
+        ("http://a.test/ab", "b0"),
+        ("http://x.a.test/", "b2"),
+        ("http://x.y.a.test/", "b0"),
+    ] {
+        let mut curl = tokio::process::Command::new("curl");
+        curl.args([
+            "--silent",
+            "--max-time",
+            "10",
+            "--http2-prior-knowledge",
+            "--path-as-is",
+        ]);
+        let output = curl
+            .args(["--connect-to", &format!("::{addr}"), url])
+            .output()
+            .await?;
+        let body = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(body == said, "{url}: {body:?}, expected {said}; {output:?}");
+    }
     Ok(())
 }
