@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use planner::model::Version;
+use planner::services::{Proto, Whose};
 
 use super::*;
 
@@ -92,4 +93,39 @@ fn options_that_an_earlier_version_has_saved_are_read() {
         let other = start.map(|start| start + 60);
         assert_eq!(state.load_added(&worker(5, other), NOW + 65), None);
     }
+}
+
+#[test]
+fn services_are_kept_as_they_stood() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let path = |text| planner::services::Path::new(text).unwrap();
+    let host = |text| planner::route::Host::new(text).unwrap();
+    let service = |whose, proto, empty| PastService {
+        since: NOW,
+        whose,
+        path: path("/v1"),
+        placed: NOW + 5,
+        proto,
+        empty,
+    };
+    let services = [
+        (
+            "shop",
+            service(
+                Whose::Of(host("a.example.com")),
+                Some(Proto::H2),
+                Some(NOW + 9),
+            ),
+        ),
+        ("api", service(Whose::Any, None, None)),
+        ("db", service(Whose::Nobody, Some(Proto::Tcp), None)),
+    ];
+    let services = services.map(|(name, service)| (BackendName::new(name).unwrap(), service));
+    let saved = PersistedState {
+        services: services.into(),
+        ..PersistedState::default()
+    };
+    state.save(&saved).unwrap();
+    assert_eq!(state.load(), saved);
 }

@@ -60,11 +60,24 @@ impl Load {
     /// Starts the clients.
     #[must_use]
     pub fn start(addr: SocketAddr, manner: LoadProfile) -> Self {
+        Self::asking(addr, &addr.to_string(), "", manner)
+    }
+
+    /// The same for this host, below this path: `/api`, or nothing.
+    #[must_use]
+    pub fn asking(addr: SocketAddr, host: &str, path: &str, manner: LoadProfile) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let client = || {
             let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
-            std::thread::spawn(move || run(addr, manner, &stop, &seen))
+            let (host, path) = (host.to_owned(), path.to_owned());
+            let asks = Asks {
+                addr,
+                host,
+                path,
+                manner,
+            };
+            std::thread::spawn(move || run(&asks, &stop, &seen))
         };
         let clients = (0..manner.clients).map(|_| client()).collect();
         Self {
@@ -104,10 +117,19 @@ impl Drop for Load {
     }
 }
 
-fn run(addr: SocketAddr, manner: LoadProfile, stop: &AtomicBool, seen: &Mutex<Seen>) {
+/// What a client asks for.
+struct Asks {
+    addr: SocketAddr,
+    host: String,
+    path: String,
+    manner: LoadProfile,
+}
+
+fn run(asks: &Asks, stop: &AtomicBool, seen: &Mutex<Seen>) {
+    let manner = asks.manner;
     let mut connection = None;
     while !stop.load(Ordering::Relaxed) {
-        let answer = ask(&mut connection, addr, manner.per_connection);
+        let answer = ask(&mut connection, asks);
         let failed = answer.is_err();
         {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,18 +157,18 @@ struct Connection {
     asked: usize,
 }
 
-fn ask(slot: &mut Option<Connection>, addr: SocketAddr, per_connection: usize) -> Result<String> {
+fn ask(slot: &mut Option<Connection>, asks: &Asks) -> Result<String> {
     let connection = match slot {
         Some(connection) => connection,
-        None => slot.insert(connect(addr)?),
+        None => slot.insert(connect(asks.addr)?),
     };
     connection.asked += 1;
-    let last = connection.asked >= per_connection;
+    let last = connection.asked >= asks.manner.per_connection;
     let close = if last { "Connection: close\r\n" } else { "" };
     // Another path each time, or a hash would send all of them to one server.
     let request = format!(
-        "GET /{} HTTP/1.1\r\nHost: {addr}\r\n{close}\r\n",
-        connection.asked
+        "GET {}/{} HTTP/1.1\r\nHost: {}\r\n{close}\r\n",
+        asks.path, connection.asked, asks.host
     );
     connection
         .socket

@@ -29,6 +29,7 @@ pub enum Connections {
 #[derive(Clone, Debug)]
 pub struct WrkOptions {
     url: String,
+    host: Option<String>,
     connections: Connections,
     count: usize,
     threads: usize,
@@ -48,6 +49,14 @@ impl WrkOptions {
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.url = self.url.replacen("http:", "https:", 1);
+        self
+    }
+
+    /// Asks for this path of this host.
+    #[must_use]
+    pub fn asking(mut self, host: &str, path: &str) -> Self {
+        self.url = self.url.trim_end_matches('/').to_owned() + path;
+        self.host = Some(host.to_owned());
         self
     }
 
@@ -74,6 +83,9 @@ impl WrkOptions {
         if self.connections == Connections::PerRequest {
             command.arg("--header=Connection: close");
         }
+        if let Some(host) = &self.host {
+            command.arg(format!("--header=Host: {host}"));
+        }
         command.arg(&self.url);
         let process = Process::start("wrk", &command, self.log)?;
         Ok(Wrk {
@@ -96,6 +108,7 @@ impl Wrk {
     pub fn on(lab: &TestEnv, addr: SocketAddr, connections: Connections) -> WrkOptions {
         WrkOptions {
             url: format!("http://{addr}/"),
+            host: None,
             connections,
             count: 16,
             threads: 1,

@@ -43,6 +43,7 @@ mod reload;
 mod rights;
 mod roles;
 mod routes;
+mod services;
 mod soak;
 mod spawn;
 mod squatting;

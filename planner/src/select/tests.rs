@@ -391,14 +391,15 @@ fn a_member_with_the_name_of_a_line_of_the_templates_own_is_kept_out() {
 /// The tables of docs/reference/tags.md.
 #[test]
 fn every_tag_is_documented_with_what_comes_of_it() {
-    let rows = TAGS.map(|tag| {
+    let row = |tag: &Tag| {
         [
             format!("`{}`", tag.name),
             tag.want.into(),
             tag.absent.into(),
             tag.about.into(),
         ]
-    });
+    };
+    let rows = TAGS.iter().map(row);
     let tags = reference::table(
         ["tag", "what it may be", "without it", "what it does"],
         rows,
@@ -443,10 +444,15 @@ fn every_tag_is_documented_with_what_comes_of_it() {
     };
     let rows = examples.iter().map(|given| [shown(given), comes_of(given)]);
     let examples = reference::table(["tags", "what comes of them"], rows);
+    let services = reference::table(
+        ["tag", "what it may be", "without it", "what it does"],
+        SERVICE_TAGS.iter().map(row),
+    );
     reference::hold(
         "tags.md",
         &format!(
-            "{tags}\nOf a member at 10.0.0.1, in a backend with `port = 3000` that says nothing else of ports and weights:\n\n{examples}"
+            "{tags}\nOf a member at 10.0.0.1, in a backend with `port = 3000` that says nothing else of ports and weights:\n\n{examples}\n\
+             These say something of services (docs/services.md), and nothing where the config has no `[services]`:\n\n{services}"
         ),
     );
 }

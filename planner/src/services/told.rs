@@ -49,7 +49,7 @@ pub fn told(
                 .ok()
                 .map(|it| ServerKey::new(&it.service, &server));
             let outcome = match (key, refused) {
-                (Some(key), _) if model.backends.contains_key(&key.backend) => {
+                (Some(key), _) if services.has(&key.backend) => {
                     of_server(&key, model, services, loaded)
                 }
                 (_, Some(why)) => format!("left out: {why}"),

@@ -64,7 +64,7 @@ fn the_sample_has_every_key() {
         ReloadMethod::Command(["systemctl", "reload", "haproxy"].map(str::to_owned).into())
     );
     // `maxconn` is the older word of `max_conn`.
-    let shown = format!("{config:#?}").replacen("maxconn: None", "", 1);
+    let shown = format!("{config:#?}").replace("maxconn: None", "");
     assert!(
         !shown.contains(": None"),
         "a key is not in the sample: {shown}"
