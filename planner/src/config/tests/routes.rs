@@ -273,7 +273,7 @@ fn routes_are_of_http_and_of_a_path_that_can_be_printed() {
     assert!(
         diagnostics(&text)
             .iter()
-            .any(|it| it.contains("speaks no HTTP"))
+            .any(|it| it.contains("no front end speaks HTTP"))
     );
     let text = format!(
         "[haproxy]\nconfig = \"/etc/ha proxy.cfg\"\n{}",
