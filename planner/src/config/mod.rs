@@ -9,16 +9,17 @@ mod check;
 mod derived;
 mod error;
 mod loaded;
-mod node;
+pub mod node;
+mod other;
 #[cfg(test)]
 mod reference;
-mod section;
+pub mod section;
 mod settings;
-mod source;
+pub mod source;
 mod tag_pattern;
 #[cfg(test)]
 mod tests;
-mod value;
+pub mod value;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ use toml::de::DeTable;
 
 pub use check::{CheckConfig, ProxyVersion, Request, StatusCodes};
 pub use error::{Diagnostic, Location};
+pub use other::read;
 pub use settings::{
     BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, Frontend, GuardConfig,
     Haproxy, Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf,
@@ -35,7 +37,7 @@ pub use tag_pattern::TagPattern;
 pub use value::NodePattern;
 
 use self::section::Section;
-use self::source::Source;
+use self::source::{SERF_HAPROXY, Source};
 use self::value::{path, some};
 use crate::encoding::decode;
 
@@ -89,7 +91,7 @@ impl Config {
     /// the first thing that is in the way.
     pub fn control_socket(text: &str) -> (Option<PathBuf>, Option<Diagnostic>) {
         let (table, errors) = DeTable::parse_recoverable(text);
-        let source = Source::new(text, table.into_inner(), []);
+        let source = Source::new(text, table.into_inner(), SERF_HAPROXY, []);
         let control = source.root().get("control");
         let socket = control.and_then(|node| node.keys()?.take("socket", None, some(path), None));
         let syntax = errors.first().map(|error| syntax(text, error));
@@ -111,7 +113,7 @@ impl Config {
         if !errors.is_empty() {
             return Err(errors.iter().map(|error| syntax(text, error)).collect());
         }
-        let source = Source::new(text, table.into_inner(), env);
+        let source = Source::new(text, table.into_inner(), SERF_HAPROXY, env);
         let root = source.root();
         let mut config = <Self as Section>::read(&root);
         between::ways_to_reload(&root);
