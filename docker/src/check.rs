@@ -37,7 +37,7 @@ async fn elsewhere(config: &Config) -> Option<String> {
     let own = crate::agent::own(&client).await.ok()?;
     let addr = own.addr?;
     let ours = here::addresses().ok()?;
-    if ours.contains(&addr) {
+    if addr.is_loopback() || ours.contains(&addr) {
         return None;
     }
     let name = BString::from(own.name);

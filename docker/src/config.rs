@@ -154,11 +154,7 @@ impl Config {
                 source,
             })?,
         };
-        let config = config::read(bytes, VARIABLES, env, |root| {
-            let config = Self::read(root)?;
-            config.between(root);
-            Some(config)
-        });
+        let config = config::read(bytes, VARIABLES, env, Self::read, Self::between);
         config.map_err(|diagnostics| ConfigError::Invalid {
             path: path.to_owned(),
             diagnostics,

@@ -3,8 +3,9 @@
 //! A list is what Docker says at once, an event is news. News goes before a list that was asked for earlier; and whoever
 //! is gone, paused or told to end is known as that before any list says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 /// A container as Docker lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,41 +106,45 @@ impl What {
     }
 }
 
+/// How long after an event a list may still say what was before: Docker tells of a pause or an end before it lists it.
+pub const SETTLES: Duration = Duration::from_secs(1);
+
 /// All that is known of the containers.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     containers: BTreeMap<String, Container>,
     /// Who was told to end, and when.
     stopping: BTreeMap<String, i64>,
-    /// The number of the last event about a container, and who has ended by it.
-    news: BTreeMap<String, (u64, bool)>,
-    /// Events heard so far.
-    heard: u64,
+    news: BTreeMap<String, News>,
+}
+
+/// What was heard of a container lately.
+#[derive(Clone, Copy, Debug)]
+struct News {
+    /// When the last of it was heard.
+    at: Instant,
+    is_ended: bool,
+    state: Option<State>,
+    health: Option<Health>,
 }
 
 impl Book {
-    /// So many events were heard: a list that is asked for now knows of these.
-    pub fn heard(&self) -> u64 {
-        self.heard
-    }
-
-    /// Whoever numbers events begins anew.
-    pub fn forget_events(&mut self) {
-        self.heard = 0;
-        self.news.clear();
-    }
-
-    /// Takes news.
-    pub fn hear(&mut self, event: &Event) {
-        self.heard += 1;
-        let ended = event.what == What::Ended;
-        self.news.insert(event.id.clone(), (self.heard, ended));
-        let container = self.containers.get_mut(&event.id);
+    /// Takes news, heard at that moment.
+    pub fn hear(&mut self, event: &Event, at: Instant) {
+        let news = self.news.entry(event.id.clone()).or_insert(News {
+            at,
+            is_ended: false,
+            state: None,
+            health: None,
+        });
+        news.at = at;
         match event.what {
             What::Started => {
+                (news.is_ended, news.state, news.health) = (false, None, None);
                 self.stopping.remove(&event.id);
             }
             What::Ended => {
+                news.is_ended = true;
                 self.stopping.remove(&event.id);
                 self.containers.remove(&event.id);
             }
@@ -147,9 +152,12 @@ impl Book {
                 self.stopping.entry(event.id.clone()).or_insert(event.at);
             }
             What::Signal(_) | What::Changed => {}
-            What::Paused => set(container, |it| it.state = State::Paused),
-            What::Unpaused => set(container, |it| it.state = State::Running),
-            What::Health(health) => set(container, |it| it.health = Some(health)),
+            What::Paused => news.state = Some(State::Paused),
+            What::Unpaused => news.state = Some(State::Running),
+            What::Health(health) => news.health = Some(health),
+        }
+        if let Some(container) = self.containers.get_mut(&event.id) {
+            news.overrule(container);
         }
     }
 
@@ -166,30 +174,29 @@ impl Book {
         }
     }
 
-    /// Takes a list that was asked for when so many events were heard.
-    pub fn list(&mut self, listed: Vec<Container>, asked_at: u64) {
-        let is_news = |id: &str| self.news.get(id).is_some_and(|(at, _)| *at > asked_at);
+    /// Takes a list that was asked for at that moment.
+    pub fn list(&mut self, listed: Vec<Container>, asked: Instant) {
+        self.news.retain(|_, news| asked < news.at + SETTLES);
         let mut containers = BTreeMap::new();
-        for container in listed {
-            match self.news.get(&container.id) {
-                // It has ended since; or what it is now was heard later than this was said.
-                Some((at, true)) if *at > asked_at => {}
-                Some((at, false))
-                    if *at > asked_at && self.containers.contains_key(&container.id) => {}
-                _ => {
-                    containers.insert(container.id.clone(), container);
+        for mut container in listed {
+            if let Some(news) = self.news.get(&container.id) {
+                if news.is_ended {
+                    continue;
                 }
+                news.overrule(&mut container);
             }
+            containers.insert(container.id.clone(), container);
         }
-        for (id, container) in &self.containers {
-            if is_news(id) {
-                containers.insert(id.clone(), container.clone());
+        // Who was there, is not listed, and was heard of since.
+        for (id, container) in std::mem::take(&mut self.containers) {
+            if self.news.get(&id).is_some_and(|news| asked < news.at) {
+                containers.entry(id).or_insert(container);
             }
         }
         self.containers = containers;
-        let known: BTreeSet<&String> = self.containers.keys().collect();
-        self.stopping.retain(|id, _| known.contains(id));
-        self.news.retain(|_, (at, _)| *at > asked_at);
+        let (known, news) = (&self.containers, &self.news);
+        self.stopping
+            .retain(|id, _| known.contains_key(id) || news.contains_key(id));
     }
 
     /// All containers that there are, by id.
@@ -210,9 +217,10 @@ impl Book {
     }
 }
 
-fn set(container: Option<&mut Container>, change: impl FnOnce(&mut Container)) {
-    if let Some(container) = container {
-        change(container);
+impl News {
+    fn overrule(&self, container: &mut Container) {
+        container.state = self.state.unwrap_or(container.state);
+        container.health = self.health.or(container.health);
     }
 }
 
@@ -263,78 +271,95 @@ pub(crate) mod tests {
         book.containers().map(|it| it.id.as_str()).collect()
     }
 
+    fn ms(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
     #[test]
-    fn who_has_ended_is_not_brought_back_by_a_list_that_is_older() {
+    fn who_has_ended_is_not_brought_back_by_a_list_of_before_or_soon_after() {
+        let start = Instant::now();
         let mut book = Book::default();
-        book.list(vec![container("a", &[]), container("b", &[])], 0);
-        let asked_at = book.heard();
-        book.hear(&event("a", What::Ended));
+        let both = || vec![container("a", &[]), container("b", &[])];
+        book.list(both(), start);
+        book.hear(&event("a", What::Ended), ms(start, 10));
         assert_eq!(ids(&book), ["b"]);
-        book.list(vec![container("a", &[]), container("b", &[])], asked_at);
-        assert_eq!(ids(&book), ["b"]);
-        // A list that was asked for afterwards is right, whatever was heard before.
-        book.list(vec![container("a", &[])], book.heard());
+        for asked in [5, 15, 1009] {
+            book.list(both(), ms(start, asked));
+            assert_eq!(ids(&book), ["b"], "{asked}");
+        }
+        // A list of later is right, whatever was heard before.
+        book.list(both(), ms(start, 1010));
+        assert_eq!(ids(&book), ["a", "b"]);
+    }
+
+    #[test]
+    fn who_was_started_again_is_there() {
+        let start = Instant::now();
+        let mut book = Book::default();
+        book.list(vec![container("a", &[])], start);
+        book.hear(&event("a", What::Ended), ms(start, 10));
+        book.hear(&event("a", What::Started), ms(start, 20));
+        assert!(ids(&book).is_empty());
+        book.list(vec![container("a", &[])], ms(start, 21));
         assert_eq!(ids(&book), ["a"]);
     }
 
     #[test]
-    fn who_was_started_needs_a_list_and_is_in_it() {
+    fn what_was_heard_of_a_container_goes_before_a_list_of_before_or_soon_after() {
+        let start = Instant::now();
         let mut book = Book::default();
-        let asked_at = book.heard();
-        book.hear(&event("a", What::Started));
-        book.list(vec![container("a", &[])], asked_at);
-        assert_eq!(ids(&book), ["a"]);
-    }
-
-    #[test]
-    fn what_was_heard_of_a_container_goes_before_an_older_list() {
-        let mut book = Book::default();
-        book.list(vec![container("a", &[])], 0);
-        let asked_at = book.heard();
-        book.hear(&event("a", What::Paused));
-        book.list(vec![container("a", &[])], asked_at);
-        assert_eq!(book.containers().next().unwrap().state, State::Paused);
-        book.hear(&event("a", What::Health(Health::Unhealthy)));
-        book.hear(&event("a", What::Unpaused));
+        book.list(vec![container("a", &[])], start);
+        book.hear(&event("a", What::Paused), ms(start, 10));
+        for asked in [5, 15] {
+            book.list(vec![container("a", &[])], ms(start, asked));
+            assert_eq!(book.containers().next().unwrap().state, State::Paused);
+        }
+        book.hear(&event("a", What::Health(Health::Unhealthy)), ms(start, 20));
+        book.hear(&event("a", What::Unpaused), ms(start, 30));
         let it = book.containers().next().unwrap();
         assert_eq!(
             (it.state, it.health),
             (State::Running, Some(Health::Unhealthy))
         );
+        book.list(vec![container("a", &[])], ms(start, 2000));
+        assert_eq!(book.containers().next().unwrap().health, None);
     }
 
     #[test]
     fn a_stop_is_seen_at_its_signal_and_forgotten_by_who_runs_on() {
+        let start = Instant::now();
         let mut book = Book::default();
-        book.list(vec![container("a", &[])], 0);
+        book.list(vec![container("a", &[])], start);
         for signal in [1, 10, 12] {
-            book.hear(&event("a", What::Signal(signal)));
+            book.hear(&event("a", What::Signal(signal)), start);
         }
         assert!(!book.is_stopping("a", 100, 300));
         for signal in ENDS {
             let mut book = book.clone();
-            book.hear(&event("a", What::Signal(signal)));
+            book.hear(&event("a", What::Signal(signal)), start);
             assert!(book.is_stopping("a", 399, 300));
             assert_eq!(book.next_patience(399, 300), Some(400));
             assert!(!book.is_stopping("a", 400, 300));
             // No list takes it back, another start does.
-            book.list(vec![container("a", &[])], book.heard());
+            book.list(vec![container("a", &[])], ms(start, 5000));
             assert!(book.is_stopping("a", 100, 300));
-            book.hear(&event("a", What::Started));
+            book.hear(&event("a", What::Started), ms(start, 5001));
             assert!(!book.is_stopping("a", 100, 300));
         }
     }
 
     #[test]
     fn nothing_is_kept_of_who_is_gone() {
+        let start = Instant::now();
         let mut book = Book::default();
         for n in 0..100 {
             let id = n.to_string();
-            book.hear(&event(&id, What::Started));
-            book.hear(&event(&id, What::Signal(15)));
-            book.hear(&event(&id, What::Ended));
+            book.hear(&event(&id, What::Started), start);
+            book.hear(&event(&id, What::Signal(15)), start);
+            book.hear(&event(&id, What::Ended), start);
         }
-        book.list(Vec::new(), book.heard());
+        book.hear(&event("never listed", What::Signal(15)), start);
+        book.list(Vec::new(), ms(start, 5000));
         assert_eq!(
             (book.news.len(), book.stopping.len(), book.containers.len()),
             (0, 0, 0)

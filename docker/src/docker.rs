@@ -21,7 +21,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::containers::{Container, Event, Health, Port, State, What, health_of};
+use crate::containers::{Container, Event, Health, Port, SETTLES, State, What, health_of};
 
 /// How long an answer may take, in seconds.
 const PATIENCE: u64 = 10;
@@ -61,10 +61,10 @@ pub struct Options {
 pub enum Update {
     /// A session has begun, and this was heard before it.
     Began(Vec<Event>),
-    /// News.
-    Event(Event),
-    /// All containers there are, as they were when so many events had been sent.
-    Listed(Vec<Container>, u64),
+    /// News, heard at that moment.
+    Event(Event, std::time::Instant),
+    /// All containers there are, by a list that was asked for at that moment.
+    Listed(Vec<Container>, std::time::Instant),
     /// A session has ended, or could not begin.
     Lost(DockerError),
 }
@@ -109,11 +109,7 @@ impl DockerError {
 
 /// Sends what is heard, until nobody takes it any more.
 pub async fn follow(options: Options, updates: mpsc::Sender<Update>) {
-    let mut session = Session {
-        options,
-        updates,
-        sent: 0,
-    };
+    let session = Session { options, updates };
     let mut pause = PAUSES.0;
     loop {
         let began = Instant::now();
@@ -134,13 +130,11 @@ pub async fn follow(options: Options, updates: mpsc::Sender<Update>) {
 struct Session {
     options: Options,
     updates: mpsc::Sender<Update>,
-    /// Events sent, in this session and those before.
-    sent: u64,
 }
 
 impl Session {
     /// Goes on until Docker is lost, or nobody takes what is heard any more.
-    async fn run(&mut self) -> Result<(), DockerError> {
+    async fn run(&self) -> Result<(), DockerError> {
         let socket = self.options.socket.clone();
         let docker = connect(&socket).await?;
         let now = i64::try_from(controller::clock::unix_secs()).unwrap_or_default();
@@ -150,7 +144,9 @@ impl Session {
         }
         let mut events = pin!(events(&docker, now, None));
         let mut list = pin!(list(&docker, &socket).fuse());
-        let (mut asked_at, mut is_stale, mut not_before) = (self.sent, false, Instant::now());
+        let (mut asked, mut not_before) = (Instant::now(), Instant::now());
+        // A list that is to be right at once, and one that is right in any case.
+        let (mut is_stale, mut confirm) = (false, None::<Instant>);
         let mut next = pin!(sleep_until(not_before));
         loop {
             tokio::select! {
@@ -158,27 +154,28 @@ impl Session {
                     None => return Err(DockerError::Ended(socket.clone())),
                     Some(Err(source)) => return Err(DockerError::Api { doing: "hear of events", socket: socket.clone(), source }),
                     Some(Ok(message)) => if let Some(event) = event_of(&message) {
-                        if event.what.needs_list() && !is_stale {
-                            is_stale = true;
-                            next.as_mut().reset(not_before);
-                        }
-                        self.sent += 1;
-                        if self.send(Update::Event(event)).await {
+                        let now = Instant::now();
+                        confirm = Some(now + SETTLES);
+                        is_stale |= event.what.needs_list();
+                        next.as_mut().reset(if is_stale { not_before } else { now + SETTLES });
+                        if self.send(Update::Event(event, now.into_std())).await {
                             return Ok(());
                         }
                     }
                 },
                 listed = &mut list => {
-                    if self.send(Update::Listed(listed?, asked_at)).await {
+                    if self.send(Update::Listed(listed?, asked.into_std())).await {
                         return Ok(());
                     }
                     not_before = Instant::now() + GAP;
-                    let then = if is_stale { not_before } else { Instant::now() + self.options.resync };
+                    let resync = Instant::now() + self.options.resync;
+                    let then = if is_stale { not_before } else { confirm.unwrap_or(resync) };
                     next.as_mut().reset(then);
                 }
                 () = &mut next, if list.is_terminated() => {
                     is_stale = false;
-                    asked_at = self.sent;
+                    asked = Instant::now();
+                    confirm = confirm.filter(|at| *at > asked);
                     list.set(self::list(&docker, &socket).fuse());
                 }
             }

@@ -390,6 +390,8 @@ fn twice(seen: &mut [Seen]) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::containers::tests::container;
     use crate::containers::{Event, Port, What};
@@ -418,7 +420,7 @@ mod tests {
 
     fn of(container: Container) -> String {
         let mut book = Book::default();
-        book.list(vec![container], 0);
+        book.list(vec![container], Instant::now());
         shown(&book)
     }
 
@@ -521,9 +523,9 @@ mod tests {
             assert_eq!(of(it), told);
         }
         let mut book = Book::default();
-        book.list(vec![shop], 0);
+        book.list(vec![shop], Instant::now());
         let (id, what, at) = ("a".to_owned(), What::Signal(15), 99);
-        book.hear(&Event { id, what, at });
+        book.hear(&Event { id, what, at }, Instant::now());
         assert_eq!(shown(&book), "it was told to end");
     }
 
@@ -536,7 +538,7 @@ mod tests {
             it.created = created;
             it
         };
-        book.list(vec![at("a", 5), at("b", 3)], 0);
+        book.list(vec![at("a", 5), at("b", 3)], Instant::now());
         assert_eq!(
             shown(&book),
             "another container has the same service at the same place | shop:3000"

@@ -301,19 +301,19 @@ impl Daemon {
         let now = clock::now();
         match update {
             Update::Began(past) => self.state.remember(&past),
-            Update::Event(event) => {
+            Update::Event(event, at) => {
                 self.counters.events += 1;
                 tracing::debug!(id = %event.id, what = ?event.what, "event");
-                self.state.hear(&event);
+                self.state.hear(&event, at);
             }
-            Update::Listed(containers, asked_at) => {
+            Update::Listed(containers, asked) => {
                 self.counters.lists += 1;
                 if !self.sides.docker.0 {
                     self.sides.docker = (true, now);
                     tracing::info!(containers = containers.len(), "Docker answers");
                 }
                 self.problems.docker = None;
-                self.state.list(containers, asked_at);
+                self.state.list(containers, asked);
             }
             Update::Lost(error) => {
                 let text = chain(&error);
@@ -416,8 +416,6 @@ impl Daemon {
         if before.docker != self.config.docker || before.labels.prefix != self.config.labels.prefix
         {
             self.following.abort();
-            // Events are counted anew, and so is what has been heard of them.
-            self.state.forget_events();
             (self.updates, self.following) = follow(&self.config);
         }
         if before.serf != self.config.serf {
@@ -532,6 +530,6 @@ async fn look(config: &Config) -> Result<(ManagedClient, State), RunError> {
     let docker = docker::connect(socket).await?;
     let now = now_unix();
     state.remember(&docker::past(&docker, socket, now - config.rules().patience, now).await?);
-    state.list(docker::list(&docker, socket).await?, 0);
+    state.list(docker::list(&docker, socket).await?, clock::now());
     Ok((client, state))
 }

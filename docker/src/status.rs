@@ -222,7 +222,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("web-1        shop     shop:32768  \n"),
+            text.contains("web-1       shop     shop:32768  \n"),
             "{text}"
         );
         assert!(
