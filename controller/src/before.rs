@@ -1,15 +1,40 @@
-//! What an earlier process has left: its book, or else its file, in; a guard that knows it out.
+//! What an earlier process has left: its book, or else its file, in; the services and a guard that knows their servers out.
 
 use std::collections::BTreeMap;
 
+use planner::config::Config;
 use planner::guard::{Guard, Removal, SerfReport};
 use planner::model::{Endpoint, ServerKey};
 use planner::pipeline::LoadedConfig;
-use planner::syntax::ConfigText;
+use planner::services::{Book, Service};
+use planner::syntax::{ConfigText, Scope};
 
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::state::PersistedState;
+
+/// The services that there were: by the book of an earlier process, or, where that is lost, by the backends of its file. A
+/// backend that is not known would be taken out of HAProxy before its members are heard.
+pub(crate) fn services_before(
+    config: &Config,
+    saved: &PersistedState,
+    on_disk: Option<&str>,
+    anchor: &ClockAnchor,
+) -> Book {
+    let mut services = Book::default();
+    for (name, service) in &saved.services {
+        services.restore(name.clone(), service.service(anchor));
+    }
+    if *saved == PersistedState::default()
+        && let Some(text) = on_disk
+    {
+        for name in Scope::default().read(text).backends() {
+            services.restore(name.clone(), Service::new(clock::now()));
+        }
+    }
+    services.keep_allowed(config);
+    services
+}
 
 /// A guard that knows what an earlier process knew.
 pub(crate) fn guard_before(

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use bstr::ByteSlice;
 use planner::config::{BackendConfig, Config};
 use planner::model::Model;
 use planner::select::shown;
@@ -97,14 +96,18 @@ pub fn left_out(given: &[Member], model: &Model, config: &Config) -> Vec<String>
     let mut found = Vec::new();
     for member in given {
         let name = member.name();
+        let server = config.serf.names.server(name);
         let mut of_it = model
             .candidates()
-            .filter(|(key, _)| key.server.as_str().as_bytes() == name.as_bytes())
+            .filter(|(key, _)| {
+                let server = server.as_ref();
+                server.is_some_and(|server| server.member() == key.server.member())
+            })
             .peekable();
         let shown = shown(name);
         if let Some(why) = model.unnameable.get(&shown) {
             found.push(format!("--member {shown}: is left out: {why}"));
-        } else if of_it.peek().is_none() {
+        } else if of_it.peek().is_none() && !announces(member, config) {
             found.push(format!(
                 "--member {shown}: no backend picks it; {}",
                 wanted(config)
@@ -116,6 +119,11 @@ pub fn left_out(given: &[Member], model: &Model, config: &Config) -> Vec<String>
         }));
     }
     found
+}
+
+/// Whether it names services: what comes of those is said of each.
+fn announces(member: &Member, config: &Config) -> bool {
+    config.services.is_some() && member.tag(&config.tags.services).is_some()
 }
 
 /// What the backends pick, in the words of the option.

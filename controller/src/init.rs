@@ -136,6 +136,7 @@ fn last_in_rotation(config: &Config) -> Servers {
             addr: endpoint.addr,
             weight: endpoint.weight,
             ready: true,
+            details: std::sync::Arc::default(),
         });
     }
     servers

@@ -9,18 +9,17 @@ use std::time::SystemTime;
 
 use planner::config::Config;
 use planner::guard::Guard;
-use planner::model::{
-    AddedOptions, BackendName, Model, RunningServers, ServerName, Version, WantedAdmins,
-};
+use planner::model::{AddedOptions, BackendName, Model, RunningServers, Version, WantedAdmins};
 use planner::pending::{PendingPlan, Unread};
 use planner::pipeline::{Desired, LoadedConfig, Wanted};
 use planner::plan::{Input, Plan, plan};
 use planner::render::{FIRST_LINE, RenderError};
+use planner::services::Book;
 use planner::stamp::Stamp;
 use planner::syntax::{ConfigText, Scope};
 use serf_rpc::{AgentState, Client, Member, Snapshot, WatchError};
 
-use crate::before::guard_before;
+use crate::before::{guard_before, services_before};
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::config;
@@ -141,6 +140,10 @@ pub(crate) struct View {
     /// The file as it would be.
     pub(crate) wanted: Wanted,
     pub(crate) model: Model,
+    /// The config, with the backends of services.
+    pub(crate) loaded: LoadedConfig,
+    pub(crate) services: Book,
+    pub(crate) snapshot: Arc<Snapshot>,
     /// The agents that were asked and did not answer; the next one may have.
     pub(crate) silent_agents: Vec<(String, WatchError)>,
     /// Whether one of them did.
@@ -161,18 +164,26 @@ pub(crate) struct Running {
 struct Known {
     snapshot: Snapshot,
     guard: Guard,
+    services: Book,
+    /// The config with their backends.
+    loaded: LoadedConfig,
     accepts_add: BTreeMap<BackendName, bool>,
     silent_agents: Vec<(String, WatchError)>,
 }
 
 impl Known {
     /// As a running controller knows it, under other rules.
-    fn by_controller(evidence: InForce, loaded: &LoadedConfig) -> Self {
+    fn by_controller(evidence: InForce, loaded: &LoadedConfig, scope: &Scope) -> Self {
+        let mut services = evidence.services;
+        services.keep_allowed(&loaded.config);
+        let loaded = loaded.with_services(services.effect(&loaded.written), scope.files());
         let mut guard = evidence.guard;
         guard.set_rules(loaded.rules());
         Self {
             snapshot: (*evidence.snapshot).clone(),
             guard,
+            services,
+            loaded,
             accepts_add: evidence.accepts_add,
             silent_agents: Vec::new(),
         }
@@ -182,14 +193,22 @@ impl Known {
     async fn by_asking(
         loaded: &LoadedConfig,
         state: &StateDir,
-        on_disk: Option<&ConfigText>,
+        scope: &Scope,
+        on_disk: Option<&str>,
     ) -> Self {
         let memory = state.load();
+        let anchor = ClockAnchor::now();
+        let services = services_before(&loaded.config, &memory, on_disk, &anchor);
+        let loaded = loaded.with_services(services.effect(&loaded.written), scope.files());
+        let scope = loaded.scope.with_files(scope.files());
+        let on_disk = on_disk.map(|text| scope.read(text));
         let known = Snapshot::restored(memory.members.clone(), SystemTime::now());
         let (snapshot, silent_agents) = ask_agents(&loaded.config, known).await;
         Self {
             snapshot,
-            guard: guard_before(loaded, &memory, on_disk, &ClockAnchor::now()),
+            guard: guard_before(&loaded, &memory, on_disk.as_ref(), &anchor),
+            services,
+            loaded,
             accepts_add: BTreeMap::new(),
             silent_agents,
         }
@@ -220,36 +239,37 @@ impl View {
         };
         let scope = &loaded.scope.with_files(others.files);
         let known = match evidence {
-            Some(evidence) => Known::by_controller(evidence, loaded),
+            Some(evidence) => Known::by_controller(evidence, loaded, scope),
             None => {
-                let text = seen.map(|text| scope.read(text));
-                Known::by_asking(loaded, &state, text.as_ref()).await
+                let seen = seen.map(String::as_str);
+                Known::by_asking(loaded, &state, scope, seen).await
             }
         };
+        let scope = known.loaded.scope.with_files(scope.files());
         let agent_answers = matches!(known.snapshot.agent(), AgentState::Connected { .. });
         let local = known.snapshot.local().and_then(|entry| entry.member.addr());
         let gossips_on_loopback = local.is_some_and(|addr| addr.is_loopback());
         let snapshot = Arc::new(beside(known.snapshot, given));
         let now = clock::now();
-        let mut desired = Desired::new(loaded.clone(), scope.clone(), snapshot, known.guard);
+        let (guard, services) = (known.guard, known.services);
+        let mut desired = Desired::new(known.loaded, scope, snapshot, guard, services);
         desired.set_addresses(here::addresses().map_err(PreviewError::Addresses)?);
         if let Some(text) = seen {
             desired.set_on_disk(&text.as_str().into());
         }
         desired.select(now);
-        for name in given
-            .iter()
-            .filter_map(|member| ServerName::new(member.name()))
-        {
-            desired.assume_answering(&name);
+        for member in given {
+            desired.assume_answering(member.name());
         }
+        let (loaded, scope) = (desired.loaded().clone(), desired.scope().clone());
+        let (loaded, scope) = (&loaded, &scope);
         let edited = seen.is_some_and(|text| Stamp::genuine(text).is_none());
         let running = running.map(|running| Running::new(running, scope, &state, edited));
         if let Ok(running) = &running {
             desired.observe_running(&running.servers, now);
         }
         desired.decide(now);
-        let wanted = Wanted::render(loaded, scope, desired.decisions().lines())?;
+        let wanted = Wanted::render(loaded, scope, desired.lines(desired.decisions()))?;
         Ok(Self {
             on_disk: on_disk.map(|text| text.map(|text| (scope.read(&text), text))),
             running,
@@ -261,6 +281,9 @@ impl View {
             accepts_add: known.accepts_add,
             retired_max: config.retired.max,
             model: desired.model().clone(),
+            loaded: loaded.clone(),
+            services: desired.services().clone(),
+            snapshot: Arc::clone(desired.snapshot()),
         })
     }
 

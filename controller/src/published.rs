@@ -12,6 +12,7 @@ use planner::guard::Guard;
 use planner::model::BackendName;
 use planner::pending::PendingPlan;
 use planner::pipeline::LoadedConfig;
+use planner::services::Book;
 use serde::{Deserialize, Serialize};
 use serf_rpc::{Latest, Snapshot};
 use tokio::sync::oneshot;
@@ -60,12 +61,13 @@ impl Published {
     pub fn status_at(&self, now: Instant) -> Status {
         Status {
             backends: self.status.backends.clone(),
+            services: self.status.services.clone(),
             quarantined: self.status.quarantined.clone(),
             ..self.summary_at(now)
         }
     }
 
-    /// The same without the backends and whoever is quarantined, which may be many.
+    /// The same without the backends, the services and whoever is quarantined, which may be many.
     pub fn summary_at(&self, now: Instant) -> Status {
         let before = &self.status;
         let mut status = Status {
@@ -118,6 +120,7 @@ pub struct InForce {
     pub(crate) loaded: LoadedConfig,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) guard: Guard,
+    pub(crate) services: Book,
     pub(crate) accepts_add: BTreeMap<BackendName, bool>,
 }
 

@@ -24,6 +24,10 @@ use crate::owner;
 
 mod others;
 mod outputs;
+mod services;
+
+pub(crate) use services::PastService;
+use services::SavedService;
 
 /// Texts kept, newest first; the running worker's own is always among them.
 const TEXTS: usize = 16;
@@ -73,6 +77,8 @@ pub(crate) struct PersistedState {
     pub words: BTreeMap<ServerKey, PastReport>,
     /// Those not in rotation who were the first at an address: it is theirs when they come back.
     pub owners: BTreeSet<(ServerKey, SocketAddr)>,
+    /// The services that there were.
+    pub services: BTreeMap<BackendName, PastService>,
 }
 
 /// What Serf said of a server that had traffic.
@@ -157,6 +163,7 @@ impl StateDir {
                 .into_iter()
                 .filter_map(SavedOwner::into_owner)
                 .collect(),
+            services: services::read(saved.services),
         }
     }
 
@@ -198,6 +205,11 @@ impl StateDir {
                     server: key.server.to_string(),
                     addr: *addr,
                 })
+                .collect(),
+            services: state
+                .services
+                .iter()
+                .map(|(name, service)| SavedService::of(name, service))
                 .collect(),
         };
         self.write_json("members.json", &saved)
@@ -389,6 +401,8 @@ struct SavedState {
     words: Vec<SavedReport>,
     #[serde(default)]
     owners: Vec<SavedOwner>,
+    #[serde(default)]
+    services: Vec<SavedService>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -29,7 +29,11 @@ pub struct Status {
     pub counters: Counters,
     /// Every backend.
     pub backends: BTreeMap<String, Backend>,
-    /// Members that a rule picks and that cannot be used, by their escaped name, with the reason.
+    /// The services that members have announced; each is a backend, too.
+    #[serde(default)]
+    pub services: BTreeMap<String, Service>,
+    /// Members that a rule picks and that cannot be used, by their escaped name, and what they announce that is no service
+    /// here, as `SERVICE/MEMBER`; with the reason.
     pub quarantined: BTreeMap<String, String>,
 }
 
@@ -46,6 +50,7 @@ impl Status {
             file,
             counters,
             backends,
+            services,
             quarantined,
         } = self;
         *revision == other.revision
@@ -56,6 +61,7 @@ impl Status {
             && *file == other.file
             && *counters == other.counters
             && *backends == other.backends
+            && *services == other.services
             && *quarantined == other.quarantined
     }
 }
@@ -193,6 +199,23 @@ pub struct Backend {
     pub servers: BTreeMap<String, Server>,
 }
 
+/// A service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Whose requests it gets, `shop.example.com/api`; `*` is any host. None where it gets nobody's.
+    pub route: Option<String>,
+    /// Why it gets nobody's; else empty.
+    pub unrouted: String,
+    /// What its members say that it speaks, `http`, `h2` or `tcp`; none where they do not say.
+    pub proto: Option<String>,
+    /// What its members disagree about, in sentences.
+    pub disputes: Vec<String>,
+    /// Since when it has been there, in seconds since 1970.
+    pub since: u64,
+    /// Since when nobody has served it, in seconds since 1970: after `keep_empty` it goes. None while somebody does.
+    pub empty_since: Option<u64>,
+}
+
 /// A server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
@@ -222,6 +245,9 @@ pub struct Server {
     pub suspected: bool,
     /// One witness would have it out, and the guard keeps it: `approve` lets it go.
     pub held: bool,
+    /// The member's name, escaped, where the server is called otherwise (`names = "map"`).
+    #[serde(default)]
+    pub member: Option<String>,
     /// How the controller came to know it: `member`, `before` (by its own book or file) or `worker`.
     pub origin: String,
     /// Since when it has stood so, in seconds since 1970.

@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use planner::admission::Admission;
 use planner::config::{Config, ReloadMethod};
 use planner::model::{BackendName, Model, Quarantine, Version};
+use planner::services::told;
 use serf_rpc::Member;
 
+use crate::clock;
 use crate::error_chain::chain;
 use crate::given;
 use crate::here;
@@ -50,6 +52,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What is said of the template and its text; none where there was no text to look at.
     pub text: Option<TextReport>,
+    /// What each member announces, and what comes of it.
+    pub announced: Vec<String>,
 }
 
 /// What was found out of a text.
@@ -85,7 +89,7 @@ impl Report {
 pub async fn check(config: &Config, asked: &Asked) -> Report {
     let mut report = Report {
         findings: rights::look(config, &asked.config_path).await,
-        text: None,
+        ..Report::default()
     };
     let found = &mut report.findings;
     found.extend(around::file(config, asked.adopt).await);
@@ -121,20 +125,31 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
     found.extend(left_out.into_iter().map(Finding::warning));
     let others = Others::now(&config.haproxy.files);
     found.extend(others.problem().map(Finding::warning));
+    report.announced = told(&view.snapshot, &view.model, &view.services, &view.loaded);
+    // A file that is valid now has to be so with the services that may come.
+    let services = view.services.with_expected(&loaded.config, clock::now());
+    let loaded = view.loaded.with_services(services.effect(&loaded.written), &others.files);
+    let now = match loaded.renderer.render(&loaded.config, &view.wanted.servers) {
+        Ok(now) => now,
+        Err(error) => {
+            report.findings.push(Finding::error(error.to_string()));
+            return report;
+        }
+    };
     let text = text::Text {
         scope: loaded.scope.with_files(others.files),
         loaded: &loaded,
-        now: &view.wanted.rendered,
+        now: &now,
         servers: &view.wanted.servers,
         version: seen.version.unwrap_or(OLDEST),
         directory: directory(config, seen.directory),
     };
     match text.look().await {
         Ok((more, text)) => {
-            found.extend(more);
+            report.findings.extend(more);
             report.text = Some(text);
         }
-        Err(error) => found.push(Finding::error(error.to_string())),
+        Err(error) => report.findings.push(Finding::error(error.to_string())),
     }
     report
 }

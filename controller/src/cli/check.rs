@@ -32,6 +32,9 @@ pub(super) fn check(path: &Path, args: &CheckArgs) -> anyhow::Result<Exit> {
     if let Some(text) = &report.text {
         print(&checked(&config, text))?;
     }
+    for line in &report.announced {
+        print(&format!("{line}\n"))?;
+    }
     Ok(if report.is_good() {
         Exit::Done
     } else {

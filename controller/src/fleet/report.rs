@@ -161,6 +161,7 @@ mod tests {
             agent: String::new(),
             suspected: false,
             held: false,
+            member: None,
             origin: "member".to_owned(),
             since: 0,
         }

@@ -89,6 +89,7 @@ fn server(state: &str, held: bool) -> status::Server {
         agent: "none".to_owned(),
         suspected: false,
         held,
+        member: None,
         origin: "member".to_owned(),
         since: 5,
     }

@@ -19,6 +19,7 @@ impl Reconciler {
             loaded: self.desired.loaded().clone(),
             snapshot: Arc::clone(self.desired.snapshot()),
             guard: self.desired.guard().clone(),
+            services: self.desired.services().clone(),
             accepts_add: self.applier.accepts_add().clone(),
         }
     }
@@ -72,7 +73,12 @@ impl Reconciler {
         };
         ServerName::new(server)
             .map(|server| ServerKey { backend, server })
-            .filter(|key| decisions.get(key).is_some())
+            .filter(|key| {
+                let mut known = decisions.all();
+                known.any(|(other, _)| {
+                    key.backend == other.backend && key.server.means(&other.server)
+                })
+            })
             .map(Approval::Server)
             .ok_or_else(|| format!("there is no server {}", target.escape_debug()))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use planner::guard::Decisions;
-use planner::model::Servers;
+use planner::model::{Quarantine, SerfStatus, Servers};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
@@ -27,6 +27,10 @@ const LATENCY: Duration = Duration::from_secs(10);
 impl Reconciler {
     pub(super) async fn cycle(&mut self) {
         let started = clock::now();
+        let due = self.desired.services_due();
+        if due.is_some_and(|at| started >= at) {
+            self.select();
+        }
         if clock::now() >= self.next_drift {
             let config = &self.desired.loaded().config;
             self.next_drift = clock::now() + config.drift.interval;
@@ -49,7 +53,7 @@ impl Reconciler {
         let state = self.observe_haproxy(read, with_stat).await;
         let in_force = self.decide();
         self.reconcile_probes().await;
-        self.render(in_force.lines());
+        self.render(self.desired.lines(&in_force));
         self.applier.clear_plan();
         if let Some(state) = state {
             self.plan_and_apply(state, with_stat, &in_force).await;
@@ -88,7 +92,16 @@ impl Reconciler {
         if let Some(text) = self.installer.on_disk() {
             self.desired.set_on_disk(&text.text);
         }
-        self.desired.select(clock::now());
+        if self.desired.select(clock::now()) {
+            let services = self
+                .desired
+                .services()
+                .iter()
+                .map(|(name, _)| name.to_string());
+            let services = services.collect::<Vec<_>>().join(" ");
+            tracing::info!(services, "the services are others than before");
+            self.installer.set_scope(self.desired.scope());
+        }
     }
 
     /// Says what is to be asked from now on; returns how many servers are asked for the first time.
@@ -200,8 +213,12 @@ impl Reconciler {
         let config = &self.desired.loaded().config;
         self.feed
             .look_after_agent(snapshot, config, &mut self.journal);
-        let alive = |status| status == planner::model::SerfStatus::Alive;
-        let unusable = self.quarantined(alive);
+        // That a member announces what is for others is nothing to put right.
+        let unusable = self.quarantined(|status, why| {
+            status == SerfStatus::Alive && *why != Quarantine::NotAllowed
+        });
+        let unrouted = &self.desired.loaded().unrouted;
+        self.journal.judge_services(self.desired.services(), unrouted);
         self.journal.judge_servers(
             self.desired.decisions(),
             self.applier.checks(),

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use planner::model::ServerName;
-
 use super::Reconciler;
 use super::advice;
 use super::feed::News;
@@ -127,9 +125,7 @@ impl Reconciler {
                 Wakeup::News
             }
             News::Suspicion(name) => {
-                let name = ServerName::new(&*name);
-                let matters =
-                    name.is_some_and(|name| self.desired.observe_suspicion(&name, clock::now()));
+                let matters = self.desired.observe_suspicion(&name, clock::now());
                 if matters {
                     Wakeup::News
                 } else {

@@ -5,16 +5,20 @@ use std::net::SocketAddr;
 
 use planner::config::{self, ProbeMode};
 use planner::guard::{Decision, Evidence, Probed};
-use planner::model::{Admin, Check, SerfStatus, ServerKey, Version, WantedAdmin};
+use planner::model::{
+    Admin, BackendName, Check, Quarantine, SerfStatus, ServerKey, Version, WantedAdmin,
+};
 use planner::pending::PendingPlan;
-use serf_rpc::{AgentState, Presence};
+use serf_rpc::{AgentState, Entry, Presence};
 
 use super::Reconciler;
 use super::journal::departed::Gone;
 use crate::clock;
 use crate::notify;
 use crate::published::Published;
-use crate::status::{Agent, Backend, Config, File, Haproxy, OldWorker, Server, Status};
+use crate::status::{
+    Agent, Backend, Config, File, Haproxy, OldWorker, Server, Service, Status,
+};
 
 impl Reconciler {
     /// Publishes how everything stands, if it is time.
@@ -88,8 +92,26 @@ impl Reconciler {
             },
             counters: self.journal.counters.clone(),
             backends: self.backend_statuses(),
-            quarantined: self.quarantined(|_| true),
+            services: self.service_statuses(),
+            quarantined: self.quarantined(|_, _| true),
         }
+    }
+
+    fn service_statuses(&self) -> BTreeMap<String, Service> {
+        let (anchor, unrouted) = (&self.journal.anchor, &self.desired.loaded().unrouted);
+        let status = |(name, service): (&BackendName, &planner::services::Service)| {
+            let unrouted = unrouted.get(name);
+            let status = Service {
+                route: unrouted.is_none().then(|| service.to_string()),
+                unrouted: unrouted.map_or_else(String::new, ToString::to_string),
+                proto: service.proto.map(|proto| proto.as_str().to_owned()),
+                disputes: service.disputes.iter().map(ToString::to_string).collect(),
+                since: anchor.unix_secs(service.since),
+                empty_since: service.empty.map(|at| anchor.unix_secs(at)),
+            };
+            (name.to_string(), status)
+        };
+        self.desired.services().iter().map(status).collect()
     }
 
     fn agent_status(&self) -> Agent {
@@ -219,8 +241,7 @@ impl Reconciler {
         server.state = "gone".to_owned();
         server.check = "none".to_owned();
         server.held = false;
-        let member = self.desired.snapshot().get(key.server.as_str().as_bytes());
-        server.gossip = match member {
+        server.gossip = match self.member(key) {
             Some(entry) if entry.presence == Presence::Listed => {
                 entry.member.status().as_str().to_owned()
             }
@@ -237,6 +258,28 @@ impl Reconciler {
                 _ => "",
             });
         server
+    }
+
+    /// What the member is called whose server this is, where that is another name.
+    fn member_name(&self, key: &ServerKey) -> Option<String> {
+        let renamed = &self.desired.model().renamed;
+        if renamed.is_empty() {
+            return None;
+        }
+        renamed.get(key.server.member()).cloned()
+    }
+
+    /// The member whose server this is.
+    fn member(&self, key: &ServerKey) -> Option<&Entry> {
+        let snapshot = self.desired.snapshot();
+        if let Some(name) = key.server.original() {
+            return snapshot.get(&name);
+        }
+        let names = self.desired.loaded().config.serf.names;
+        snapshot.entries().iter().find(|entry| {
+            let server = names.server(entry.member.name());
+            server.is_some_and(|server| server.member() == key.server.member())
+        })
     }
 
     /// Whether HAProxy was last read to have the server as it is to be, in so far as that decides about its traffic.
@@ -271,30 +314,27 @@ impl Reconciler {
             agent: self.applier.agent_says(key).to_owned(),
             suspected,
             held: decision.status.why.is_held(),
+            member: self.member_name(key),
             origin: decision.origin.as_str().to_owned(),
             since: self.journal.anchor.unix_secs(decision.since),
         }
     }
 
-    /// Who cannot be used, of those of whom gossip says such a thing.
+    /// Who cannot be used, of those of whom gossip says such a thing and that are left out for such a reason.
     pub(super) fn quarantined(
         &self,
-        such: impl Fn(SerfStatus) -> bool,
+        such: impl Fn(SerfStatus, &Quarantine) -> bool,
     ) -> BTreeMap<String, String> {
-        let candidates = self.desired.model().candidates();
-        let candidates = candidates.filter(|(_, candidate)| such(candidate.gossip));
+        let model = self.desired.model();
+        let candidates = model.candidates();
         let unusable = candidates.filter_map(|(key, candidate)| {
-            Some((
-                key.to_string(),
-                candidate.attributes.as_ref().err()?.to_string(),
-            ))
+            let why = candidate.attributes.as_ref().err()?;
+            such(candidate.gossip, why).then(|| (key.to_string(), why.to_string()))
         });
-        let unnameable = self
-            .desired
-            .model()
-            .unnameable
-            .iter()
-            .map(|(name, reason)| (name.clone(), reason.to_string()));
+        let refused = model.unnameable.iter().chain(&model.refused);
+        let unnameable = refused
+            .filter(|(_, why)| such(SerfStatus::Alive, why))
+            .map(|(name, why)| (name.clone(), why.to_string()));
         let offenders = self.desired.offenders().iter().map(|(key, offender)| {
             let reason = format!("the file is invalid with it: {}", offender.reason);
             (key.to_string(), reason)
@@ -305,6 +345,9 @@ impl Reconciler {
 
 /// Whom the rule of a backend picks.
 fn picks(backend: &config::BackendConfig) -> String {
+    if backend.is_service {
+        return format!("`[services]` under the name {}", backend.name);
+    }
     let tags = backend.tags.iter();
     let tags = tags.map(|(tag, pattern)| pattern.of(tag));
     let node = backend.node.iter();

@@ -20,7 +20,7 @@ use super::installer::Installer;
 use super::journal::Journal;
 use super::web::Web;
 use super::{Adopt, Reconciler, RunError, RunOptions};
-use crate::before::guard_before;
+use crate::before::{guard_before, services_before};
 use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::control::Control;
@@ -51,14 +51,21 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
     let scope = loaded
         .scope
         .with_files(Others::now(&config.haproxy.files).files);
-    let on_disk = own_file(&mut file, options.adopt, &scope).await?;
+    let mut on_disk = own_file(&mut file, options.adopt, &scope).await?;
     let (now, anchor) = (clock::now(), ClockAnchor::now());
+    let saved = state.load();
+    let text = on_disk.as_ref().map(|text| &*text.text);
+    let services = services_before(&config, &saved, text, &anchor);
+    let loaded = loaded.with_services(services.effect(&config), scope.files());
+    let scope = loaded.scope.with_files(scope.files());
+    if let Some(text) = &mut on_disk {
+        text.parsed = Arc::new(scope.read(&text.text));
+    }
     let (published, seen) = watch::channel(Arc::new(Published::default()));
     let (asking, askings) = mpsc::channel(ASKINGS);
     let (tasks, control_problem) = serve_control(&config, seen.clone(), asking);
     let (prober, probed) = Prober::new();
 
-    let saved = state.load();
     let snapshot = Snapshot::restored(saved.members.iter().cloned(), SystemTime::now());
     let parsed = on_disk.as_ref().map(|text| &*text.parsed);
     let guard = guard_before(&loaded, &saved, parsed, &anchor);
@@ -80,7 +87,7 @@ pub(super) async fn start(config: Config, options: RunOptions) -> Result<Reconci
         fallback: None,
         prober,
         probed,
-        desired: Desired::new(loaded, scope, Arc::new(snapshot), guard),
+        desired: Desired::new(loaded, scope, Arc::new(snapshot), guard, services),
         applier: Applier::new(runtime, now),
         installer,
         journal,

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use fake_haproxy::{FakeHaproxy, Version};
 use planner::config::Config;
 use planner::guard::Guard;
-use planner::model::ServerName;
 use planner::pipeline::{Desired, LoadedConfig};
 use planner::render::Renderer;
+use planner::services::Book;
 use serf_rpc::{AgentState, Member, Snapshot};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -79,11 +79,17 @@ pub(super) fn desired(file: &Path, more: &str, members: &[&str]) -> Desired {
     let renderer = Renderer::built_in().unwrap();
     let loaded = LoadedConfig::new(config, renderer, Vec::new(), Vec::new());
     let (scope, guard) = (loaded.scope.clone(), Guard::new(loaded.rules()));
-    let mut desired = Desired::new(loaded, scope, Arc::new(snapshot(members)), guard);
+    let mut desired = Desired::new(
+        loaded,
+        scope,
+        Arc::new(snapshot(members)),
+        guard,
+        Book::default(),
+    );
     let now = clock::now();
     desired.select(now);
     for name in members {
-        desired.assume_answering(&ServerName::new(name).unwrap());
+        desired.assume_answering(name.as_bytes());
     }
     desired.decide(now);
     let lines = desired.decisions().lines();

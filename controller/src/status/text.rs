@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Agent, Backend, Haproxy, Problem, Server, Status};
+use super::{Agent, Backend, Haproxy, Problem, Server, Service, Status};
 
 impl Problem {
     fn write(&self, f: &mut fmt::Formatter<'_>, now: u64) -> fmt::Result {
@@ -143,13 +143,15 @@ impl Backend {
         for (name, server) in &self.servers {
             let address = server.address.to_string();
             let mark = if server.suspected { " (suspected)" } else { "" };
+            let member = server.member.as_ref();
+            let member = member.map_or_else(String::new, |name| format!(" (member {name})"));
             let agent = match server.agent.as_str() {
                 "" | "none" | "ready" => String::new(),
                 says => format!(" (agent: {says})"),
             };
             writeln!(
                 f,
-                "  {name:names$}  {:8}{:>5}  {address:addresses$} {:>6}  {:8} {:checks$} {:8} {}{mark}{agent}",
+                "  {name:names$}  {:8}{:>5}  {address:addresses$} {:>6}  {:8} {:checks$} {:8} {}{mark}{member}{agent}",
                 server.state,
                 ago(now.saturating_sub(server.since)),
                 server.weight,
@@ -160,6 +162,26 @@ impl Backend {
             )?;
         }
         Ok(())
+    }
+}
+
+impl Service {
+    fn write(&self, f: &mut fmt::Formatter<'_>, now: u64) -> fmt::Result {
+        match &self.route {
+            Some(route) => write!(f, "{route}")?,
+            None => write!(f, "no requests of a front end: {}", self.unrouted)?,
+        }
+        if let Some(proto) = &self.proto {
+            write!(f, ", {proto}")?;
+        }
+        write!(f, ", for {}", ago(now.saturating_sub(self.since)))?;
+        if let Some(empty) = self.empty_since {
+            write!(f, ", served by nobody for {}", ago(now.saturating_sub(empty)))?;
+        }
+        for dispute in &self.disputes {
+            write!(f, "; {dispute}")?;
+        }
+        writeln!(f)
     }
 }
 
@@ -201,6 +223,14 @@ impl fmt::Display for Status {
         writeln!(f, "revision {}", self.revision)?;
         for (name, backend) in &self.backends {
             backend.write(f, name, self.time, self.haproxy.age_seconds)?;
+        }
+        if !self.services.is_empty() {
+            writeln!(f, "\nservices")?;
+        }
+        let names = self.services.keys().map(String::len).max().unwrap_or(0);
+        for (name, service) in &self.services {
+            write!(f, "  {name:names$}  ")?;
+            service.write(f, self.time)?;
         }
         if !self.quarantined.is_empty() {
             writeln!(f, "\nquarantined")?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::node::Node;
+use super::services;
 use super::{BackendConfig, CheckConfig, Config, Mode, Observe, ProbeMode, ProxyVersion};
 
 /// Complains about more than one way to reload, whether their values are right or not.
@@ -35,6 +36,7 @@ pub(super) fn check(config: &Config, root: &Node<'_>) {
     files(config, root);
     other_files(config, root);
     http(config, root);
+    services::check(config, root);
     if config.debounce.quiet > config.debounce.max_wait {
         root.complain(
             "debounce.quiet",
@@ -56,6 +58,30 @@ fn http(config: &Config, root: &Node<'_>) {
     );
 }
 
+fn tags(config: &Config, root: &Node<'_>) {
+    let tags = &config.tags;
+    let of_all = [&tags.port, &tags.weight, &tags.state];
+    let of_services = [
+        &tags.services,
+        &tags.host,
+        &tags.path,
+        &tags.backup,
+        &tags.proto,
+    ];
+    let of_services = of_services
+        .into_iter()
+        .filter(|_| config.services.is_some());
+    let all: Vec<&String> = of_all.into_iter().chain(of_services).collect();
+    if all.iter().collect::<BTreeSet<_>>().len() == all.len() {
+        return;
+    }
+    let who = match config.services {
+        Some(_) => "two of them",
+        None => "two of port, weight and state",
+    };
+    root.complain("tags", format!("{who} have one name; rename one of them"));
+}
+
 fn backends(config: &Config, root: &Node<'_>) {
     if config.backends.is_empty() {
         root.complain(
@@ -63,14 +89,7 @@ fn backends(config: &Config, root: &Node<'_>) {
             "there is none; add a [[backend]] with name, tags and port",
         );
     }
-    let tags = &config.tags;
-    let all = BTreeSet::from([&tags.port, &tags.weight, &tags.state]);
-    if all.len() < 3 {
-        root.complain(
-            "tags",
-            "two of port, weight and state have one name; rename one of them",
-        );
-    }
+    tags(config, root);
     let mut names = BTreeSet::new();
     for (backend, section) in config.backends.iter().zip(root.elements("backend")) {
         if !names.insert(&backend.name) {
@@ -80,6 +99,9 @@ fn backends(config: &Config, root: &Node<'_>) {
             let message = "selects every member, this balancer's own agent too; set tags, or node = \".*\" if that is meant";
             section.complain("tags", message);
         }
+    }
+    let backends = config.backends.iter().zip(root.elements("backend"));
+    for (backend, section) in backends.chain(services::backends(config, root)) {
         if backend.observe == Some(Observe::Layer7) && backend.mode == Mode::Tcp {
             section.complain(
                 "observe",
@@ -179,7 +201,8 @@ fn drains(config: &Config, root: &Node<'_>) {
     let message = format!(
         "a reload would cut requests before that, haproxy.hard_stop_after is {text}; give at most {text}, or raise that"
     );
-    for (backend, section) in config.backends.iter().zip(root.elements("backend")) {
+    let backends = config.backends.iter().zip(root.elements("backend"));
+    for (backend, section) in backends.chain(services::backends(config, root)) {
         if backend.drain.timeout <= limit {
             continue;
         }

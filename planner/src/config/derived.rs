@@ -2,10 +2,10 @@
 
 use std::mem::take;
 
-use super::loaded;
 use super::node::Node;
 use super::section::Section;
 use super::{BackendConfig, Config, Haproxy, ProxyVersion, ReloadMethod, SocketMode};
+use super::{loaded, services};
 
 /// Sets what is not given, but follows from what is.
 pub(super) fn fill(config: &mut Config, root: &Node<'_>) {
@@ -19,6 +19,11 @@ pub(super) fn fill(config: &mut Config, root: &Node<'_>) {
         backend.drain = over(&config.drain, node.get("drain"));
         self::backend(backend, &node);
     }
+    services::derive(config, root, |backend, node, config| {
+        backend.guard = over(&config.guard, node.get("guard"));
+        backend.drain = over(&config.drain, node.get("drain"));
+        self::backend(backend, node);
+    });
     if let (Some(frontend), Some(first)) = (&mut config.frontend, config.backends.first())
         && !root.has("frontend.default_backend")
     {

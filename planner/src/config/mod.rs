@@ -13,7 +13,9 @@ pub mod node;
 mod other;
 #[cfg(test)]
 mod reference;
+mod route;
 pub mod section;
+mod services;
 mod settings;
 pub mod source;
 mod tag_pattern;
@@ -28,6 +30,8 @@ use toml::de::DeTable;
 pub use check::{CheckConfig, ProxyVersion, Request, StatusCodes};
 pub use error::{Diagnostic, Location};
 pub use other::read;
+pub use route::RouteConfig;
+pub use services::Services;
 pub use settings::{
     BackendConfig, Config, Control, Damping, Debounce, Drain, DriftConfig, Frontend, GuardConfig,
     Haproxy, Http, Mode, Observe, OutputFile, ProbeMode, Reload, ReloadMethod, Retired, Serf,
@@ -120,6 +124,7 @@ impl Config {
         if let Some(config) = config.as_mut().filter(|_| source.is_clean()) {
             derived::fill(config, &root);
             between::check(config, &root);
+            route::routes(config, &root);
         }
         let diagnostics = source.finish();
         match config {

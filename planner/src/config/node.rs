@@ -48,6 +48,12 @@ impl<'a> Node<'a> {
         Some(self.part(value, keys))
     }
 
+    /// What is given for one name, which may have any characters in it.
+    pub(super) fn part_named(&self, name: &str) -> Option<Self> {
+        let value = self.value().as_table()?.get(name)?;
+        Some(self.part(value, name))
+    }
+
     /// Whether `keys` are given, by file or environment.
     pub fn has(&self, keys: &str) -> bool {
         self.get(keys).is_some()
@@ -59,7 +65,7 @@ impl<'a> Node<'a> {
     }
 
     /// The elements of a list. A table is called by its name, or its number from 1.
-    fn parts(&self) -> Vec<Self> {
+    pub(super) fn parts(&self) -> Vec<Self> {
         let array = self.value().as_array();
         let named = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| {
             let text = |key: &&str| value.get_ref().get(*key)?.get_ref().as_str();
@@ -183,6 +189,11 @@ impl<'a> Node<'a> {
             table: table.or_else(|| self.expected_header("a table"))?,
             known: Vec::new(),
         })
+    }
+
+    /// The line that it stands in, counted from 1.
+    pub(super) fn line(&self) -> usize {
+        self.source.line(self.at())
     }
 
     /// The byte at which it stands.

@@ -81,18 +81,20 @@ fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
 }
 
 /// What has to be in a file, and in a `[[file]]`.
-const NEEDED: [(&str, &str); 3] = [
+const NEEDED: [(&str, &str); 4] = [
     ("frontend", "[frontend]\nbind = [\"*:80\"]\n"),
     (
         "backend",
         "[[backend]]\nname = \"nodes\"\ntags = { role = \"backend\" }\nport = 3000\n",
     ),
+    ("services", "[services]\nallow = [\"shop\", \"api-*\"]\n"),
     ("file", "[[file]]\ntemplate = \"/t\"\npath = \"/p\"\n"),
 ];
 
 /// A small file with this section, these lines in it, and without the `but` that it has otherwise.
 fn file(section: &Section<'_>, lines: &str, but: &str) -> String {
-    let is_needed = |(name, _): &(&str, &str)| *name != "file" || section.name == "file";
+    let is_needed =
+        |(name, _): &(&str, &str)| !matches!(*name, "file" | "services") || section.name == *name;
     let mut text = String::new();
     for (name, needed) in NEEDED.into_iter().filter(is_needed) {
         let others = needed
@@ -238,6 +240,18 @@ fn told(section: &Section<'_>, all: &[Section<'_>]) -> String {
     if !section.about.is_empty() {
         writeln!(text, "{}\n", section.about).unwrap();
     }
+    if let Some(part) = section.name.strip_prefix("services.") {
+        let backend = all.iter().find(|it| it.name == "backend").unwrap();
+        assert_eq!(known(section), known(backend));
+        let of = match part {
+            "defaults" => "Its keys are those of [[backend]], but for `name`, `tags` and `node`.",
+            _ => {
+                "Of any name: its keys are the same, and those left out are those of [services.defaults], table by table."
+            }
+        };
+        writeln!(text, "{of}\n").unwrap();
+        return text;
+    }
     let (_, bare) = section.name.split_once('.').unwrap_or_default();
     if let Some(same) = all.iter().find(|it| it.name == bare) {
         assert_eq!(known(section), known(same));
@@ -250,7 +264,7 @@ fn told(section: &Section<'_>, all: &[Section<'_>]) -> String {
     }
     let parts = all.iter().filter_map(|it| it.name.split_once('.'));
     let parts = parts.filter(|(list, _)| *list == section.name);
-    let parts = parts.map(|(_, part)| part.to_owned());
+    let parts = parts.map(|(_, part)| part.split('.').next().unwrap().to_owned());
     let keys = section.keys.iter().map(|it| it.name.to_owned());
     let documented: BTreeSet<String> = keys.chain(parts).collect();
     assert_eq!(documented, known(section), "keys of {}", section.name);

@@ -15,20 +15,28 @@ use ipnet::IpNet;
 use super::check::{CheckConfig, check};
 use super::loaded;
 use super::node::Node;
+use super::route::RouteConfig;
 use super::section::{Section, section};
+use super::services::Services;
 use super::tag_pattern::TagPattern;
 use super::value::{
-    DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, balance,
-    bind, binds, boolean, check_command, command, hold, hosts, listen, networks, node_pattern,
-    number, one_of, path, paths, percent, ports, printed, printed_path, server_options,
-    socket_mode, some, tables, tag_name, tags, time, weight,
+    DAY, HOUR, MILLISECOND, MINUTE, NodePattern, SECOND, account, agents, backend_name, backends,
+    balance, bind, binds, boolean, check_command, command, hold, hosts, listen, networks,
+    node_pattern, number, one_of, path, paths, percent, ports, printed, printed_path,
+    server_options, socket_mode, some, tables, tag_name, tags, time, weight,
 };
-use crate::model::{BackendName, Weight};
+use crate::model::{BackendName, Naming, Weight};
 use crate::review::taken_over::TakenOver;
+use crate::route::Routes;
 
 section! {
     /// All settings, checked.
-    pub struct Config {
+    pub struct Config
+    beside {
+        /// The routes of the config, of which one wins every request.
+        pub routing: Routes = Routes::default();
+    }
+    {
         /// Where the members come from.
         pub serf: Serf = Serf::default(), Serf::read;
         /// The HAProxy that is looked after.
@@ -36,7 +44,11 @@ section! {
         /// What the built-in template listens on; none only beside a template of one's own.
         pub frontend: Option<Frontend> = None, some(Frontend::read);
         /// The backends, at least one, in the order of the file, names unique.
-        pub backends as backend: Vec<BackendConfig> = Vec::new(), tables;
+        pub backends as backend: Vec<BackendConfig> = Vec::new(), backends;
+        /// Which requests go where, in the order of the file.
+        pub routes as route: Vec<RouteConfig> = Vec::new(), tables;
+        /// What members may announce; nothing where the section is left out.
+        pub services: Option<Services> = None, some(Services::read);
         /// What the backends have that say nothing else.
         pub(super) guard: GuardConfig = GuardConfig::default(), GuardConfig::read;
         pub(super) drain: Drain = Drain::default(), Drain::read;
@@ -74,6 +86,16 @@ section! {
         pub weight: String = "weight".to_owned(), tag_name;
         /// What it is to be: `ready`, `drain` or `maint`.
         pub state: String = "state".to_owned(), tag_name;
+        /// The services that the member has.
+        pub services: String = "svc".to_owned(), tag_name;
+        /// The host of a service.
+        pub host: String = "host".to_owned(), tag_name;
+        /// The path of a service.
+        pub path: String = "path".to_owned(), tag_name;
+        /// Whether the server of a service only serves when the others do not.
+        pub backup: String = "backup".to_owned(), tag_name;
+        /// What a service speaks.
+        pub proto: String = "proto".to_owned(), tag_name;
     }
 
     /// `[serf]`: the agent.
@@ -88,6 +110,9 @@ section! {
         pub rejoin: bool = false, boolean;
         /// Members that an agent may list, 1 to 1,000,000: a longer list is not taken.
         pub max_members: usize = 50_000, number(1..=1_000_000);
+        /// What becomes of members whose names can be no server's.
+        pub names: Naming = Naming::Quarantine,
+            one_of([("quarantine", Naming::Quarantine), ("map", Naming::Map)]);
     }
 
     /// `[haproxy]`: its files and sockets.
@@ -128,6 +153,13 @@ section! {
         /// HAProxy's `hard-stop-after`: how long an old worker may live, and how long a child has to finish at the end;
         /// 1 s to 24 h.
         pub hard_stop_after: Duration = Duration::from_secs(30), time(SECOND..=DAY);
+    }
+}
+
+impl Haproxy {
+    /// The map of routes, beside the configuration file: `haproxy.routes.map` beside `haproxy.cfg`.
+    pub fn routes_map(&self) -> PathBuf {
+        self.config.with_extension("routes.map")
     }
 }
 
@@ -205,10 +237,14 @@ section! {
     }
 
     /// A `[[backend]]`.
-    pub struct BackendConfig {
+    pub struct BackendConfig
+    beside {
+        /// Its members have named it; then its rules pick nobody.
+        pub is_service: bool = false;
+    }
+    {
         /// Its name, unique.
-        pub name: BackendName = BackendName::unnamed(), backend_name,
-            "give the backend a name, name = \"nodes\"";
+        pub name: BackendName = BackendName::unnamed(), backend_name;
         /// Tags that must all match: each is one of the values, a list that contains one, or matches an expression.
         pub tags: BTreeMap<String, TagPattern> = BTreeMap::new(), tags;
         /// Must match the whole member name.

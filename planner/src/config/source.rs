@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Diagnostic, Location};
 use super::node::Node;
+use super::services;
 
 /// The variables of a program's environment that set keys of its config.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +26,13 @@ pub(super) const SERF_HAPROXY: Variables = Variables {
 };
 
 /// Keys that hold tables, each written below its `[[key]]`.
-pub(super) const LISTS: [&str; 2] = ["backend", "file"];
+pub(super) const LISTS: [&str; 3] = ["backend", "file", "route"];
 
 /// All that was given, and all that is wrong with it so far.
 pub struct Source<'a> {
     text: &'a str,
+    /// Where each of its lines ends.
+    newlines: Vec<usize>,
     /// The value of the nth counts as the nth byte behind the text: so a place is a number for both.
     variables: Vec<String>,
     root: Spanned<DeValue<'a>>,
@@ -44,6 +47,7 @@ impl<'a> Source<'a> {
         named: Variables,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
+        services::complete(&mut table);
         let is_key = |name: &str| !named.command_line.contains(&name);
         let mut variables = Vec::new();
         let mut astray = Vec::new();
@@ -60,8 +64,10 @@ impl<'a> Source<'a> {
             }
             variables.push(variable);
         }
+        let newlines = text.match_indices('\n').map(|(at, _)| at);
         let source = Self {
             text,
+            newlines: newlines.collect(),
             variables,
             root: Spanned::new(0..0, DeValue::Table(table)),
             diagnostics: RefCell::default(),
@@ -84,7 +90,7 @@ impl<'a> Source<'a> {
 
     /// What is wrong, ordered by place.
     pub(super) fn finish(&self) -> Vec<Diagnostic> {
-        self.diagnostics.take().into_iter().collect()
+        services::once(self.diagnostics.take())
     }
 
     /// Says what is wrong at this byte, with the key of this path.
@@ -95,6 +101,11 @@ impl<'a> Source<'a> {
             key: path.to_owned(),
             message,
         });
+    }
+
+    /// The line of a byte, counted from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.newlines.partition_point(|newline| *newline < at) + 1
     }
 
     /// The variable whose value stands there.

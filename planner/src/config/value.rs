@@ -13,10 +13,10 @@ use ipnet::IpNet;
 use regex::Regex;
 use rustls_pki_types::DnsName;
 
-use super::SocketMode;
 use super::node::Node;
 use super::section::Section;
 use super::tag_pattern::{TagPattern, tag_pattern};
+use super::{BackendConfig, SocketMode};
 use crate::model::{BackendName, Weight};
 
 /// Characters that HAProxy's configuration or its Runtime API gives a meaning of their own.
@@ -94,6 +94,19 @@ pub(super) fn tables<T: Section>(node: &Node<'_>) -> Option<Vec<T>> {
         return node.list(T::read);
     }
     node.expected_header("tables")
+}
+
+/// The tables of `[[backend]]`, each with a name.
+pub(super) fn backends(node: &Node<'_>) -> Option<Vec<BackendConfig>> {
+    for backend in node.parts().iter().filter(|part| part.value().is_table()) {
+        if !backend.has("name") {
+            backend.complain(
+                "name",
+                "is missing; give the backend a name, name = \"nodes\"",
+            );
+        }
+    }
+    tables(node)
 }
 
 /// One of these words.

@@ -170,7 +170,7 @@ impl BackendState {
         for (name, server) in &mut self.servers {
             match candidates.get(name) {
                 Some(candidate) => server.observe_candidate(candidate, now),
-                None => server.observe_unpicked(known.get(name).copied(), now),
+                None => server.observe_unpicked(known.get(name.member()).copied(), now),
             }
         }
         for (name, candidate) in candidates {

@@ -369,6 +369,7 @@ impl Decisions {
                     addr: decision.endpoint.addr,
                     weight: decision.endpoint.weight,
                     ready: line == Line::Ready,
+                    details: Arc::default(),
                 });
         }
         servers

@@ -119,7 +119,7 @@ pub enum Approval {
     All,
     /// Of those held in one backend.
     Backend(BackendName),
-    /// Of one server.
+    /// Of one server; of all that a member has in a backend, where its name has no port.
     Server(ServerKey),
 }
 
@@ -237,11 +237,13 @@ impl Guard {
         }
     }
 
-    /// Takes that the agent suspects a member; says whether anything may follow from it.
-    pub fn observe_suspicion(&mut self, name: &ServerName, now: Instant) -> bool {
+    /// Takes that the agent suspects a member, whatever servers that has; says whether anything may follow from it.
+    pub fn observe_suspicion(&mut self, member: &str, now: Instant) -> bool {
         let mut news = false;
         for state in self.backends.values_mut() {
-            if let Some(server) = state.servers.get_mut(name) {
+            // Those of one member are not next to each other: `a-b` stands between `a` and `a:80`.
+            let servers = state.servers.iter_mut();
+            for (_, server) in servers.filter(|(name, _)| name.member() == member) {
                 news |= server.observe_suspicion(&state.rules, now);
             }
         }
@@ -278,7 +280,7 @@ impl Guard {
                 Approval::All => state.approve(|_| true),
                 Approval::Backend(wanted) if wanted == backend => state.approve(|_| true),
                 Approval::Server(wanted) if wanted.backend == *backend => {
-                    state.approve(|name| *name == wanted.server)
+                    state.approve(|name| wanted.server.means(name))
                 }
                 _ => continue,
             };

@@ -216,6 +216,7 @@ impl Migration {
                     addr: present.addr,
                     weight: present.weight,
                     ready: true,
+                    details: std::sync::Arc::default(),
                 })
                 .collect();
             servers.sort_by(|a, b| a.name.cmp(&b.name));

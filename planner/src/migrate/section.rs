@@ -10,7 +10,7 @@ use serf_rpc::{Member, MemberStatus};
 use super::source::Source;
 use super::words::{Common, Spelled, WordMap};
 use crate::model::here::{Here, What};
-use crate::model::{ServerName, Weight};
+use crate::model::{Naming, ServerName, Weight};
 use crate::syntax::keywords::settings;
 use crate::syntax::lexed::is_plain_word;
 use crate::syntax::lines::{Line, Section};
@@ -295,7 +295,7 @@ fn read(
     if !line.words.iter().all(|word| is_plain_word(word)) {
         return Err(Stays::Unreadable);
     }
-    let name = ServerName::new(line.word(1)).ok_or(Stays::Name)?;
+    let name = Naming::Quarantine.server(line.word(1)).ok_or(Stays::Name)?;
     if twice {
         return Err(Stays::Twice);
     }
@@ -382,7 +382,7 @@ fn alias<'a>(
 ) -> Option<&'a str> {
     let name = |member: &&'a Member| {
         let name = str::from_utf8(member.name()).ok()?;
-        ServerName::new(name).map(|_| name)
+        Naming::Quarantine.server(name).map(|_| name)
     };
     if members
         .iter()

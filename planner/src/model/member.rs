@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::here::What;
-use super::{BackendName, ServerKey, ServerName, Weight};
+use super::{BackendName, Details, ServerKey, ServerName, Weight};
 
 /// What the rules make of a Snapshot: every backend's members, and who was left out and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,12 @@ pub struct Model {
     pub known: BTreeMap<ServerName, SerfStatus>,
     /// Picked members whose name can be no server's, escaped, with the reason.
     pub unnameable: BTreeMap<String, Quarantine>,
+    /// What members have announced that is no service here, as `SERVICE/MEMBER`, escaped, with the reason.
+    pub refused: BTreeMap<String, Quarantine>,
+    /// The members that are called otherwise than their servers, by what those are called: their names, escaped.
+    pub renamed: BTreeMap<ServerName, String>,
+    /// What the lines of servers have beside address and weight; nothing of those that are not named here.
+    pub details: BTreeMap<ServerKey, Details>,
 }
 
 impl Model {
@@ -127,4 +133,28 @@ pub enum Quarantine {
         /// What it may be.
         want: &'static str,
     },
+    /// What it announces is no service.
+    #[error("this is no service; write NAME, NAME:PORT or NAME:PORT@ADDRESS")]
+    Announcement,
+    /// `[services] allow` does not have it.
+    #[error("members may not announce it: it is not in `[services] allow`")]
+    NotAllowed,
+    /// A `[[backend]]` has its name.
+    #[error("a [[backend]] has this name; call one of them otherwise")]
+    IsBackend,
+    /// There are as many services as may be.
+    #[error("there are {0} services, as many as `[services] max` lets be")]
+    TooManyServices(usize),
+    /// It announces more than anybody would.
+    #[error("it announces more than {0} services")]
+    TooManyAnnouncements(usize),
+    /// It announces one instance twice.
+    #[error("it is announced twice; one of them counts")]
+    Twice,
+    /// The host is not one that it may claim.
+    #[error("it claims the host {0}, which is not in `[services] hosts`")]
+    Host(String),
+    /// The path is not one that it may claim.
+    #[error("it claims the path {0}, which is not in `[services] paths` or below one")]
+    Path(String),
 }

@@ -8,10 +8,10 @@ mod server;
 mod step;
 
 pub use member::{Attributes, Candidate, Endpoint, Model, Quarantine, RequestedState, SerfStatus};
-pub use names::{BackendName, ServerKey, ServerName, Weight};
+pub use names::{BackendName, Naming, ServerKey, ServerName, Weight};
 pub use running::{
     AddedOptions, Admin, AgentCheck, Check, DownBackends, OldWorker, RunningServer, RunningServers,
     ServerStat, State, Version, Worker,
 };
-pub use server::{Server, Servers};
+pub use server::{Details, Server, Servers};
 pub use step::{Action, Step, WantedAdmin, WantedAdmins};

@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+mod mapped;
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -17,19 +19,6 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes 1 to 64 bytes of `[A-Za-z0-9_.-]` that start with a letter or digit, refuses all else.
-            pub fn new(name: impl AsRef<[u8]>) -> Option<Self> {
-                let bytes = name.as_ref();
-                let (first, rest) = bytes.split_first()?;
-                let fits = bytes.len() <= 64
-                    && first.is_ascii_alphanumeric()
-                    && rest.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
-                if !fits {
-                    return None;
-                }
-                str::from_utf8(bytes).ok().map(|name| Self(name.into()))
-            }
-
             /// The name.
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -77,14 +66,97 @@ name! {
     BackendName
 }
 name! {
-    /// The name of a server: the member's name as it is.
+    /// The name of a server: the member's name, as it is or mapped, and `:PORT` behind it where the member has named that
+    /// port for a service.
     ServerName
 }
 
+/// 1 to 64 bytes of `[A-Za-z0-9_.-]` that start with a letter or digit.
+fn plain(name: &[u8]) -> Option<&str> {
+    let (first, rest) = name.split_first()?;
+    let is_safe = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let fits = name.len() <= 64 && first.is_ascii_alphanumeric() && rest.iter().all(is_safe);
+    str::from_utf8(name).ok().filter(|_| fits)
+}
+
 impl BackendName {
+    /// Takes 1 to 64 bytes of `[A-Za-z0-9_.-]` that start with a letter or digit, refuses all else.
+    pub fn new(name: impl AsRef<[u8]>) -> Option<Self> {
+        plain(name.as_ref()).map(|name| Self(name.into()))
+    }
+
     /// A name for a backend that was given none: its config is refused.
     pub(crate) fn unnamed() -> Self {
         Self("unnamed".into())
+    }
+}
+
+impl ServerName {
+    /// Takes `MEMBER` or `MEMBER:PORT`, as HAProxy and the state directory have them: a member's name of 1 to 64 bytes of
+    /// `[A-Za-z0-9_.-]` that starts with a letter or digit, or one that was mapped; a port without leading zeros.
+    pub fn new(name: impl AsRef<[u8]>) -> Option<Self> {
+        let text = str::from_utf8(name.as_ref()).ok()?;
+        let (member, port) = match text.split_once(':') {
+            Some((member, port)) => (member, Some(port)),
+            None => (text, None),
+        };
+        let is_port = |port: &str| {
+            port.parse::<u16>()
+                .is_ok_and(|it| it > 0 && it.to_string() == port)
+        };
+        let is_member = plain(member.as_bytes()).is_some() || mapped::is_mapped(member);
+        (is_member && port.is_none_or(is_port)).then(|| Self(text.into()))
+    }
+
+    /// The server of a member with this name, as it is.
+    fn of_plain(member: &[u8]) -> Option<Self> {
+        plain(member).map(|name| Self(name.into()))
+    }
+
+    /// The server of the same member at a port that it has named.
+    #[must_use]
+    pub fn at(&self, port: u16) -> Self {
+        Self(format!("{}:{port}", self.member()).into())
+    }
+
+    /// Whether somebody who writes this means the other: `MEMBER` is all servers of that member.
+    pub fn means(&self, other: &Self) -> bool {
+        self == other || self.as_str() == other.member()
+    }
+
+    /// The part that stands for the member: what gossip is asked for.
+    pub fn member(&self) -> &str {
+        self.0
+            .split_once(':')
+            .map_or(&*self.0, |(member, _)| member)
+    }
+
+    /// The name that the member has in Serf; none where it was too long to be kept whole.
+    pub fn original(&self) -> Option<Vec<u8>> {
+        let member = self.member();
+        if member.starts_with('_') {
+            return mapped::unmap(member);
+        }
+        Some(member.as_bytes().to_vec())
+    }
+}
+
+/// What becomes of members whose names can be no server's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Naming {
+    /// They are quarantined.
+    #[default]
+    Quarantine,
+    /// They get names that no other member has, nor can have.
+    Map,
+}
+
+impl Naming {
+    /// What the servers of this member are called; none where it is quarantined for its name.
+    pub fn server(self, member: impl AsRef<[u8]>) -> Option<ServerName> {
+        let member = member.as_ref();
+        let mapped = || ServerName(mapped::map(member).into());
+        ServerName::of_plain(member).or_else(|| (self == Self::Map).then(mapped))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::{BackendName, ServerName, Weight};
 
@@ -16,6 +17,17 @@ pub struct Server {
     pub weight: Weight,
     /// Whether it may get requests right after a start of HAProxy; else it is written `disabled`.
     pub ready: bool,
+    /// What its line has beside that.
+    pub details: Arc<Details>,
+}
+
+/// What the line of a server has that decides nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// HAProxy's `backup`: it gets requests where no other server of its backend takes any.
+    pub backup: bool,
+    /// The member's tags that a template may see.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// The servers of each backend, sorted by name.

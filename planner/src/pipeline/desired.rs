@@ -8,12 +8,16 @@ use std::time::Instant;
 use serf_rpc::{Entry, Presence, Snapshot};
 
 use super::LoadedConfig;
+use crate::config::Config;
 use crate::debounce::Debouncer;
 use crate::guard::{Approval, Decisions, Guard, Probed, Target};
 use crate::model::here::Listener;
-use crate::model::{Endpoint, Model, RunningServers, ServerKey, ServerName, Servers};
+use crate::model::{
+    BackendName, Details, Endpoint, Model, Quarantine, RunningServers, ServerKey, Servers,
+};
 use crate::render::{RenderError, Rendered};
 use crate::select::select;
+use crate::services::{Book, Gathered, gather};
 use crate::stamp::Stamp;
 use crate::syntax::listeners::{Listeners, listeners};
 use crate::syntax::{ConfigText, Scope};
@@ -111,6 +115,10 @@ pub struct Desired {
     model: Model,
     guard: Guard,
     decisions: Decisions,
+    /// The services that there are.
+    services: Book,
+    /// What the lines of servers have beside address and weight, as it was last known.
+    details: BTreeMap<ServerKey, Arc<Details>>,
     additions: Debouncer<ServerKey, Endpoint>,
     offenders: BTreeMap<ServerKey, OffendingServer>,
     wanted: Option<Wanted>,
@@ -118,8 +126,18 @@ pub struct Desired {
 
 impl Desired {
     /// Begins with what is known of the members and their servers; nothing is picked before [`Desired::select`].
-    pub fn new(loaded: LoadedConfig, scope: Scope, snapshot: Arc<Snapshot>, guard: Guard) -> Self {
+    ///
+    /// `loaded` has the backends of `services`, which an earlier process has left.
+    pub fn new(
+        loaded: LoadedConfig,
+        scope: Scope,
+        snapshot: Arc<Snapshot>,
+        guard: Guard,
+        services: Book,
+    ) -> Self {
         let mut desired = Self {
+            services,
+            details: BTreeMap::new(),
             additions: Debouncer::eager(loaded.quiet()),
             scope: Scope::default(),
             loaded,
@@ -140,6 +158,9 @@ impl Desired {
 
     /// Takes another config with its templates; the members have to be picked anew.
     pub fn set_loaded(&mut self, loaded: LoadedConfig) -> LoadedConfig {
+        self.services.keep_allowed(&loaded.config);
+        let services = self.services.effect(&loaded.written);
+        let loaded = loaded.with_services(services, self.scope.files());
         self.guard.set_rules(loaded.rules());
         self.guard.forget(loaded.scope.fixed_servers());
         self.additions.set_quiet(loaded.quiet());
@@ -188,12 +209,96 @@ impl Desired {
         Ok(before.revision() != snapshot.revision() || before.local() != snapshot.local())
     }
 
-    /// Picks the members of each backend.
-    pub fn select(&mut self, now: Instant) {
+    /// Picks the members of each backend; says whether other services are there than before, or otherwise.
+    pub fn select(&mut self, now: Instant) -> bool {
         let own = [self.on_disk.of_text(), &self.elsewhere].concat();
         let defaults = self.loaded.defaults(&self.snapshot, &self.addresses, &own);
-        self.model = select(&self.snapshot, &self.loaded.config.backends, &defaults);
+        let written = Arc::clone(&self.loaded.written);
+        self.model = select(&self.snapshot, &written.backends, &defaults);
+        let mut gathered = gather(&self.snapshot, &written, &defaults);
+        let heard = self.snapshot.read_at().is_some();
+        self.services.revise(&mut gathered, &written, heard, now);
+        let others = self.revise_services(&written);
+        self.announce(gathered);
         self.guard.observe_members(&self.model, now);
+        self.keep_details();
+        others
+    }
+
+    /// Brings the backends of services into force, where they are others than before.
+    fn revise_services(&mut self, written: &Config) -> bool {
+        let services = self.services.effect(written);
+        if self.loaded.has(&services) {
+            return false;
+        }
+        self.loaded = self.loaded.with_services(services, self.scope.files());
+        self.guard.set_rules(self.loaded.rules());
+        self.guard.forget(self.loaded.scope.fixed_servers());
+        self.wanted = None;
+        let scope = self.loaded.scope.with_files(self.scope.files());
+        self.set_scope(scope);
+        true
+    }
+
+    /// Puts the servers of services beside those that are picked.
+    fn announce(&mut self, gathered: Gathered) {
+        let model = &mut self.model;
+        for (name, _) in self.services.iter() {
+            model.backends.entry(name.clone()).or_default();
+        }
+        for (name, found) in gathered.services {
+            model.backends.insert(name, found.servers);
+            model.details.extend(found.details);
+        }
+        model.refused = gathered.refused;
+        for name in gathered.unnameable {
+            model.unnameable.insert(name, Quarantine::Name);
+        }
+    }
+
+    /// A server of which nothing can be used any more keeps its line as it is.
+    fn keep_details(&mut self) {
+        let Model {
+            backends, details, ..
+        } = &mut self.model;
+        self.details.retain(|key, _| {
+            let candidate = backends
+                .get(&key.backend)
+                .and_then(|it| it.get(&key.server));
+            candidate.is_none_or(|candidate| candidate.attributes.is_err())
+        });
+        let known = std::mem::take(details).into_iter();
+        self.details
+            .extend(known.map(|(key, details)| (key, Arc::new(details))));
+    }
+
+    /// The servers that are to be listed now, each with all that its line has.
+    pub fn lines(&self, in_force: &Decisions) -> Servers {
+        let mut servers = in_force.lines();
+        if self.details.is_empty() {
+            return servers;
+        }
+        for (backend, servers) in &mut servers {
+            for server in servers {
+                let key = ServerKey::new(backend, &server.name);
+                if let Some(details) = self.details.get(&key) {
+                    server.details = Arc::clone(details);
+                }
+            }
+        }
+        servers
+    }
+
+    /// The services that there are.
+    pub fn services(&self) -> &Book {
+        &self.services
+    }
+
+    /// When a service has been empty for so long that it goes: its members have to be picked anew then.
+    pub fn services_due(&self) -> Option<Instant> {
+        // Before an agent has answered none goes.
+        self.snapshot.read_at()?;
+        self.services.deadline(&self.loaded.config)
     }
 
     /// Takes the servers as HAProxy runs them.
@@ -202,8 +307,10 @@ impl Desired {
     }
 
     /// Takes that the agent suspects a member; says whether anything may follow from it.
-    pub fn observe_suspicion(&mut self, name: &ServerName, now: Instant) -> bool {
-        self.guard.observe_suspicion(name, now)
+    pub fn observe_suspicion(&mut self, member: &[u8], now: Instant) -> bool {
+        let naming = self.loaded.config.serf.names;
+        let server = naming.server(member);
+        server.is_some_and(|server| self.guard.observe_suspicion(server.member(), now))
     }
 
     /// Takes what a probe found; says whether anything may follow from it.
@@ -217,13 +324,16 @@ impl Desired {
     }
 
     /// Takes the servers of a member as ones that answer, which nobody has asked.
-    pub fn assume_answering(&mut self, name: &ServerName) {
-        for (backend, servers) in &self.model.backends {
-            let attributes = servers.get(name).map(|candidate| &candidate.attributes);
-            if let Some(Ok(attributes)) = attributes {
-                let key = ServerKey::new(backend, name);
-                self.guard
-                    .observe_probe(&key, attributes.endpoint.addr, Probed::Good);
+    pub fn assume_answering(&mut self, member: &[u8]) {
+        let Some(name) = self.loaded.config.serf.names.server(member) else {
+            return;
+        };
+        for (key, candidate) in self.model.candidates() {
+            if key.server.member() == name.member()
+                && let Ok(attributes) = &candidate.attributes
+            {
+                let addr = attributes.endpoint.addr;
+                self.guard.observe_probe(&key, addr, Probed::Good);
             }
         }
     }
@@ -244,6 +354,13 @@ impl Desired {
         if self.snapshot.read_at().is_none() {
             decisions.before_gossip();
         }
+        let budgets = &decisions.budgets;
+        let serves = |name: &BackendName| budgets.get(name).is_some_and(|it| it.answering > 0);
+        self.services.observe_serving(serves, now);
+        self.details.retain(|key, _| {
+            let known = self.model.backends.get(&key.backend);
+            known.is_some_and(|it| it.contains_key(&key.server)) || decisions.get(key).is_some()
+        });
         std::mem::replace(&mut self.decisions, decisions)
     }
 
@@ -289,7 +406,8 @@ impl Desired {
 
     /// When time alone changes something: a decision, or which additions are in force.
     pub fn deadlines(&self) -> impl Iterator<Item = Instant> {
-        let deadlines = [self.decisions.deadline, self.additions.deadline()];
+        let additions = self.additions.deadline();
+        let deadlines = [self.decisions.deadline, additions, self.services_due()];
         deadlines.into_iter().flatten()
     }
 

@@ -18,6 +18,7 @@ use crate::model::{BackendName, Servers};
 use crate::render::{Flaw, RenderError, Renderer};
 use crate::review::loss::Loss;
 use crate::select::Defaults;
+use crate::services::{Effect, Unrouted};
 use crate::stamp;
 use crate::syntax::listeners::listeners;
 use crate::syntax::{OtherFile, Scope};
@@ -25,8 +26,12 @@ use crate::syntax::{OtherFile, Scope};
 /// A config with the templates it names: taken, tried and given up together.
 #[derive(Clone, Debug)]
 pub struct LoadedConfig {
-    /// The config.
+    /// The config, with the backends of the services that there are.
     pub config: Arc<Config>,
+    /// The config as somebody has written it.
+    pub written: Arc<Config>,
+    /// The services that get no requests from the front ends, and why.
+    pub unrouted: BTreeMap<BackendName, Unrouted>,
     /// The template of HAProxy's file.
     pub renderer: Arc<Renderer>,
     /// Which server lines of its texts are the members'.
@@ -41,6 +46,8 @@ pub struct LoadedConfig {
     pub digest: String,
     /// What HAProxy listens on with it, and the controller.
     listeners: Vec<Listener>,
+    /// Whether one of the templates reads the tags of members.
+    reads_tags: bool,
 }
 
 impl LoadedConfig {
@@ -52,19 +59,71 @@ impl LoadedConfig {
         files: Vec<(OutputFile, Arc<Renderer>)>,
         others: Vec<OtherFile>,
     ) -> Self {
+        let written = Arc::new(config);
+        Self::with(
+            Arc::clone(&written),
+            written,
+            Arc::new(renderer),
+            files,
+            others,
+        )
+    }
+
+    /// The same with the backends of these services, in place of those that it has; `others` are the files that HAProxy has
+    /// read before ours.
+    #[must_use]
+    pub fn with_services(&self, services: Effect, others: &[OtherFile]) -> Self {
+        let mut config = (*self.written).clone();
+        config.backends.extend(services.backends);
+        config.routing = services.routing;
+        Self {
+            unrouted: services.unrouted,
+            ..Self::with(
+                Arc::new(config),
+                Arc::clone(&self.written),
+                Arc::clone(&self.renderer),
+                self.files.clone(),
+                others.to_vec(),
+            )
+        }
+    }
+
+    /// Whether this is what services come to already.
+    pub(super) fn has(&self, services: &Effect) -> bool {
+        self.services().eq(&services.backends)
+            && self.config.routing == services.routing
+            && self.unrouted == services.unrouted
+    }
+
+    /// The backends of services.
+    pub fn services(&self) -> impl Iterator<Item = &BackendConfig> {
+        self.config.backends.iter().filter(|it| it.is_service)
+    }
+
+    fn with(
+        config: Arc<Config>,
+        written: Arc<Config>,
+        renderer: Arc<Renderer>,
+        files: Vec<(OutputFile, Arc<Renderer>)>,
+        others: Vec<OtherFile>,
+    ) -> Self {
         // A template that fails without any member has no lines of its own; `check` refuses it.
         let bare = renderer.render(&config, &Servers::new());
         let bare = bare.map(|bare| bare.text).unwrap_or_default();
         let scope = Scope::new(config.backends.iter().map(|backend| &backend.name), &bare);
         let beside = scope.with_files(others);
+        let reads_tags = renderer.reads_tags() || files.iter().any(|(_, file)| file.reads_tags());
         Self {
             admissions: admissions(&config, &renderer, &beside),
             scope,
             flaws: renderer.audit(&config),
-            digest: digest(&config, &renderer, &files),
+            digest: digest(&written, &renderer, &files),
             listeners: own_listeners(&config, &bare),
-            config: Arc::new(config),
-            renderer: Arc::new(renderer),
+            reads_tags,
+            unrouted: BTreeMap::new(),
+            config,
+            written,
+            renderer,
             files,
         }
     }
@@ -84,7 +143,7 @@ impl LoadedConfig {
     /// The files that say something else in another: the config, which comes from this path, and templates.
     pub fn changed(&self, other: &Self, config: &Path) -> Vec<PathBuf> {
         let mut changed = Vec::new();
-        if self.config != other.config {
+        if self.written != other.written {
             changed.push(config.to_owned());
         }
         let before: BTreeMap<_, _> = self.templates().collect();
@@ -167,6 +226,8 @@ impl LoadedConfig {
             },
             loopback: addr.is_some_and(|addr| addr.is_loopback()),
             tags: self.config.tags.clone(),
+            names: self.config.serf.names,
+            tags_are_read: self.reads_tags,
             fixed: self.scope.fixed_servers().collect(),
         }
     }
@@ -175,7 +236,10 @@ impl LoadedConfig {
 /// What tells backends and templates from others; paths, sockets and addresses of one host are not in it.
 fn digest(config: &Config, renderer: &Renderer, files: &[(OutputFile, Arc<Renderer>)]) -> String {
     // What is printed of a value has every key in it, those too that were left out.
-    let settings = format!("{:?}{:?}", config.backends, config.tags);
+    let mut settings = format!("{:?}{:?}", config.backends, config.tags);
+    if let Some(services) = &config.services {
+        settings.push_str(&format!("{services:?}"));
+    }
     let files = files.iter().map(|(_, renderer)| renderer.source());
     let templates = iter::once(renderer.source()).chain(files);
     stamp::digest(iter::once(settings).chain(templates), 4)

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::guard::{Guard, Probed};
 use crate::model::{Admin, Check, RunningServer, RunningServers, ServerKey, ServerStat};
 use crate::render::Renderer;
+use crate::services::Book;
 
 const CONFIG: &str = r#"
 [frontend]
@@ -27,7 +28,7 @@ fn desired() -> Desired {
         Vec::new(),
     );
     let (scope, guard) = (loaded.scope.clone(), Guard::new(loaded.rules()));
-    Desired::new(loaded, scope, Arc::default(), guard)
+    Desired::new(loaded, scope, Arc::default(), guard, Book::default())
 }
 
 fn members(before: &Snapshot, members: &[(&str, MemberStatus)]) -> Arc<Snapshot> {

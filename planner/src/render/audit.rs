@@ -212,6 +212,7 @@ pub fn with_invented(
             addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 80)),
             weight: Weight::DEFAULT,
             ready,
+            details: std::sync::Arc::default(),
         });
         all.sort_by(|a, b| a.name.cmp(&b.name));
     }

@@ -1,8 +1,11 @@
 //! What a template sees: settings and servers in, a value without nulls out; docs/reference/template.md lists it. Pure.
 
+use std::collections::BTreeMap;
+
 use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
+use super::routes::RoutesView;
 use super::{Server, Servers, ids::ids};
 use std::time::Duration;
 
@@ -22,6 +25,8 @@ struct Context<'a> {
     haproxy: Haproxy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     frontend: Option<FrontendView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routes: Option<RoutesView<'a>>,
     backends: Vec<BackendView<'a>>,
 }
 
@@ -57,6 +62,7 @@ struct Haproxy<'a> {
 
 #[derive(Serialize)]
 struct FrontendView<'a> {
+    name: &'static str,
     mode: &'static str,
     bind: &'a [String],
     default_backend: &'a str,
@@ -131,6 +137,8 @@ struct ServerView<'a> {
     port: u16,
     weight: u16,
     ready: bool,
+    backup: bool,
+    tags: &'a BTreeMap<String, String>,
     id: u32,
 }
 
@@ -145,6 +153,7 @@ pub(super) fn context(config: &Config, servers: &Servers) -> Value {
             .frontend
             .as_ref()
             .map(|frontend| self::frontend(config, frontend)),
+        routes: RoutesView::new(config),
         backends: backends
             .map(|b| backend(b, servers.get(&b.name).map_or(&[], Vec::as_slice)))
             .collect(),
@@ -194,6 +203,7 @@ fn frontend<'a>(config: &'a Config, frontend: &'a Frontend) -> FrontendView<'a> 
         .iter()
         .find(|backend| backend.name == frontend.default_backend);
     FrontendView {
+        name: "main",
         mode: mode(default.map_or(Mode::Http, |backend| backend.mode)),
         bind: &frontend.bind,
         default_backend: frontend.default_backend.as_str(),
@@ -216,6 +226,8 @@ fn backend<'a>(backend: &'a BackendConfig, servers: &'a [Server]) -> BackendView
         port: server.addr.port(),
         weight: server.weight.get(),
         ready: server.ready,
+        backup: server.details.backup,
+        tags: &server.details.tags,
         id: ids.get(&server.name).copied().unwrap_or_default(),
     };
     let mut views: Vec<ServerView<'_>> = servers.iter().map(view).collect();

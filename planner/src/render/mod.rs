@@ -8,6 +8,7 @@ mod context;
 mod ids;
 #[cfg(test)]
 mod reference;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,7 @@ pub const FIRST_LINE: &str = "# written by serf-haproxy; changes are overwritten
 
 /// The embedded templates by name. The first is the whole file, the last stands beside a file of the site's, the others can
 /// be included by any template.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     (
         "haproxy.cfg.j2",
         include_str!("../../../templates/haproxy.cfg.j2"),
@@ -44,6 +45,14 @@ pub const BUILT_IN: [(&str, &str); 4] = [
     (
         "servers.cfg.j2",
         include_str!("../../../templates/servers.cfg.j2"),
+    ),
+    (
+        "routes.cfg.j2",
+        include_str!("../../../templates/routes.cfg.j2"),
+    ),
+    (
+        "route-sections.cfg.j2",
+        include_str!("../../../templates/route-sections.cfg.j2"),
     ),
     (
         "second-file.cfg.j2",
@@ -182,6 +191,11 @@ impl Renderer {
     pub fn source(&self) -> String {
         let template = self.env.get_template(&self.name);
         template.map_or_else(|_| String::new(), |template| template.source().to_owned())
+    }
+
+    /// Whether it may print tags of members: the word is in it.
+    pub(crate) fn reads_tags(&self) -> bool {
+        self.source().contains("tags")
     }
 
     /// Renders the file with these servers, in backends of the config; others are left out.

@@ -25,6 +25,7 @@ fn server(name: &str, addr: &str, ready: bool) -> Server {
         addr: addr.parse().unwrap(),
         weight: Weight::DEFAULT,
         ready,
+        details: std::sync::Arc::default(),
     }
 }
 

@@ -59,6 +59,8 @@ fn pick(members: impl IntoIterator<Item = Member>) -> Model {
         },
         loopback: false,
         tags: TagNames::default(),
+        names: Naming::Quarantine,
+        tags_are_read: false,
         fixed: [key("web", "w-sorry")].into(),
     };
     select(&listed(members), &backends(), &defaults)

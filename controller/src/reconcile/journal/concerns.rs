@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use planner::guard::{Decision, Decisions, Why};
 use planner::model::{BackendName, DownBackends, SerfStatus, ServerKey, Weight};
+use planner::services::{Book, Unrouted};
 
 /// A backend that serves nobody for no longer than this is about to: its servers are asked for the first time.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -203,6 +204,28 @@ pub(in crate::reconcile) fn crowded(decisions: &Decisions) -> Vec<Concern> {
         }
     })
     .collect()
+}
+
+/// What members disagree about, and the services that get no requests as others have them.
+pub(in crate::reconcile) fn disputed(
+    services: &Book,
+    unrouted: &BTreeMap<BackendName, Unrouted>,
+) -> Vec<Concern> {
+    let mut concerns = Vec::new();
+    for (name, service) in services.iter() {
+        let disputes = service.disputes.iter().map(ToString::to_string);
+        let clash = unrouted.get(name).filter(|why| why.is_dispute());
+        let clash = clash.map(|why| format!("it gets no requests: {why}"));
+        let said: Vec<String> = disputes.chain(clash).collect();
+        if !said.is_empty() {
+            concerns.push(Concern {
+                what: format!("service {name}"),
+                problem: format!("of service {name} {}", said.join("; ")),
+                advice: "make the tags of its members say the same, and of no other's host and path".to_owned(),
+            });
+        }
+    }
+    concerns
 }
 
 /// The members that a rule picks and that cannot be used.

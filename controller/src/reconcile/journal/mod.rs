@@ -18,7 +18,8 @@ use std::time::Instant;
 use concerns::Unserved;
 use departed::Departed;
 use planner::guard::{Decisions, ServerStatus};
-use planner::model::{DownBackends, RunningServers, ServerKey};
+use planner::model::{BackendName, DownBackends, RunningServers, ServerKey};
+use planner::services::{Book, Unrouted};
 use problems::Problems;
 use tokio::sync::watch;
 use told::Told;
@@ -154,6 +155,16 @@ impl Journal {
             .set_all("crowded ", concerns::crowded(decisions));
         self.problems
             .set_all("members", concerns::unusable(unusable));
+    }
+
+    /// Says what members disagree about.
+    pub(super) fn judge_services(
+        &mut self,
+        services: &Book,
+        unrouted: &BTreeMap<BackendName, Unrouted>,
+    ) {
+        let disputed = concerns::disputed(services, unrouted);
+        self.problems.set_all("service ", disputed);
     }
 
     /// The servers that have gone lately.

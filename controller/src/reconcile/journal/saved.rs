@@ -12,7 +12,9 @@ use crate::clock;
 use crate::clock_anchor::ClockAnchor;
 use crate::error_chain::chain;
 use crate::reconcile::advice;
-use crate::state::{PastRemoval, PastReport, PersistedState, StateError, is_remembered};
+use crate::state::{
+    PastRemoval, PastReport, PastService, PersistedState, StateError, is_remembered,
+};
 
 /// The longest pause before what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -78,8 +80,12 @@ fn persisted(desired: &Desired, anchor: &ClockAnchor, now: Instant) -> Persisted
     let in_rotation: BTreeMap<ServerKey, Endpoint> = guard.in_rotation().collect();
     let owners: BTreeSet<_> = guard.absent_owners().collect();
     let in_use = in_rotation.keys().chain(owners.iter().map(|(key, _)| key));
-    let in_use: BTreeSet<&[u8]> = in_use.map(|key| key.server.as_str().as_bytes()).collect();
-    let is_in_use = |entry: &Entry| in_use.contains(&**entry.member.name());
+    let in_use: BTreeSet<&str> = in_use.map(|key| key.server.member()).collect();
+    let names = desired.loaded().config.serf.names;
+    let is_in_use = |entry: &Entry| {
+        let server = names.server(entry.member.name());
+        server.is_some_and(|server| in_use.contains(server.member()))
+    };
     let members = desired.snapshot().entries().iter();
     let members = members.filter(|entry| is_remembered(entry, is_in_use(entry)));
     let words = guard.words(now).map(|(key, report)| {
@@ -98,11 +104,14 @@ fn persisted(desired: &Desired, anchor: &ClockAnchor, now: Instant) -> Persisted
         };
         (key, removal)
     });
+    let services = desired.services().iter();
+    let services = services.map(|(name, it)| (name.clone(), PastService::of(it, anchor)));
     PersistedState {
         members: members.map(|entry| entry.member.clone()).collect(),
         words: words.collect(),
         removals: removals.collect(),
         owners: owners.clone(),
+        services: services.collect(),
         in_rotation,
     }
 }

@@ -33,7 +33,16 @@ fn the_sample_says_the_defaults() {
 
 #[test]
 fn the_sample_has_every_key() {
-    let config = load(&full_sample()).unwrap();
+    let mut config = load(&full_sample()).unwrap();
+    let services = config.services.as_mut().unwrap();
+    let shop = services.of.values().next().unwrap();
+    assert_eq!(
+        (shop.balance.as_str(), &shop.check),
+        ("leastconn", &services.defaults.check)
+    );
+    // They have the keys of a backend, all of which stand there.
+    services.of.clear();
+    services.defaults = config.backends[0].clone();
     assert_eq!(
         config.haproxy.reload,
         ReloadMethod::Command(["systemctl", "reload", "haproxy"].map(str::to_owned).into())

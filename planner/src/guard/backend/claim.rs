@@ -41,7 +41,7 @@ impl Owners {
 
     /// Forgets whom gossip does not know any more.
     pub(super) fn observe_known(&mut self, known: &BTreeMap<ServerName, SerfStatus>) {
-        self.0.retain(|_, name| known.contains_key(name));
+        self.0.retain(|_, name| known.contains_key(name.member()));
     }
 
     /// Forgets who says that it is elsewhere now, and takes who serves where nobody did; says whether that changed anything.

@@ -24,7 +24,7 @@ fn probe_until(scene: &mut Scene, name: &str, found: Probed, times: usize) {
 
 fn suspect(scene: &mut Scene, name: &str) -> bool {
     let name = ServerName::new(name).unwrap();
-    scene.guard.observe_suspicion(&name, scene.now)
+    scene.guard.observe_suspicion(name.as_str(), scene.now)
 }
 
 #[test]

@@ -161,7 +161,8 @@ impl Scene {
 
     fn candidate(&mut self, name: &str, candidate: Candidate) {
         let name = ServerName::new(name).unwrap();
-        self.model.known.insert(name.clone(), candidate.gossip);
+        let member = ServerName::new(name.member()).unwrap();
+        self.model.known.insert(member, candidate.gossip);
         for servers in self.model.backends.values_mut() {
             servers.insert(name.clone(), candidate.clone());
         }
@@ -175,7 +176,8 @@ impl Scene {
 
     fn forget(&mut self, name: &str) {
         self.deselect(name);
-        self.model.known.remove(&ServerName::new(name).unwrap());
+        let name = ServerName::new(name).unwrap();
+        self.model.known.remove(name.member());
     }
 
     fn runs(&mut self, name: &str, admin: Admin, check: Check, in_flight: u64) {

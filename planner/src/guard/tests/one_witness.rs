@@ -9,7 +9,7 @@ impl Scene {
 
     fn suspect(&mut self, name: &str) {
         let name = ServerName::new(name).unwrap();
-        self.guard.observe_suspicion(&name, self.now);
+        self.guard.observe_suspicion(name.as_str(), self.now);
         self.decide();
     }
 

@@ -3,7 +3,8 @@
 use super::*;
 
 /// The members that are there at first, each at a place of its own, and two other names that may come at their places.
-pub(super) const NAMES: [&str; 7] = ["s1", "s2", "s3", "s4", "s5", "d1", "d2"];
+/// Two of them are of one member, which has announced both.
+pub(super) const NAMES: [&str; 7] = ["s1", "s2", "s3:80", "s3:81", "s5", "d1", "d2"];
 pub(super) const PLACES: usize = 5;
 
 /// Something that happens.
@@ -144,17 +145,21 @@ impl World {
     pub(super) fn take(&mut self, step: &Step) {
         match *step {
             Step::SerfStatus(who, gossip) => {
-                self.gossip[who] = gossip;
-                self.gossips(who);
+                for who in of_member(who) {
+                    self.gossip[who] = gossip;
+                    self.gossips(who);
+                }
             }
             Step::Select(who, picked) => {
                 self.selected[who] = picked;
                 self.gossips(who);
             }
             Step::Reap(who) => {
-                self.scene.forget(NAMES[who]);
-                if self.gossip[who] == SerfStatus::Alive {
-                    self.gossip[who] = SerfStatus::Absent;
+                for who in of_member(who) {
+                    self.scene.forget(NAMES[who]);
+                    if self.gossip[who] == SerfStatus::Alive {
+                        self.gossip[who] = SerfStatus::Absent;
+                    }
                 }
             }
             Step::RequestedState(who, requested) => {
@@ -172,7 +177,8 @@ impl World {
             Step::Suspect(who) => {
                 let name = ServerName::new(NAMES[who]).unwrap();
                 let now = self.scene.now;
-                self.mattered = self.scene.guard.observe_suspicion(&name, now);
+                let guard = &mut self.scene.guard;
+                self.mattered = guard.observe_suspicion(name.member(), now);
             }
             Step::Approve(who) => {
                 let approved = self.scene.approve(NAMES[who]) > 0;
@@ -304,6 +310,12 @@ impl World {
         });
         self.intended[who] || asked || asked_there
     }
+}
+
+/// All that are of the same member as this one.
+pub(super) fn of_member(who: usize) -> impl Iterator<Item = usize> {
+    let member = |who: usize| NAMES[who].split(':').next();
+    (0..NAMES.len()).filter(move |other| member(*other) == member(who))
 }
 
 pub(super) fn place_of(wanted: SocketAddr) -> usize {

@@ -1,0 +1,3 @@
+//! Laws over random routes and requests.
+
+mod laws;
