@@ -165,9 +165,11 @@ impl Book {
     pub fn remember(&mut self, events: &[Event]) {
         for event in events {
             match event.what {
-                What::Started | What::Ended => drop(self.stopping.remove(&event.id)),
+                What::Started | What::Ended => {
+                    self.stopping.remove(&event.id);
+                }
                 what if what.ends() => {
-                    drop(self.stopping.entry(event.id.clone()).or_insert(event.at))
+                    self.stopping.entry(event.id.clone()).or_insert(event.at);
                 }
                 _ => {}
             }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use planner::model::{BackendName, Weight};
+use planner::services::{Host, Path};
 
 /// What can be said of a service, `serf.KEY` or `serf.service.NAME.KEY`: each with what it may be, and what it says.
 pub const KEYS: [(Key, &str, &str); 9] = [
@@ -336,8 +337,10 @@ impl Wanted {
                 self.network = Some(value.to_owned());
                 return Ok(());
             }
-            Key::Host => Some(host(value).ok_or_else(wrong)?),
-            Key::Path => Some(path(value).ok_or_else(wrong)?).filter(|path| path != "/"),
+            Key::Host => Some(Host::new(value).ok_or_else(wrong)?.to_string()),
+            Key::Path => Some(Path::new(value).ok_or_else(wrong)?)
+                .filter(|path| *path != Path::root())
+                .map(|path| path.to_string()),
             Key::Weight => {
                 let weight = number(value).and_then(Weight::new).ok_or_else(wrong)?;
                 Some(weight.get().to_string()).filter(|_| weight != Weight::DEFAULT)
@@ -369,26 +372,6 @@ fn number(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let plain = digits && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| plain)
-}
-
-fn host(text: &str) -> Option<String> {
-    let is_label = |label: &str| {
-        let is_safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        (1..=63).contains(&label.len()) && label.bytes().all(is_safe) && !label.starts_with('-')
-    };
-    let fits = text.len() <= 253 && text.split('.').all(is_label);
-    fits.then(|| text.to_ascii_lowercase())
-}
-
-fn path(text: &str) -> Option<String> {
-    let segments = text.strip_prefix('/')?;
-    let segments = segments.strip_suffix('/').unwrap_or(segments);
-    let is_segment = |segment: &str| {
-        let is_safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-        !matches!(segment, "" | "." | "..") && segment.bytes().all(is_safe)
-    };
-    let fits = text.len() <= 128 && (segments.is_empty() || segments.split('/').all(is_segment));
-    fits.then(|| format!("/{segments}"))
 }
 
 #[cfg(test)]

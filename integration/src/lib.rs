@@ -20,17 +20,20 @@
 pub mod daemons;
 pub mod environment;
 pub mod fake_agent;
+pub mod fake_docker;
 pub mod scenarios;
 pub mod traffic;
 
 pub use daemons::agent::{self, Agent};
 pub use daemons::browser::{self, Browser};
 pub use daemons::controller::{self, Controller};
+pub use daemons::dockerd::{self, Dockerd};
 pub use daemons::haproxy::{self, Haproxy, HaproxyKind};
 pub use daemons::health_agent::HealthAgent;
 pub use daemons::manners::{self, Manners};
 pub use daemons::prometheus::Prometheus;
 pub use daemons::serf::{Serf, SerfKind};
+pub use daemons::serf_docker::{self, SerfDocker};
 pub use daemons::web::{self, Web};
 pub use daemons::{compose, container, health_agent, machines, packages, prometheus, serf, view};
 pub use environment::firewall::{self, Firewall};
@@ -39,6 +42,7 @@ pub use environment::process::{self, Process};
 pub use environment::wait::{self, wait_for, wait_some};
 pub use environment::{TestEnv, log_tails, mount};
 pub use fake_agent::FakeAgent;
+pub use fake_docker::FakeDocker;
 pub use scenarios::cluster::{self, Balancer, Node};
 pub use scenarios::{Need, measure, scenario, test, test_alone};
 pub use traffic::load::{self, Load};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use planner::model::BackendName;
+use planner::services::Announcement;
 
 use crate::instances::Place;
 
@@ -48,56 +48,15 @@ fn push(text: &mut String, words: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(words);
 }
 
-/// Who is in such a text; what cannot be read is left out.
+/// Who is in such a text, as balancers read it; what cannot be read is left out.
 pub fn read(text: &str) -> BTreeSet<Place> {
-    let mut places = BTreeSet::new();
-    let mut before: Option<Place> = None;
-    for entry in text
-        .split(',')
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty())
-    {
-        let place = entry_after(entry, before.as_ref());
-        places.extend(place.clone());
-        before = place;
-    }
-    places
-}
-
-fn entry_after(entry: &str, before: Option<&Place>) -> Option<Place> {
-    let (what, addr) = match entry.split_once('@') {
-        Some((what, addr)) => (what, Some(address(addr, before)?)),
-        None => (entry, None),
-    };
-    let port = |text: &str| {
-        let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-        text.parse::<u16>().ok().filter(|_| plain)
-    };
-    let (service, port) = match what.split_once(':') {
-        Some((service, text)) => (BackendName::new(service)?, port(text)?),
-        None if what.is_empty() => (before?.service.clone(), before?.port),
-        None => (before?.service.clone(), port(what)?),
-    };
-    Some(Place {
-        service,
-        addr,
-        port,
-    })
-}
-
-fn address(text: &str, before: Option<&Place>) -> Option<IpAddr> {
-    if let Some(last) = text.strip_prefix('.') {
-        let Some(IpAddr::V4(other)) = before?.addr else {
-            return None;
-        };
-        let [a, b, c, _] = other.octets();
-        return last
-            .parse()
-            .ok()
-            .map(|last| Ipv4Addr::new(a, b, c, last).into());
-    }
-    match text.strip_prefix('[') {
-        Some(v6) => v6.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
-        None => text.parse().ok().map(IpAddr::V4),
-    }
+    let announced = Announcement::list(text.into()).flatten();
+    let places = announced.filter_map(|it| {
+        Some(Place {
+            service: it.service,
+            addr: it.addr,
+            port: it.port?,
+        })
+    });
+    places.collect()
 }

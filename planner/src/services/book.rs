@@ -253,13 +253,19 @@ impl Book {
         let allowed = services.allow.iter().filter_map(Names::literal);
         let allowed = allowed.filter_map(BackendName::new);
         let mut named: Vec<BackendName> = services.of.keys().cloned().chain(allowed).collect();
-        let any = services.allow.iter().map(|names| names.to_string().replace('*', "x"));
+        let any = services
+            .allow
+            .iter()
+            .map(|names| names.to_string().replace('*', "x"));
         if named.is_empty() && self.services.is_empty() {
             named.extend(any.filter_map(BackendName::new).take(1));
         }
         for name in named {
             let service = || Service::expected(&name, services, now);
-            expected.services.entry(name.clone()).or_insert_with(service);
+            expected
+                .services
+                .entry(name.clone())
+                .or_insert_with(service);
         }
         expected.keep_allowed(config);
         expected

@@ -14,7 +14,7 @@ use crate::route::Host;
 use crate::select::{self, Defaults, Said, shown};
 
 /// Announcements of one member that are looked at: Serf's 512 bytes for all tags of a node have room for fewer.
-const MOST: usize = 64;
+const MOST: usize = 128;
 
 /// What a service speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,9 +151,10 @@ impl Gatherer<'_> {
         if self.taken.contains(service) {
             return refuse(Quarantine::IsBackend);
         }
-        let server = announced
-            .port
-            .map_or_else(|| self.name.clone(), |port| self.name.at(port));
+        let server = announced.port.map_or_else(
+            || self.name.clone(),
+            |port| self.name.at(announced.addr, port),
+        );
         let found = gathered.services.entry(service.clone()).or_default();
         if found.servers.contains_key(&server) {
             return refuse(Quarantine::Twice);
@@ -217,7 +218,12 @@ impl Gatherer<'_> {
             Some((name, value, text)) => {
                 let host = text.and_then(Host::new);
                 let host = host.ok_or_else(|| select::HOST.wrong(&name, value))?;
-                if !self.services.hosts.iter().any(|hosts| hosts.matches(Some(host.as_str()))) {
+                if !self
+                    .services
+                    .hosts
+                    .iter()
+                    .any(|hosts| hosts.matches(Some(host.as_str())))
+                {
                     return Err(Quarantine::Host(host.as_str().to_owned()));
                 }
                 Some(host)

@@ -27,20 +27,27 @@ pub fn told(
         };
         let member = shown(entry.member.name());
         let Some(server) = config.serf.names.server(entry.member.name()) else {
-            lines.push(format!("member {member}: announces services, and its name can be no server's"));
+            lines.push(format!(
+                "member {member}: announces services, and its name can be no server's"
+            ));
             continue;
         };
         for announced in Announcement::list(value) {
             let (what, server) = match &announced {
                 Ok(it) => {
-                    let server = it.port.map_or_else(|| server.clone(), |port| server.at(port));
+                    let server = it
+                        .port
+                        .map_or_else(|| server.clone(), |port| server.at(it.addr, port));
                     (it.service.to_string(), server)
                 }
                 Err(text) => (shown(text), server.clone()),
             };
             let refused = model.refused.get(&format!("{what}/{server}"));
-            let refused = refused.or_else(|| model.refused.get(&format!("{what}/{}", server.member())));
-            let key = announced.ok().map(|it| ServerKey::new(&it.service, &server));
+            let refused =
+                refused.or_else(|| model.refused.get(&format!("{what}/{}", server.member())));
+            let key = announced
+                .ok()
+                .map(|it| ServerKey::new(&it.service, &server));
             let outcome = match (key, refused) {
                 (Some(key), _) if model.backends.contains_key(&key.backend) => {
                     of_server(&key, model, services, loaded)
@@ -55,14 +62,19 @@ pub fn told(
 }
 
 fn of_server(key: &ServerKey, model: &Model, services: &Book, loaded: &LoadedConfig) -> String {
-    let candidate = model.backends.get(&key.backend).and_then(|it| it.get(&key.server));
+    let candidate = model
+        .backends
+        .get(&key.backend)
+        .and_then(|it| it.get(&key.server));
     let endpoint = match candidate.map(|candidate| &candidate.attributes) {
         Some(Ok(attributes)) => attributes.endpoint,
         Some(Err(why)) => return format!("left out: {why}"),
         None => return "left out".to_owned(),
     };
     let route = match loaded.unrouted.get(&key.backend) {
-        Some(why @ (Unrouted::Tcp | Unrouted::NoHost)) => format!("no requests of a front end, as {why}"),
+        Some(why @ (Unrouted::Tcp | Unrouted::NoHost)) => {
+            format!("no requests of a front end, as {why}")
+        }
         Some(why) => format!("no requests, as {why}"),
         None => {
             let mut all = services.iter();
