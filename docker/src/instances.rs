@@ -96,8 +96,6 @@ pub enum Reason {
     NotReady,
     /// Its host and path are those of another service, which was there first.
     Claimed(BackendName),
-    /// It says otherwise of its service than others, and more say that, or have been there for longer.
-    Disagrees(Key),
     /// A node's tags have no room for it.
     NoRoom,
 }
@@ -117,26 +115,50 @@ impl Reason {
             Self::SeveralNetworks(_) | Self::NoAddress(_) => "network",
             Self::Twice => "twice",
             Self::NotReady => "state",
-            Self::Claimed(_) | Self::Disagrees(_) => "conflict",
+            Self::Claimed(_) => "conflict",
             Self::NoRoom => "room",
         }
     }
 
-    /// All words.
-    pub const WORDS: [&'static str; 13] = [
-        "label",
-        "starting",
-        "unhealthy",
-        "paused",
-        "stopping",
-        "ended",
-        "port",
-        "unpublished",
-        "network",
-        "twice",
-        "state",
-        "conflict",
-        "room",
+    /// All words, and when each is said.
+    pub const TOLD: [(&'static str, &'static str); 13] = [
+        ("label", "a label is wrong, or there is none of that name"),
+        (
+            "starting",
+            "the HEALTHCHECK of its image has not come to anything yet",
+        ),
+        ("unhealthy", "its HEALTHCHECK calls it unhealthy"),
+        ("paused", "it is paused"),
+        (
+            "stopping",
+            "it was told to end (`docker stop`), and has not yet",
+        ),
+        ("ended", "it does not run"),
+        ("port", "nothing says which of its ports is meant"),
+        (
+            "unpublished",
+            "its port is not published, or on this host's loopback only",
+        ),
+        (
+            "network",
+            "it has no address in the network that is meant, or several networks and no label says which is",
+        ),
+        (
+            "twice",
+            "another container has the same service at the same place",
+        ),
+        (
+            "state",
+            "its label `state` keeps it out while others of its service are ready",
+        ),
+        (
+            "conflict",
+            "its host and path are those of another service of this host, which was there first",
+        ),
+        (
+            "room",
+            "the tags of a node have 512 bytes, and there is no room for it",
+        ),
     ];
 
     /// Whether somebody has to do something about it.
@@ -182,9 +204,6 @@ impl fmt::Display for Reason {
             Self::NotReady => f.write_str("its label state keeps it out while others of its service are ready"),
             Self::Claimed(service) => {
                 write!(f, "its host and path are those of the service {service}, which was there first")
-            }
-            Self::Disagrees(key) => {
-                write!(f, "its label {} says otherwise than those of its service that hold", key.as_str())
             }
             Self::NoRoom => f.write_str(
                 "no room: all tags of a node have 512 bytes; shorter names, or fewer containers on this host",
@@ -547,7 +566,11 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_word() {
-        assert!(Reason::WORDS.contains(&Reason::NoRoom.word()));
+        assert!(
+            Reason::TOLD
+                .iter()
+                .any(|(word, _)| *word == Reason::NoRoom.word())
+        );
         assert!(!Reason::Paused.is_wrong() && Reason::NoRoom.is_wrong());
     }
 }

@@ -510,6 +510,35 @@ mod tests {
         assert!(told.len() < 250, "{told}");
     }
 
+    /// docs/reference/labels.md, from what is read.
+    #[test]
+    fn every_label_is_documented_and_no_other() {
+        let code = |text: &str| format!("`{text}`");
+        let service = [
+            code("serf.service"),
+            "1 to 64 of letters, digits, `_`, `.` and `-`, not digits alone".to_owned(),
+            "the service that the container has; the labels below say something of it".to_owned(),
+        ];
+        let rows = KEYS.map(|(key, what, says)| {
+            [
+                code(&format!("serf.{}", key.as_str())),
+                what.to_owned(),
+                says.to_owned(),
+            ]
+        });
+        let labels = reference::table(
+            ["label", "value", "what it says"],
+            [service].into_iter().chain(rows),
+        );
+        let words = crate::instances::Reason::TOLD;
+        let words = words.map(|(word, when)| [code(word), when.to_owned()]);
+        let words = reference::table(["reason", "when"], words);
+        reference::hold(
+            "labels.md",
+            &format!("## Labels\n\n{labels}\n## Why one is not there\n\n{words}"),
+        );
+    }
+
     fn hostile() -> impl Strategy<Value = String> {
         prop_oneof![
             any::<String>(),

@@ -193,7 +193,7 @@ fn of_tags(writer: &mut Writer<'_>, status: &Status) -> fmt::Result {
     let services = services.map(|(service, count)| ([("service", service.as_str())], *count));
     let help = "Instances in the tags, by service; 256 services are told";
     writer.gauges("instances", help, services)?;
-    let left_out = Reason::WORDS.map(|word| {
+    let left_out = Reason::TOLD.map(|(word, _)| {
         let rows = status.containers.iter();
         let count = rows
             .filter(|row| row.reason.as_deref() == Some(word))
@@ -236,4 +236,40 @@ fn of_work(writer: &mut Writer<'_>, status: &Status) -> fmt::Result {
         writer.counter(name, help, count)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// docs/reference/serf-docker-metrics.md, from what is served.
+    #[test]
+    fn every_metric_is_documented_and_no_other() {
+        let feed = Feed {
+            status: watch::channel(Arc::new(Status::default())).1,
+            turns: Arc::new(Turns::new()),
+        };
+        let mut registry = Registry::with_prefix("serf_docker");
+        registry.register_collector(Box::new(Scrape(feed)));
+        let mut all = String::new();
+        prometheus_text::encode(&mut all, &registry).unwrap();
+        let words = |line: &str, what: &str| {
+            let (name, text) = line.strip_prefix(what)?.split_once(' ')?;
+            Some((name.to_owned(), text.to_owned()))
+        };
+        let types: std::collections::BTreeMap<String, String> = all
+            .lines()
+            .filter_map(|line| words(line, "# TYPE "))
+            .collect();
+        let helps = all.lines().filter_map(|line| words(line, "# HELP "));
+        let rows = helps.map(|(name, help)| {
+            [
+                format!("`{name}`"),
+                types.get(&name).cloned().unwrap_or_default(),
+                help,
+            ]
+        });
+        let table = reference::table(["metric", "type", "what it says"], rows);
+        reference::hold("serf-docker-metrics.md", &table);
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    const TOLD: [(Self, &str); 4] = [
+    pub(super) const TOLD: [(Self, &str); 4] = [
         (Self::Done, "done"),
         (Self::Failed, "failed, or something is wrong"),
         (Self::Usage, "wrong usage"),

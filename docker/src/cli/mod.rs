@@ -2,6 +2,8 @@
 
 mod exit;
 mod generate;
+#[cfg(test)]
+mod reference;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
