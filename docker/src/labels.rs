@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use planner::model::{BackendName, Weight};
-use planner::services::{Host, Path};
+use planner::route::Host;
+use planner::services::Path;
 
 /// What can be said of a service, `serf.KEY` or `serf.service.NAME.KEY`: each with what it may be, and what it says.
 pub const KEYS: [(Key, &str, &str); 9] = [
