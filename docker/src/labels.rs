@@ -338,7 +338,7 @@ impl Wanted {
                 self.network = Some(value.to_owned());
                 return Ok(());
             }
-            Key::Host => Some(Host::new(value).ok_or_else(wrong)?.to_string()),
+            Key::Host => Some(Host::new(value).ok_or_else(wrong)?.as_str().to_owned()),
             Key::Path => Some(Path::new(value).ok_or_else(wrong)?)
                 .filter(|path| *path != Path::root())
                 .map(|path| path.to_string()),

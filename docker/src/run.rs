@@ -36,6 +36,8 @@ use published::Told;
 const TURN: Duration = Duration::from_secs(2);
 /// The pauses before what the agent did not do is tried again.
 const RETRIES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// A port that is taken is tried again after so long.
+const LISTEN: Duration = Duration::from_secs(5);
 /// How long the end waits for the agent.
 const FAREWELL: Duration = Duration::from_secs(4);
 /// Updates that wait; Docker's events wait in its socket beyond.
@@ -87,6 +89,8 @@ struct Daemon {
     problems: Problems,
     counters: Counters,
     server: Option<Server>,
+    /// When a listener that could not be had is tried again.
+    listen_at: Instant,
     feed: Feed,
     status: watch::Sender<Arc<Status>>,
     told: Told,
@@ -203,6 +207,7 @@ impl Daemon {
             problems: Problems::default(),
             counters: Counters::default(),
             server: None,
+            listen_at: now,
             feed: Feed {
                 status: published,
                 turns,
@@ -254,6 +259,9 @@ impl Daemon {
         let now = clock::now();
         let unix = now_unix();
         self.feed.turns.turned();
+        if self.problems.http.is_some() && self.listen_at <= now {
+            self.listen();
+        }
         let before = self.state.chosen().tags.clone();
         let decided = self.state.decide(unix);
         match &decided {
@@ -437,7 +445,10 @@ impl Daemon {
             }
             Err(error) => {
                 let text = chain(&error);
-                tracing::error!(error = %text, "no HTTP is served");
+                if self.problems.http.is_none() {
+                    tracing::error!(error = %text, "no HTTP is served");
+                }
+                self.listen_at = clock::now() + LISTEN;
                 self.problems.http = Some(problem("http", text, error.advice()));
             }
         }
