@@ -128,7 +128,9 @@ pub async fn check(config: &Config, asked: &Asked) -> Report {
     report.announced = told(&view.snapshot, &view.model, &view.services, &view.loaded);
     // A file that is valid now has to be so with the services that may come.
     let services = view.services.with_expected(&loaded.config, clock::now());
-    let loaded = view.loaded.with_services(services.effect(&loaded.written), &others.files);
+    let loaded = view
+        .loaded
+        .with_services(services.effect(&loaded.written), &others.files);
     let now = match loaded.renderer.render(&loaded.config, &view.wanted.servers) {
         Ok(now) => now,
         Err(error) => {

@@ -218,7 +218,8 @@ impl Reconciler {
             status == SerfStatus::Alive && *why != Quarantine::NotAllowed
         });
         let unrouted = &self.desired.loaded().unrouted;
-        self.journal.judge_services(self.desired.services(), unrouted);
+        self.journal
+            .judge_services(self.desired.services(), unrouted);
         self.journal.judge_servers(
             self.desired.decisions(),
             self.applier.checks(),

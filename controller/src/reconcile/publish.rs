@@ -16,9 +16,7 @@ use super::journal::departed::Gone;
 use crate::clock;
 use crate::notify;
 use crate::published::Published;
-use crate::status::{
-    Agent, Backend, Config, File, Haproxy, OldWorker, Server, Service, Status,
-};
+use crate::status::{Agent, Backend, Config, File, Haproxy, OldWorker, Server, Service, Status};
 
 impl Reconciler {
     /// Publishes how everything stands, if it is time.

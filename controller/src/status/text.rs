@@ -176,7 +176,11 @@ impl Service {
         }
         write!(f, ", for {}", ago(now.saturating_sub(self.since)))?;
         if let Some(empty) = self.empty_since {
-            write!(f, ", served by nobody for {}", ago(now.saturating_sub(empty)))?;
+            write!(
+                f,
+                ", served by nobody for {}",
+                ago(now.saturating_sub(empty))
+            )?;
         }
         for dispute in &self.disputes {
             write!(f, "; {dispute}")?;

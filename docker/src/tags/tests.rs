@@ -95,7 +95,6 @@ fn what_cannot_be_read_is_nobody() {
         "@10.0.0.1",
         "shop",
         "shop:0",
-        "shop:080",
         "shop:80@.5",
         "shop:80@x",
         "shop:80@[1",

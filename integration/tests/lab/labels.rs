@@ -80,7 +80,11 @@ fn real_containers_are_followed_through_all_that_docker_does_with_them() {
     test(&NEEDS, async |lab| {
         let host = Host::start(lab, false).await?;
         host.sleeps("paused", 8001, &[]).await?;
-        let check = ["--health-cmd=cat /ok", "--health-interval=1s", "--health-retries=1"];
+        let check = [
+            "--health-cmd=cat /ok",
+            "--health-interval=1s",
+            "--health-retries=1",
+        ];
         host.sleeps("sick", 8002, &check).await?;
         host.has(Some("shop:8001")).await?;
         host.docker

@@ -221,7 +221,9 @@ pub(in crate::reconcile) fn disputed(
             concerns.push(Concern {
                 what: format!("service {name}"),
                 problem: format!("of service {name} {}", said.join("; ")),
-                advice: "make the tags of its members say the same, and of no other's host and path".to_owned(),
+                advice:
+                    "make the tags of its members say the same, and of no other's host and path"
+                        .to_owned(),
             });
         }
     }
