@@ -94,8 +94,9 @@ const NEEDED: [(&str, &str); 5] = [
 
 /// A small file with this section, these lines in it, and without the `but` that it has otherwise.
 fn file(section: &Section<'_>, lines: &str, but: &str) -> String {
-    let is_needed =
-        |(name, _): &(&str, &str)| !matches!(*name, "file" | "route" | "services") || section.name == *name;
+    let is_needed = |(name, _): &(&str, &str)| {
+        !matches!(*name, "file" | "route" | "services") || section.name == *name
+    };
     let mut text = String::new();
     for (name, needed) in NEEDED.into_iter().filter(is_needed) {
         let others = needed
