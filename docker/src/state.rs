@@ -435,7 +435,7 @@ mod tests {
             daemon.list(world.list(), world.now);
             daemon.set_own(world.own());
             prop_assert_eq!(world.write(&mut daemon), world.serving());
-            prop_assert!(world.agent.contains_key(&b"role".to_vec()));
+            prop_assert!(world.agent.contains_key(b"role".as_slice()));
         }
     }
 }
