@@ -25,6 +25,9 @@ pub struct State {
     own: Option<Own>,
     seen: Vec<Seen>,
     chosen: Chosen,
+    /// Whether something is otherwise than when it was decided last, and until when that holds in any case.
+    is_stale: bool,
+    holds_until: Option<i64>,
 }
 
 impl State {
@@ -38,6 +41,8 @@ impl State {
             own: None,
             seen: Vec::new(),
             chosen: Chosen::default(),
+            is_stale: true,
+            holds_until: None,
         }
     }
 
@@ -47,16 +52,19 @@ impl State {
             self.is_listed = false;
         }
         (self.rules, self.names) = (rules, names);
+        self.is_stale = true;
     }
 
     /// Takes news of a container, heard at that moment.
     pub fn hear(&mut self, event: &Event, at: Instant) {
         self.book.hear(event, at);
+        self.is_stale = true;
     }
 
     /// Takes what was heard before the list that follows.
     pub fn remember(&mut self, events: &[Event]) {
         self.book.remember(events);
+        self.is_stale = true;
     }
 
     /// Takes a list that was asked for at that moment; of it nothing is kept but what has labels of ours.
@@ -70,10 +78,12 @@ impl State {
         });
         self.book.list(ours.collect(), asked);
         self.is_listed = true;
+        self.is_stale = true;
     }
 
     /// Takes what the agent says of itself.
     pub fn set_own(&mut self, own: Own) {
+        self.is_stale |= self.own.as_ref() != Some(&own);
         self.own = Some(own);
     }
 
@@ -89,16 +99,11 @@ impl State {
 
     /// What has to be changed in the agent's tags, and how soon; none where nothing has, or not enough is known.
     pub fn decide(&mut self, now: i64) -> Option<(TagChange, Urgency)> {
-        let host: Option<IpAddr> = self.own.as_ref().and_then(|own| own.addr);
-        self.seen = seen(&self.book, &self.rules, host, now);
+        if self.is_stale || self.holds_until.is_some_and(|until| until <= now) {
+            self.decide_anew(now);
+        }
         let node = self.own.as_ref().map(|own| &own.tags);
-        let before = node
-            .map(|node| tags::places(node, &self.names))
-            .unwrap_or_default();
-        let others = node
-            .map(|node| tags::others(node, &self.names))
-            .unwrap_or_default();
-        self.chosen = tags::choose(&mut self.seen, &before, &others, &self.names);
+        let before = self.written();
         if !self.is_listed {
             return None;
         }
@@ -110,6 +115,21 @@ impl State {
             Urgency::AtOnce
         };
         Some((change, urgency))
+    }
+
+    fn decide_anew(&mut self, now: i64) {
+        let host: Option<IpAddr> = self.own.as_ref().and_then(|own| own.addr);
+        self.seen = seen(&self.book, &self.rules, host, now);
+        let node = self.own.as_ref().map(|own| &own.tags);
+        let before = node
+            .map(|node| tags::places(node, &self.names))
+            .unwrap_or_default();
+        let others = node
+            .map(|node| tags::others(node, &self.names))
+            .unwrap_or_default();
+        self.chosen = tags::choose(&mut self.seen, &before, &others, &self.names);
+        self.is_stale = false;
+        self.holds_until = self.deadline(now);
     }
 
     /// The change that takes our tags away; none where there are none, or none are known.
@@ -415,7 +435,7 @@ mod tests {
             daemon.list(world.list(), world.now);
             daemon.set_own(world.own());
             prop_assert_eq!(world.write(&mut daemon), world.serving());
-            prop_assert!(world.agent.contains_key(&b"role".to_vec()));
+            prop_assert!(world.agent.contains_key(b"role".as_slice()));
         }
     }
 }

@@ -69,14 +69,34 @@ pub fn choose(seen: &mut [Seen], before: &BTreeSet<Place>, others: &Tags, names:
     if bytes > LIMIT {
         let mut waiting = std::mem::take(&mut chosen);
         waiting.sort_by_key(|it| (!before.contains(&it.place), &it.age, &it.place));
+        // As many of the first as fit, and of the others who still does; of a service that has no room for one, none.
+        let (mut some, mut too_many) = (0, waiting.len());
+        while too_many - some > 1 {
+            let middle = some.midpoint(too_many);
+            let fit = waiting
+                .get(..middle)
+                .is_some_and(|first| fits(first).1 <= LIMIT);
+            (some, too_many) = if fit {
+                (middle, too_many)
+            } else {
+                (some, middle)
+            };
+        }
+        let others = waiting.split_off(some);
+        chosen = waiting;
         (ours, bytes) = fits(&chosen);
-        for instance in waiting {
+        let mut full = BTreeSet::new();
+        for instance in others {
+            if full.contains(&instance.place.service) {
+                continue;
+            }
             chosen.push(instance);
             let (with, more) = fits(&chosen);
             if more <= LIMIT {
                 (ours, bytes) = (with, more);
             } else {
                 chosen.pop();
+                full.insert(&instance.place.service);
             }
         }
     }

@@ -15,7 +15,12 @@ const NAMED: usize = 5;
 
 /// What of containers the log was told last.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeMap<(String, Option<String>), (Option<String>, Option<String>)>);
+pub(super) struct Told(BTreeMap<Which, Stand>);
+
+/// A container's id and a service of it.
+type Which = (String, Option<String>);
+/// Its place, or the reason why it has none.
+type Stand = (Option<String>, Option<String>);
 
 impl Told {
     /// Logs what is otherwise than it was told last.
