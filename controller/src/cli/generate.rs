@@ -12,7 +12,7 @@ const CONFIG_PAGE: &str = "config";
 
 pub(super) fn print_template(name: &str) -> anyhow::Result<Exit> {
     let (_, source) = BUILT_IN
-        .iter()
+        .into_iter()
         .find(|(known, _)| *known == name)
         .context("no such template")?;
     print(source)

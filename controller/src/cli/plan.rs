@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use controller::config;
 use controller::control::{Answer, ControlError, Request, ask};
 use controller::preview::{Preview, preview};
@@ -36,7 +35,7 @@ Examples:
       a part that any template may include")]
 pub(super) struct RenderArgs {
     /// Print a built-in template instead
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = BUILT_IN[0].0, value_parser = PossibleValuesParser::new(BUILT_IN.iter().map(|(name, _)| *name)))]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = BUILT_IN[0].0, value_parser = BUILT_IN.map(|(name, _)| name))]
     pub(super) print_template: Option<String>,
     #[command(flatten)]
     given: GivenArgs,

@@ -33,13 +33,13 @@ pub const FIRST_LINE: &str = "# written by serf-haproxy; changes are overwritten
 
 macro_rules! embedded {
     ($($name:literal),* $(,)?) => {
-        &[$(($name, include_str!(concat!("../../../templates/", $name)))),*]
+        [$(($name, include_str!(concat!("../../../templates/", $name)))),*]
     };
 }
 
 /// The embedded templates by name. The first is the whole file, the last stands beside a file of the site's, the others can
 /// be included by any template.
-pub const BUILT_IN: &[(&str, &str)] = embedded![
+pub const BUILT_IN: [(&str, &str); 9] = embedded![
     "haproxy.cfg.j2",
     "backends.cfg.j2",
     "servers.cfg.j2",
@@ -137,7 +137,7 @@ impl Renderer {
     /// # Errors
     /// None in a tested build.
     pub fn built_in() -> Result<Self, RenderError> {
-        let (name, source) = BUILT_IN[0];
+        let [(name, source), ..] = BUILT_IN;
         Self::new(name, source.to_owned())
     }
 
@@ -166,7 +166,7 @@ impl Renderer {
                 format!("cannot print a value that is {kind}"),
             )),
         });
-        for &(name, source) in BUILT_IN {
+        for (name, source) in BUILT_IN {
             env.add_template(name, source)
                 .map_err(|error| render_error(&error, name, source))?;
         }
