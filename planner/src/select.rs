@@ -51,7 +51,7 @@ const STATE: Tag = Tag {
     name: "state",
     want: "ready, drain or maint",
     absent: "ready",
-    about: "`drain`: no new requests, but for clients that stick to it; `maint`: none at all, once the running ones are done; \
+    about: "`drain`: no new requests, but for clients that a cookie of a template leads there, not that of `sticky`; `maint`: none at all, once the running ones are done; \
             `ready`: back again",
 };
 
