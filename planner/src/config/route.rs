@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::node::Node;
 use super::section::{Section, section};
 use super::value::{HOUR, SECOND, backend_name, boolean, networks, not_empty, number, path, some};
-use super::{Config, Frontend, Mode};
+use super::{BackendConfig, Config, Frontend, Mode};
 use crate::model::BackendName;
 use crate::route::{
     Action, BasicAuth, HeaderChanges, HeaderName, HeaderPattern, HeaderValue, HostPattern, Method,
@@ -80,9 +80,9 @@ section! {
 
 impl RouteConfig {
     /// The route, or what keeps it from being one.
-    fn route(&self, node: &Node<'_>) -> Option<Route> {
+    fn route(&self, backends: &[BackendConfig], node: &Node<'_>) -> Option<Route> {
         let origin = Origin::Config { line: node.line() };
-        let action = self.action(node)?;
+        let action = self.action(backends, node)?;
         let mut route = Route::to_backend(
             origin,
             self.host.iter().cloned(),
@@ -105,12 +105,16 @@ impl RouteConfig {
         Some(route)
     }
 
-    fn action(&self, node: &Node<'_>) -> Option<Action> {
+    /// A client of a split stays where its first request went, where the backend's clients stay with their server.
+    fn action(&self, backends: &[BackendConfig], node: &Node<'_>) -> Option<Action> {
         match (&self.backend, &self.redirect, &self.respond) {
             (Some(backend), None, None) => {
-                let (to, sticky) = (self.split.clone(), false);
+                let mut named = backends.iter().filter(|known| known.name == *backend);
+                let split = Split {
+                    to: self.split.clone(),
+                    sticky: named.any(|known| known.sticky.is_some()),
+                };
                 let backend = backend.clone();
-                let split = Split { to, sticky };
                 Some(Action::Backend { backend, split })
             }
             (None, Some(redirect), None) => Some(Action::Redirect(redirect.clone())),
@@ -179,7 +183,8 @@ pub(super) fn routes(config: &mut Config, root: &Node<'_>) {
         route.check(node);
         backends(config, route, node);
         front_ends(config, route, node);
-        made.extend(route.route(node).map(|route| (route, node)));
+        let read = route.route(&config.backends, node);
+        made.extend(read.map(|route| (route, node)));
     }
     map_path(&config.haproxy.routes_map(), root);
     any_front_end(config, root);

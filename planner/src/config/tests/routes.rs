@@ -273,7 +273,7 @@ fn routes_are_of_http_and_of_a_path_that_can_be_printed() {
     assert!(
         diagnostics(&text)
             .iter()
-            .any(|it| it.contains("speaks no HTTP"))
+            .any(|it| it.contains("no front end speaks HTTP"))
     );
     let text = format!(
         "[haproxy]\nconfig = \"/etc/ha proxy.cfg\"\n{}",
@@ -284,4 +284,18 @@ fn routes_are_of_http_and_of_a_path_that_can_be_printed() {
         found.len() == 1 && found[0].contains("/etc/ha proxy.routes.map"),
         "{found:?}"
     );
+}
+
+#[test]
+fn clients_stay_with_their_share_where_the_backends_clients_stay_with_their_server() {
+    let two = "[[backend]]\nname = \"v2\"\ntags = { v = \"2\" }\nport = 3000\n";
+    let split = "[[route]]\nbackend = \"nodes\"\nsplit = { v2 = 5 }\n";
+    for (backend, stays) in [("", false), ("sticky = true\n", true)] {
+        let config = load(&format!("{SMALL}{backend}{two}{split}")).unwrap();
+        let route = config.routing.iter().next().unwrap();
+        let Action::Backend { split, .. } = &route.action else {
+            panic!("{route:?}");
+        };
+        assert_eq!(split.sticky, stays);
+    }
 }
