@@ -51,8 +51,8 @@ const STATE: Tag = Tag {
     name: "state",
     want: "ready, drain or maint",
     absent: "ready",
-    about: "`drain`: no new requests, but for clients that stick to it; `maint`: none at all, once the running ones are done; \
-            `ready`: back again",
+    about: "`drain`: no new requests, but for clients that a cookie of a template leads there, not that of `sticky`; \
+            `maint`: none at all, once the running ones are done; `ready`: back again",
 };
 
 /// Tags of services, `host.shop` where they are said of one of several.

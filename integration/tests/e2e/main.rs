@@ -13,6 +13,7 @@ mod chaos;
 mod check;
 mod check_joins;
 mod checks;
+mod comparison;
 mod drift;
 mod examples;
 mod files;
