@@ -407,8 +407,8 @@ impl Compose {
 
     fn take_down(&self) -> Result<()> {
         let mut down = self.command()?;
-        down.args(["--profile", "second", "down", "--volumes"])
-            .args(["--remove-orphans", "--timeout", "1"]);
+        down.args(["--profile", "second", "--profile", "routing", "down"])
+            .args(["--volumes", "--remove-orphans", "--timeout", "1"]);
         let output = down.output()?;
         ensure!(output.status.success(), "{output:?}");
         Ok(())

@@ -79,10 +79,10 @@ section! {
 }
 
 impl RouteConfig {
-    /// The route, or what keeps it from being one.
-    fn route(&self, node: &Node<'_>) -> Option<Route> {
+    /// The route, or what keeps it from being one; `sticky` is whether the clients of its backend keep their server.
+    fn route(&self, node: &Node<'_>, sticky: bool) -> Option<Route> {
         let origin = Origin::Config { line: node.line() };
-        let action = self.action(node)?;
+        let action = self.action(node, sticky)?;
         let mut route = Route::to_backend(
             origin,
             self.host.iter().cloned(),
@@ -105,10 +105,11 @@ impl RouteConfig {
         Some(route)
     }
 
-    fn action(&self, node: &Node<'_>) -> Option<Action> {
+    fn action(&self, node: &Node<'_>, sticky: bool) -> Option<Action> {
         match (&self.backend, &self.redirect, &self.respond) {
             (Some(backend), None, None) => {
-                let (to, sticky) = (self.split.clone(), false);
+                let to = self.split.clone();
+                let sticky = sticky && !to.is_empty();
                 let backend = backend.clone();
                 let split = Split { to, sticky };
                 Some(Action::Backend { backend, split })
@@ -179,7 +180,10 @@ pub(super) fn routes(config: &mut Config, root: &Node<'_>) {
         route.check(node);
         backends(config, route, node);
         front_ends(config, route, node);
-        made.extend(route.route(node).map(|route| (route, node)));
+        let mut named = config.backends.iter();
+        let own = named.find(|backend| Some(&backend.name) == route.backend.as_ref());
+        let sticky = own.is_some_and(|backend| backend.sticky.is_some());
+        made.extend(route.route(node, sticky).map(|route| (route, node)));
     }
     map_path(&config.haproxy.routes_map(), root);
     any_front_end(config, root);

@@ -223,6 +223,23 @@ fn what_is_wrong_with_a_route_is_told() {
 }
 
 #[test]
+fn a_client_keeps_its_share_where_the_backend_of_the_route_is_sticky() {
+    let canary = "[[backend]]\nname = \"canary\"\ntags = { role = \"canary\" }\nport = 3000\n";
+    for (sticky, split, keeps) in [
+        ("sticky = true\n", "split = { canary = 5 }", true),
+        ("", "split = { canary = 5 }", false),
+        ("sticky = true\n", "", false),
+    ] {
+        let text = format!("{SMALL}{sticky}{canary}[[route]]\nbackend = \"nodes\"\n{split}\n");
+        let routing = load(&text).unwrap().routing;
+        let Action::Backend { split, .. } = &routing.iter().next().unwrap().action else {
+            panic!("{text}");
+        };
+        assert_eq!(split.sticky, keeps, "{text}");
+    }
+}
+
+#[test]
 fn two_routes_that_could_win_one_request_are_refused_with_both_lines() {
     let route = |keys: &str| format!("[[route]]\nbackend = \"nodes\"\n{keys}\n");
     let first = SMALL.lines().count() + 1;
