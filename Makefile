@@ -24,7 +24,7 @@ build: rust ## build everything
 	$(CARGO) build --workspace --profile $(PROFILE)
 
 check: rust ## the tests that need no daemon: units, laws, scenarios with a scripted agent
-	@scripts/slowest $(CARGO) test -p serf-rpc -p planner -p controller -p serfctl -p webapp -p reference --lib --bins --tests --no-fail-fast
+	@scripts/slowest $(CARGO) test -p serf-rpc -p planner -p controller -p serfctl -p serf-docker -p webapp -p reference --lib --bins --tests --no-fail-fast
 
 test: rust setup ## all tests, those against the real agent and HAProxy too
 	$(CARGO) build --workspace --bins
@@ -38,7 +38,7 @@ demo: rust ## the main job on loopback, in about a minute; KEEP=1 leaves it up
 lab: rust ## the tour of the container lab (docs/lab.md); KEEP=1 leaves it up
 	@scripts/setup --lab
 	@docker info >/dev/null 2>&1 || { echo 'lab: no docker answers here (scripts/setup --docker installs it)'; exit 1; }
-	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin serfctl --bin webapp
+	$(CARGO) build --profile $(PROFILE) --bin serf-haproxy --bin serf-docker --bin serfctl --bin webapp
 	@KEEP=$(KEEP) lab/tour $(abspath $(target))
 
 lab-down: ## take down what KEEP=1 left
@@ -70,7 +70,7 @@ fuzz: rust ## fuzz the bytes of an agent; FUZZ_SECONDS=1800 for each target
 fuzz-smoke: ## the same for a minute each
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
 
-deb: rust ## the packages serf-haproxy and serfctl, in target/debian
+deb: rust ## the packages serf-haproxy, serf-docker and serfctl, in target/debian
 	@scripts/setup --deb
 	$(CARGO) build --workspace --bins --profile $(PROFILE)
 	@packaging/deb $(PROFILE)
@@ -79,7 +79,7 @@ lint: rust ## formatting, clippy, docs, shell syntax, licenses
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
-	@for script in scripts/* packaging/generate packaging/deb packaging/debian/* lab/tour lab/stage lab/bin/* lab/s6/*/*/run lab/s6/*/*/finish lab/s6/*/.s6-svscan/SIGTERM; do sh -n $$script; done
+	@for script in scripts/* packaging/generate packaging/deb packaging/debian/* packaging/docker/debian/* lab/tour lab/stage lab/bin/* lab/s6/*/*/run lab/s6/*/*/finish lab/s6/*/.s6-svscan/SIGTERM; do sh -n $$script; done
 	@bash -n .ci/run
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo 'lint: cargo-deny is not here (make tools), licenses not checked'; fi

@@ -217,6 +217,14 @@ impl Control {
         })
     }
 
+    /// The next client.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
     /// Answers clients, until it is dropped.
     pub async fn serve(
         self,

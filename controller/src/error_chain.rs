@@ -3,7 +3,7 @@
 use std::error::Error;
 
 /// The error and its causes, each after a colon.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = anyhow::Chain::new(error).map(ToString::to_string);
     causes.collect::<Vec<_>>().join(": ")
 }

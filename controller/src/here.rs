@@ -11,7 +11,7 @@ const MOST_ADDRESSES: usize = 4096;
 ///
 /// # Errors
 /// When the system does not say.
-pub(crate) fn addresses() -> io::Result<BTreeSet<IpAddr>> {
+pub fn addresses() -> io::Result<BTreeSet<IpAddr>> {
     let interfaces = if_addrs::get_if_addrs()?;
     let addresses = interfaces
         .into_iter()

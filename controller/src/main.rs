@@ -1,12 +1,12 @@
 //! `serf-haproxy`: its command line in, an exit code out.
 
 mod cli;
-mod logging;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use controller::config::ConfigError;
+use controller::logging;
 use controller::preview::PreviewError;
 use controller::reconcile::RunError;
 

@@ -80,7 +80,7 @@ impl Notifier {
 
     /// HAProxy and its file are as they should be; s6 is told the first time. A supervisor that went away is no reason to
     /// stop.
-    pub(crate) fn settled(&mut self) {
+    pub fn settled(&mut self) {
         if self.settled {
             return;
         }
@@ -94,7 +94,7 @@ impl Notifier {
     }
 
     /// Config and template are read again.
-    pub(crate) fn reloading(&mut self, now: Instant) {
+    pub fn reloading(&mut self, now: Instant) {
         self.reload = Some(now);
         match NotifyState::monotonic_usec_now() {
             Ok(clock) => send(&[NotifyState::Reloading, clock]),
@@ -104,7 +104,7 @@ impl Notifier {
 
     /// The loop has turned: everything stands so, `status` says it too, and what was read again is `decided`, taken or
     /// refused.
-    pub(crate) fn turned(&mut self, now: Instant, standing: &str, decided: bool) {
+    pub fn turned(&mut self, now: Instant, standing: &str, decided: bool) {
         let mut words = Vec::new();
         let reloaded = self
             .reload
@@ -128,12 +128,12 @@ impl Notifier {
     }
 
     /// The loop has ended.
-    pub(crate) fn stopping(&self) {
+    pub fn stopping(&self) {
         send(&[NotifyState::Stopping]);
     }
 
     /// When the loop has to turn again for the supervisor's sake.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         let ping = self.watchdog.map(|watchdog| watchdog.next);
         let reloaded = self.reload.map(|began| began + RELOAD);
         ping.into_iter().chain(reloaded).min()

@@ -54,17 +54,19 @@ pub(super) fn find(directory: &Path) -> io::Result<Found> {
         let Some((name, files)) = candidate(&path, file) else {
             continue;
         };
-        if !is_name(&name) {
-            let why = "its name may have letters, digits, `_`, `.` and `-` only, 64 at most";
-            found.strange.insert(file.to_owned(), why.to_owned());
-        } else if found.by_name.len() == MOST {
-            let why = format!("there are more than {MOST} certificates");
-            found.strange.insert(file.to_owned(), why);
+        let why = if !is_name(&name) {
+            "its name may have letters, digits, `_`, `.` and `-` only, 64 at most".to_owned()
         } else if found.by_name.contains_key(&name) {
-            let why = format!("there is another {name}");
-            found.strange.insert(file.to_owned(), why);
+            format!("there is another {name}")
+        } else if found.by_name.len() == MOST {
+            format!("there are more than {MOST} certificates")
         } else {
             found.by_name.insert(name, files);
+            continue;
+        };
+        // of a directory that is something else a few say it
+        if found.strange.len() < MOST {
+            found.strange.insert(file.to_owned(), why);
         }
     }
     Ok(found)

@@ -19,7 +19,7 @@ const TOKEN: (usize, u64) = (16, 4096);
 
 /// Who may ask.
 #[derive(Debug)]
-pub(crate) struct Access {
+pub struct Access {
     listen: IpAddr,
     hosts: Vec<String>,
     token: Option<SecretString>,
@@ -65,7 +65,7 @@ impl Access {
     ///
     /// # Errors
     /// [`HttpError::Read`] or [`HttpError::Token`].
-    pub(crate) fn read(settings: &config::Http) -> Result<Self, HttpError> {
+    pub fn read(settings: &config::Http) -> Result<Self, HttpError> {
         let token = settings.token_file.as_deref().map(token);
         Ok(Self {
             listen: settings.listen.ip().to_canonical(),

@@ -1,5 +1,6 @@
 //! What is answered where: a request that may be asked in, an answer with its headers out.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 
 use super::access::{Access, Refusal};
 use super::shown::Shown;
-use super::{events, metrics, page};
+use super::{Feed, HttpError, events, metrics, page};
 
 /// What of a page may be loaded: what comes from here.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -103,21 +104,43 @@ pub(super) fn routes() -> [Route; 10] {
     ]
 }
 
+/// All paths, made of what is fed.
+///
+/// # Errors
+/// [`HttpError::Begin`], where the page's template is none.
+pub(super) fn of_feed(
+    feed: Feed,
+    access: watch::Receiver<Arc<Access>>,
+) -> Result<Router, HttpError> {
+    let shown = Shown::new(feed).map_err(|error| HttpError::Begin(io::Error::other(error)))?;
+    Ok(router(Arc::new(Served { shown, access })))
+}
+
+/// Puts answers behind the rules: who may ask, and what the answer is to be taken for.
+pub fn guarded(router: Router, access: watch::Receiver<Arc<Access>>) -> Router {
+    router.layer(from_fn_with_state(access, guard))
+}
+
 /// All paths, behind the rules.
 pub(super) fn router(served: Arc<Served>) -> Router {
     let routes = routes().into_iter();
-    routes
+    let access = served.access.clone();
+    let router = routes
         .fold(Router::new(), |router, (path, answer, _)| {
             router.route(path, answer)
         })
         .fallback(async || (StatusCode::NOT_FOUND, of(PATHS, TEXT)))
-        .layer(from_fn_with_state(Arc::clone(&served), guard))
-        .with_state(served)
+        .with_state(served);
+    guarded(router, access)
 }
 
 /// Whoever may not ask gets nothing but the reason, and nothing is kept or taken for what it is not.
-async fn guard(State(served): Of, request: Request, next: Next) -> Response {
-    let access = Arc::clone(&served.access.borrow());
+async fn guard(
+    State(access): State<watch::Receiver<Arc<Access>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let access = Arc::clone(&access.borrow());
     let refusal = access.refuses(request.method(), request.uri(), request.headers());
     let mut response = match refusal {
         None => next.run(request).await,

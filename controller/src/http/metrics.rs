@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::prometheus_text;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Feed;
+use super::writer::Writer;
 use crate::clock;
 use crate::published::Published;
 use crate::status::{Backend, Status};
@@ -302,63 +302,4 @@ fn of_states(writer: &mut Writer<'_>, backends: &BTreeMap<String, Backend>) -> f
 
 fn has(status: &Status, what: &str) -> bool {
     status.problems.iter().any(|problem| problem.what == what)
-}
-
-/// Writes metrics one after the other.
-struct Writer<'a>(DescriptorEncoder<'a>);
-
-impl Writer<'_> {
-    /// A gauge; one that is not known has a description and no value.
-    fn gauge<V: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        value: Option<V>,
-    ) -> fmt::Result {
-        self.gauges::<_, 0>(name, help, value.map(|value| ([], value)))
-    }
-
-    fn gauges<'a, V: EncodeGaugeValue, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        lines: impl IntoIterator<Item = ([(&'static str, &'a str); N], V)>,
-    ) -> fmt::Result {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in lines {
-            metric.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    fn one_info<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: [(&'static str, &str); N],
-    ) -> fmt::Result {
-        self.gauges(name, help, [(labels, 1_u64)])
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.counters::<0>(name, help, [([], value)])
-    }
-
-    fn counters<'a, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        lines: impl IntoIterator<Item = ([(&'static str, &'a str); N], u64)>,
-    ) -> fmt::Result {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in lines {
-            let mut metric = metric.encode_family(&labels)?;
-            metric.encode_counter::<[(&str, &str); 0], u64, f64>(&value, None)?;
-        }
-        Ok(())
-    }
 }

@@ -13,6 +13,7 @@ mod serve;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -20,13 +21,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use axum::Router;
 use tokio::sync::{oneshot, watch};
 
 use crate::error_chain::chain;
 use crate::meters::Meters;
 use crate::published::Published;
 
-pub(crate) use access::Access;
+pub use access::Access;
+pub use answers::guarded;
+pub use writer::Writer;
 
 /// What is served.
 #[derive(Clone, Debug)]
@@ -39,7 +43,7 @@ pub(crate) struct Feed {
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum HttpError {
+pub enum HttpError {
     /// The address cannot be listened on.
     #[error("the HTTP listener cannot have {listen} ([http] listen)")]
     Listen {
@@ -73,7 +77,7 @@ pub(crate) enum HttpError {
 
 impl HttpError {
     /// What to do about it.
-    pub(crate) fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         match self {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "find out who has that port (`ss -ltnp`), or set `[http] listen` to another and reload serf-haproxy; it is \
@@ -94,7 +98,7 @@ impl HttpError {
 
 /// A listener that serves until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     listen: SocketAddr,
     access: watch::Sender<Arc<Access>>,
     stop: Option<oneshot::Sender<()>>,
@@ -107,6 +111,18 @@ impl Server {
     /// # Errors
     /// [`HttpError::Listen`] or [`HttpError::Begin`].
     pub(crate) fn start(listen: SocketAddr, access: Access, feed: Feed) -> Result<Self, HttpError> {
+        Self::answering(listen, access, |accesses| answers::of_feed(feed, accesses))
+    }
+
+    /// The same with answers of the caller's, made of who may ask: see [`guarded`].
+    ///
+    /// # Errors
+    /// [`HttpError::Listen`] or [`HttpError::Begin`].
+    pub fn answering(
+        listen: SocketAddr,
+        access: Access,
+        answers: impl FnOnce(watch::Receiver<Arc<Access>>) -> Result<Router, HttpError> + Send + 'static,
+    ) -> Result<Self, HttpError> {
         let bound = TcpListener::bind(listen).and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok(listener)
@@ -119,7 +135,7 @@ impl Server {
             .build()
             .map_err(HttpError::Begin)?;
         let serve = async {
-            let Err(error) = serve::serve(listener, accesses, feed).await;
+            let Err(error) = serve::serve(listener, || answers(accesses)).await;
             tracing::error!(error = %chain(&error), "no HTTP is served");
         };
         let serve = move || {
@@ -138,12 +154,12 @@ impl Server {
     }
 
     /// Where it was told to listen.
-    pub(crate) fn listen(&self) -> SocketAddr {
+    pub fn listen(&self) -> SocketAddr {
         self.listen
     }
 
     /// Lets others in from now on.
-    pub(crate) fn set_access(&self, access: Access) {
+    pub fn set_access(&self, access: Access) {
         self.access.send_replace(Arc::new(access));
     }
 }

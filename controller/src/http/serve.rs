@@ -1,24 +1,21 @@
 //! The connections: a listener in, each answered, or closed where it costs too much.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 
-use super::access::Access;
-use super::answers::{Served, router};
-use super::shown::Shown;
-use super::{Feed, HttpError};
+use super::HttpError;
 
 /// Connections at once; further ones are closed.
 const CONNECTIONS: usize = 64;
@@ -35,13 +32,11 @@ const WRITE: Duration = Duration::from_secs(10);
 /// [`HttpError::Begin`]; nothing is answered then.
 pub(super) async fn serve(
     listener: TcpListener,
-    access: watch::Receiver<Arc<Access>>,
-    feed: Feed,
+    router: impl FnOnce() -> Result<Router, HttpError>,
 ) -> Result<Infallible, HttpError> {
     let listener = tokio::net::TcpListener::from_std(listener).map_err(HttpError::Begin)?;
-    let shown = Shown::new(feed).map_err(|error| HttpError::Begin(io::Error::other(error)))?;
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let router = router(Arc::new(Served { shown, access }));
+    let router = router()?;
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
@@ -66,7 +61,7 @@ pub(super) async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, router: axum::Router) -> Result<(), hyper::Error> {
+async fn connection(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
     // What is worth saying is said in one go, events too.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection waits for more to send");

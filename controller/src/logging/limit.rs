@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Instant;
 
-use controller::bucket::{Bucket, Rate};
+use crate::bucket::{Bucket, Rate};
 
 /// Of all names together, and of what names nobody: at once, and in the long run.
 const ALL: Rate = Rate {

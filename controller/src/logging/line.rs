@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use controller::printable::{printable, printable_json};
+use crate::printable::{printable, printable_json};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;

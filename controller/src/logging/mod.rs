@@ -9,7 +9,7 @@ mod queue;
 
 use std::io::{IsTerminal as _, Write as _};
 
-use controller::printable::printable;
+use crate::printable::printable;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::DefaultFields;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -24,7 +24,7 @@ const MODULES: [&str; 3] = ["controller", "serf_rpc", "serf_haproxy"];
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
+pub enum Format {
     /// For people.
     Text,
     /// One object a line.
@@ -33,14 +33,14 @@ pub(crate) enum Format {
 
 /// The log of this process; what was logged is written out, as far as somebody takes it, when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub struct Log {
     limited: Limited,
     queue: Queue,
 }
 
 impl Log {
     /// Logs now and then what was left out, for ever.
-    pub(crate) fn tell(&self) -> impl Future<Output = ()> + use<> {
+    pub fn tell(&self) -> impl Future<Output = ()> + use<> {
         self.limited.clone().tell(self.queue.clone())
     }
 }
@@ -53,15 +53,26 @@ impl Drop for Log {
 
 /// Takes what `--log-level` takes: a level, or levels by module, `info,serf_rpc=debug`. A module that is not named has
 /// the level that is, or `info`.
-pub(crate) fn levels(text: &str) -> Result<Targets, String> {
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn levels(text: &str) -> Result<Targets, String> {
+    levels_of(&MODULES, text)
+}
+
+/// [`levels`] of a program that has these modules.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn levels_of(modules: &[&str], text: &str) -> Result<Targets, String> {
     let mut targets = Targets::new().with_default(LevelFilter::INFO);
     for part in text.split(',').map(str::trim) {
         targets = match part.split_once('=') {
             None => targets.with_default(level(part)?),
             Some((module, word)) => {
                 let root = module.split("::").next().unwrap_or_default();
-                if !MODULES.contains(&root) {
-                    let known = MODULES.join(", ");
+                if !modules.contains(&root) {
+                    let known = modules.join(", ");
                     return Err(format!("there is no module `{module}`; there are {known}"));
                 }
                 targets.with_target(module, level(word)?)
@@ -91,7 +102,7 @@ fn level(word: &str) -> Result<LevelFilter, String> {
 ///
 /// # Errors
 /// When a subscriber is there already.
-pub(crate) fn init(format: Format, levels: Targets) -> anyhow::Result<Log> {
+pub fn init(format: Format, levels: Targets) -> anyhow::Result<Log> {
     let colour = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let queue = Queue::before(std::io::stderr());
@@ -126,7 +137,7 @@ pub(crate) fn init(format: Format, levels: Targets) -> anyhow::Result<Log> {
 }
 
 /// Writes the reason for a failure to standard error, as an error of the journal where that is it.
-pub(crate) fn fail(error: &anyhow::Error) {
+pub fn fail(error: &anyhow::Error) {
     let text = format!("{error:#}");
     let mut stderr = anstream::stderr().lock();
     let priority = if is_journal() { "<3>" } else { "" };

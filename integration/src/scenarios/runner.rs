@@ -6,6 +6,7 @@ use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::daemons::compose;
+use crate::daemons::dockerd;
 use crate::daemons::haproxy::HaproxyKind;
 use crate::daemons::machines::Release;
 use crate::daemons::serf::SerfKind;
@@ -34,6 +35,8 @@ pub enum Need {
     Compose,
     /// Whole machines of that release.
     Machines(Release),
+    /// The right to run a Docker of one's own.
+    Dockerd,
     /// Any program.
     Program(&'static str),
 }
@@ -54,6 +57,7 @@ impl Need {
                 (!rustix::process::geteuid().is_root()).then(|| "only root mounts".to_owned())
             }
             Self::Compose => compose::missing(),
+            Self::Dockerd => dockerd::missing(),
             Self::Machines(release) => release.missing(),
             Self::Program(name) => find_program(name)
                 .is_none()

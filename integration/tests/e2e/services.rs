@@ -319,7 +319,7 @@ fn what_a_member_may_not_announce_is_refused_and_said() {
                         && reason(status, "nodes/n1").contains("services] allow")
                         && reason(status, "x y/n1").contains("no service")
                         && reason(status, "api-a/n1:22").contains("port 22 is not allowed")
-                        && status.0["problems"] != serde_json::json!([])
+                        && status.0["services"]["shop"]["disputes"] != serde_json::json!([])
                 });
             let status = status.await?;
             let text = format!("{status:?}");

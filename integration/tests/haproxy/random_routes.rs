@@ -123,7 +123,7 @@ impl Sent {
     /// As it goes over a connection that stays open unless it is the last.
     pub fn text(&self, is_last: bool) -> String {
         let version = if self.host.is_some() { "1.1" } else { "1.0" };
-        let query = if self.path.len() % 2 == 0 {
+        let query = if self.path.len().is_multiple_of(2) {
             "?q=/a"
         } else {
             ""

@@ -30,7 +30,7 @@ on_each_haproxy! {
 /// So many sets without being asked for more, and with.
 const SETS: (usize, usize) = (60, 10_000);
 /// So many sets in one HAProxy.
-const AT_ONCE: usize = 200;
+const AT_ONCE: usize = 25;
 /// Requests of a set.
 const REQUESTS: usize = 12;
 /// The first port.
@@ -113,13 +113,13 @@ impl Set {
         let mut tables: Vec<String> = Vec::new();
         let mut refused = 0;
         let drawn: Vec<String> = (0..rng.usize(1..20)).map(|_| route(rng)).collect();
-        let whole = config(lab, number, &drawn.concat());
+        let whole = parsed(lab, number, &drawn.concat());
         for table in &drawn {
             tables.push(table.clone());
             if whole.is_ok() {
                 continue;
             }
-            let Err(diagnostics) = config(lab, number, &tables.concat()) else {
+            let Err(diagnostics) = parsed(lab, number, &tables.concat()) else {
                 continue;
             };
             for diagnostic in diagnostics {
@@ -133,11 +133,11 @@ impl Set {
             refused += 1;
             tables.pop();
         }
-        let config = self::config(lab, number, &tables.concat());
+        let config = parsed(lab, number, &tables.concat());
         let config = config.map_err(|diagnostics| anyhow::anyhow!("{diagnostics:?}"))?;
         let lines = frontend(&config, number)?;
         rng.shuffle(&mut tables);
-        let shuffled = self::config(lab, number, &tables.concat());
+        let shuffled = parsed(lab, number, &tables.concat());
         let shuffled = shuffled.map_err(|diagnostics| anyhow::anyhow!("{diagnostics:?}"))?;
         ensure!(
             frontend(&shuffled, number)? == lines,
@@ -182,7 +182,7 @@ fn addr(lab: &TestEnv, number: u16) -> SocketAddr {
 }
 
 /// A config with these routes, ten backends and a map of its own.
-fn config(lab: &TestEnv, number: u16, tables: &str) -> Result<Config, Vec<Diagnostic>> {
+fn parsed(lab: &TestEnv, number: u16, tables: &str) -> Result<Config, Vec<Diagnostic>> {
     let backends = (0..10)
         .map(|n| format!("[[backend]]\nname = \"b{n}\"\ntags = {{ role = \"x\" }}\nport = 3000\n"));
     let text = format!(
@@ -268,7 +268,7 @@ async fn sticky(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
             "[[route]]\nhost = \"a.test\"\nbackend = \"b1\"\nsplit = {{ b2 = {percent} }}\n"
         );
         let mut config =
-            config(lab, number, &tables).map_err(|found| anyhow::anyhow!("{found:?}"))?;
+            parsed(lab, number, &tables).map_err(|found| anyhow::anyhow!("{found:?}"))?;
         let mut routes: Vec<Route> = config.routing.iter().cloned().collect();
         for route in &mut routes {
             if let Action::Backend { split, .. } = &mut route.action {
@@ -330,7 +330,7 @@ async fn http2(lab: &TestEnv, kind: HaproxyKind) -> Result<()> {
     }
     let tables = "[[route]]\nhost = \"a.test\"\npath = \"/a\"\nbackend = \"b1\"\n[[route]]\nhost = \"*.a.test\"\nbackend = \"b2\"\n";
     let mut haproxy = Haproxy::prepare(lab, kind).await?;
-    let config = config(lab, 0, tables).map_err(|found| anyhow::anyhow!("{found:?}"))?;
+    let config = parsed(lab, 0, tables).map_err(|found| anyhow::anyhow!("{found:?}"))?;
     let addr = addr(lab, 0);
     let bind = format!("bind {addr}");
     let lines = frontend(&config, 0)?.replace(&bind, &format!("{bind} proto h2"));

@@ -2,6 +2,7 @@
 
 mod balancer;
 mod install;
+mod labels;
 mod operator;
 mod partition;
 mod scale;

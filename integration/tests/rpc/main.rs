@@ -9,6 +9,7 @@ mod faults;
 mod faults_streams;
 mod faults_watcher;
 mod keys;
+mod labels;
 mod names;
 mod queries;
 mod serfctl;

@@ -10,19 +10,20 @@ mod derived;
 mod error;
 mod frontend;
 mod loaded;
-mod node;
+pub mod node;
+mod other;
 pub mod policy;
 #[cfg(test)]
 mod reference;
 mod route;
-mod section;
+pub mod section;
 mod services;
 mod settings;
-mod source;
+pub mod source;
 mod tag_pattern;
 #[cfg(test)]
 mod tests;
-mod value;
+pub mod value;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,7 @@ pub use error::{Diagnostic, Location};
 pub use frontend::{
     ACME_BACKEND, CertificatePlace, Frontend, FrontendName, Hsts, LogFormat, SniPattern,
 };
+pub use other::read;
 pub use route::RouteConfig;
 pub use services::Services;
 pub use settings::{
@@ -44,7 +46,7 @@ pub use tag_pattern::TagPattern;
 pub use value::NodePattern;
 
 use self::section::Section;
-use self::source::Source;
+use self::source::{SERF_HAPROXY, Source};
 use self::value::{path, some};
 use crate::encoding::decode;
 
@@ -103,7 +105,7 @@ impl Config {
     /// the first thing that is in the way.
     pub fn control_socket(text: &str) -> (Option<PathBuf>, Option<Diagnostic>) {
         let (table, errors) = DeTable::parse_recoverable(text);
-        let source = Source::new(text, table.into_inner(), []);
+        let source = Source::new(text, table.into_inner(), SERF_HAPROXY, []);
         let control = source.root().get("control");
         let socket = control.and_then(|node| node.keys()?.take("socket", None, some(path), None));
         let syntax = errors.first().map(|error| syntax(text, error));
@@ -125,7 +127,7 @@ impl Config {
         if !errors.is_empty() {
             return Err(errors.iter().map(|error| syntax(text, error)).collect());
         }
-        let source = Source::new(text, table.into_inner(), env);
+        let source = Source::new(text, table.into_inner(), SERF_HAPROXY, env);
         let root = source.root();
         let mut config = <Self as Section>::read(&root);
         between::ways_to_reload(&root);

@@ -12,7 +12,7 @@ use super::source::{LISTS, NO_KEY, Source};
 
 /// What is given at a key, or an element of it.
 #[derive(Clone)]
-pub(super) struct Node<'a> {
+pub struct Node<'a> {
     source: &'a Source<'a>,
     /// `section.key`, as people are told.
     path: String,
@@ -21,7 +21,7 @@ pub(super) struct Node<'a> {
 
 impl<'a> Node<'a> {
     /// The root of all keys.
-    pub(super) fn new(source: &'a Source<'a>, value: &'a Spanned<DeValue<'a>>) -> Self {
+    pub fn new(source: &'a Source<'a>, value: &'a Spanned<DeValue<'a>>) -> Self {
         let path = String::new();
         Self {
             source,
@@ -40,7 +40,7 @@ impl<'a> Node<'a> {
     }
 
     /// What is given for `keys`, a path below this one, `section.key`.
-    pub(super) fn get(&self, keys: &str) -> Option<Self> {
+    pub fn get(&self, keys: &str) -> Option<Self> {
         let mut value = self.value;
         for key in keys.split('.') {
             value = value.get_ref().as_table()?.get(key)?;
@@ -55,12 +55,12 @@ impl<'a> Node<'a> {
     }
 
     /// Whether `keys` are given, by file or environment.
-    pub(super) fn has(&self, keys: &str) -> bool {
+    pub fn has(&self, keys: &str) -> bool {
         self.get(keys).is_some()
     }
 
     /// The tables of `[[key]]`.
-    pub(super) fn elements(&self, key: &str) -> Vec<Self> {
+    pub fn elements(&self, key: &str) -> Vec<Self> {
         self.get(key).map_or_else(Vec::new, |list| list.parts())
     }
 
@@ -79,7 +79,7 @@ impl<'a> Node<'a> {
     }
 
     /// Says what is wrong at `keys`; where they are not given, at what is above them.
-    pub(super) fn complain(&self, keys: &str, message: impl Into<String>) {
+    pub fn complain(&self, keys: &str, message: impl Into<String>) {
         let ends = keys.match_indices('.').map(|(end, _)| end);
         let ends: Vec<usize> = ends.chain([keys.len()]).collect();
         let given = ends
@@ -92,18 +92,18 @@ impl<'a> Node<'a> {
     }
 
     /// Says what is wrong with this value.
-    pub(super) fn refuse<T>(&self, message: impl Into<String>) -> Option<T> {
+    pub fn refuse<T>(&self, message: impl Into<String>) -> Option<T> {
         self.source.complain(self.at(), &self.path, message.into());
         None
     }
 
     /// Says what is expected, and what was found instead.
-    pub(super) fn expected<T>(&self, what: &str) -> Option<T> {
+    pub fn expected<T>(&self, what: &str) -> Option<T> {
         self.refuse(format!("expected {what}, found {}", self.found()))
     }
 
     /// The same, and which header makes a section of it.
-    pub(super) fn expected_header<T>(&self, what: &str) -> Option<T> {
+    pub fn expected_header<T>(&self, what: &str) -> Option<T> {
         let path = &self.path;
         let header = if LISTS.contains(&path.as_str()) {
             format!("[[{path}]]")
@@ -124,24 +124,24 @@ impl<'a> Node<'a> {
     }
 
     /// The value, as TOML has it.
-    pub(super) fn value(&self) -> &'a DeValue<'a> {
+    pub fn value(&self) -> &'a DeValue<'a> {
         self.value.get_ref()
     }
 
     /// A string; `what` says for people what is expected.
-    pub(super) fn text(&self, what: &str) -> Option<&'a str> {
+    pub fn text(&self, what: &str) -> Option<&'a str> {
         let text = self.value().as_str();
         text.or_else(|| self.expected(what))
     }
 
     /// A string that `parse` makes something of.
-    pub(super) fn parse<T>(&self, what: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    pub fn parse<T>(&self, what: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let parsed = parse(self.text(what)?);
         parsed.or_else(|| self.refuse(format!("expected {what}")))
     }
 
     /// An integer of this range.
-    pub(super) fn integer(&self, range: &RangeInclusive<u64>) -> Option<u64> {
+    pub fn integer(&self, range: &RangeInclusive<u64>) -> Option<u64> {
         let what = format!("a whole number from {} to {}", range.start(), range.end());
         let number = match self.value().as_integer() {
             Some(integer) => u64::from_str_radix(integer.as_str(), integer.radix()).ok(),
@@ -152,7 +152,7 @@ impl<'a> Node<'a> {
     }
 
     /// `true` or `false`, if it is one of them.
-    pub(super) fn as_boolean(&self) -> Option<bool> {
+    pub fn as_boolean(&self) -> Option<bool> {
         self.value().as_bool().or_else(|| self.spelled())
     }
 
@@ -163,7 +163,7 @@ impl<'a> Node<'a> {
     }
 
     /// The elements of a list; a value that is no list stands for a list of one.
-    pub(super) fn list<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
+    pub fn list<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
         if !self.value().is_array() {
             return Some(vec![read(self)?]);
         }
@@ -172,7 +172,7 @@ impl<'a> Node<'a> {
     }
 
     /// The names and values of a table in which any names may stand.
-    pub(super) fn names(&self, what: &str) -> Option<Vec<(&'a str, Self)>> {
+    pub fn names(&self, what: &str) -> Option<Vec<(&'a str, Self)>> {
         let table = self.value().as_table();
         let table = table.or_else(|| self.expected(what))?;
         let named = table
@@ -182,7 +182,7 @@ impl<'a> Node<'a> {
     }
 
     /// The keys of a section.
-    pub(super) fn keys(&self) -> Option<Keys<'_>> {
+    pub fn keys(&self) -> Option<Keys<'_>> {
         let table = self.value().as_table();
         Some(Keys {
             node: self,
@@ -211,7 +211,7 @@ fn join(path: &str, key: &str) -> String {
 }
 
 /// A section that is taken key by key.
-pub(super) struct Keys<'a> {
+pub struct Keys<'a> {
     node: &'a Node<'a>,
     table: &'a DeTable<'a>,
     known: Vec<&'static str>,
@@ -219,7 +219,7 @@ pub(super) struct Keys<'a> {
 
 impl Keys<'_> {
     /// The value of a key; `default` if it is not given, or cannot be taken. One with a hint must be given.
-    pub(super) fn take<T>(
+    pub fn take<T>(
         &mut self,
         key: &'static str,
         default: T,
@@ -235,7 +235,7 @@ impl Keys<'_> {
     }
 
     /// Complains about all other keys, and variables that would set them.
-    pub(super) fn finish(self) {
+    pub fn finish(self) {
         let Self { node, table, known } = self;
         let source = node.source;
         for (key, value) in table {

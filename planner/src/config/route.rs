@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::node::Node;
 use super::section::{Section, section};
 use super::value::{HOUR, SECOND, backend_name, boolean, networks, not_empty, number, path, some};
-use super::{Config, Frontend, Mode};
+use super::{BackendConfig, Config, Frontend, Mode};
 use crate::model::BackendName;
 use crate::route::{
     Action, BasicAuth, HeaderChanges, HeaderName, HeaderPattern, HeaderValue, HostPattern, Method,
@@ -79,10 +79,10 @@ section! {
 }
 
 impl RouteConfig {
-    /// The route, or what keeps it from being one; `sticky` is whether the clients of its backend keep their server.
-    fn route(&self, node: &Node<'_>, sticky: bool) -> Option<Route> {
+    /// The route, or what keeps it from being one.
+    fn route(&self, backends: &[BackendConfig], node: &Node<'_>) -> Option<Route> {
         let origin = Origin::Config { line: node.line() };
-        let action = self.action(node, sticky)?;
+        let action = self.action(backends, node)?;
         let mut route = Route::to_backend(
             origin,
             self.host.iter().cloned(),
@@ -105,13 +105,16 @@ impl RouteConfig {
         Some(route)
     }
 
-    fn action(&self, node: &Node<'_>, sticky: bool) -> Option<Action> {
+    /// A client of a split stays where its first request went, where the backend's clients stay with their server.
+    fn action(&self, backends: &[BackendConfig], node: &Node<'_>) -> Option<Action> {
         match (&self.backend, &self.redirect, &self.respond) {
             (Some(backend), None, None) => {
-                let to = self.split.clone();
-                let sticky = sticky && !to.is_empty();
+                let mut named = backends.iter().filter(|known| known.name == *backend);
+                let split = Split {
+                    to: self.split.clone(),
+                    sticky: !self.split.is_empty() && named.any(|known| known.sticky.is_some()),
+                };
                 let backend = backend.clone();
-                let split = Split { to, sticky };
                 Some(Action::Backend { backend, split })
             }
             (None, Some(redirect), None) => Some(Action::Redirect(redirect.clone())),
@@ -180,10 +183,8 @@ pub(super) fn routes(config: &mut Config, root: &Node<'_>) {
         route.check(node);
         backends(config, route, node);
         front_ends(config, route, node);
-        let mut named = config.backends.iter();
-        let own = named.find(|backend| Some(&backend.name) == route.backend.as_ref());
-        let sticky = own.is_some_and(|backend| backend.sticky.is_some());
-        made.extend(route.route(node, sticky).map(|route| (route, node)));
+        let read = route.route(&config.backends, node);
+        made.extend(read.map(|route| (route, node)));
     }
     map_path(&config.haproxy.routes_map(), root);
     any_front_end(config, root);

@@ -10,6 +10,7 @@ use super::node::Node;
 /// - `field as key`: the key has another name than the field.
 /// - A text behind the reader: the key must be given, and the text says what to write.
 /// - `beside { … }`: fields that are no keys.
+#[macro_export]
 macro_rules! section {
     ($(
         $(#[$about:meta])*
@@ -63,10 +64,10 @@ macro_rules! section {
     (@hint $hint:literal) => { Some($hint) };
 }
 
-pub(super) use section;
+pub use section;
 
 /// A struct of [`section!`].
-pub(super) trait Section: Default {
+pub trait Section: Default {
     /// Reads a table; `self` has the values of the keys that are left out.
     fn over(self, node: &Node<'_>) -> Option<Self>;
 

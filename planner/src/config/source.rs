@@ -10,17 +10,26 @@ use super::error::{Diagnostic, Location};
 use super::node::Node;
 use super::services;
 
-/// What every variable that sets a key starts with.
-const PREFIX: &str = "SERF_HAPROXY_";
+/// The variables of a program's environment that set keys of its config.
+#[derive(Clone, Copy, Debug)]
+pub struct Variables {
+    /// What each starts with.
+    pub prefix: &'static str,
+    /// Names without it that are the command line's, and no keys.
+    pub command_line: &'static [&'static str],
+}
 
-/// Variables of the command line itself, which are no keys of the config.
-const COMMAND_LINE: [&str; 3] = ["CONFIG", "LOG_FORMAT", "LOG_LEVEL"];
+/// Those of serf-haproxy.
+pub(super) const SERF_HAPROXY: Variables = Variables {
+    prefix: "SERF_HAPROXY_",
+    command_line: &["CONFIG", "LOG_FORMAT", "LOG_LEVEL"],
+};
 
 /// Keys that hold tables, each written below its `[[key]]`.
 pub(super) const LISTS: [&str; 3] = ["backend", "file", "route"];
 
 /// All that was given, and all that is wrong with it so far.
-pub(super) struct Source<'a> {
+pub struct Source<'a> {
     text: &'a str,
     /// Where each of its lines ends.
     newlines: Vec<usize>,
@@ -31,18 +40,22 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// `env` may hold any variables; those that start with [`PREFIX`] count, and go before the file.
+    /// `env` may hold any variables; those that are named so count, and go before the file.
     pub(super) fn new(
         text: &'a str,
         mut table: DeTable<'a>,
+        named: Variables,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
         services::complete(&mut table);
-        let is_key = |name: &str| !COMMAND_LINE.contains(&name);
+        let is_key = |name: &str| !named.command_line.contains(&name);
         let mut variables = Vec::new();
         let mut astray = Vec::new();
         for (variable, value) in env {
-            let Some(name) = variable.strip_prefix(PREFIX).filter(|name| is_key(name)) else {
+            let Some(name) = variable
+                .strip_prefix(named.prefix)
+                .filter(|name| is_key(name))
+            else {
                 continue;
             };
             let at = text.len() + variables.len();
@@ -66,7 +79,7 @@ impl<'a> Source<'a> {
     }
 
     /// The whole file with the variables over it.
-    pub(super) fn root(&self) -> Node<'_> {
+    pub fn root(&self) -> Node<'_> {
         Node::new(self, &self.root)
     }
 

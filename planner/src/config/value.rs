@@ -41,12 +41,18 @@ const OURS: [&str; 7] = [
     "check", "disabled", "enabled", "id", "maxconn", "no-check", "weight",
 ];
 
-pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const MINUTE: Duration = Duration::from_secs(60);
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
-pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
-pub(super) const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A millisecond.
+pub const MILLISECOND: Duration = Duration::from_millis(1);
+/// A second.
+pub const SECOND: Duration = Duration::from_secs(1);
+/// A minute.
+pub const MINUTE: Duration = Duration::from_secs(60);
+/// An hour.
+pub const HOUR: Duration = Duration::from_secs(3600);
+/// A day.
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A week.
+pub const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A regular expression that matches a whole name or value.
 #[derive(Clone, Debug)]
@@ -78,9 +84,7 @@ impl PartialEq for NodePattern {
 impl Eq for NodePattern {}
 
 /// The value of a key that may be left out.
-pub(super) fn some<T>(
-    read: impl Fn(&Node<'_>) -> Option<T>,
-) -> impl Fn(&Node<'_>) -> Option<Option<T>> {
+pub fn some<T>(read: impl Fn(&Node<'_>) -> Option<T>) -> impl Fn(&Node<'_>) -> Option<Option<T>> {
     move |node| read(node).map(Some)
 }
 
@@ -106,7 +110,7 @@ pub(super) fn backends(node: &Node<'_>) -> Option<Vec<BackendConfig>> {
 }
 
 /// One of these words.
-pub(super) fn one_of<T, const N: usize>(
+pub fn one_of<T, const N: usize>(
     words: [(&'static str, T); N],
 ) -> impl FnOnce(&Node<'_>) -> Option<T> {
     move |node| {
@@ -123,13 +127,13 @@ pub(super) fn one_of<T, const N: usize>(
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(node: &Node<'_>) -> Option<bool> {
+pub fn boolean(node: &Node<'_>) -> Option<bool> {
     let boolean = node.as_boolean();
     boolean.or_else(|| node.expected("true or false"))
 }
 
 /// A time span with a unit, `200ms`.
-pub(super) fn time(range: RangeInclusive<Duration>) -> impl Fn(&Node<'_>) -> Option<Duration> {
+pub fn time(range: RangeInclusive<Duration>) -> impl Fn(&Node<'_>) -> Option<Duration> {
     move |node| {
         let text = node.text("a time span with its unit, such as \"200ms\"")?;
         if text.trim().bytes().all(|b| b.is_ascii_digit()) {
@@ -163,9 +167,7 @@ pub(super) fn percent(node: &Node<'_>) -> Option<u8> {
 }
 
 /// A whole number of this type.
-pub(super) fn number<T: TryFrom<u64>>(
-    range: RangeInclusive<u64>,
-) -> impl Fn(&Node<'_>) -> Option<T> {
+pub fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node<'_>) -> Option<T> {
     move |node| {
         let number = T::try_from(node.integer(&range)?).ok();
         number.or_else(|| node.refuse("too large"))
@@ -178,7 +180,7 @@ pub(super) fn weight(node: &Node<'_>) -> Option<Weight> {
 }
 
 /// An absolute path without control characters.
-pub(super) fn path(node: &Node<'_>) -> Option<PathBuf> {
+pub fn path(node: &Node<'_>) -> Option<PathBuf> {
     let text = node.text("an absolute path")?;
     if !text.starts_with('/') {
         return node.refuse("not an absolute path; begin it with `/`");
@@ -229,7 +231,8 @@ pub(super) fn agents(node: &Node<'_>) -> Option<Vec<String>> {
     not_empty(node, agent, "an empty list; name at least one agent")
 }
 
-fn agent(node: &Node<'_>) -> Option<String> {
+/// One `host:port` of an agent.
+pub fn agent(node: &Node<'_>) -> Option<String> {
     let text = node.text("an address, \"127.0.0.1:7373\"")?;
     let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
     let named = text
@@ -245,7 +248,7 @@ fn agent(node: &Node<'_>) -> Option<String> {
 }
 
 /// An IP address and port to listen on.
-pub(super) fn listen(node: &Node<'_>) -> Option<SocketAddr> {
+pub fn listen(node: &Node<'_>) -> Option<SocketAddr> {
     let addr = node.text("an address, \"127.0.0.1:9280\"")?.parse().ok();
     addr.or_else(|| {
         node.refuse("not an IP address with a port; write \"127.0.0.1:9280\" or \"[::1]:9280\"")
@@ -265,7 +268,7 @@ pub(super) fn hosts(node: &Node<'_>) -> Option<Vec<String>> {
 }
 
 /// The name of a backend.
-pub(super) fn backend_name(node: &Node<'_>) -> Option<BackendName> {
+pub fn backend_name(node: &Node<'_>) -> Option<BackendName> {
     BackendName::new(node.text("a name of letters, digits, `_`, `.` and `-`")?).or_else(|| {
         node.refuse("not a name; use 1 to 64 of letters, digits, `_`, `.` and `-`, beginning with a letter or digit")
     })
@@ -303,7 +306,7 @@ pub(super) fn tags(node: &Node<'_>) -> Option<BTreeMap<String, TagPattern>> {
 }
 
 /// The name of a tag. Serf takes any bytes for one; what is meant to be typed is not empty.
-pub(super) fn tag_name(node: &Node<'_>) -> Option<String> {
+pub fn tag_name(node: &Node<'_>) -> Option<String> {
     node.parse("the name of a tag", |text| {
         (!text.is_empty()).then(|| text.to_owned())
     })
@@ -395,7 +398,7 @@ pub(super) fn bind(node: &Node<'_>) -> Option<String> {
 }
 
 /// Networks in CIDR form; a bare address is a network of one.
-pub(super) fn networks(node: &Node<'_>) -> Option<Vec<IpNet>> {
+pub fn networks(node: &Node<'_>) -> Option<Vec<IpNet>> {
     let network = |node: &Node<'_>| {
         let text = node.text("a network, \"10.0.0.0/8\"")?;
         let addr = || text.parse::<IpAddr>().map(IpNet::from);
@@ -424,7 +427,7 @@ pub(super) fn ports(node: &Node<'_>) -> Option<Vec<RangeInclusive<u16>>> {
 const LETS_NOBODY_IN: &str = "an empty list lets nobody in; leave it out";
 
 /// A list that says something; `empty` is what is wrong with one that does not.
-pub(super) fn not_empty<T>(
+pub fn not_empty<T>(
     node: &Node<'_>,
     read: impl Fn(&Node<'_>) -> Option<T>,
     empty: &str,

@@ -156,9 +156,14 @@ impl ServerState {
             None if self.did_not_leave() && self.requested != RequestedState::Ready => {
                 Why::AskedFor
             }
-            None if self.did_not_leave() && self.proof.failures == 0 => Why::MayReturn,
+            None if self.did_not_leave() && !self.is_called_dead() => Why::MayReturn,
             None => Why::Dead,
         }
+    }
+
+    /// A probe, or HAProxy's check, has found nobody there.
+    fn is_called_dead(&self) -> bool {
+        self.proof.failures > 0 || self.check == Check::Down
     }
 
     fn why_going(&self) -> Why {

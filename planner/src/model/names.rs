@@ -6,6 +6,7 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 mod mapped;
@@ -66,8 +67,8 @@ name! {
     BackendName
 }
 name! {
-    /// The name of a server: the member's name, as it is or mapped, and `:PORT` behind it where the member has named that
-    /// port for a service.
+    /// The name of a server: the member's name, as it is or mapped, and `:PORT` or `:ADDRESS:PORT` behind it where the member
+    /// has named that for a service.
     ServerName
 }
 
@@ -92,20 +93,29 @@ impl BackendName {
 }
 
 impl ServerName {
-    /// Takes `MEMBER` or `MEMBER:PORT`, as HAProxy and the state directory have them: a member's name of 1 to 64 bytes of
-    /// `[A-Za-z0-9_.-]` that starts with a letter or digit, or one that was mapped; a port without leading zeros.
+    /// Takes `MEMBER`, `MEMBER:PORT` or `MEMBER:ADDRESS:PORT`, as HAProxy and the state directory have them: a member's name of
+    /// 1 to 64 bytes of `[A-Za-z0-9_.-]` that starts with a letter or digit, or one that was mapped; an IP address in its
+    /// usual form; a port without leading zeros.
     pub fn new(name: impl AsRef<[u8]>) -> Option<Self> {
         let text = str::from_utf8(name.as_ref()).ok()?;
-        let (member, port) = match text.split_once(':') {
-            Some((member, port)) => (member, Some(port)),
+        let (member, place) = match text.split_once(':') {
+            Some((member, place)) => (member, Some(place)),
             None => (text, None),
         };
         let is_port = |port: &str| {
             port.parse::<u16>()
                 .is_ok_and(|it| it > 0 && it.to_string() == port)
         };
+        let is_addr = |addr: &str| {
+            addr.parse::<IpAddr>()
+                .is_ok_and(|it| it.to_string() == addr)
+        };
+        let is_place = |place: &str| match place.rsplit_once(':') {
+            Some((addr, port)) => is_addr(addr) && is_port(port),
+            None => is_port(place),
+        };
         let is_member = plain(member.as_bytes()).is_some() || mapped::is_mapped(member);
-        (is_member && port.is_none_or(is_port)).then(|| Self(text.into()))
+        (is_member && place.is_none_or(is_place)).then(|| Self(text.into()))
     }
 
     /// The server of a member with this name, as it is.
@@ -113,10 +123,16 @@ impl ServerName {
         plain(member).map(|name| Self(name.into()))
     }
 
-    /// The server of the same member at a port that it has named.
+    /// The server of the same member at a port that it has named, and at an address where that is not its own: a host has
+    /// several containers with one port.
     #[must_use]
-    pub fn at(&self, port: u16) -> Self {
-        Self(format!("{}:{port}", self.member()).into())
+    pub fn at(&self, addr: Option<IpAddr>, port: u16) -> Self {
+        let member = self.member();
+        let name = match addr {
+            Some(addr) => format!("{member}:{addr}:{port}"),
+            None => format!("{member}:{port}"),
+        };
+        Self(name.into())
     }
 
     /// Whether somebody who writes this means the other: `MEMBER` is all servers of that member.

@@ -136,7 +136,7 @@ impl<'a> Url<'a> {
     pub fn parse(text: &'a str) -> Option<Self> {
         let bare = text.split(['?', '#']).next()?;
         let rest = match bare.split_once("://") {
-            Some((scheme, rest)) if matches!(scheme, "http" | "https") => rest,
+            Some(("http" | "https", rest)) => rest,
             Some(_) => return None,
             None => bare,
         };

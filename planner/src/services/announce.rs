@@ -19,22 +19,26 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Takes `shop`, `shop:3000`, `shop:3000@172.18.0.5` or `shop:3000@[fd00::5]`.
-    pub fn read(text: &BStr) -> Option<Self> {
+    /// Takes `shop`, `shop:3000`, `shop:3000@172.18.0.5` or `shop:3000@[fd00::5]`; and what goes on with the entry before it: a
+    /// bare `3001` is another port of its service, a bare `@172.18.0.6` its service and port at another address, and of an
+    /// address that differs from the one before in its last number only that one need stand, `@.6`.
+    pub fn read(text: &BStr, before: Option<&Self>) -> Option<Self> {
         let text = text.to_str().ok()?;
         let (text, addr) = match text.split_once('@') {
-            Some((text, addr)) => (text, Some(address(addr)?)),
+            Some((text, addr)) => (text, Some(address(addr, before)?)),
             None => (text, None),
         };
-        let (name, port) = match text.split_once(':') {
-            Some((name, port)) => {
-                let port = number(port.into()).filter(|port| *port != 0);
-                (name, Some(port?))
-            }
-            None => (text, None),
+        let port = |text: &str| number(text.into()).filter(|port| *port != 0);
+        let is_port = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let (service, port) = match text.split_once(':') {
+            Some((name, text)) => (BackendName::new(name)?, Some(port(text)?)),
+            None if text.is_empty() => (before?.service.clone(), before?.port),
+            None if is_port(text) => (before?.service.clone(), Some(port(text)?)),
+            None => (BackendName::new(text)?, None),
         };
-        let service = BackendName::new(name)?;
-        Some(Self {
+        // It would be read as a port where it stands alone.
+        let is_service = !is_port(service.as_str());
+        is_service.then_some(Self {
             service,
             port,
             addr,
@@ -45,11 +49,21 @@ impl Announcement {
     pub fn list(value: &BStr) -> impl Iterator<Item = Result<Self, &BStr>> {
         let entries = value.split_str(",").map(|entry| BStr::new(entry.trim()));
         let entries = entries.filter(|entry| !entry.is_empty());
-        entries.map(|entry| Self::read(entry).ok_or(entry))
+        entries.scan(None, |before: &mut Option<Self>, entry| {
+            *before = Self::read(entry, before.as_ref());
+            Some(before.clone().ok_or(entry))
+        })
     }
 }
 
-fn address(text: &str) -> Option<IpAddr> {
+fn address(text: &str, before: Option<&Announcement>) -> Option<IpAddr> {
+    if let Some(last) = text.strip_prefix('.') {
+        let Some(IpAddr::V4(other)) = before?.addr else {
+            return None;
+        };
+        let [a, b, c, _] = other.octets();
+        return last.parse().ok().map(|last| IpAddr::from([a, b, c, last]));
+    }
     match text.strip_prefix('[') {
         Some(v6) => v6.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
         None => text.parse().ok().map(IpAddr::V4),
@@ -88,6 +102,34 @@ mod tests {
             ]
         );
         assert!(shown(b"").is_empty() && shown(b" , ,").is_empty());
+    }
+
+    #[test]
+    fn an_entry_goes_on_with_the_one_before_it() {
+        assert_eq!(
+            shown(
+                b"shop:32768,32769,3000@172.18.0.5,@.6,@172.19.0.6,4000,api:1@[fd00::5],@[fd00::6]"
+            ),
+            [
+                "shop Some(32768) None",
+                "shop Some(32769) None",
+                "shop Some(3000) Some(172.18.0.5)",
+                "shop Some(3000) Some(172.18.0.6)",
+                "shop Some(3000) Some(172.19.0.6)",
+                "shop Some(4000) None",
+                "api Some(1) Some(fd00::5)",
+                "api Some(1) Some(fd00::6)",
+            ]
+        );
+        // With one that cannot be read nothing goes on.
+        assert_eq!(
+            shown(b"shop:0,81,@10.0.0.1,80"),
+            ["? shop:0", "? 81", "? @10.0.0.1", "? 80"]
+        );
+        assert_eq!(
+            shown(b"shop:1,@.5,80:1"),
+            ["shop Some(1) None", "? @.5", "? 80:1"]
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::route::Host;
 use crate::select::{self, Defaults, Said, shown};
 
 /// Announcements of one member that are looked at: Serf's 512 bytes for all tags of a node have room for fewer.
-const MOST: usize = 64;
+const MOST: usize = 128;
 
 /// What a service speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,9 +151,10 @@ impl Gatherer<'_> {
         if self.taken.contains(service) {
             return refuse(Quarantine::IsBackend);
         }
-        let server = announced
-            .port
-            .map_or_else(|| self.name.clone(), |port| self.name.at(port));
+        let server = announced.port.map_or_else(
+            || self.name.clone(),
+            |port| self.name.at(announced.addr, port),
+        );
         let found = gathered.services.entry(service.clone()).or_default();
         if found.servers.contains_key(&server) {
             return refuse(Quarantine::Twice);

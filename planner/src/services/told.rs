@@ -37,7 +37,7 @@ pub fn told(
                 Ok(it) => {
                     let server = it
                         .port
-                        .map_or_else(|| server.clone(), |port| server.at(port));
+                        .map_or_else(|| server.clone(), |port| server.at(it.addr, port));
                     (it.service.to_string(), server)
                 }
                 Err(text) => (shown(text), server.clone()),

@@ -223,23 +223,6 @@ fn what_is_wrong_with_a_route_is_told() {
 }
 
 #[test]
-fn a_client_keeps_its_share_where_the_backend_of_the_route_is_sticky() {
-    let canary = "[[backend]]\nname = \"canary\"\ntags = { role = \"canary\" }\nport = 3000\n";
-    for (sticky, split, keeps) in [
-        ("sticky = true\n", "split = { canary = 5 }", true),
-        ("", "split = { canary = 5 }", false),
-        ("sticky = true\n", "", false),
-    ] {
-        let text = format!("{SMALL}{sticky}{canary}[[route]]\nbackend = \"nodes\"\n{split}\n");
-        let routing = load(&text).unwrap().routing;
-        let Action::Backend { split, .. } = &routing.iter().next().unwrap().action else {
-            panic!("{text}");
-        };
-        assert_eq!(split.sticky, keeps, "{text}");
-    }
-}
-
-#[test]
 fn two_routes_that_could_win_one_request_are_refused_with_both_lines() {
     let route = |keys: &str| format!("[[route]]\nbackend = \"nodes\"\n{keys}\n");
     let first = SMALL.lines().count() + 1;
@@ -290,7 +273,7 @@ fn routes_are_of_http_and_of_a_path_that_can_be_printed() {
     assert!(
         diagnostics(&text)
             .iter()
-            .any(|it| it.contains("speaks no HTTP"))
+            .any(|it| it.contains("no front end speaks HTTP"))
     );
     let text = format!(
         "[haproxy]\nconfig = \"/etc/ha proxy.cfg\"\n{}",
@@ -301,4 +284,23 @@ fn routes_are_of_http_and_of_a_path_that_can_be_printed() {
         found.len() == 1 && found[0].contains("/etc/ha proxy.routes.map"),
         "{found:?}"
     );
+}
+
+#[test]
+fn clients_stay_with_their_share_where_the_backends_clients_stay_with_their_server() {
+    let two = "[[backend]]\nname = \"v2\"\ntags = { v = \"2\" }\nport = 3000\n";
+    let share = "split = { v2 = 5 }\n";
+    for (backend, split, stays) in [
+        ("", share, false),
+        ("sticky = true\n", share, true),
+        ("sticky = true\n", "", false),
+    ] {
+        let route = format!("[[route]]\nbackend = \"nodes\"\n{split}");
+        let config = load(&format!("{SMALL}{backend}{two}{route}")).unwrap();
+        let route = config.routing.iter().next().unwrap();
+        let Action::Backend { split, .. } = &route.action else {
+            panic!("{route:?}");
+        };
+        assert_eq!(split.sticky, stays);
+    }
 }

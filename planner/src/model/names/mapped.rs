@@ -105,7 +105,7 @@ mod tests {
             "{server}"
         );
         assert_eq!(server.original(), None);
-        assert!(ServerName::new(server.at(80).as_str()).is_some());
+        assert!(ServerName::new(server.at(None, 80).as_str()).is_some());
     }
 
     #[test]
@@ -118,7 +118,28 @@ mod tests {
         for odd in ["a:0", "a:080", "a:65536", "a:", ":80", "a:80:80", "a:+80"] {
             assert_eq!(ServerName::new(odd), None, "{odd}");
         }
-        assert_eq!(ServerName::new("a:80").unwrap().member(), "a");
+        for odd in [
+            "a:10.0.0.1",
+            "a:10.0.0.1:0",
+            "a:010.0.0.1:1",
+            "a:host:1",
+            "a:[::1]:1",
+            "a:FD00::1:1",
+        ] {
+            assert_eq!(ServerName::new(odd), None, "{odd}");
+        }
+        for (name, addr) in [
+            ("a:80", None),
+            ("a:10.0.0.1:80", Some("10.0.0.1")),
+            ("a:fd00::5:80", Some("fd00::5")),
+        ] {
+            let server = ServerName::new(name).unwrap();
+            assert_eq!(server.member(), "a");
+            assert_eq!(
+                server.at(addr.map(|addr| addr.parse().unwrap()), 80),
+                server
+            );
+        }
     }
 
     fn name() -> impl Strategy<Value = Vec<u8>> {
@@ -137,7 +158,7 @@ mod tests {
                 prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)));
                 prop_assert_eq!(ServerName::new(text), Some(server.clone()));
                 prop_assert_eq!(server.original().is_none_or(|it| it == name), true);
-                let instance = server.at(65535);
+                let instance = server.at(None, 65535);
                 prop_assert_eq!(ServerName::new(instance.as_str()), Some(instance.clone()));
                 prop_assert_eq!(instance.member(), text);
             }
