@@ -407,8 +407,10 @@ impl Compose {
 
     fn take_down(&self) -> Result<()> {
         let mut down = self.command()?;
-        down.args(["--profile", "second", "down", "--volumes"])
-            .args(["--remove-orphans", "--timeout", "1"]);
+        for profile in ["second", "routing", "plain"] {
+            down.args(["--profile", profile]);
+        }
+        down.args(["down", "--volumes", "--remove-orphans", "--timeout", "1"]);
         let output = down.output()?;
         ensure!(output.status.success(), "{output:?}");
         Ok(())

@@ -112,7 +112,7 @@ impl RouteConfig {
                 let mut named = backends.iter().filter(|known| known.name == *backend);
                 let split = Split {
                     to: self.split.clone(),
-                    sticky: named.any(|known| known.sticky.is_some()),
+                    sticky: !self.split.is_empty() && named.any(|known| known.sticky.is_some()),
                 };
                 let backend = backend.clone();
                 Some(Action::Backend { backend, split })

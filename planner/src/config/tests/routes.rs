@@ -289,9 +289,14 @@ fn routes_are_of_http_and_of_a_path_that_can_be_printed() {
 #[test]
 fn clients_stay_with_their_share_where_the_backends_clients_stay_with_their_server() {
     let two = "[[backend]]\nname = \"v2\"\ntags = { v = \"2\" }\nport = 3000\n";
-    let split = "[[route]]\nbackend = \"nodes\"\nsplit = { v2 = 5 }\n";
-    for (backend, stays) in [("", false), ("sticky = true\n", true)] {
-        let config = load(&format!("{SMALL}{backend}{two}{split}")).unwrap();
+    let share = "split = { v2 = 5 }\n";
+    for (backend, split, stays) in [
+        ("", share, false),
+        ("sticky = true\n", share, true),
+        ("sticky = true\n", "", false),
+    ] {
+        let route = format!("[[route]]\nbackend = \"nodes\"\n{split}");
+        let config = load(&format!("{SMALL}{backend}{two}{route}")).unwrap();
         let route = config.routing.iter().next().unwrap();
         let Action::Backend { split, .. } = &route.action else {
             panic!("{route:?}");
