@@ -115,10 +115,13 @@ fn every_instance_of_a_member_is_a_server_of_its_own() {
         ],
     )]);
     assert_eq!(told["shop/web-1:3000"], "10.0.0.1:3000 weight 5");
-    assert_eq!(told["shop/web-1:3001"], "10.9.9.9:3001 weight 7");
+    assert_eq!(told["shop/web-1:10.9.9.9:3001"], "10.9.9.9:3001 weight 7");
     assert_eq!(told["api-a/web-1:4000"], "10.0.0.1:4000 weight 2");
-    assert_eq!(told["api-b/web-1:4000"], "192.168.0.9:4000 weight 2");
-    assert!(told["shop/web-1:3002"].contains("outside the networks"));
+    assert_eq!(
+        told["api-b/web-1:192.168.0.9:4000"],
+        "192.168.0.9:4000 weight 2"
+    );
+    assert!(told["shop/web-1:192.168.0.9:3002"].contains("outside the networks"));
 }
 
 #[test]
