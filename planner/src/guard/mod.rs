@@ -19,6 +19,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use crate::admission::Admits;
@@ -252,11 +253,15 @@ impl Guard {
     /// Takes that the agent suspects a member, whatever servers that has; says whether anything may follow from it.
     pub fn observe_suspicion(&mut self, member: &str, now: Instant) -> bool {
         let mut news = false;
-        for state in self.backends.values_mut() {
-            // Those of one member are not next to each other: `a-b` stands between `a` and `a:80`.
-            let servers = state.servers.iter_mut();
-            for (_, server) in servers.filter(|(name, _)| name.member() == member) {
-                news |= server.observe_suspicion(&state.rules, now);
+        // `a`, and `a:80` and the like, which stand together in the order of names.
+        let (first, behind) = (format!("{member}:"), format!("{member};"));
+        let named = (Bound::Included(&*first), Bound::Excluded(&*behind));
+        for BackendState { servers, rules, .. } in self.backends.values_mut() {
+            if let Some(server) = servers.get_mut(member) {
+                news |= server.observe_suspicion(rules, now);
+            }
+            for (_, server) in servers.range_mut::<str, _>(named) {
+                news |= server.observe_suspicion(rules, now);
             }
         }
         news
