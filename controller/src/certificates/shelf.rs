@@ -178,7 +178,7 @@ impl Shelf {
                 self.again = Some(clock::now() + AGAIN);
                 continue;
             }
-            tracing::info!(
+            tracing::debug!(
                 frontend = self.frontend,
                 certificate = name,
                 "a certificate that is new or another"
