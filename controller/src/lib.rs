@@ -11,6 +11,7 @@ pub mod check;
 pub mod check_file;
 pub mod clock;
 mod clock_anchor;
+pub mod command_line;
 pub mod config;
 pub mod control;
 pub mod error_chain;

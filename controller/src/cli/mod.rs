@@ -14,11 +14,11 @@ mod route;
 mod setup;
 mod units;
 
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use controller::command_line::{self, environment, runtime};
 use controller::config;
 use controller::given;
 use serf_rpc::Member;
@@ -262,38 +262,13 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// The environment, for `config::load`; bytes that are no text are replaced.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
-    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
-}
-
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
-}
-
 fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<Exit> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Writes data to standard output. Whoever read it and has gone has read enough.
-///
-/// # Errors
-/// When it cannot be written for another reason.
+/// Writes data to standard output; see [`command_line::print`].
 fn print(text: &str) -> anyhow::Result<Exit> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(Exit::Done),
-    }
+    command_line::print(text).map(|()| Exit::Done)
 }
 
 /// Writes a line for people to standard error. That nobody reads it is no reason to end.

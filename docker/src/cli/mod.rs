@@ -5,11 +5,12 @@ mod generate;
 #[cfg(test)]
 mod reference;
 
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use controller::command_line::{self, environment, runtime};
 use controller::logging;
 use controller::notify::Notifier;
 use serf_docker::config::{self, Config};
@@ -204,31 +205,9 @@ fn told(status: &Status, format: Format) -> anyhow::Result<Exit> {
     })
 }
 
-/// The environment; bytes that are no text are replaced.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
-    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
-}
-
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
-}
-
-/// Writes data to standard output. Whoever read it and has gone has read enough.
+/// Writes data to standard output; see [`command_line::print`].
 fn print(text: &str) -> anyhow::Result<Exit> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(Exit::Done),
-    }
+    command_line::print(text).map(|()| Exit::Done)
 }
 
 /// Writes a line for people to standard error. That nobody reads it is no reason to end.
